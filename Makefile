@@ -1,0 +1,62 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export RAY_AUTH_MODE ?= disabled
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.PHONY: help install demo serve ui test test-fast test-slow lint format browser constraints clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP) ## Create the virtual environment and install everything the project uses.
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## Label examples/images with entity masks; open the preview it names.
+	$(BIN)/python data_jobs/label_dataset.py --input examples/images --output runs/demo --overwrite
+
+serve: $(STAMP) ## Start the HTTP service on http://127.0.0.1:8000.
+	$(BIN)/serve run serve/config/local.yaml
+
+ui: $(STAMP) ## Start the Gradio front end of a running service.
+	$(BIN)/python ui/app.py --endpoint http://127.0.0.1:8000
+
+test: $(STAMP) browser ## Run the suite (all but the minutes-long tests).
+	$(BIN)/python -m pytest -m "not slow"
+
+test-fast: $(STAMP) ## Run the part that needs no cluster, server or browser.
+	$(BIN)/python -m pytest -m "not (slow or ray or serve or browser)"
+
+test-slow: $(STAMP) ## Run the minutes-long tests: autoscaling, node loss, training recipes.
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## Mend what ruff can mend.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+browser: ## Install Debian's Chromium for the browser tests, where that is allowed.
+	@command -v chromium >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	} || echo "no Chromium here and no right to install it: the browser tests will be skipped"
+
+constraints: $(STAMP) ## Pin the versions installed now.
+	{ echo "# Every version the suite was run with, for pip's --constraint. Regenerate: make constraints"; \
+	  $(BIN)/pip freeze --exclude-editable; } > constraints.txt
+
+clean: ## Remove what the commands above made.
+	rm -rf $(VENV) runs build dist *.egg-info
