@@ -1,0 +1,28 @@
+"""`nano`: the promptable segmenter that ships with everymask. Superpixel tokens, one small file of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from everymask.backbone.nano.backbone import NanoBackbone
+from everymask.backbone.nano.checkpoint import NanoConfig, NanoModel, load_checkpoint, save_checkpoint
+from everymask.backbone.weights import resolve_weights
+
+__all__ = ["SHIPPED_WEIGHTS", "NanoBackbone", "NanoConfig", "NanoModel", "load_nano", "save_checkpoint"]
+
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "nano.safetensors"
+
+
+def load_nano(checkpoint: str | Path | None, device: torch.device) -> NanoBackbone:
+    """Load the built-in model, ready to embed.
+
+    Args:
+        checkpoint: a file or http(s) URL made by `data_jobs/train_nano.py`; None for the shipped weights.
+
+    Raises:
+        CheckpointError: weights missing, corrupt, or of another architecture.
+    """
+    weights = resolve_weights(SHIPPED_WEIGHTS if checkpoint is None else checkpoint)
+    return NanoBackbone(load_checkpoint(weights.path), weights_sha256=weights.sha256, device=device)

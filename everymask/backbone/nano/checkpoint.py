@@ -1,0 +1,103 @@
+"""The one file of `nano`: fp16 tensors of encoder and decoder, sizes in the metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from everymask.backbone.nano.decoder import DecoderConfig, PromptDecoder
+from everymask.backbone.nano.encoder import ConvEncoder, EncoderConfig
+from everymask.backbone.nano.regions import RegionConfig
+from everymask.errors import CheckpointError
+
+FORMAT = "everymask-nano"
+VERSION = "1"
+_Config = TypeVar("_Config", EncoderConfig, DecoderConfig, RegionConfig)
+
+
+@dataclass(frozen=True)
+class NanoConfig:
+    """Sizes of the model and how it cuts images into cells."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    regions: RegionConfig = field(default_factory=RegionConfig)
+
+
+class NanoModel(nn.Module):
+    """Encoder and decoder under one name."""
+
+    def __init__(self, config: NanoConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ConvEncoder(config.encoder)
+        self.decoder = PromptDecoder(config.decoder)
+
+
+def save_checkpoint(model: NanoModel, path: Path, notes: dict[str, str] | None = None) -> None:
+    """Write the model in fp16, aside first. `notes` go into the metadata."""
+    tensors = {
+        name: tensor.detach().cpu().half().contiguous() if tensor.is_floating_point() else tensor.cpu()
+        for name, tensor in model.state_dict().items()
+    }
+    metadata = {"format": FORMAT, "version": VERSION, "config": json.dumps(asdict(model.config)), **(notes or {})}
+    aside = path.with_name(path.name + ".part")
+    save_file(tensors, aside, metadata)
+    aside.chmod(0o644)  # safetensors keeps its files to the owner; an installed package is read by everybody.
+    aside.replace(path)
+
+
+def load_checkpoint(path: Path) -> NanoModel:
+    """The model of a file, float32 on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: unreadable, not a nano checkpoint, of another version, or tensors that do not fit.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint (truncated, corrupt or not safetensors); "
+            "fetch it again, or name another file with --checkpoint"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} holds no nano model; use a file made by data_jobs/train_nano.py")
+    if metadata.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} is a nano checkpoint of version {metadata.get('version')}, this code reads version {VERSION}; "
+            "install the everymask that wrote it, or train again with data_jobs/train_nano.py"
+        )
+    try:
+        model = NanoModel(_read_config(json.loads(metadata["config"])))
+        model.load_state_dict({name: _widen(tensor) for name, tensor in tensors.items()})
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{path} does not fit nano's architecture ({reason}); use a file made by data_jobs/train_nano.py"
+        ) from error
+    return model.eval()
+
+
+def _widen(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _read_config(content: dict[str, Any]) -> NanoConfig:
+    def build(kind: Callable[..., _Config], values: dict[str, Any]) -> _Config:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    return NanoConfig(
+        encoder=build(EncoderConfig, content["encoder"]),
+        decoder=build(DecoderConfig, content["decoder"]),
+        regions=build(RegionConfig, content["regions"]),
+    )

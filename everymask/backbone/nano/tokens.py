@@ -1,0 +1,204 @@
+"""What the prompt decoder knows of an image's cells: one descriptor a cell, and pairwise affinities between cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from everymask.backbone.nano.encoder import STRIDES, ConvEncoder
+from everymask.backbone.nano.regions import (
+    FloatArray,
+    IntArray,
+    MergeTree,
+    RegionConfig,
+    colour_gradient,
+    find_cells,
+    lab_image,
+    merge_tree,
+    region_adjacency,
+    region_means,
+)
+from everymask.errors import ModelOutputError
+
+SHAPE_NUMBERS = 23
+"""Numbers in a cell's hand-made descriptor."""
+COLOUR, CENTRE, BOX = slice(0, 3), slice(3, 5), slice(5, 7)
+LOG_SHARE, ROOT_SHARE = 7, 8
+TOUCHES_LEFT, TOUCHES_RIGHT = 17, 19
+CANVAS_SIDES = slice(21, 23)
+"""Its columns that others read, see `CellTokens`."""
+TREE_PLANES = 12
+"""Pairwise matrices that need the image: nine of three merge trees, two along straight lines, one of adjacency."""
+LINE_SAMPLES = 12
+"""Points at which the boundary map is read on the straight line between two cells."""
+
+
+class CellTokens(NamedTuple):
+    """An image as the decoder sees it.
+
+    Attributes:
+        features: (P, F) float32, encoder features of all strides averaged over each cell.
+        shape: (P, SHAPE_NUMBERS) float32: mean Lab / 50; centroid x and y, [-1, 1] on the longer side; width and height
+            of the box; log and root of the share of the canvas; spread of Lab / 10; mean gradient and boundary inside
+            and on the border; log border length; whether it touches left, top, right, bottom; width and height of the
+            canvas. Lengths are shares of the longer side.
+        planes: (TREE_PLANES, P, P) uint8, each 0..255.
+    """
+
+    features: torch.Tensor
+    shape: torch.Tensor
+    planes: torch.Tensor
+
+
+@dataclass(frozen=True)
+class CellImage:
+    """An image's cells, their tokens, and the boundary map that made them."""
+
+    cell_index: IntArray
+    tokens: CellTokens
+    boundary: FloatArray
+
+
+@torch.inference_mode()
+def describe_image(image: NDArray[np.uint8], encoder: ConvEncoder, config: RegionConfig) -> CellImage:
+    """Cut a canvas image (H, W, 3) uint8 into cells and describe them. The encoder's device does the convolutions.
+
+    Raises:
+        ModelOutputError: the encoder produced NaN or infinity.
+    """
+    device = next(encoder.parameters()).device
+    height, width = image.shape[:2]
+    pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
+    padded = functional.pad(pixels, (0, -width % 32, 0, -height % 32), mode="replicate")
+    output = encoder(padded)
+    if not all(bool(maps.isfinite().all()) for maps in (*output.features, output.boundary)):
+        raise ModelOutputError("nano's encoder produced NaN or infinity for the image; check the checkpoint's weights")
+    upsampled = functional.interpolate(output.boundary, scale_factor=2, mode="bilinear", align_corners=False)
+    boundary = upsampled[0, 0, :height, :width].sigmoid().float().cpu().numpy()
+
+    lab = lab_image(image)
+    gradient = colour_gradient(lab)
+    cells = find_cells(lab, gradient, boundary, config)
+    features = _pool_features(output.features, cells)
+    shape = _describe_shapes(lab, gradient, boundary, cells)
+    planes = _pair_planes(lab, gradient, boundary, cells, features.cpu().numpy())
+    tokens = CellTokens(features, torch.from_numpy(shape).to(device), torch.from_numpy(planes).to(device))
+    return CellImage(cells, tokens, boundary)
+
+
+def _cell_weights(cells: IntArray, stride: int, grid_hw: tuple[int, int]) -> torch.Tensor:
+    """(P, h * w) float32: the share of each cell's pixels in each square of a stride's grid."""
+    rows, columns = np.indices(cells.shape) // stride
+    count = int(cells.max()) + 1
+    key = cells * (grid_hw[0] * grid_hw[1]) + rows * grid_hw[1] + columns
+    counts = np.bincount(key.reshape(-1), minlength=count * grid_hw[0] * grid_hw[1])
+    weights = torch.from_numpy(counts).view(count, -1).float()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _pool_features(features: list[torch.Tensor], cells: IntArray) -> torch.Tensor:
+    """Encoder maps of all strides averaged over each cell: (P, F). Coarse maps are read bilinearly at stride 8."""
+    fine, *coarse = features
+    middle = coarse[0].shape[-2:]
+    coarse = [functional.interpolate(f, size=middle, mode="bilinear", align_corners=False) for f in coarse]
+    pooled = []
+    for stride, maps in ((STRIDES[0], [fine]), (STRIDES[1], coarse)):
+        grid = torch.cat(maps, dim=1)[0].float()
+        weights = _cell_weights(cells, stride, (grid.shape[1], grid.shape[2])).to(grid.device)
+        pooled.append(weights @ grid.flatten(1).T)
+    return torch.cat(pooled, dim=1)
+
+
+def _describe_shapes(lab: FloatArray, gradient: FloatArray, boundary: FloatArray, cells: IntArray) -> FloatArray:
+    height, width = cells.shape
+    longest = max(height, width)
+    rows, columns = (np.asarray(axis) for axis in np.indices(cells.shape, dtype=np.float32))
+    planes = np.concatenate([lab, lab**2, np.stack([columns, rows, gradient, boundary], axis=2)], axis=2)
+    area, mean = region_means(cells, planes)
+    colour, square, x, y = mean[:, :3], mean[:, 3:6], mean[:, 6], mean[:, 7]
+    spread = np.sqrt(np.maximum(square - colour**2, 0))
+    low, high = _extents(columns, rows, cells)
+    share = area / (height * width)
+    x, y = (x - (width - 1) / 2) * 2 / longest, (y - (height - 1) / 2) * 2 / longest
+    size = (high - low + 1) / longest
+    touches = np.stack([low[:, 0] == 0, low[:, 1] == 0, high[:, 0] == width - 1, high[:, 1] == height - 1], axis=1)
+    edges = region_adjacency(cells, np.stack([gradient, boundary], axis=2))
+    border = _border_means(edges.pairs, edges.length, edges.values, len(area))
+    columns_out = [colour / 50, np.stack([x, y], axis=1), size, np.log(share)[:, None], np.sqrt(share)[:, None]]
+    columns_out += [spread / 10, mean[:, 8:9] / 10, mean[:, 9:], border[:, :1] / 10, border[:, 1:2], border[:, 2:]]
+    columns_out += [touches, np.full((len(area), 1), width / longest), np.full((len(area), 1), height / longest)]
+    return np.concatenate(columns_out, axis=1).astype(np.float32)
+
+
+def _extents(columns: FloatArray, rows: FloatArray, cells: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Smallest and largest (x, y) of every cell, (P, 2) each."""
+    count = int(cells.max()) + 1
+    flat = cells.reshape(-1)
+    low, high = np.full((count, 2), np.inf, dtype=np.float32), np.full((count, 2), -np.inf, dtype=np.float32)
+    for axis, values in enumerate((columns.reshape(-1), rows.reshape(-1))):
+        np.minimum.at(low[:, axis], flat, values)
+        np.maximum.at(high[:, axis], flat, values)
+    return low, high
+
+
+def _border_means(pairs: IntArray, length: FloatArray, values: FloatArray, count: int) -> FloatArray:
+    """(P, K + 1): border quantities averaged around each cell, and the log of its border length; zeros when alone."""
+    ends = np.concatenate([pairs[:, 0], pairs[:, 1]])
+    twice = np.concatenate([length, length])
+    total = np.bincount(ends, twice, minlength=count)
+    sums = [np.bincount(ends, twice * np.concatenate([v, v]), minlength=count) / np.maximum(total, 1) for v in values.T]
+    return np.stack([*sums, np.log1p(total) / 5], axis=1).astype(np.float32)
+
+
+def _pair_planes(
+    lab: FloatArray, gradient: FloatArray, boundary: FloatArray, cells: IntArray, features: FloatArray
+) -> NDArray[np.uint8]:
+    area, colour = region_means(cells, lab)
+    edges = region_adjacency(cells, np.stack([gradient, boundary], axis=2))
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-6)
+    contrast, learned = edges.values[:, 0], edges.values[:, 1]
+    trees = (
+        # Learned borders alone; a trace of contrast settles ties. The best single tree by far.
+        merge_tree(area, np.zeros_like(colour), edges, learned + 0.001 * contrast, area_power=0.2),
+        # Colour, as in Ward's method: what the encoder has never seen still has one.
+        merge_tree(area, colour, edges, contrast**2, area_power=1.0),
+        # Encoder features, so that parts of one thing meet early.
+        merge_tree(area, unit * 10, edges, 40 * learned, area_power=0.5),
+    )
+    planes = [plane for tree in trees for plane in _tree_planes(tree, cells.size)]
+    planes += _line_planes(boundary, cells)
+    adjacent = np.zeros((len(area), len(area)), dtype=np.float32)
+    adjacent[edges.pairs[:, 0], edges.pairs[:, 1]] = adjacent[edges.pairs[:, 1], edges.pairs[:, 0]] = 1 - learned / 2
+    planes.append(adjacent)
+    return (np.stack(planes).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _tree_planes(tree: MergeTree, pixels: int) -> list[FloatArray]:
+    """A merge tree as three matrices in [0, 1]; all 0 for cells that are one from the start, 1 for the last merge."""
+    count = len(tree.height)
+    left = 1 - np.log(np.maximum(tree.regions_left, 1)) / max(np.log(count), 1)
+    top = np.log1p(tree.height / np.median(tree.height).clip(1e-6)) / 3
+    area = 1 + np.log(tree.area / pixels) / 10
+    return [left.astype(np.float32), top.astype(np.float32), area.astype(np.float32)]
+
+
+def _line_planes(boundary: FloatArray, cells: IntArray) -> list[FloatArray]:
+    """The largest and the mean boundary on the straight line between two centroids: the intervening contour."""
+    rows, columns = np.indices(cells.shape, dtype=np.float32)
+    _, centre = region_means(cells, np.stack([columns, rows], axis=2))
+    x, y = torch.from_numpy(centre[:, 0].copy()), torch.from_numpy(centre[:, 1].copy())
+    quarter = functional.max_pool2d(torch.from_numpy(boundary)[None, None], 3, stride=2, padding=1)[0, 0]
+    largest = torch.zeros(len(x), len(x))
+    mean = torch.zeros(len(x), len(x))
+    for step in (np.arange(LINE_SAMPLES) + 0.5) / LINE_SAMPLES:
+        column = torch.lerp(x[:, None], x[None], float(step)).div_(2).long().clamp_(0, quarter.shape[1] - 1)
+        row = torch.lerp(y[:, None], y[None], float(step)).div_(2).long().clamp_(0, quarter.shape[0] - 1)
+        value = quarter[row, column]
+        torch.maximum(largest, value, out=largest)
+        mean += value / LINE_SAMPLES
+    return [largest.numpy(), mean.numpy()]

@@ -1,0 +1,204 @@
+"""What a promptable backbone is: image → embedding, point prompts → masks, scores and mask tokens.
+
+Everything above `everymask.backbone` speaks to a model through this module alone. A backbone answers prompts on a
+*canvas*: the original image scaled to `(H', W')` and partitioned into P *cells*. For the official SAM a cell is one
+decoder pixel; a model that answers by superpixel has few, large cells. Mask logic (areas, IoU, unions) then works on
+`(M, P)` matrices with `cell_area` as weights, whatever the backbone is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+MASKS_PER_PROMPT = 3
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The grid a backbone answers on.
+
+    Attributes:
+        cell_index: (H', W') int64, the cell of every canvas pixel, in [0, P); every cell owns at least one pixel.
+        cell_area: (P,) float32, canvas pixels in each cell; sums to H' * W'.
+        original_size_hw: (height, width) of the image in original pixels.
+    """
+
+    cell_index: torch.Tensor
+    cell_area: torch.Tensor
+    original_size_hw: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.cell_index.ndim != 2 or self.cell_area.ndim != 1:
+            raise ValueError(
+                f"cell_index must be (H', W') and cell_area (P,); got {tuple(self.cell_index.shape)} "
+                f"and {tuple(self.cell_area.shape)}"
+            )
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(H', W') in canvas pixels."""
+        return int(self.cell_index.shape[0]), int(self.cell_index.shape[1])
+
+    @property
+    def num_cells(self) -> int:
+        """P, the number of cells."""
+        return int(self.cell_area.shape[0])
+
+    def to_pixels(self, values: torch.Tensor) -> torch.Tensor:
+        """Per-cell values (..., P) of any dtype spread over the canvas: (..., H', W')."""
+        return values[..., self.cell_index]
+
+    def from_pixels(self, mask: torch.Tensor) -> torch.Tensor:
+        """(..., H', W') bool or float pixels averaged per cell: (..., P) float32 in the range of the input."""
+        flat = mask.reshape(*mask.shape[:-2], -1).to(torch.float32)
+        index = self.cell_index.reshape(-1).expand_as(flat)
+        sums = flat.new_zeros(*flat.shape[:-1], self.num_cells).scatter_add_(-1, index, flat)
+        return sums / self.cell_area.to(flat.device)
+
+    def canvas_coords(self, point_coords: torch.Tensor) -> torch.Tensor:
+        """(N, 2) points (x, y) in original pixels → (N, 2) int64 canvas pixels (column, row), clamped inside."""
+        height, width = self.size_hw
+        original_height, original_width = self.original_size_hw
+        scale = point_coords.new_tensor([width / original_width, height / original_height])
+        limit = torch.tensor([width - 1, height - 1], device=point_coords.device)
+        return torch.minimum((point_coords * scale).floor().long().clamp_min(0), limit)
+
+    def cells_at(self, point_coords: torch.Tensor) -> torch.Tensor:
+        """(N, 2) points (x, y) in original pixels → (N,) int64, the cell under each point."""
+        coords = self.canvas_coords(point_coords)
+        return self.cell_index[coords[:, 1], coords[:, 0]]
+
+
+@dataclass(frozen=True)
+class ImageEmbedding:
+    """What prompts on one image are answered from. Immutable, picklable, safe to share between requests.
+
+    Attributes:
+        canvas: the grid its masks live on.
+        canvas_image: (H', W', 3) uint8 RGB, the image at canvas resolution (superpixels are computed on it).
+        features: the backbone's own tensors by name; only the backbone that made them reads them.
+        weights_sha256: of the weights that made it; decoding with others is refused.
+    """
+
+    canvas: Canvas
+    canvas_image: NDArray[np.uint8]
+    features: dict[str, torch.Tensor]
+    weights_sha256: str
+
+    def to(self, device: torch.device | str) -> ImageEmbedding:
+        """The same embedding with its tensors on `device`."""
+        canvas = Canvas(
+            self.canvas.cell_index.to(device), self.canvas.cell_area.to(device), self.canvas.original_size_hw
+        )
+        features = {name: tensor.to(device) for name, tensor in self.features.items()}
+        return ImageEmbedding(canvas, self.canvas_image, features, self.weights_sha256)
+
+
+@dataclass(frozen=True)
+class PromptMasks:
+    """Answers to N prompts on one image.
+
+    Attributes:
+        logits: (N, 3, P) float, mask logits per canvas cell; > 0 is inside.
+        predicted_iou: (N, 3) float32, the model's own estimate of each mask's IoU.
+        tokens: (N, 3, C) float32, the mask token after the two-way transformer (U-SAM's mask embedding).
+        point_coords: (N, 2) float32, the prompting points (x, y) in original pixels.
+    """
+
+    logits: torch.Tensor
+    predicted_iou: torch.Tensor
+    tokens: torch.Tensor
+    point_coords: torch.Tensor
+
+
+@runtime_checkable
+class PromptableBackbone(Protocol):
+    """A segmenter with SAM's interface. Stateless between calls."""
+
+    @property
+    def name(self) -> str:
+        """Registry name, e.g. `nano` or `vit_h`."""
+        ...
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hex digest of the checkpoint file."""
+        ...
+
+    @property
+    def token_dim(self) -> int:
+        """C, the length of a mask token."""
+        ...
+
+    @property
+    def feature_dim(self) -> int:
+        """F, the length of an image feature."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
+        """Encode RGB uint8 (H, W, 3) images of any sizes, as one batch where the model allows it.
+
+        The answer for an image does not depend on its neighbours in the batch.
+
+        Raises:
+            ModelOutputError: the features hold NaN or infinity.
+        """
+        ...
+
+    def decode_points(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> PromptMasks:
+        """Answer N one-click foreground prompts, (N, 2) float (x, y) in original pixels. N = 0 gives empty tensors.
+
+        Raises:
+            ModelOutputError: an answer holds NaN or infinity.
+        """
+        ...
+
+    def decode_clicks(
+        self,
+        embedding: ImageEmbedding,
+        point_coords: torch.Tensor,
+        point_labels: torch.Tensor,
+        box_xyxy: torch.Tensor | None = None,
+    ) -> PromptMasks:
+        """Answer ONE prompt made of K clicks and an optional box: N = 1 in the result.
+
+        Args:
+            point_coords: (K, 2) float (x, y) in original pixels; K may be 0 when a box is given.
+            point_labels: (K,) int, 1 foreground, 0 background.
+            box_xyxy: (4,) float in original pixels, half-open, or None.
+        """
+        ...
+
+    def distinct_points(
+        self, embedding: ImageEmbedding, point_coords: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Group prompts the model cannot tell apart, so that each group is decoded once.
+
+        Returns:
+            representative: (K,) int64, one index into `point_coords` per group, ascending.
+            inverse: (N,) int64, the group of every point: answers(points) = answers(points[representative])[inverse].
+        """
+        ...
+
+    def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
+        """Image features at (N, 2) points (x, y) in original pixels: (N, F) float32."""
+        ...
+
+    def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
+        """Area-weighted mean image feature under (M, P) bool masks: (M, F) float32; zeros for an empty mask."""
+        ...
+
+    def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
+        """(M, P) logits on canvas cells → (M, H, W) float32 logits at original resolution."""
+        ...

@@ -1,0 +1,56 @@
+"""Which models there are, and how to get one by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.errors import ConfigurationError
+
+SAM_MODELS = ("vit_b", "vit_l", "vit_h")
+MODELS = ("nano", *SAM_MODELS)
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` → cuda when there is one, else cpu; anything else as torch reads it.
+
+    Raises:
+        ConfigurationError: the device is not one torch knows, or is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigurationError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError(f"device {device!r} was asked for, but no GPU is visible here; use --device cpu")
+    return chosen
+
+
+def load_backbone(
+    model: str = "nano", checkpoint: str | Path | None = None, device: str = "auto"
+) -> PromptableBackbone:
+    """Load a backbone, ready to embed.
+
+    Args:
+        model: one of `MODELS`.
+        checkpoint: a file or http(s) URL with other weights of the same architecture; None for the published ones.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ConfigurationError: unknown model or device.
+        CheckpointError: weights missing, corrupt, or of another architecture.
+    """
+    target = choose_device(device)
+    if model == "nano":
+        from everymask.backbone.nano import load_nano
+
+        return load_nano(checkpoint, target)
+    if model in SAM_MODELS:
+        from everymask.backbone.sam import load_sam
+
+        return load_sam(model, checkpoint, target)
+    raise ConfigurationError(f"model {model!r} is unknown; choose one of {', '.join(MODELS)}")

@@ -1,0 +1,58 @@
+"""Checkpoint files of SAM: read without running any code in them, check, build the model."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from segment_anything.modeling import Sam
+
+from everymask.backbone.sam.architecture import OFFICIAL_ARCHITECTURES, build_sam, infer_architecture
+from everymask.errors import CheckpointError
+
+
+def load_checkpoint(path: Path, model: str) -> Sam:
+    """Build the SAM a file holds, in float32 on the CPU, in evaluation mode; its sizes are read off its tensors.
+
+    Args:
+        path: `.safetensors`, or a PyTorch state dictionary with any other ending (`weights_only` loading).
+        model: the name it was asked for under; a file that holds another official model is refused.
+
+    Raises:
+        CheckpointError: unreadable, not a SAM, or another official model than `model`.
+    """
+    tensors = _read_tensors(path)
+    architecture = infer_architecture(tensors, str(path))
+    for official, sizes in OFFICIAL_ARCHITECTURES.items():
+        if architecture == sizes and official != model:
+            raise CheckpointError(f"{path} holds {official}, but {model} was asked for; use --model {official}")
+    try:
+        sam = build_sam(architecture)
+        sam.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path} does not fit the official SAM architecture ({reason[:300]}); "
+            "use a checkpoint published for vit_b, vit_l or vit_h, or one trained from them"
+        ) from error
+    return sam
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        content = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+        )
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint (truncated, corrupt or not weights); "
+            "delete it and fetch it again, or name another file with --checkpoint"
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise CheckpointError(f"{path} holds something other than a dictionary of tensors; save model.state_dict()")
+    return content

@@ -1,0 +1,102 @@
+"""The frames an image passes through: original pixels, the network's padded square, decoder pixels, image tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional as F
+
+from everymask.backbone.protocol import Canvas
+from everymask.backbone.sam.architecture import PIXEL_MEAN, PIXEL_STD
+
+DECODER_STRIDE = 4
+"""Network input pixels a decoder pixel covers along one side: the decoder up-scales 16-pixel patches four times."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where one image lies in the network's square input: scaled to fill its longer side, at the top left.
+
+    Attributes:
+        original_size_hw: in original pixels.
+        image_size: side of the network's input in pixels.
+        patch_size: network pixels an image token covers along one side.
+    """
+
+    original_size_hw: tuple[int, int]
+    image_size: int
+    patch_size: int
+
+    @property
+    def input_size_hw(self) -> tuple[int, int]:
+        """The image's size in network pixels, without padding; as SAM rounds it, but at least one pixel."""
+        height, width = self.original_size_hw
+        scale = self.image_size / max(height, width)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    @property
+    def canvas_size_hw(self) -> tuple[int, int]:
+        """Decoder pixels that SAM's post-processing reads: those under the image, and the row and column past its end
+        that bilinear up-scaling still weighs in there."""
+        limit = self.image_size // DECODER_STRIDE
+        height, width = ((2 * side - 5) // (2 * DECODER_STRIDE) + 2 for side in self.input_size_hw)
+        return max(1, min(limit, height)), max(1, min(limit, width))
+
+    @property
+    def token_size_hw(self) -> tuple[int, int]:
+        """Image tokens under the canvas: (rows, columns)."""
+        per_token = self.patch_size // DECODER_STRIDE
+        height, width = self.canvas_size_hw
+        return -(-height // per_token), -(-width // per_token)
+
+    def to_input(self, coords: torch.Tensor) -> torch.Tensor:
+        """(..., 2) points (x, y) in original pixels → network pixels, float64 as in SAM."""
+        height, width = self.original_size_hw
+        input_height, input_width = self.input_size_hw
+        scale = torch.tensor([input_width / width, input_height / height], dtype=torch.float64, device=coords.device)
+        return coords.double() * scale
+
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 → (h, w, 3) at `input_size_hw`, by PIL's antialiased bilinear filter as SAM does it."""
+        height, width = self.input_size_hw
+        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+    def canvas(self) -> Canvas:
+        """The canvas, on the CPU; every decoder pixel is a cell."""
+        height, width = self.canvas_size_hw
+        cell_index = torch.arange(height * width).view(height, width)
+        return Canvas(cell_index, torch.ones(height * width), self.original_size_hw)
+
+    def canvas_image(self, resized: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(h, w, 3) uint8 at `input_size_hw` → (H', W', 3), the mean colour under each decoder pixel."""
+        height, width = (DECODER_STRIDE * side for side in self.canvas_size_hw)
+        margins = ((0, max(0, height - resized.shape[0])), (0, max(0, width - resized.shape[1])), (0, 0))
+        padded = np.pad(resized, margins, mode="edge")[:height, :width].astype(np.float32)
+        blocks = padded.reshape(height // DECODER_STRIDE, DECODER_STRIDE, width // DECODER_STRIDE, DECODER_STRIDE, 3)
+        mean: NDArray[np.float32] = blocks.mean(axis=(1, 3))
+        return (mean + 0.5).astype(np.uint8)
+
+    def to_original(self, logits: torch.Tensor) -> torch.Tensor:
+        """(M, H', W') decoder logits → (M, H, W) float32: SAM's `postprocess_masks`, on the canvas alone."""
+        height, width = self.input_size_hw
+        enlarged = F.interpolate(
+            logits[:, None].float(),
+            tuple(DECODER_STRIDE * side for side in logits.shape[-2:]),
+            mode="bilinear",
+            align_corners=False,
+        )
+        cropped = enlarged[..., :height, :width]
+        return F.interpolate(cropped, self.original_size_hw, mode="bilinear", align_corners=False)[:, 0]
+
+
+def network_input(resized: NDArray[np.uint8], image_size: int, device: torch.device) -> torch.Tensor:
+    """(h, w, 3) uint8 → (3, S, S) float32, normalised with SAM's mean and deviation, padded with zeros at the end."""
+    pixels = torch.tensor(resized, device=device).permute(2, 0, 1).float()
+    mean = torch.tensor(PIXEL_MEAN, device=device)[:, None, None]
+    deviation = torch.tensor(PIXEL_STD, device=device)[:, None, None]
+    height, width = resized.shape[:2]
+    return F.pad((pixels - mean) / deviation, (0, image_size - width, 0, image_size - height))

@@ -1,0 +1,204 @@
+"""SAM's mask decoder, rearranged for thousands of prompts on one image.
+
+The answers are those of `segment_anything.modeling.MaskDecoder` to rounding; the work is not:
+
+- Until its first image-to-token attention a prompt sees the image's own tokens, so these are projected once for all
+  prompts, and no prompt gets a copy of the image embedding.
+- Later image tokens differ from prompt to prompt and are never projected (`cross_attention.py`).
+- Up-scaling stays channel-last, where a 2x2 transposed convolution of stride 2 is a matrix product. It is done for the
+  part of the image that is not padding, and for the three multimask outputs alone.
+
+Symbols: N prompts, T tokens a prompt, L image tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling.transformer import TwoWayAttentionBlock
+from torch import nn
+from torch.nn import functional as F
+
+from everymask.backbone.sam.cross_attention import ImageToToken, TokenToImage
+
+_MULTIMASK = [1, 2, 3]
+"""Of the four mask tokens those of the multimask output; the first answers unambiguous prompts, and is not used."""
+_OUTPUT_ROWS = [0, 2, 3, 4]
+"""Prompt tokens whose final state is read: the IoU token and the mask tokens of `_MULTIMASK`."""
+
+
+@dataclass(frozen=True)
+class ImageState:
+    """What all prompts on one image share.
+
+    Attributes:
+        tokens: (L, C) image tokens with the dense (no-mask) prompt added.
+        keys: (h, L, D) of the first token-to-image attention.
+        values: (h, L, D) of the same.
+        queries: (h, D, L) of the first image-to-token attention.
+        valid_hw: (rows, columns) of the token grid to answer for; the rest is padding.
+    """
+
+    tokens: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    queries: torch.Tensor
+    valid_hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class DecodedPrompts:
+    """Answers to N prompts, in the decoder's precision.
+
+    Attributes:
+        logits: (N, 3, 4 rows, 4 columns) over the valid part of the token grid.
+        predicted_iou: (N, 3).
+        tokens: (N, 3, C), mask tokens after the two-way transformer.
+    """
+
+    logits: torch.Tensor
+    predicted_iou: torch.Tensor
+    tokens: torch.Tensor
+
+
+class PromptDecoder:
+    """Prompt tokens → masks, on one image at a time. Stateless between calls."""
+
+    def __init__(
+        self, decoder: MaskDecoder, image_position: torch.Tensor, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """
+        Args:
+            decoder: fp32; taken over, and of no use to the caller afterwards.
+            image_position: (C, S, S) fp32, positional encoding of the image tokens.
+        """
+        position = image_position.flatten(1).t()
+        self._position = position.to(device, dtype)
+        self._grid = (int(image_position.shape[1]), int(image_position.shape[2]))
+        transformer = decoder.transformer
+        self._final_read = TokenToImage(transformer.final_attn_token_to_image, position, device, dtype)
+        self._layers = [_Layer(block, position, device, dtype) for block in transformer.layers]
+        self._upscaling = _Upscaling(decoder.output_upscaling, device, dtype)
+        decoder.to(device, dtype)
+        self._final_norm = transformer.norm_final_attn
+        self._output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        self._hypernetworks = [decoder.output_hypernetworks_mlps[index] for index in _MULTIMASK]
+        self._iou_head = decoder.iou_prediction_head
+
+    def prepare(self, tokens: torch.Tensor, valid_hw: tuple[int, int]) -> ImageState:
+        """(L, C) image tokens with the dense prompt added → what every prompt on this image needs."""
+        first = self._layers[0]
+        placed = tokens + self._position
+        return ImageState(
+            tokens=tokens,
+            keys=first.read_image.project_keys(placed),
+            values=first.read_image.project_values(tokens),
+            queries=first.write_image.project_queries(placed),
+            valid_hw=valid_hw,
+        )
+
+    def decode(self, state: ImageState, prompts: torch.Tensor) -> DecodedPrompts:
+        """Answer N prompts of T tokens each, (N, T, C) as SAM's prompt encoder makes them."""
+        position = torch.cat([self._output_tokens.expand(len(prompts), -1, -1), prompts], dim=1)
+        first, *later = self._layers
+        tokens, image = first.shared(position, state)
+        for layer in later:
+            tokens, image = layer.own(tokens, position, image)
+        tokens = tokens[:, _OUTPUT_ROWS]
+        tokens = self._final_norm(tokens + self._final_read.read(tokens + position[:, _OUTPUT_ROWS], image))
+        mask_tokens = tokens[:, 1:]
+        filters = torch.stack([mlp(mask_tokens[:, index]) for index, mlp in enumerate(self._hypernetworks)], dim=1)
+        rows, columns = state.valid_hw
+        valid = image.view(-1, *self._grid, image.shape[-1])[:, :rows, :columns]
+        return DecodedPrompts(
+            logits=self._upscaling.masks(valid, filters),
+            predicted_iou=self._iou_head(tokens[:, 0])[:, _MULTIMASK],
+            tokens=mask_tokens,
+        )
+
+
+class _Layer:
+    """One layer of the two-way transformer."""
+
+    def __init__(
+        self, block: TwoWayAttentionBlock, image_position: torch.Tensor, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.read_image = TokenToImage(block.cross_attn_token_to_image, image_position, device, dtype)
+        self.write_image = ImageToToken(block.cross_attn_image_to_token, image_position, device, dtype)
+        self._block = block
+
+    def shared(self, position: torch.Tensor, state: ImageState) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first layer: prompt tokens start as their own positional encoding (N, T, C), all on the same image.
+
+        Returns:
+            (N, T, C) prompt tokens and (N, L, C) image tokens.
+        """
+        tokens = self._self_attend(position, position)
+        tokens = tokens + self.read_image.read_shared(tokens + position, state.keys, state.values)
+        tokens = self._think(tokens)
+        image = self.write_image.update_shared(state.tokens, state.queries, tokens + position, tokens)
+        return tokens, self._block.norm4(image)
+
+    def own(
+        self, tokens: torch.Tensor, position: torch.Tensor, image: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A later layer: each prompt has image tokens (N, L, C) of its own. Arguments and answer as in `shared`."""
+        tokens = self._self_attend(tokens, position)
+        tokens = tokens + self.read_image.read(tokens + position, image)
+        tokens = self._think(tokens)
+        return tokens, self._block.norm4(self.write_image.update(image, tokens + position, tokens))
+
+    def _self_attend(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        block = self._block
+        if block.skip_first_layer_pe:
+            attended: torch.Tensor = block.norm1(block.self_attn(q=tokens, k=tokens, v=tokens))
+        else:
+            placed = tokens + position
+            attended = block.norm1(tokens + block.self_attn(q=placed, k=placed, v=tokens))
+        return attended
+
+    def _think(self, tokens: torch.Tensor) -> torch.Tensor:
+        tokens = self._block.norm2(tokens)
+        thought: torch.Tensor = self._block.norm3(tokens + self._block.mlp(tokens))
+        return thought
+
+
+class _Upscaling:
+    """Two transposed convolutions and the product with the hypernetworks' filters."""
+
+    def __init__(self, layers: Iterable[Any], device: torch.device, dtype: torch.dtype) -> None:
+        first, norm, _, second, _ = layers
+        self._first = _as_linear(first, device, dtype)
+        self._second = _as_linear(second, device, dtype)
+        self._norm_weight: torch.Tensor = norm.weight.to(device, dtype)
+        self._norm_bias: torch.Tensor = norm.bias.to(device, dtype)
+        self._norm_eps: float = norm.eps
+
+    def masks(self, image: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+        """Image tokens (N, rows, columns, C) and filters (N, 3, C/8) → logits (N, 3, 4 rows, 4 columns)."""
+        prompts, rows, columns, channels = image.shape
+        # In place where the input is not needed again: on a CPU, touching fresh memory costs as much as the arithmetic.
+        x = F.linear(image.reshape(-1, channels), *self._first).view(-1, len(self._norm_weight))
+        x = F.layer_norm(x, x.shape[1:], self._norm_weight, self._norm_bias, self._norm_eps)
+        x = torch.ops.aten.gelu_(x)
+        x = torch.ops.aten.gelu_(F.linear(x, *self._second))  # (N rows columns 4, 4 C/8)
+        # Four sub-pixels at a time, against a block-diagonal matrix of filters: a wide product is a fast one.
+        blocks = torch.einsum("ij,nmc->nicjm", torch.eye(4, dtype=x.dtype, device=x.device), filters)
+        logits = x.view(prompts, -1, x.shape[-1]) @ blocks.reshape(prompts, x.shape[-1], -1)
+        # From (row, column, y, x, finer y, finer x, mask).
+        logits = logits.view(prompts, rows, columns, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
+        pixels: torch.Tensor = logits.reshape(prompts, -1, 4 * rows, 4 * columns)
+        return pixels
+
+
+def _as_linear(
+    convolution: nn.ConvTranspose2d, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight (4 Cout, Cin) and bias (4 Cout,) that give the 2x2 output pixels, row by row, of one input pixel."""
+    assert convolution.bias is not None
+    weight = convolution.weight.permute(2, 3, 1, 0).reshape(-1, convolution.in_channels)
+    return weight.to(device, dtype).contiguous(), convolution.bias.to(device, dtype).repeat(4)

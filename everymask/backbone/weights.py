@@ -1,0 +1,264 @@
+"""Checkpoint files: find one, download it on first use, verify it, keep it in the cache directory.
+
+The cache is the directory named by `EVERYMASK_CACHE`, or `~/.cache/everymask`. A download goes to a `.part` file beside
+its final name, continues where an earlier one broke off, and is moved into place only when its sha256 is right, so a
+file under its final name is complete. A lock lets several processes ask for the same file; one of them downloads.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import os
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+
+from everymask.errors import CheckpointError
+
+CACHE_VARIABLE = "EVERYMASK_CACHE"
+_CHUNK_BYTES = 1 << 20
+_TIMEOUT_S = 30.0
+_ATTEMPTS = 5
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """A checkpoint to be downloaded.
+
+    Attributes:
+        url: http or https.
+        sha256: lower-case hex digest of the file; None when it is not known beforehand.
+        size_bytes: of the file; None when it is not known beforehand.
+    """
+
+    url: str
+    sha256: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A complete checkpoint file on this machine, and its sha256 as a lower-case hex digest."""
+
+    path: Path
+    sha256: str
+
+
+def cache_directory() -> Path:
+    """Where downloaded weights are kept; it need not exist yet."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "everymask"
+
+
+def resolve_weights(
+    source: WeightSource | str | Path, *, attempts: int = _ATTEMPTS, pause_s: float = 1.0, quiet: bool = False
+) -> Weights:
+    """The local file of a checkpoint, downloaded into the cache on first use.
+
+    Args:
+        source: a published checkpoint, an http(s) URL, or a local file.
+        attempts: tries in a row without a byte of progress before giving up.
+        pause_s: wait after the first failed try in seconds; doubles with every further one.
+        quiet: no progress on stderr.
+
+    Raises:
+        CheckpointError: not there, not to be had, not the expected bytes, or no room for them; it says which.
+    """
+    if isinstance(source, WeightSource):
+        return _Download(source, attempts, pause_s, quiet).run()
+    scheme = urlsplit(str(source)).scheme if "://" in str(source) else ""
+    if scheme in ("http", "https"):
+        return _Download(WeightSource(str(source)), attempts, pause_s, quiet).run()
+    if scheme:
+        raise CheckpointError(f"checkpoint {source}: {scheme}:// is not supported; give an http(s) URL or a local file")
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist; check the path given with --checkpoint")
+    try:
+        return Weights(path, file_sha256(path))
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}); check its permissions") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Interrupted(Exception):
+    """The transfer broke off, or the server asks to come back: worth another try."""
+
+
+class _Download:
+    def __init__(self, source: WeightSource, attempts: int, pause_s: float, quiet: bool) -> None:
+        self.source = source
+        self.attempts = attempts
+        self.pause_s = pause_s
+        self.quiet = quiet
+        file_name = unquote(urlsplit(source.url).path).rsplit("/", 1)[-1] or "weights"
+        # The digest keeps apart files of one name from different places.
+        identity = source.sha256 or hashlib.sha256(source.url.encode()).hexdigest()
+        self.target = cache_directory() / identity[:16] / file_name
+        self.part = self.target.with_name(file_name + ".part")
+        self.validator = self.target.with_name(file_name + ".etag")
+
+    def run(self) -> Weights:
+        try:
+            if self.target.is_file():  # Complete, and perhaps on a read-only volume, where no lock can be made.
+                return self._verify(self.target)
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.target.with_name(self.target.name + ".lock")):
+                if self.target.is_file():
+                    return self._verify(self.target)
+                self._fetch()
+                weights = Weights(self.target, self._verify(self.part).sha256)
+                os.replace(self.part, self.target)
+                self.validator.unlink(missing_ok=True)
+                return weights
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise self._no_space() from error
+            raise CheckpointError(
+                f"the weights cache {self.target.parent} cannot be written ({error.strerror or error}); "
+                f"set {CACHE_VARIABLE} to a writable directory"
+            ) from error
+
+    def _verify(self, path: Path) -> Weights:
+        digest = file_sha256(path)
+        if self.source.sha256 in (None, digest):
+            return Weights(path, digest)
+        path.unlink()
+        self.validator.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{self.source.url} has sha256 {digest}, expected {self.source.sha256}; the bad copy was deleted: "
+            "run again, and if it happens again, the server or a proxy on the way alters the file"
+        )
+
+    def _fetch(self) -> None:
+        """Complete the `.part` file, over as many connections as it takes."""
+        failures = 0
+        while True:
+            before = self._have()
+            try:
+                self._transfer()
+                return
+            except _Interrupted as interruption:
+                failures = 1 if self._have() > before else failures + 1
+                if failures >= self.attempts:
+                    raise CheckpointError(
+                        f"{self.source.url} could not be downloaded after {self.attempts} tries ({interruption}); "
+                        "check the connection and run again (it continues where it stopped), "
+                        "or give a local file with --checkpoint"
+                    ) from interruption
+                time.sleep(self.pause_s * 2 ** (failures - 1))
+
+    def _have(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _transfer(self) -> None:
+        """One connection: ask for what is missing, append what comes.
+
+        Raises:
+            _Interrupted: it is worth trying again.
+            CheckpointError: it is not.
+        """
+        try:
+            with urllib.request.urlopen(self._request(), timeout=_TIMEOUT_S) as response:
+                self._receive(response)
+        except urllib.error.HTTPError as error:
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                self.part.unlink(missing_ok=True)
+                raise _Interrupted("the partial download did not fit the file") from error
+            if error.code < 500 and error.code not in (408, 429):
+                raise CheckpointError(
+                    f"{self.source.url} answered {error.code} {error.reason}; check the URL, "
+                    "or download the file yourself and give it with --checkpoint"
+                ) from error
+            raise _Interrupted(f"{error.code} {error.reason}") from error
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            raise _Interrupted(str(getattr(error, "reason", None) or error or type(error).__name__)) from error
+
+    def _request(self) -> urllib.request.Request:
+        request = urllib.request.Request(self.source.url, headers={"User-Agent": "everymask"})
+        validator = self.validator.read_text() if self.validator.exists() else None
+        if not self._have():
+            return request
+        if validator is None and self.source.sha256 is None:
+            self.part.unlink()  # Nothing would tell whether the file changed since.
+            return request
+        request.add_header("Range", f"bytes={self._have()}-")
+        if validator is not None:
+            request.add_header("If-Range", validator)
+        return request
+
+    def _receive(self, response: http.client.HTTPResponse) -> None:
+        resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        start = self._have() if resumed else 0
+        if resumed and not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
+            self.part.unlink()
+            raise _Interrupted("the server sent another part of the file than was asked for")
+        etag = response.headers.get("ETag")
+        if etag and not etag.startswith("W/"):
+            self.validator.write_text(etag)
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else self.source.size_bytes
+        if total is not None and total - start > shutil.disk_usage(self.target.parent).free:
+            raise self._no_space(total - start)
+        progress = _Progress(self.target.name, total, self.quiet)
+        with self.part.open("ab" if resumed else "wb") as file:
+            done = start
+            while chunk := response.read(_CHUNK_BYTES):
+                file.write(chunk)
+                done += len(chunk)
+                progress.show(done)
+        progress.finish()
+        if total is not None and done < total:
+            raise _Interrupted(f"the connection closed after {done} of {total} bytes")
+
+    def _no_space(self, needed: int | None = None) -> CheckpointError:
+        amount = f" ({needed / 1e6:.0f} MB needed)" if needed else ""
+        return CheckpointError(
+            f"no space for {self.target.name} in {self.target.parent}{amount}; "
+            f"free some, or set {CACHE_VARIABLE} to a directory on a larger disk"
+        )
+
+
+class _Progress:
+    """A progress bar on stderr: redrawn in a terminal, a line every tenth in a log."""
+
+    def __init__(self, name: str, total: int | None, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self.total = total
+        self.quiet = quiet
+        self.clock = clock
+        self.live = sys.stderr.isatty()
+        self.shown_at = clock()
+        self.shown_tenth = 0
+
+    def show(self, done: int) -> None:
+        tenth = 10 * done // self.total if self.total else done // (100 << 20)
+        due = self.clock() - self.shown_at > 0.2 if self.live else tenth > self.shown_tenth
+        if self.quiet or not due:
+            return
+        self.shown_at, self.shown_tenth = self.clock(), tenth
+        amount = f"{done / 1e6:.0f} MB"
+        if self.total:
+            share = done / self.total
+            amount = f"[{'#' * int(30 * share):<30}] {share:4.0%} of {self.total / 1e6:.0f} MB"
+        print(f"{self.name}: {amount}", end="\r" if self.live else "\n", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        if self.live and not self.quiet:
+            print(file=sys.stderr)

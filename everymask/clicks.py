@@ -1,0 +1,117 @@
+"""Interactive segmentation: clicks and a box on one image → up to three candidate masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.errors import InputError
+from everymask.masks.boxes import boxes_from_rles
+from everymask.masks.rle import encode_masks, rle_areas
+from everymask.masks.stability import stability_scores
+from everymask.records import ImageLabels, LabelledMask
+
+
+@dataclass(frozen=True)
+class ClickPrompt:
+    """What a person pointed at; everything in it means one object.
+
+    Attributes:
+        point_coords: clicks (x, y) in original pixels.
+        point_labels: as many, 1 on the object, 0 off it.
+        box_xyxy: half-open box in original pixels, or None. Needed when there is no click.
+    """
+
+    point_coords: tuple[tuple[float, float], ...] = ()
+    point_labels: tuple[int, ...] = ()
+    box_xyxy: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.point_coords) != len(self.point_labels):
+            raise InputError(
+                f"every click needs a label: got {len(self.point_coords)} point_coords "
+                f"and {len(self.point_labels)} point_labels"
+            )
+        if set(self.point_labels) - {0, 1}:
+            raise InputError("point_labels must be 1 (on the object) or 0 (off it)")
+        if self.box_xyxy is None and 1 not in self.point_labels:
+            raise InputError("the prompt points at nothing; give at least one click with label 1, or a box")
+        if self.box_xyxy is not None:
+            x0, y0, x1, y1 = self.box_xyxy
+            if not (x0 < x1 and y0 < y1):
+                raise InputError(f"the box {self.box_xyxy} is empty; give (x0, y0, x1, y1) with x0 < x1 and y0 < y1")
+
+    def check_inside(self, size_hw: tuple[int, int]) -> None:
+        """Refuse a click or a box that lies outside an image of (height, width) pixels.
+
+        Raises:
+            InputError: naming the click or the box, and the image's size.
+        """
+        height, width = size_hw
+        # Written so that NaN fails too.
+        for x, y in self.point_coords:
+            if not (0 <= x < width and 0 <= y < height):
+                raise InputError(f"the click ({x:g}, {y:g}) lies outside the image of {width} x {height} pixels")
+        if self.box_xyxy is not None:
+            x0, y0, x1, y1 = self.box_xyxy
+            if not (min(x0, y0) >= 0 and x1 <= width and y1 <= height):
+                raise InputError(
+                    f"the box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) reaches outside the image of {width} x {height} pixels"
+                )
+
+    @property
+    def anchor(self) -> tuple[float, float]:
+        """The first click on the object, else the middle of the box."""
+        for point, label in zip(self.point_coords, self.point_labels, strict=True):
+            if label == 1:
+                return point
+        assert self.box_xyxy is not None
+        x0, y0, x1, y1 = self.box_xyxy
+        return ((x0 + x1) / 2, (y0 + y1) / 2)
+
+
+@torch.inference_mode()
+def segment_clicks(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, prompt: ClickPrompt, max_masks: int = 3
+) -> ImageLabels:
+    """The model's best `max_masks` candidates (1 to 3) for one object, best predicted IoU first.
+
+    The candidates answer the same question, so they may overlap; those without a pixel are left out. `coverage` is that
+    of the best.
+
+    Raises:
+        InputError: a click or the box lies outside the image.
+        ModelOutputError: the backbone answered with NaN or infinity.
+    """
+    size_hw = embedding.canvas.original_size_hw
+    prompt.check_inside(size_hw)
+    device = backbone.device
+    box = None if prompt.box_xyxy is None else torch.tensor(prompt.box_xyxy, device=device)
+    answer = backbone.decode_clicks(
+        embedding,
+        torch.tensor(prompt.point_coords, dtype=torch.float32, device=device).reshape(-1, 2),
+        torch.tensor(prompt.point_labels, dtype=torch.int64, device=device),
+        box,
+    )
+    order = answer.predicted_iou[0].argsort(descending=True, stable=True)[:max_masks]
+    logits, predicted_iou = answer.logits[0, order], answer.predicted_iou[0, order].tolist()
+    stability = stability_scores(logits, embedding.canvas.cell_area).tolist()
+    rles = encode_masks(backbone.full_resolution_logits(embedding, logits) > 0)
+    areas, boxes = rle_areas(rles).tolist(), boxes_from_rles(rles).tolist()
+    masks = tuple(
+        LabelledMask(
+            rle=rles[i],
+            box_xyxy=(boxes[i][0], boxes[i][1], boxes[i][2], boxes[i][3]),
+            area=areas[i],
+            predicted_iou=predicted_iou[i],
+            stability_score=stability[i],
+            point_coords=prompt.anchor,
+            score=min(max(predicted_iou[i], 0.0), 1.0),
+        )
+        for i in range(len(rles))
+        if areas[i] > 0
+    )
+    coverage = masks[0].area / (size_hw[0] * size_hw[1]) if masks else 0.0
+    return ImageLabels(size_hw, masks, coverage)

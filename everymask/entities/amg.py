@@ -1,0 +1,168 @@
+"""SAM's automatic mask generator, the baseline of E-SAM: what a grid of clicks gives, less bad and double masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torchvision.ops import nms
+
+from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
+from everymask.entities.confidence import confidence_thresholds
+from everymask.entities.prompting import point_grid
+from everymask.errors import ConfigurationError
+from everymask.masks.boxes import boxes_from_rles
+from everymask.masks.regions import drop_small_islands, fill_small_holes
+from everymask.masks.rle import decode_mask, encode_mask, encode_masks, rle_areas
+from everymask.records import ImageLabels, LabelledMask, Rle
+
+_PIXELS_AT_A_TIME = {"cpu": 2 << 20, "cuda": 64 << 20}
+"""Full-resolution logits in flight: few enough to stay in the cache on a CPU, enough to fill a GPU."""
+
+
+@dataclass(frozen=True)
+class AmgConfig:
+    """Settings of the automatic mask generator, with SAM's names and defaults.
+
+    Crops (`crop_n_layers` and its companions) are not supported: they encode parts of the image anew, and here an image
+    is encoded once.
+    """
+
+    points_per_side: int = 32
+    """Clicks along each side of the grid."""
+    points_per_batch: int = 64
+    """Clicks answered at once; changes memory, never the answer."""
+    pred_iou_thresh: float | None = None
+    """Masks whose predicted IoU is not above this are dropped; 0 keeps all. None: as recommended for the backbone, 0.88
+    for SAM."""
+    stability_score_thresh: float | None = None
+    """Masks with a lower stability score are dropped; 0 keeps all. None: as recommended for the backbone, 0.95 for
+    SAM."""
+    stability_score_offset: float = 1.0
+    """How far the threshold moves for the stability score, in logits."""
+    box_nms_thresh: float = 0.7
+    """Of two masks whose boxes have more IoU than this, the one with the higher predicted IoU stays."""
+    min_mask_region_area: int = 0
+    """Holes and islands under this many pixels are removed, and the NMS repeated; 0 leaves masks as they are."""
+
+    def __post_init__(self) -> None:
+        for name in ("points_per_side", "points_per_batch"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.stability_score_offset < 0 or self.min_mask_region_area < 0:
+            raise ConfigurationError("stability_score_offset and min_mask_region_area must not be negative")
+
+
+@torch.no_grad()
+def segment_amg(backbone: PromptableBackbone, embedding: ImageEmbedding, config: AmgConfig) -> ImageLabels:
+    """All masks a grid of foreground clicks gives; they may overlap. With the official SAM these are the masks of
+    `SamAutomaticMaskGenerator` with the same settings, but for empty masks, which are left out.
+
+    Predicted IoU is looked at before a mask is brought to the image's resolution, and a mask is kept in compressed form
+    only, so memory does not grow with the number of prompts.
+
+    Raises:
+        ModelOutputError: the backbone answered with NaN or infinity.
+    """
+    size_hw = embedding.canvas.original_size_hw
+    points = point_grid(size_hw, config.points_per_side, backbone.device)
+    # Points that get the same answer give the same mask, of which the NMS would keep one.
+    distinct, _ = backbone.distinct_points(embedding, points)
+    masks: list[LabelledMask] = []
+    for batch in torch.split(points[distinct], config.points_per_batch):
+        masks += _good_masks(backbone, embedding, backbone.decode_points(embedding, batch), config)
+    masks = _suppress(masks, [mask.predicted_iou for mask in masks], config.box_nms_thresh)
+    if config.min_mask_region_area:
+        masks = _without_small_regions(masks, config)
+    masks.sort(key=lambda mask: mask.predicted_iou, reverse=True)
+    covered = int(coco_mask.area(coco_mask.merge([mask.rle for mask in masks]))) if masks else 0
+    return ImageLabels(size_hw, tuple(masks), covered / (size_hw[0] * size_hw[1]))
+
+
+def _good_masks(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, answers: PromptMasks, config: AmgConfig
+) -> list[LabelledMask]:
+    """The answers (N, 3) that pass both thresholds, in order, at the image's resolution."""
+    predicted_iou = answers.predicted_iou.flatten()
+    logits = answers.logits.flatten(0, 1)
+    wanted = torch.arange(len(logits), device=logits.device)
+    least = confidence_thresholds(backbone.name, config.pred_iou_thresh, config.stability_score_thresh)
+    if least.pred_iou > 0:
+        wanted = wanted[predicted_iou > least.pred_iou]
+    height, width = embedding.canvas.original_size_hw
+    at_a_time = max(1, _PIXELS_AT_A_TIME.get(logits.device.type, 64 << 20) // (height * width))
+    good = []
+    for chunk in torch.split(wanted, at_a_time):
+        full = backbone.full_resolution_logits(embedding, logits[chunk])
+        strict = _count(full > config.stability_score_offset)
+        loose = _count(full > -config.stability_score_offset)
+        # The stricter mask lies inside the looser one, so the ratio of their areas is their IoU.
+        stability = torch.where(loose > 0, strict / loose, 0)
+        stable = (stability >= least.stability_score).nonzero().squeeze(1)
+        origin = chunk[stable]
+        good += _records(
+            encode_masks(full[stable] > 0),
+            predicted_iou[origin].tolist(),
+            stability[stable].tolist(),
+            answers.point_coords[origin // answers.predicted_iou.shape[1]].tolist(),
+        )
+    return good
+
+
+def _count(masks: torch.Tensor) -> torch.Tensor:
+    """(M, H, W) bool → (M,) int64 pixels inside."""
+    return masks.flatten(1).sum(1)
+
+
+def _records(
+    rles: Sequence[Rle], predicted_iou: Sequence[float], stability: Sequence[float], points: Sequence[Sequence[float]]
+) -> list[LabelledMask]:
+    """Records of the masks that are not empty."""
+    boxes = boxes_from_rles(rles).tolist()
+    areas = rle_areas(rles).tolist()
+    return [
+        LabelledMask(
+            rle=rle,
+            box_xyxy=(x0, y0, x1, y1),
+            area=area,
+            predicted_iou=iou,
+            stability_score=stable,
+            point_coords=(x, y),
+            score=min(max(iou, 0.0), 1.0),
+        )
+        for rle, (x0, y0, x1, y1), area, iou, stable, (x, y) in zip(
+            rles, boxes, areas, predicted_iou, stability, points, strict=True
+        )
+        if area > 0
+    ]
+
+
+def _suppress(masks: list[LabelledMask], scores: Sequence[float], iou_thresh: float) -> list[LabelledMask]:
+    """Greedy NMS on boxes, in descending score; ties keep their order."""
+    if not masks:
+        return []
+    boxes = torch.tensor([mask.box_xyxy for mask in masks], dtype=torch.float32)
+    # SAM's boxes end on the last pixel; its threshold was chosen for them.
+    boxes[:, 2:] -= 1
+    return [masks[index] for index in nms(boxes, torch.tensor(scores), iou_thresh).tolist()]
+
+
+def _without_small_regions(masks: list[LabelledMask], config: AmgConfig) -> list[LabelledMask]:
+    """Holes filled, islands dropped; where that makes two masks alike, the one that was already clean stays."""
+    cleaned, unchanged = [], []
+    for mask in masks:
+        before = decode_mask(mask.rle)
+        after = fill_small_holes(before, config.min_mask_region_area)
+        after = drop_small_islands(after, config.min_mask_region_area)
+        same = bool(np.array_equal(before, after))
+        cleaned.append(mask if same else _with_rle(mask, encode_mask(after)))
+        unchanged.append(float(same))
+    return _suppress(cleaned, unchanged, config.box_nms_thresh)
+
+
+def _with_rle(mask: LabelledMask, rle: Rle) -> LabelledMask:
+    x0, y0, x1, y1 = boxes_from_rles([rle])[0].tolist()
+    return replace(mask, rle=rle, box_xyxy=(x0, y0, x1, y1), area=int(rle_areas([rle])[0]))

@@ -1,0 +1,92 @@
+"""Settings of E-SAM. The paper's best values (section 4.3, table 4) are defaults; what it leaves open says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from everymask.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class SuperpixelConfig:
+    """Felzenszwalb's superpixels M_S, computed on the canvas image. The paper gives no values: our choice."""
+
+    scale: float = 100.0
+    """Larger gives larger superpixels (scikit-image's `scale`)."""
+    sigma: float = 0.8
+    """Standard deviation of the Gaussian the image is smoothed with first, in canvas pixels."""
+    min_area: float = 0.0006
+    """Superpixels smaller than this share of the canvas are joined to a neighbour."""
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0 or self.sigma < 0 or not 0 <= self.min_area <= 1:
+            raise ConfigurationError("superpixels need scale > 0, sigma >= 0 and min_area in [0, 1]")
+
+
+@dataclass(frozen=True)
+class EntityConfig:
+    """E-SAM, module by module."""
+
+    mmg: bool = True
+    """Multi-level Mask Generation (section 3.2); without it the plain automatic masks of SAM are the input."""
+    emr: bool = True
+    """Entity-level Mask Refinement (section 3.3); without it overlaps go to the higher score."""
+    usr: bool = True
+    """Under-Segmentation Refinement (section 3.4); without it uncovered pixels stay uncovered."""
+    lazy_gallery: bool = True
+    """Decode gallery prompts only where EMR consults them; changes the time, never the answer."""
+
+    points_per_side: int = 32
+    """Prompts along each side of the grid that proposes masks."""
+    gallery_points_per_side: int = 64
+    """Prompts along each side of the denser grid behind the mask gallery G."""
+    points_per_batch: int = 64
+    """Prompts decoded at once; changes memory, never the answer."""
+    pred_iou_thresh: float | None = None
+    """Proposed masks with a lower predicted IoU are dropped. None: as recommended for the backbone, 0.88 for SAM."""
+    stability_score_thresh: float | None = None
+    """Proposed masks with a lower stability score are dropped. None: as recommended for the backbone, 0.95 for SAM."""
+    stability_score_offset: float = 1.0
+    """Logit shift of the stability score (SAM's own default)."""
+
+    object_nms_thresh: float = 0.8
+    """θ_O: of two object masks with more IoU than this, the one with the higher predicted IoU stays."""
+    best_match_thresh: float = 0.6
+    """γ_O (eq. 2): an object mask stays when some point's best mask has at least this IoU with it."""
+    part_nms_thresh: float = 0.7
+    """N_t (eq. 4): least threshold of the adaptive NMS of part and subpart masks (open in the paper; SAM's own NMS)."""
+
+    overlap_thresh: float = 0.05
+    """δ: an overlap that is a smaller share of the larger mask is cut from it; others are contested."""
+    guidance_tolerance: float = 0.1
+    """τ (eq. 6): a prompt votes for its object mask unless its best mask is predicted better by at least this."""
+    vote_iou_thresh: float = 0.8
+    """Guidance masks with at least this IoU count as votes for the same mask (our choice)."""
+    remnant_thresh: float = 0.3
+    """A mask that the settlement of overlaps leaves with a smaller share of itself is dropped (our choice)."""
+
+    merge_neighbours: int = 5
+    """k (eq. 7): most similar superpixels counted for each superpixel (open in the paper)."""
+    merge_thresh: float = 2.0
+    """Least S_M of eq. 7, in [0, k], at which two masks are candidates for merging (open in the paper)."""
+    merge_cover_thresh: float = 0.9
+    """Eq. 8: a gallery mask encompasses a mask when it covers at least this share of it (open in the paper)."""
+
+    union_thresh: float = 0.1
+    """ρ (eq. 10): an additional mask with more IoU than this joins that entity, others become entities."""
+    min_gain: float = 0.001
+    """The greedy cover stops when no additional mask fills this share of the image (our choice)."""
+
+    superpixels: SuperpixelConfig = field(default_factory=SuperpixelConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("points_per_side", "gallery_points_per_side", "points_per_batch", "merge_neighbours"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for option in fields(self):
+            value = getattr(self, option.name)
+            is_share = option.name.endswith(("_thresh", "_tolerance", "_gain")) and option.name != "merge_thresh"
+            if is_share and value is not None and not 0.0 <= value <= 1.0:
+                raise ConfigurationError(f"{option.name} must be in [0, 1], not {value}")
+        if self.merge_thresh <= 0:
+            raise ConfigurationError(f"merge_thresh must be above 0, not {self.merge_thresh}")

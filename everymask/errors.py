@@ -1,0 +1,45 @@
+"""Everything everymask raises on purpose. Each message names the input, the problem and the remedy.
+
+- EverymaskError
+  - InputError: an image or a file given by the user cannot be used
+    - ImageTooLargeError: refused before decoding
+  - ConfigurationError: options that contradict each other or the data; the run cannot start
+    - CheckpointError: weights missing, corrupt, of another architecture or with another sha256
+    - HeadMismatchError: a class head made for another backbone
+  - OutputError: results cannot be written; what was finished is kept
+- ModelOutputError: the model answered with NaN or infinity
+"""
+
+from __future__ import annotations
+
+
+class EverymaskError(Exception):
+    """Base of every error a user can cause and mend."""
+
+
+class InputError(EverymaskError):
+    """One image or file cannot be used; others may be fine."""
+
+
+class ImageTooLargeError(InputError):
+    """The image has more bytes or pixels than the limit allows; nothing was decoded."""
+
+
+class ConfigurationError(EverymaskError):
+    """The options do not fit together, or do not fit the data; nothing was started."""
+
+
+class CheckpointError(ConfigurationError):
+    """Weights are missing, corrupt, of another architecture, or fail their sha256."""
+
+
+class HeadMismatchError(ConfigurationError):
+    """A class head was trained on another backbone or other weights than the ones running."""
+
+
+class OutputError(EverymaskError):
+    """Results cannot be written where they were asked for; everything finished before is kept."""
+
+
+class ModelOutputError(EverymaskError):
+    """The model produced NaN or infinity for one image."""

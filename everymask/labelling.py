@@ -1,0 +1,126 @@
+"""Images in, labels out: the one code path of jobs and services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.entities.amg import AmgConfig, segment_amg
+from everymask.entities.config import EntityConfig
+from everymask.entities.segmenter import segment_entities
+from everymask.errors import ConfigurationError, InputError, ModelOutputError
+from everymask.records import ImageLabels
+from everymask.semantics.config import ClassesConfig
+from everymask.semantics.embeddings import MaskEmbeddings
+from everymask.semantics.head import ClassHead
+from everymask.semantics.segmenter import classify_masks, embed_masks, segment_classes
+
+T = TypeVar("T")
+
+LabelFailure = InputError | ModelOutputError
+"""What can be wrong with one image while others are fine."""
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """What is done to every image of a run or a service."""
+
+    method: Literal["entities", "classes", "amg"] = "entities"
+    """entities: E-SAM; classes: U-SAM, needs a class head; amg: the automatic mask generator of SAM, masks overlap."""
+    entities: EntityConfig = field(default_factory=EntityConfig)
+    amg: AmgConfig = field(default_factory=AmgConfig)
+    classes: ClassesConfig = field(default_factory=ClassesConfig)
+
+
+def label_images(
+    backbone: PromptableBackbone,
+    images: Sequence[NDArray[np.uint8]],
+    config: LabelConfig,
+    head: ClassHead | None = None,
+) -> list[ImageLabels | LabelFailure]:
+    """Embed RGB uint8 (H, W, 3) images as a batch, then label each.
+
+    The answer for an image does not depend on its neighbours: where the model fails on one image, that image's place
+    holds the error (returned, not raised), and the others are labelled as if it had not been there. A job writes the
+    error as the image's row, a service turns it into a status code.
+
+    Raises:
+        ConfigurationError: the options do not fit together, or the head does not fit the backbone.
+    """
+    _check_head(config, head)
+    return _label_each(backbone, images, lambda embedding: label_embedding(backbone, embedding, config, head))
+
+
+def label_images_keeping_masks(
+    backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]], config: LabelConfig, head: ClassHead
+) -> list[tuple[ImageLabels, MaskEmbeddings] | LabelFailure]:
+    """`label_images` for method classes, with the embeddings of all masks beside the labels.
+
+    Another head labels the same images from these embeddings with `classify_masks`, without the backbone.
+
+    Raises:
+        ConfigurationError: the head does not fit the backbone.
+    """
+
+    def label(embedding: ImageEmbedding) -> tuple[ImageLabels, MaskEmbeddings]:
+        masks = embed_masks(backbone, embedding, config.classes)
+        return classify_masks(masks, head, config.classes), masks
+
+    return _label_each(backbone, images, label)
+
+
+def _label_each(
+    backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]], label: Callable[[ImageEmbedding], T]
+) -> list[T | LabelFailure]:
+    results: list[T | LabelFailure] = []
+    for embedding in embed_images(backbone, images):
+        if not isinstance(embedding, ImageEmbedding):
+            results.append(embedding)
+            continue
+        try:
+            results.append(label(embedding))
+        except (InputError, ModelOutputError) as error:
+            results.append(error)
+    return results
+
+
+def label_embedding(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, config: LabelConfig, head: ClassHead | None = None
+) -> ImageLabels:
+    """Label one embedded image.
+
+    Raises:
+        ModelOutputError: the backbone answered with NaN or infinity.
+        ConfigurationError: the options do not fit together, or the head does not fit the backbone.
+    """
+    _check_head(config, head)
+    if config.method == "amg":
+        return segment_amg(backbone, embedding, config.amg)
+    if config.method == "classes":
+        assert head is not None
+        return segment_classes(backbone, embedding, head, config.classes)
+    return segment_entities(backbone, embedding, config.entities)
+
+
+def _check_head(config: LabelConfig, head: ClassHead | None) -> None:
+    if config.method == "classes" and head is None:
+        raise ConfigurationError("method classes needs a class head; give one with --head FILE")
+    if config.method != "classes" and head is not None:
+        raise ConfigurationError(f"a class head is of no use to method {config.method}; leave it out or use classes")
+
+
+def embed_images(
+    backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]]
+) -> list[ImageEmbedding | LabelFailure]:
+    """One batch if every image can be embedded, else each on its own to find out which cannot."""
+    try:
+        return [*backbone.embed(images)]
+    except (InputError, ModelOutputError) as error:
+        if len(images) == 1:
+            return [error]
+    return [embedding for image in images for embedding in embed_images(backbone, [image])]

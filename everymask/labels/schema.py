@@ -1,0 +1,41 @@
+"""The label store's table: one row per image, failures included, in SAM's own key names."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+FORMAT_VERSION = 1
+"""Written into every file and into run.json; readers refuse a newer one."""
+
+RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
+"""COCO compressed run-length encoding: size is [height, width] in pixels."""
+
+MASK = pa.struct(
+    [
+        pa.field("rle", RLE),
+        pa.field("bbox", pa.list_(pa.int32())),  # [x, y, width, height] in pixels
+        pa.field("area", pa.int64()),  # pixels
+        pa.field("predicted_iou", pa.float64()),
+        pa.field("stability_score", pa.float64()),
+        pa.field("point_coords", pa.list_(pa.float64())),  # [x, y] in pixels
+        pa.field("class_id", pa.int32()),
+        pa.field("class_name", pa.string()),
+        pa.field("score", pa.float64()),
+        pa.field("uncertainty", pa.float64()),
+    ]
+)
+
+SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("width", pa.int32()),  # null where the image could not be decoded
+        pa.field("height", pa.int32()),
+        pa.field("content_sha256", pa.string()),  # null where the file could not be read
+        pa.field("status", pa.string(), nullable=False),  # ok | error
+        pa.field("error", pa.string()),  # one sentence, null where all is well
+        pa.field("coverage", pa.float64()),  # share of pixels in some mask
+        pa.field("seconds", pa.float64(), nullable=False),  # decoding and labelling
+        pa.field("masks", pa.list_(MASK)),  # descending score; null on error, empty where nothing was found
+    ]
+)

@@ -1,0 +1,62 @@
+"""Tight bounding boxes, half-open: (x0, y0, x1, y1) in pixels with width = x1 - x0.
+
+An empty mask has the box (0, 0, 0, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from everymask.backbone.protocol import Canvas
+from everymask.records import Rle
+
+_MASKS_AT_A_TIME = 64
+
+
+def _extent(occupied: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, L) bool → first True and one past the last True along L, both (N,) int64; L and 0 for an all-False row."""
+    length = occupied.shape[-1]
+    position = torch.arange(length, device=occupied.device)
+    first = torch.where(occupied, position, length).amin(-1)
+    past_last = torch.where(occupied, position + 1, 0).amax(-1)
+    return first, past_last
+
+
+def boxes_from_masks(masks: torch.Tensor) -> torch.Tensor:
+    """(N, H, W) bool masks → (N, 4) int64 boxes_xyxy on the same grid."""
+    x0, x1 = _extent(masks.any(dim=-2))
+    y0, y1 = _extent(masks.any(dim=-1))
+    boxes = torch.stack([x0, y0, x1, y1], dim=-1)
+    return boxes.masked_fill((x1 == 0)[:, None], 0)
+
+
+def boxes_from_cells(masks: torch.Tensor, canvas: Canvas) -> torch.Tensor:
+    """(M, P) bool masks over cells → (M, 4) int64 boxes_xyxy in canvas pixels."""
+    height, width = canvas.size_hw
+    index = canvas.cell_index.flatten()
+    columns = torch.arange(width, device=index.device).repeat(height)
+    rows = torch.arange(height, device=index.device).repeat_interleave(width)
+    sides = []
+    for position, empty in ((columns, width), (rows, height)):
+        first = torch.full((canvas.num_cells,), empty, device=index.device).scatter_reduce(0, index, position, "amin")
+        last = torch.zeros_like(first).scatter_reduce(0, index, position, "amax")
+        chunks = torch.split(masks, _MASKS_AT_A_TIME)
+        sides.append(
+            (
+                torch.cat([torch.where(chunk, first, empty).amin(dim=1) for chunk in chunks]),
+                torch.cat([torch.where(chunk, last + 1, 0).amax(dim=1) for chunk in chunks]),
+            )
+        )
+    (x0, x1), (y0, y1) = sides
+    return torch.stack([x0, y0, x1, y1], dim=1).masked_fill((x1 == 0)[:, None], 0)
+
+
+def boxes_from_rles(rles: Sequence[Rle]) -> NDArray[np.int64]:
+    """(N, 4) boxes_xyxy of encoded masks, without decoding."""
+    xywh = np.asarray(coco_mask.toBbox(list(rles)), dtype=np.int64).reshape(-1, 4)
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)

@@ -1,0 +1,32 @@
+"""Connected regions of a mask: dropping specks, filling pinholes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label
+
+
+def fill_small_holes(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+    """(H, W) bool → the same with every 8-connected background region under `min_area` pixels filled."""
+    regions, areas = _regions(~mask)
+    filled: NDArray[np.bool_] = mask | (areas < min_area)[regions] & (regions > 0)
+    return filled
+
+
+def drop_small_islands(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+    """(H, W) bool → the same without its 8-connected regions under `min_area` pixels; the largest one always stays."""
+    regions, areas = _regions(mask)
+    if len(areas) == 1:
+        return mask
+    kept = areas >= min_area
+    kept[1 + int(np.argmax(areas[1:]))] = True
+    kept[0] = False
+    islands: NDArray[np.bool_] = kept[regions]
+    return islands
+
+
+def _regions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(H, W) region numbers from 1, 0 outside the mask; and the pixels of each number."""
+    regions: NDArray[np.int64] = label(mask, connectivity=2)  # type: ignore[no-untyped-call]
+    return regions, np.bincount(regions.ravel(), minlength=1)

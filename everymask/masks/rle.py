@@ -1,0 +1,111 @@
+"""COCO compressed run-length encoding of boolean masks, through pycocotools."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from everymask.records import Rle
+
+
+def _to_rle(raw: dict[str, Any]) -> Rle:
+    """pycocotools' own record, with its bytes as text."""
+    return Rle(size=[int(side) for side in raw["size"]], counts=raw["counts"].decode("ascii"))
+
+
+def encode_masks(masks: NDArray[np.bool_] | torch.Tensor) -> list[Rle]:
+    """Encode (N, H, W) bool masks, H and W at least 1; N = 0 gives an empty list.
+
+    Raises:
+        ValueError: another number of axes or another dtype.
+    """
+    array = masks.detach().cpu().numpy() if isinstance(masks, torch.Tensor) else masks
+    if array.ndim != 3 or array.dtype != np.bool_:
+        raise ValueError(f"masks must be (N, H, W) bool; got {array.shape} {array.dtype}")
+    # One mask at a time: the column-major copy that pycocotools wants then stays as small as one mask.
+    return [_to_rle(coco_mask.encode(np.asfortranarray(mask).view(np.uint8))) for mask in array]
+
+
+def encode_mask(mask: NDArray[np.bool_] | torch.Tensor) -> Rle:
+    """Encode one (H, W) bool mask."""
+    return encode_masks(mask[None])[0]
+
+
+def encode_label_map(label_map: NDArray[np.integer], num_labels: int) -> list[Rle]:
+    """Encode every region of a label map in one pass over its pixels, without a bitmap for each.
+
+    Args:
+        label_map: (H, W) integers; values in [0, num_labels) are regions, negative ones are background.
+        num_labels: how many encodings to give; a label without a pixel gets an empty mask.
+
+    Returns:
+        Encoding i is that of `label_map == i`.
+
+    Raises:
+        ValueError: a value at or above `num_labels`, or not two axes.
+    """
+    if label_map.ndim != 2:
+        raise ValueError(f"label_map must be (H, W); got {label_map.shape}")
+    height, width = label_map.shape
+    flat = label_map.ravel(order="F")
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    ends = np.append(starts[1:], flat.size)
+    labels = flat[starts].astype(np.int64)
+    if labels.max() >= num_labels:
+        raise ValueError(f"label_map holds {labels.max()}, but there are only {num_labels} labels")
+
+    order = np.argsort(labels, kind="stable")
+    starts, ends, labels = starts[order], ends[order], labels[order]
+    firsts = np.searchsorted(labels, np.arange(num_labels + 1))
+    encodings = []
+    for first, last in itertools.pairwise(firsts):
+        # Counts alternate background, foreground, …; a trailing foreground run needs nothing after it.
+        edges = np.stack([starts[first:last], ends[first:last]], axis=1).ravel()
+        bounds = np.concatenate([[0], edges, [flat.size]])
+        counts = np.diff(bounds)
+        if counts[-1] == 0:
+            counts = counts[:-1]
+        raw = {"size": [height, width], "counts": counts.tolist()}
+        encodings.append(_to_rle(coco_mask.frPyObjects(raw, height, width)))
+    return encodings
+
+
+def decode_mask(rle: Rle) -> NDArray[np.bool_]:
+    """The (H, W) bool mask an encoding stands for."""
+    decoded: NDArray[np.uint8] = coco_mask.decode(rle)
+    return np.ascontiguousarray(decoded.view(np.bool_))
+
+
+def decode_masks(rles: Sequence[Rle], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """(N, H, W) bool masks of encodings that all have size `size_hw`; N = 0 gives (0, H, W).
+
+    Raises:
+        ValueError: an encoding of another size.
+    """
+    masks = np.zeros((len(rles), *size_hw), dtype=np.bool_)
+    for mask, rle in zip(masks, rles, strict=True):
+        if tuple(rle["size"]) != tuple(size_hw):
+            raise ValueError(f"encoding is of size {tuple(rle['size'])}, not {tuple(size_hw)}")
+        mask[:] = decode_mask(rle)
+    return masks
+
+
+def rle_areas(rles: Sequence[Rle]) -> NDArray[np.int64]:
+    """(N,) pixels in each encoded mask, without decoding."""
+    # pycocotools counts the masks of one call in a byte, and refuses more with numpy 2.
+    chunks = [coco_mask.area(list(rles[start : start + 255])) for start in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *chunks]).astype(np.int64)
+
+
+def rle_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
+    """(N, M) IoU in [0, 1] of encodings of one size, without decoding; 0 where both are empty."""
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    crowd = [0] * len(second)
+    return np.asarray(coco_mask.iou(list(first), list(second), crowd), dtype=np.float64)

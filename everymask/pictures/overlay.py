@@ -1,0 +1,89 @@
+"""Masks drawn over their image."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from everymask.masks.rle import decode_mask
+from everymask.pictures.colours import mask_colours
+from everymask.records import ImageLabels
+
+_NONE = -1
+_DARKEN_UNCOVERED = 0.75
+
+
+def overlay(
+    image: NDArray[np.uint8], labels: ImageLabels, alpha: float = 0.5, max_side: int | None = None
+) -> NDArray[np.uint8]:
+    """The image under its masks: a translucent fill and a thin contour in one colour per mask.
+
+    Colours follow the order of the masks, or the class where masks have one. Where masks overlap, smaller ones lie on
+    top. What no mask covers is darkened a little.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, of the size the labels are for.
+        labels: of this image.
+        alpha: strength of the fill, [0, 1].
+        max_side: shrink the result to this longer side, in pixels; masks are drawn at the small size.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+
+    Raises:
+        ValueError: image and labels are of different sizes.
+    """
+    if image.shape[:2] != labels.size_hw:
+        raise ValueError(f"the image is {image.shape[:2]}, its labels are for {labels.size_hw}")
+    small = shrink(image, max_side)
+    index = _top_mask(labels, small.shape[0], small.shape[1])
+    colours = _colours(labels)
+    covered = index != _NONE
+    picture = small.astype(np.float32)
+    picture[~covered] *= _DARKEN_UNCOVERED if labels.masks else 1.0
+    fill = colours[index]
+    picture[covered] += alpha * (fill[covered] - picture[covered])
+    contour = _contour(index, width=max(1, round(max(small.shape[:2]) / 900)))
+    picture[contour] = 0.25 * 255 + 0.75 * fill[contour]
+    return np.rint(picture).astype(np.uint8)
+
+
+def shrink(image: NDArray[np.uint8], max_side: int | None) -> NDArray[np.uint8]:
+    """The (H, W, 3) image with its longer side at most `max_side` pixels; itself where it is no longer, or for None."""
+    height, width = image.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return image
+    scale = max_side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def _top_mask(labels: ImageLabels, height: int, width: int) -> NDArray[np.int64]:
+    """(height, width) index of the mask on top at each pixel, -1 where there is none."""
+    rows = ((np.arange(height) + 0.5) * labels.size_hw[0] / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * labels.size_hw[1] / width).astype(np.int64)
+    index = np.full((height, width), _NONE, dtype=np.int64)
+    for position in sorted(range(len(labels.masks)), key=lambda i: labels.masks[i].area, reverse=True):
+        index[decode_mask(labels.masks[position].rle)[rows[:, None], columns]] = position
+    return index
+
+
+def _colours(labels: ImageLabels) -> NDArray[np.float32]:
+    """(masks + 1, 3) RGB of every mask; the last row is never seen, index -1 lands there."""
+    slots = [position if mask.class_id is None else mask.class_id for position, mask in enumerate(labels.masks)]
+    palette = mask_colours(max(slots, default=0) + 1).astype(np.float32)
+    return np.concatenate([palette[slots], np.zeros((1, 3), np.float32)])
+
+
+def _contour(index: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
+    """Pixels of a mask within `width` pixels of something else, on its own side; the image's border is no contour."""
+    edge = np.zeros(index.shape, dtype=np.bool_)
+    for step in range(1, width + 1):
+        down, right = index[step:] != index[:-step], index[:, step:] != index[:, :-step]
+        edge[:-step] |= down
+        edge[step:] |= down
+        edge[:, :-step] |= right
+        edge[:, step:] |= right
+    inside: NDArray[np.bool_] = edge & (index != _NONE)
+    return inside

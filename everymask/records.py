@@ -1,0 +1,59 @@
+"""What labelling an image gives: the records that stores, services and exports share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+
+class Rle(TypedDict):
+    """COCO compressed run-length encoding of one mask (column-major, as pycocotools writes it)."""
+
+    size: list[int]
+    """[height, width] in pixels."""
+    counts: str
+    """ASCII."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledMask:
+    """One final mask at the image's original resolution.
+
+    Attributes:
+        rle: the mask.
+        box_xyxy: tight half-open box (x0, y0, x1, y1) in pixels, so width = x1 - x0.
+        area: pixels in the mask.
+        predicted_iou: the model's own estimate of the mask's IoU, about [0, 1].
+        stability_score: IoU of the mask thresholded high and low, [0, 1].
+        point_coords: (x, y) in original pixels, the prompt the mask came from.
+        score: what masks of one image are ranked by, [0, 1].
+        class_id: index into the class list, None for entities.
+        class_name: None for entities.
+        uncertainty: normalised entropy of the class probabilities, [0, 1]; None for entities.
+    """
+
+    rle: Rle
+    box_xyxy: tuple[int, int, int, int]
+    area: int
+    predicted_iou: float
+    stability_score: float
+    point_coords: tuple[float, float]
+    score: float
+    class_id: int | None = None
+    class_name: str | None = None
+    uncertainty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLabels:
+    """Every mask of one image, in descending score.
+
+    Attributes:
+        size_hw: (height, width) of the image in pixels.
+        masks: may be empty; zero masks is an answer.
+        coverage: share of the image's pixels in at least one mask, [0, 1].
+    """
+
+    size_hw: tuple[int, int]
+    masks: tuple[LabelledMask, ...]
+    coverage: float

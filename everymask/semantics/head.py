@@ -1,0 +1,184 @@
+"""The class head of U-SAM (section 3.5): a 4-layer MLP from a mask embedding to C object classes and background."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from everymask.errors import ConfigurationError, HeadMismatchError, OutputError
+
+FORMAT = "everymask class head"
+FORMAT_VERSION = "1"
+
+FeatureKind = Literal["token", "token+pooled"]
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a head is for; stored with it.
+
+    Attributes:
+        classes: names of the object classes; class_id is the index. Background is not among them: it is logit C.
+        backbone: registry name of the backbone whose embeddings it reads.
+        weights_sha256: of that backbone's weights.
+        features: `token`, the paper's head, or `token+pooled`, which also reads image features under the mask.
+        token_dim: C_token, the length of a mask token.
+        feature_dim: F, the length of an image feature.
+        hidden_dim: width of the three hidden layers.
+    """
+
+    classes: tuple[str, ...]
+    backbone: str
+    weights_sha256: str
+    features: FeatureKind
+    token_dim: int
+    feature_dim: int
+    hidden_dim: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ConfigurationError("no class is named; a head needs at least one")
+        if len(set(self.classes)) != len(self.classes):
+            twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+            raise ConfigurationError(f"class {', '.join(twice)} is named twice; every class must be named once")
+        if self.features not in get_args(FeatureKind):
+            raise ConfigurationError(f"features {self.features!r} is unknown; use {' or '.join(get_args(FeatureKind))}")
+
+    @property
+    def input_dim(self) -> int:
+        """Length of the vector that describes one mask."""
+        return self.token_dim + (self.feature_dim if self.features == "token+pooled" else 0)
+
+
+class ClassHead(nn.Module):
+    """Logits of C classes and background (last) for each mask.
+
+    Inputs are standardised by the mean and deviation of the training masks, which are part of the head (our choice).
+    """
+
+    input_mean: torch.Tensor
+    input_deviation: torch.Tensor
+
+    def __init__(self, spec: HeadSpec, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("input_mean", torch.zeros(spec.input_dim))
+        self.register_buffer("input_deviation", torch.ones(spec.input_dim))
+        widths = [spec.input_dim, spec.hidden_dim, spec.hidden_dim, spec.hidden_dim]
+        hidden: list[nn.Module] = []
+        for inner, outer in itertools.pairwise(widths):
+            hidden += [nn.Linear(inner, outer), nn.ReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*hidden, nn.Linear(spec.hidden_dim, len(spec.classes) + 1))
+
+    @property
+    def num_classes(self) -> int:
+        """C, object classes without background."""
+        return len(self.spec.classes)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(…, input_dim) float mask descriptions → (…, C + 1) logits, background last."""
+        logits: torch.Tensor = self.layers((inputs - self.input_mean) / self.input_deviation)
+        return logits
+
+    @torch.no_grad()
+    def standardise(self, inputs: torch.Tensor) -> None:
+        """Take mean and deviation from (M, input_dim) training masks; a constant input stays constant."""
+        self.input_mean.copy_(inputs.mean(dim=0))
+        deviation = inputs.std(dim=0, correction=0)
+        self.input_deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+    @torch.no_grad()
+    def probabilities(self, tokens: NDArray[np.float16], pooled: NDArray[np.float16]) -> torch.Tensor:
+        """(M, C) mask tokens and (M, F) pooled features → (M, C + 1) float32 softmax over classes and background."""
+        inputs = mask_inputs(tokens, pooled, self.spec.features).reshape(-1, self.spec.input_dim)
+        logits = self.forward(inputs.to(self.input_mean.device))
+        return logits.softmax(dim=-1).cpu()
+
+
+def mask_inputs(tokens: NDArray[np.float16], pooled: NDArray[np.float16], features: FeatureKind) -> torch.Tensor:
+    """What a head reads of M masks, (M, D) float32: the tokens, followed by pooled features if `features` says so.
+
+    Both come in half precision, as they are stored, so that fresh and stored embeddings give the same labels.
+    """
+    parts = [tokens] if features == "token" else [tokens, pooled]
+    return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.float32))
+
+
+def check_backbone(spec: HeadSpec, backbone: str, weights_sha256: str) -> None:
+    """Refuse to use a head with another backbone than the one it was trained on.
+
+    Raises:
+        HeadMismatchError: name or weights differ.
+    """
+    if (spec.backbone, spec.weights_sha256) != (backbone, weights_sha256):
+        raise HeadMismatchError(
+            f"the class head ({', '.join(spec.classes)}) was trained on backbone {spec.backbone} with weights "
+            f"{spec.weights_sha256[:12]}, but {backbone} with weights {weights_sha256[:12]} is running; choose that "
+            "model, or train the head again with train_classes.py"
+        )
+
+
+def save_head(head: ClassHead, path: str | Path) -> None:
+    """Write one `.safetensors` file, whole or not at all.
+
+    Raises:
+        ConfigurationError: it holds NaN or infinity.
+        OutputError: the file cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise ConfigurationError("the class head holds NaN or infinity and was not written")
+    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "head": json.dumps(asdict(head.spec))}
+    target = Path(path)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(safetensors.torch.save(tensors, metadata))
+        draft.replace(target)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OutputError(f"the class head cannot be written to {target}: {error}") from error
+
+
+def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead:
+    """Read a class head, ready for inference.
+
+    Raises:
+        ConfigurationError: the file is missing, damaged, or no class head.
+    """
+    file = Path(path)
+    remedy = "make one with train_classes.py"
+    if not file.is_file():
+        raise ConfigurationError(f"there is no class head at {file}; {remedy}")
+    try:
+        with safetensors.safe_open(file, framework="pt") as content:
+            metadata = content.metadata() or {}
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ConfigurationError(f"the class head {file} is damaged ({error}); {remedy}") from error
+    if metadata.get("format") != FORMAT:
+        raise ConfigurationError(f"{file} is a safetensors file, but no class head; {remedy}")
+    if metadata.get("version") != FORMAT_VERSION:
+        raise ConfigurationError(
+            f"the class head {file} has format version {metadata.get('version')}, this release reads "
+            f"{FORMAT_VERSION}; {remedy}"
+        )
+    try:
+        fields = json.loads(metadata["head"])
+        spec = HeadSpec(**{**fields, "classes": tuple(fields["classes"])})
+        head = ClassHead(spec)
+        head.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ConfigurationError(f"the class head {file} does not fit together ({error}); {remedy}") from error
+    return head.to(device).eval()
