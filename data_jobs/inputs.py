@@ -1,0 +1,186 @@
+"""What to label: a folder, a glob, a text list or a Parquet manifest, here or on any remote file system.
+
+Images are listed as a stream, so that a million of them cost the driver no memory.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from fsspec.utils import glob_translate  # type: ignore[import-untyped]
+
+from everymask.errors import ConfigurationError
+from everymask.images import IMAGE_SUFFIXES
+from everymask.storage import is_remote, one_line, resolve, split_query
+
+_WILDCARD = re.compile(r"[*?\[]")
+_LIST_SUFFIXES = (".txt", ".lst")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One image to label.
+
+    Attributes:
+        image_id: its uri relative to the input root, unique in the run.
+        uri: an absolute local path or a remote address.
+    """
+
+    image_id: str
+    uri: str
+
+
+def canonical_uri(location: str) -> str:
+    """`location` in the one form that run.json records: absolute paths, no slash at the end."""
+    if is_remote(location):
+        path, query = split_query(location)
+        return path.rstrip("/") + query
+    return os.path.abspath(os.path.expanduser(location.removeprefix("file://")))
+
+
+def list_images(location: str, skip: str | None = None) -> Iterator[ImageRef]:
+    """Every image of an input, in a fixed order.
+
+    A folder is walked with its subfolders; files with an image's ending count, names that begin with a dot do not. A
+    glob takes whatever it matches (`**` spans folders), its root is the part before the first wildcard. A `.txt` or
+    `.lst` list has one path or address a line, `#` begins a comment. A `.parquet` manifest has a column `uri` and may
+    have `image_id`. Relative paths in lists and manifests begin at the folder of the list.
+
+    Args:
+        location: what to list.
+        skip: a folder whose files are no images of the input: the output, where it lies inside the input.
+
+    Raises:
+        ConfigurationError: the input is not there, cannot be opened, or is malformed.
+    """
+    base, query = split_query(location) if is_remote(location) else (location, "")
+    avoid = canonical_uri(skip) if skip is not None else None
+    filesystem, path = resolve(location)
+    try:
+        kind = filesystem.get_file_info(path).type
+    except OSError as error:
+        raise ConfigurationError(f"the input {location} cannot be opened ({one_line(error)})") from error
+    if kind == pafs.FileType.Directory:
+        yield from _walk(base, query, avoid, only_images=True)
+    elif kind == pafs.FileType.File and base.lower().endswith(".parquet"):
+        yield from _read_manifest(location)
+    elif kind == pafs.FileType.File and base.lower().endswith(_LIST_SUFFIXES):
+        yield from _read_list(location)
+    elif kind == pafs.FileType.File:
+        yield ImageRef(PurePosixPath(base).name, canonical_uri(location))
+    elif wildcard := _WILDCARD.search(base):
+        folder, slash, _ = base[: wildcard.start()].rpartition("/")
+        matches = re.compile(glob_translate(base[len(folder + slash) :])).match
+        for ref in _walk(folder or slash or ".", query, avoid, only_images=False):
+            if matches(ref.image_id):
+                yield ref
+    else:
+        raise ConfigurationError(
+            f"the input {location} is not there; give a folder, a glob in quotes, a .txt list or a .parquet manifest"
+        )
+
+
+def _walk(root: str, query: str, avoid: str | None, only_images: bool) -> Iterator[ImageRef]:
+    root = canonical_uri(root)
+    files = _walk_remote(root, query, avoid) if is_remote(root) else _walk_local(root, avoid)
+    for uri in files:
+        image_id = uri[len(root.rstrip("/")) + 1 :]
+        if not only_images or PurePosixPath(image_id).suffix.lower() in IMAGE_SUFFIXES:
+            yield ImageRef(image_id, uri + query)
+
+
+def _walk_local(root: str, avoid: str | None) -> Iterator[str]:
+    unreadable: list[str] = []
+    for folder, folders, files in os.walk(root, onerror=lambda error: unreadable.append(error.filename)):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and os.path.join(folder, name) != avoid
+        )
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield _printable(os.path.join(folder, name))
+    if unreadable:
+        raise ConfigurationError(
+            f"{len(unreadable)} folders of the input cannot be read, {unreadable[0]} among them; give read access or "
+            "name the images in a list"
+        )
+
+
+def _printable(path: str) -> str:
+    """A path Arrow can hold: a name that is not UTF-8 becomes one that is not found later, so an error row."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _walk_remote(root: str, query: str, avoid: str | None) -> Iterator[str]:
+    filesystem, top = resolve(root + query)
+    waiting = [top]
+    while waiting:
+        try:
+            entries = filesystem.get_file_info(pafs.FileSelector(waiting.pop(), allow_not_found=True))
+        except OSError as error:
+            raise ConfigurationError(f"the input {root} cannot be listed ({one_line(error)})") from error
+        folders = []
+        for entry in sorted(entries, key=lambda info: str(info.path)):
+            uri = root + entry.path[len(top) :]
+            if entry.base_name.startswith(".") or uri == avoid:
+                continue
+            if entry.type == pafs.FileType.Directory:
+                folders.append(entry.path)
+            elif entry.type == pafs.FileType.File:
+                yield uri
+        waiting += reversed(folders)
+
+
+def _read_list(location: str) -> Iterator[ImageRef]:
+    filesystem, path = resolve(location)
+    with filesystem.open_input_stream(path) as stream:
+        for line in io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8", errors="backslashreplace"):
+            entry = line.split(" #")[0].strip()
+            if entry and not entry.startswith("#"):
+                yield _relative_ref(entry, location)
+
+
+def _read_manifest(location: str) -> Iterator[ImageRef]:
+    filesystem, path = resolve(location)
+    try:
+        manifest = pq.ParquetFile(filesystem.open_input_file(path))
+    except pa.ArrowInvalid as error:
+        raise ConfigurationError(f"the manifest {location} is not a Parquet file ({one_line(error)})") from error
+    with manifest:
+        columns = [name for name in ("uri", "image_id") if name in manifest.schema_arrow.names]
+        if "uri" not in columns:
+            raise ConfigurationError(
+                f"the manifest {location} has no column `uri`, only {', '.join(manifest.schema_arrow.names)}"
+            )
+        for batch in manifest.iter_batches(batch_size=8192, columns=columns):
+            for row in batch.to_pylist():
+                if not row["uri"]:
+                    raise ConfigurationError(f"the manifest {location} has a row without a uri")
+                ref = _relative_ref(str(row["uri"]), location)
+                yield ImageRef(str(row.get("image_id") or ref.image_id), ref.uri)
+
+
+def _relative_ref(entry: str, location: str) -> ImageRef:
+    """An entry of a list: its id is the path below the list's folder, or the entry itself where it lies elsewhere.
+
+    Ids thus stay the same when lines are added.
+    """
+    base, query = split_query(location) if is_remote(location) else (location, "")
+    folder = canonical_uri(base.rpartition("/")[0] or ("/" if base.startswith("/") else "."))
+    if is_remote(entry):
+        uri = entry
+    elif os.path.isabs(entry) or entry.startswith("file://"):
+        uri = canonical_uri(entry)
+    elif is_remote(folder):
+        uri = f"{folder}/{entry}{query}"
+    else:
+        uri = os.path.abspath(os.path.join(folder, entry))
+    inside = uri.removesuffix(query) if query else uri
+    return ImageRef(inside[len(folder) + 1 :] if inside.startswith(f"{folder}/") else inside, uri)

@@ -1,0 +1,210 @@
+"""Get pictures of your classes: made by a diffusion model, found on the web, or taken from folders.
+
+    python data_jobs/make_exemplars.py --classes cat,dog --source diffusion --output exemplars
+    python data_jobs/make_exemplars.py --classes cat,dog --source crawl --output exemplars
+    python data_jobs/make_exemplars.py --classes cat,dog --source folder --input my-pictures --output exemplars
+
+Several sources may fill one folder, one after another. The same command again resumes. Exit codes: 0 done; 2 usage,
+configuration, a class without a picture, or an output that cannot be written (whatever was finished is kept).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# As a script, the checkout this file belongs to comes before any installed everymask, on workers too.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import io
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import ray
+import tyro
+from PIL import Image
+from ray.data import ActorPoolStrategy, DataContext
+
+from data_jobs.cluster import Actors, connect, plan_actors
+from data_jobs.reporting import user_error
+from everymask.errors import ConfigurationError
+from everymask.images import decode_image
+from everymask.pictures.contact_sheet import contact_sheet
+from everymask.semantics.class_set import ClassSet
+from everymask.semantics.exemplars.crawl import CrawlConfig, crawl
+from everymask.semantics.exemplars.diffusion import DiffusionConfig, PictureGenerator, planned_pictures
+from everymask.semantics.exemplars.filters import DuplicateFilter, PictureFilter
+from everymask.semantics.exemplars.folder import class_folder_pictures
+from everymask.semantics.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
+
+DONE, USAGE = 0, 2
+REPORT_EVERY = 25
+
+Outcome = tuple[Origin, str | None]
+
+
+@dataclass(frozen=True)
+class MakeExemplarsConfig:
+    """Get pictures of your classes. The same command again resumes."""
+
+    classes: str
+    """Names, `cat,dog`; or classes that gather several subjects, `animals=bird+cat+dog,person`; or a JSON file of
+    {subject: class}."""
+    output: str
+    """Folder for the pictures, by subject, with manifest.jsonl that says where each is from, and contact sheets."""
+    source: Literal["diffusion", "crawl", "folder"] = "diffusion"
+    """diffusion: a text-to-image model makes them (GPU advised); crawl: openly licensed ones from the web; folder: your
+    own, a directory per subject in --input."""
+    input: str | None = None
+    """Folder with a directory of pictures per subject, for --source folder."""
+    device: str = "auto"
+    """Of the diffusion model: auto, cpu, cuda or cuda:N."""
+    actors: str = "auto"
+    """Workers that hold the diffusion model: N, MIN:MAX, or auto: one for each GPU, else one."""
+    gpus_per_actor: float | None = None
+    """Share of a GPU for each worker; by default 1 where the cluster has GPUs, else 0."""
+    duplicate_bits: int = 6
+    """Pictures of a subject whose 64-bit perceptual hashes differ in at most so many bits are one; -1 keeps all."""
+    sheet_pictures: int = 40
+    """Most pictures on the contact sheet of a subject; 0 makes none."""
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    crawl: CrawlConfig = field(default_factory=CrawlConfig)
+    pictures: PictureFilter = field(default_factory=PictureFilter)
+
+    def __post_init__(self) -> None:
+        if (self.source == "folder") != (self.input is not None):
+            raise ConfigurationError("--input names the folder for --source folder; give both or neither")
+        if not -1 <= self.duplicate_bits <= 64 or self.sheet_pictures < 0:
+            raise ConfigurationError("duplicate-bits must be in [-1, 64], sheet-pictures at least 0")
+
+
+def run(config: MakeExemplarsConfig) -> int:
+    """Fill the folder; returns the exit code.
+
+    Raises:
+        EverymaskError: (or an error of Ray with one as its cause) usage, configuration, a class without a picture, or
+            an output that cannot be written.
+    """
+    class_set = ClassSet.parse(config.classes)
+    folder = ExemplarFolder(config.output, class_set, config.pictures, DuplicateFilter(config.duplicate_bits))
+    rejected: Counter[str] = Counter()
+    for done, (origin, reason) in enumerate(_outcomes(config, class_set, folder), start=1):
+        if reason is not None:
+            rejected[origin.subject] += 1
+        if done % REPORT_EVERY == 0:
+            print(f"{done:,} candidates: {done - rejected.total():,} kept, {rejected.total():,} rejected", flush=True)
+    for subject, name in class_set.subjects:
+        place = subject if subject == name else f"{subject} ({name})"
+        print(f"{place}: {folder.count(subject):,} pictures, {rejected[subject]:,} candidates rejected")
+    if config.sheet_pictures:
+        _write_sheets(config, class_set)
+    missing = [subject for subject, _ in class_set.subjects if not folder.count(subject)]
+    if missing:
+        raise ConfigurationError(
+            f"no picture of {', '.join(missing)} was kept; {config.output}/rejected.jsonl says why for each candidate"
+        )
+    print(f"look at {config.output}/sheets, delete what does not fit, then train with train_classes.py")
+    return DONE
+
+
+def _outcomes(config: MakeExemplarsConfig, class_set: ClassSet, folder: ExemplarFolder) -> Iterator[Outcome]:
+    """Every candidate with None if it was kept, or the reason why not."""
+    if config.source == "crawl":
+        yield from crawl(class_set, folder, config.crawl)
+    elif config.source == "folder":
+        assert config.input is not None
+        for origin, data in class_folder_pictures(config.input, class_set):
+            if not folder.knows(origin):
+                yield origin, folder.add(data, origin)
+    else:
+        planned = [origin for origin in planned_pictures(class_set, config.diffusion) if not folder.knows(origin)]
+        if planned:
+            connect()
+            actors = plan_actors(config.actors, config.gpus_per_actor, config.diffusion.model)
+            for number, data in generate(planned, config.diffusion, config.device, actors):
+                yield planned[number], folder.add(data, planned[number])
+
+
+def generate(
+    planned: list[Origin], config: DiffusionConfig, device: str, actors: Actors
+) -> Iterator[tuple[int, bytes]]:
+    """Make planned pictures with Ray Data: (index into `planned`, JPEG file) in that order, as they are ready.
+
+    Raises:
+        EverymaskError: (as the cause of Ray's error) the model cannot be loaded, or does not fit into memory.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    # Nothing is ready for a long time while a diffusion model loads.
+    context.execution_no_progress_timeout_s = -1
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = [{"number": number, "prompt": origin.prompt, "seed": origin.seed} for number, origin in enumerate(planned)]
+    pictures = (
+        ray.data.from_items(rows)
+        .repartition(target_num_rows_per_block=config.batch_size)
+        .map_batches(
+            GeneratePictures,
+            fn_constructor_kwargs={"config": config, "device": device},
+            batch_size=config.batch_size,
+            compute=ActorPoolStrategy(min_size=actors.minimum, max_size=actors.maximum),
+            num_gpus=actors.gpus,
+            num_cpus=actors.cpus,
+        )
+    )
+    for row in pictures.iter_rows():
+        yield int(row["number"]), row["data"]
+
+
+class GeneratePictures:
+    """A stage that makes pictures. Each worker loads the model once; raises as `PictureGenerator`."""
+
+    def __init__(self, config: DiffusionConfig, device: str) -> None:
+        self._generator = PictureGenerator(config, device)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """number, prompt, seed → number, data."""
+        data = self._generator([str(prompt) for prompt in batch["prompt"]], [int(seed) for seed in batch["seed"]])
+        return {"number": batch["number"], "data": data}
+
+
+def _write_sheets(config: MakeExemplarsConfig, class_set: ClassSet) -> None:
+    folder = Path(config.output)
+    subjects = [subject for subject, _ in class_set.subjects]
+    shown: dict[str, list[str]] = {subject: [] for subject in subjects}
+    for exemplar in load_exemplars(folder) if (folder / "manifest.jsonl").is_file() else []:
+        files = shown.get(exemplar.origin.subject, [])
+        if len(files) < config.sheet_pictures:
+            files.append(exemplar.file)
+    for subject, files in shown.items():
+        if files:
+            pictures = [decode_image((folder / file).read_bytes()) for file in files]
+            sheet = contact_sheet(pictures, [Path(file).name for file in files], columns=8, cell=160)
+            stream = io.BytesIO()
+            Image.fromarray(sheet).save(stream, "JPEG", quality=88)
+            target = folder / "sheets" / f"{subject}.jpg"
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(stream.getvalue())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        return run(tyro.cli(MakeExemplarsConfig, args=arguments, prog="make_exemplars.py"))
+    except Exception as error:
+        reason = user_error(error)
+        if reason is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command resumes", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

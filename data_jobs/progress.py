@@ -1,0 +1,91 @@
+"""One line that says how far a long job is: overwritten in a terminal, now and then a new one in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+_TERMINAL_SECONDS = 0.5
+_LOG_SECONDS = 15.0
+
+
+def format_duration(seconds: float) -> str:
+    """`3 s`, `2 min 05 s`, `4 h 07 min`, `3 d 04 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+class ProgressLine:
+    """Shows `labelled 120 of 1,000 (12.0 %) · 3 errors · 4.2 images/s · 3 min 29 s left`.
+
+    The rate leaves out the time before the first image: workers start and load weights then.
+
+    Args:
+        total: images this attempt has to do.
+        stream: where to write; standard error by default, so that standard output stays free for results.
+        verb: what is done to an image.
+    """
+
+    def __init__(self, total: int, stream: TextIO | None = None, verb: str = "labelled") -> None:
+        self._total = total
+        self._verb = verb
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._first: tuple[float, int] | None = None
+        self._shown_at = float("-inf")
+        self._width = 0
+
+    def update(self, finished: int, errors: int, now: float | None = None) -> None:
+        """Show the state, unless it was shown just before.
+
+        Args:
+            finished: images done in this attempt, errors included.
+            errors: images that failed among them.
+            now: seconds on any steadily rising clock.
+        """
+        now = time.monotonic() if now is None else now
+        if self._first is None and finished:
+            self._first = (now, finished)
+        if now - self._shown_at >= (_TERMINAL_SECONDS if self._terminal else _LOG_SECONDS):
+            self._shown_at = now
+            self._show(self.text(min(finished, self._total), errors, now))
+
+    def close(self) -> None:
+        """Leave the terminal on a fresh line."""
+        if self._terminal and self._width:
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def text(self, finished: int, errors: int, now: float) -> str:
+        """The line for a state."""
+        parts = [f"{self._verb} {finished:,} of {self._total:,} ({finished / max(self._total, 1):.1%})"]
+        if errors:
+            parts.append(f"{errors:,} error{'s' if errors > 1 else ''}")
+        rate = self._rate(finished, now)
+        if rate:
+            parts.append(f"{rate:.3g} images/s")
+            parts.append(f"{format_duration((self._total - finished) / rate)} left")
+        elif finished < self._total:
+            parts.append("starting" if not finished else "measuring")
+        return " · ".join(parts)
+
+    def _rate(self, finished: int, now: float) -> float | None:
+        if self._first is None:
+            return None
+        since, already = self._first
+        return (finished - already) / (now - since) if finished > already and now > since else None
+
+    def _show(self, text: str) -> None:
+        if self._terminal:
+            self._stream.write("\r" + text.ljust(self._width))
+            self._width = len(text)
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()

@@ -1,0 +1,29 @@
+"""What a user is told when a job cannot go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ray.exceptions import RayTaskError
+
+from everymask.errors import EverymaskError
+
+
+def user_error(error: BaseException) -> EverymaskError | None:
+    """The user's own mistake behind an error, however deep Ray has wrapped it; None for a fault of ours or of Ray."""
+    for cause in _causes(error):
+        # Ray also makes classes that are both its own error and the user's; their text is a whole stack trace.
+        if isinstance(cause, EverymaskError) and not isinstance(cause, RayTaskError):
+            return cause
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, BaseException) and id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            waiting += [getattr(current, "cause", None), current.__cause__, current.__context__]

@@ -1,0 +1,223 @@
+"""Whether the cluster can ever run the job's stages: asked before anything is started, answered in a sentence."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.core.generated import autoscaler_pb2
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from everymask.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+_AUTOSCALER_PATIENCE_S = 60.0
+_POLL_S = 0.25
+# Sums of fractional CPUs such as 0.25 and 0.05 must not miss by rounding; Ray itself counts in ten-thousandths.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a stage needs at the very least, all at the same time as the other stages.
+
+    Attributes:
+        stage: its name in messages.
+        cpus: logical CPUs of each worker.
+        gpus: GPUs of each worker, may be a fraction.
+        workers: how many at once.
+        labels: of the nodes it may run on.
+    """
+
+    stage: str
+    cpus: float
+    gpus: float = 0.0
+    workers: int = 1
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        amounts = [f"{self.cpus:g} CPU"] + ([f"{self.gpus:g} GPU"] if self.gpus else [])
+        where = f" on a node labelled {_listed(self.labels)}" if self.labels else " on one node"
+        return f"{' and '.join(amounts)}{where}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node's totals, whoever uses them now."""
+
+    cpus: float
+    gpus: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def runs(self, demand: Demand) -> bool:
+        """Whether one worker of the stage fits on the empty node."""
+        return (
+            self.cpus + _TOLERANCE >= demand.cpus
+            and self.gpus + _TOLERANCE >= demand.gpus
+            and all(self.labels.get(key) == value for key, value in demand.labels.items())
+        )
+
+    def without(self, demand: Demand) -> Node:
+        """What one worker of the stage leaves over."""
+        return Node(self.cpus - demand.cpus, self.gpus - demand.gpus, self.labels)
+
+
+def parse_labels(labels: Sequence[str]) -> dict[str, str]:
+    """`KEY=VALUE` pairs as a mapping.
+
+    Raises:
+        ConfigurationError: a pair without `=`, or without a key or a value.
+    """
+    pairs = {}
+    for label in labels:
+        key, equals, value = label.partition("=")
+        if not (key and equals and value):
+            raise ConfigurationError(
+                f"node-labels must be KEY=VALUE, such as ray.io/market-type=on-demand; got {label!r}"
+            )
+        pairs[key] = value
+    return pairs
+
+
+def alive_nodes() -> list[Node]:
+    """The nodes of the running cluster."""
+    return [
+        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0), node["Labels"])
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    ]
+
+
+def shortage(nodes: Sequence[Node], demands: Sequence[Demand]) -> str | None:
+    """What these nodes lack to run all demands at once; None when they suffice.
+
+    Workers are placed by the best fit, GPU work first. That is a heuristic: Ray, which places one worker after another,
+    does no better.
+    """
+    left = list(nodes)
+    for demand in sorted(demands, key=lambda demand: (demand.gpus, demand.cpus), reverse=True):
+        for placed in range(demand.workers):
+            fitting = [index for index, node in enumerate(left) if node.runs(demand)]
+            if not fitting:
+                return _explain(nodes, demand, placed)
+            best = min(fitting, key=lambda index: (left[index].gpus, left[index].cpus))
+            left[best] = left[best].without(demand)
+    return None
+
+
+def most_workers_beside(nodes: Sequence[Node], demand: Demand, reserved_cpus: float) -> int | None:
+    """The most workers of a long-lived stage that always leave `reserved_cpus` free on some one node.
+
+    Wherever Ray puts them: a node stops serving a task of `reserved_cpus` once workers take all but less than that. If
+    every node can be brought to that, tasks between the stages wait for ever, and with them the workers.
+
+    Returns:
+        None where no number of workers can block every node (GPUs run out before CPUs do).
+    """
+    blocking = 0
+    for node in nodes:
+        spare = node.cpus - reserved_cpus
+        if spare < -_TOLERANCE:
+            continue
+        if not node.runs(demand):
+            return None
+        needed = int((spare + _TOLERANCE) / demand.cpus) + 1
+        if demand.gpus and int(node.gpus / demand.gpus + _TOLERANCE) < needed:
+            return None
+        blocking += needed
+    return max(blocking - 1, 0)
+
+
+def check_schedulable(demands: Sequence[Demand]) -> None:
+    """Make sure that the cluster, or what its autoscaler may add, can run all demands at once.
+
+    Raises:
+        ConfigurationError: it never can; the message says which stage lacks what.
+    """
+    missing = shortage(alive_nodes(), demands)
+    if missing is None:
+        return
+    if not _autoscaler_runs():
+        raise ConfigurationError(f"this cluster cannot run the job: {missing}")
+    impossible = _refused_by_autoscaler(demands)
+    if impossible:
+        raise ConfigurationError(
+            f"this cluster cannot run the job, not even with every node its autoscaler may add: {impossible}"
+        )
+
+
+def _explain(nodes: Sequence[Node], demand: Demand, placed: int) -> str:
+    if any(node.runs(demand) for node in nodes):
+        have = f"room for {placed} beside the other stages" if placed else "no room for it beside the other stages"
+        return (
+            f"{demand.stage} needs {demand.workers} × {demand}, and there is {have}; "
+            "lower the least number of --actors, or add nodes"
+        )
+    if demand.gpus and not any(node.gpus for node in nodes):
+        return f"{demand.stage} needs {demand}, and no node has a GPU; add GPU nodes, or pass --gpus-per-actor 0"
+    if demand.labels and any(Node(node.cpus, node.gpus, demand.labels).runs(demand) for node in nodes):
+        return f"{demand.stage} needs {demand}, and no node of that size is so labelled; change --node-labels"
+    largest = max(nodes, key=lambda node: (node.gpus, node.cpus), default=Node(0, 0))
+    return (
+        f"{demand.stage} needs {demand}, and the largest node has {largest.cpus:g} CPU and {largest.gpus:g} GPU; "
+        "ask for less, or add larger nodes"
+    )
+
+
+def _autoscaler_runs() -> bool:
+    """Whether an autoscaler (version 2, the default of launchers and our manifests) looks after this cluster."""
+    return bool(_status().autoscaling_state.last_seen_cluster_resource_state_version)
+
+
+def _refused_by_autoscaler(demands: Sequence[Demand]) -> str | None:
+    """Ask the autoscaler for all stages together, then name the first that it refuses alone, or all of them."""
+    if not _refuses(demands):
+        return None
+    for demand in demands:
+        if _refuses([Demand(demand.stage, demand.cpus, demand.gpus, 1, demand.labels)]):
+            return f"{demand.stage} needs {demand}, and no node type has that"
+    wanted = "; ".join(f"{demand.stage} {demand.workers} × {demand}" for demand in demands)
+    return f"its limits are too low for all stages at once ({wanted}); lower --actors or raise max_workers"
+
+
+def _refuses(demands: Sequence[Demand]) -> bool:
+    """Whether the autoscaler says that it can never place the demands.
+
+    A placement group puts the question: unlike a request for resources it belongs to this job alone. Nodes that the
+    answer sets in motion are the ones the job needs first.
+    """
+    bundles, selectors = [], []
+    for demand in demands:
+        amounts = {name: amount for name, amount in (("CPU", demand.cpus), ("GPU", demand.gpus)) if amount}
+        bundles += [amounts] * demand.workers
+        selectors += [dict(demand.labels)] * demand.workers
+    group = placement_group(bundles, strategy="PACK", bundle_label_selector=selectors)
+    try:
+        asked_at_version = _status().cluster_resource_state.cluster_resource_state_version
+        deadline = time.monotonic() + _AUTOSCALER_PATIENCE_S
+        while time.monotonic() < deadline:
+            state = _status().autoscaling_state
+            # The first state the autoscaler has seen since the question is sure to hold it.
+            if state.last_seen_cluster_resource_state_version > asked_at_version:
+                return any(group.id.hex() in request.details for request in state.infeasible_gang_resource_requests)
+            time.sleep(_POLL_S)
+    finally:
+        remove_placement_group(group)
+    logger.warning("the autoscaler has not answered in %g s; starting without its word", _AUTOSCALER_PATIENCE_S)
+    return False
+
+
+def _status() -> Any:
+    """What `ray status` is made from. Ray has no public call that tells which requests are refused."""
+    reply = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]
+    reply.ParseFromString(ray._private.worker.global_worker.gcs_client.get_cluster_status())  # type: ignore[attr-defined]
+    return reply
+
+
+def _listed(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in labels.items())
