@@ -1,0 +1,234 @@
+"""The ingress deployment: HTTP in, HTTP out. Handlers parse, ask the graph, and format; nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+import everymask
+from everymask.records import ImageLabels
+from serve.answers import classes_answer, labels_answer
+from serve.auth import ApiKeys
+from serve.class_sets import ClassSets
+from serve.errors import ServiceError
+from serve.gate import REQUEST_ID_HEADER, Gate, error_response
+from serve.graph import Graph, GraphAnswer, RequestImage, ServeGraph
+from serve.metrics import StageTimer
+from serve.openapi import DESCRIPTION, ERRORS, INFO_ERRORS, image_body, points_body
+from serve.refiner import ClickTask, LabelTask
+from serve.requests import read_request, requested_image, requested_prompt, validation_message
+from serve.schema import (
+    ClassesAnswer,
+    ClassSetsAnswer,
+    Health,
+    ImageBody,
+    LabelsAnswer,
+    LimitsInfo,
+    MaskFormat,
+    Method,
+    ModelInfo,
+    ModelsAnswer,
+    PointsBody,
+    Readiness,
+)
+from serve.settings import HOME, ServiceSettings
+
+logger = logging.getLogger("ray.serve")
+
+_MaskFormatQuery = Annotated[MaskFormat, Query(description="how masks are written")]
+
+
+class Handlers:
+    """One method per endpoint."""
+
+    def __init__(self, graph: Graph, settings: ServiceSettings) -> None:
+        self._graph = graph
+        self._settings = settings
+        self._class_sets = ClassSets(settings.heads_directory)
+        self._stage = StageTimer()
+
+    async def entities(
+        self,
+        request: Request,
+        method: Annotated[Method, Query(description="E-SAM, or the plain automatic mask generator")] = "entities",
+        mask_format: _MaskFormatQuery = "rle",
+    ) -> Response:
+        """Masks of everything in an image. With method `entities` they do not overlap."""
+        fields, data = await read_request(request, ImageBody, self._settings.limits)
+        image = requested_image(fields, data, reuse=False)
+        answer = await self._graph.label(image, LabelTask(method))
+        return await self._labels(request, image, answer, mask_format)
+
+    async def points(self, request: Request, mask_format: _MaskFormatQuery = "rle") -> Response:
+        """Masks of the one object that clicks and a box point at: candidates, best first. They may overlap."""
+        fields, data = await read_request(request, PointsBody, self._settings.limits)
+        image = requested_image(fields, data, reuse=True)
+        prompt = requested_prompt(fields, self._settings.requests.max_clicks)
+        answer = await self._graph.label(image, ClickTask(prompt, 3 if fields.multimask_output else 1))
+        return await self._labels(request, image, answer, mask_format)
+
+    async def classes(
+        self,
+        request: Request,
+        class_set: Annotated[str, Query(description="one of `/v1/class-sets`", max_length=200)],
+        score_thresh: Annotated[
+            float | None, Query(ge=0, le=1, description="least class probability of a mask; else the service's own")
+        ] = None,
+        semantic_map: Annotated[bool, Query(description="whether to answer the map of classes too")] = True,
+        mask_format: _MaskFormatQuery = "rle",
+    ) -> Response:
+        """Masks of the classes in a class set, and the semantic map."""
+        fields, data = await read_request(request, ImageBody, self._settings.limits)
+        image = requested_image(fields, data, reuse=False)
+        running = await self._graph.describe()
+        head, spec = await asyncio.to_thread(self._class_sets.usable, class_set, running)
+        answer = await self._graph.classify(image, head, score_thresh)
+        with self._stage("format"):
+            return _json(
+                await asyncio.to_thread(
+                    classes_answer,
+                    **await self._common(request, image, answer),
+                    mask_format=mask_format,
+                    class_set=class_set,
+                    classes=spec.classes,
+                    with_map=semantic_map,
+                )
+            )
+
+    async def models(self) -> Response:
+        """The running model, what can be asked of it, and what is refused."""
+        running = await self._graph.describe()
+        limits, requests = self._settings.limits, self._settings.requests
+        return _json(
+            ModelsAnswer(
+                models=[ModelInfo(name=running.name, weights_sha256=running.weights_sha256, device=running.device)],
+                methods=["entities", "amg", "classes", "points"],
+                mask_formats=["rle", "polygon", "png"],
+                limits=LimitsInfo(
+                    max_bytes=limits.max_bytes,
+                    max_pixels=limits.max_pixels,
+                    max_clicks=requests.max_clicks,
+                    time_limit_s=requests.time_limit_s,
+                ),
+            )
+        )
+
+    async def class_sets(self) -> Response:
+        """Every class set whose head is in the service's directory now."""
+        running = await self._graph.describe()
+        return _json(ClassSetsAnswer(class_sets=await asyncio.to_thread(self._class_sets.list, running)))
+
+    async def healthz(self) -> Response:
+        """Whether this process is alive. Says nothing about the models; see `/readyz`."""
+        return _json(Health())
+
+    async def readyz(self) -> Response:
+        """Whether every part of the service is up: 200, else 503."""
+        states = await self._graph.states()
+        ready = bool(states) and all(state == "HEALTHY" for state in states.values())
+        answer = Readiness(status="ready" if ready else "not ready", deployments=states)
+        return _json(answer, 200 if ready else 503)
+
+    async def _labels(
+        self, request: Request, image: RequestImage, answer: GraphAnswer, mask_format: MaskFormat
+    ) -> Response:
+        with self._stage("format"):
+            common = await self._common(request, image, answer)
+            return _json(await asyncio.to_thread(labels_answer, **common, mask_format=mask_format))
+
+    async def _common(self, request: Request, image: RequestImage, answer: GraphAnswer) -> dict[str, Any]:
+        labels: ImageLabels = answer.labels
+        seconds = time.perf_counter() - request.state.started_at
+        logger.info(
+            "labelled",
+            extra={
+                "image_id": image.image_id,
+                "size_hw": list(labels.size_hw),
+                "masks": len(labels.masks),
+                "embedding_cache": "hit" if answer.cached else "miss",
+                "seconds": round(seconds, 4),
+            },
+        )
+        return {
+            "labels": labels,
+            "image_id": image.image_id,
+            "cached": answer.cached,
+            "model": (await self._graph.describe()).name,
+            "seconds": seconds,
+        }
+
+
+def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIApp:
+    """The API over a graph."""
+    handlers = Handlers(graph, settings)
+    app = FastAPI(title="everymask", version=everymask.__version__, description=DESCRIPTION)
+
+    def route(path: str, endpoint: Any, model: type[BaseModel], **options: Any) -> None:
+        method = "POST" if "openapi_extra" in options else "GET"
+        app.add_api_route(path, endpoint, methods=[method], response_model=model, **options)
+
+    route("/v1/entities", handlers.entities, LabelsAnswer, responses=ERRORS, openapi_extra=image_body())
+    route("/v1/points", handlers.points, LabelsAnswer, responses=ERRORS, openapi_extra=points_body())
+    route("/v1/classes", handlers.classes, ClassesAnswer, responses=ERRORS, openapi_extra=image_body())
+    route("/v1/models", handlers.models, ModelsAnswer, responses=INFO_ERRORS)
+    route("/v1/class-sets", handlers.class_sets, ClassSetsAnswer, responses=INFO_ERRORS)
+    route("/healthz", handlers.healthz, Health)
+    not_ready = {503: {"model": Readiness, "description": "a part is not up"}}
+    route("/readyz", handlers.readyz, Readiness, responses=not_ready)
+
+    app.add_exception_handler(RequestValidationError, _bad_parameter)
+    app.add_exception_handler(HTTPException, _bad_route)
+    # JSON says the same as a form, in base64, which is a third longer.
+    max_body_bytes = settings.limits.max_bytes * 4 // 3 + 2**20
+    app.add_middleware(Gate, keys=keys, limits=settings.requests, max_body_bytes=max_body_bytes)
+    return app
+
+
+class Api:
+    """The ingress: no model, no GPU."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        encoder: DeploymentHandle[Any],
+        refiner: DeploymentHandle[Any],
+        classifier: DeploymentHandle[Any],
+    ) -> None:
+        self._settings = settings
+        path = settings.api_keys_file
+        self._keys = ApiKeys.from_file(None if path is None else HOME / path)
+        self._graph = ServeGraph(serve.get_replica_context().app_name, encoder, refiner, classifier)
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Called by Serve once the replica is made."""
+        return create_app(self._graph, self._settings, self._keys)
+
+
+def _json(answer: BaseModel, status: int = 200) -> Response:
+    return Response(answer.model_dump_json(exclude_none=True), status, media_type="application/json")
+
+
+async def _bad_parameter(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    answer = ServiceError(422, "invalid_request", validation_message(error.errors()))
+    return error_response(answer, request.headers.get(REQUEST_ID_HEADER, ""))
+
+
+async def _bad_route(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    message = f"{request.method} {request.url.path[:80]}: {error.detail}; the endpoints are described at /docs"
+    code = codes.get(error.status_code, "bad_request")
+    answer = ServiceError(error.status_code, code, message, dict(error.headers or {}))
+    return error_response(answer, request.headers.get(REQUEST_ID_HEADER, ""))

@@ -1,0 +1,63 @@
+"""The application builder: what `serve run serve.app:build` calls, or a configuration with that `import_path`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application, Deployment
+from ray.serve.config import AutoscalingConfig, BackpressureConfig, RequestRouterConfig
+
+from serve.api import Api
+from serve.classifier import Classifier
+from serve.encoder import Encoder
+from serve.refiner import Refiner
+from serve.settings import Replicas, read_settings
+
+AFFINITY_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+
+
+def build(args: dict[str, Any]) -> Application:
+    """The whole graph from the `args` of a configuration; see `serve.settings.ServiceSettings` for what they may hold.
+
+    Raises:
+        ConfigurationError: an unknown key or a bad value; every one is named.
+    """
+    settings = read_settings(args)
+    # Serve's own bounds stand behind the gate's, for the moments in which several ingress replicas fill one part.
+    busy = BackpressureConfig(status_code=429, retry_after_s=settings.requests.retry_after_s)
+
+    def deployment(part: type, replicas: Replicas, **options: Any) -> Deployment:
+        made: Deployment = serve.deployment(
+            **({"max_queued_requests": settings.requests.max_in_flight} | _size(replicas) | options),
+            name=part.__name__,
+            backpressure_config=busy,
+        )(part)
+        return made
+
+    # A click goes to the replica that keeps its image's embedding.
+    affinity = RequestRouterConfig.model_validate({"request_router_class": AFFINITY_ROUTER})
+    # In front of the ingress a burst may wait: it is answered at once, and in JSON, by the gate.
+    burst = 10 * settings.ingress.max_ongoing_requests
+    return deployment(serve.ingress()(Api), settings.ingress, max_queued_requests=burst).bind(
+        settings,
+        deployment(Encoder, settings.encoder).bind(settings),
+        deployment(Refiner, settings.refiner, request_router_config=affinity).bind(settings),
+        deployment(Classifier, settings.classifier).bind(settings),
+    )
+
+
+def _size(replicas: Replicas) -> dict[str, Any]:
+    size: dict[str, Any] = {
+        "max_ongoing_requests": replicas.max_ongoing_requests,
+        "ray_actor_options": {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
+    }
+    if replicas.min_replicas == replicas.max_replicas:
+        return size | {"num_replicas": replicas.min_replicas}
+    return size | {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=replicas.min_replicas,
+            max_replicas=replicas.max_replicas,
+            target_ongoing_requests=replicas.target_ongoing_requests,
+        )
+    }

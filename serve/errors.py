@@ -1,0 +1,79 @@
+"""What went wrong → HTTP status, code and sentence, in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
+
+from everymask.errors import (
+    ConfigurationError,
+    EverymaskError,
+    HeadMismatchError,
+    ImageTooLargeError,
+    InputError,
+    ModelOutputError,
+)
+
+
+class ServiceError(Exception):
+    """An answer other than 200 that the service itself decides on."""
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status, code, message, headers)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers or {}
+
+
+class ImageUnknownError(EverymaskError):
+    """The embedding asked for by `image_id` is not, or no longer, in the cache."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    error: type[BaseException]
+    status: int
+    code: str
+    message: str | None
+    """What the client reads; None passes on the error's own sentence."""
+
+
+# The first row whose class fits decides. Errors of the library speak to users already; the rest must not leak.
+_TABLE = (
+    _Row(ImageTooLargeError, 413, "image_too_large", None),
+    _Row(InputError, 422, "invalid_input", None),
+    _Row(ImageUnknownError, 404, "image_unknown", None),
+    _Row(HeadMismatchError, 409, "class_set_mismatch", None),
+    _Row(ConfigurationError, 409, "class_set_unusable", None),
+    _Row(ModelOutputError, 500, "model_output", None),
+    _Row(BackPressureError, 429, "overloaded", "the service is busy; send the request again after Retry-After seconds"),
+    _Row(TimeoutError, 504, "timed_out", "the request took longer than the service's time limit and was cancelled"),
+    _Row(TaskCancelledError, 503, "unavailable", "a part of the service stopped during the request; send it again"),
+    _Row(RequestCancelledError, 503, "unavailable", "a part of the service stopped during the request; send it again"),
+    _Row(DeploymentUnavailableError, 503, "unavailable", "a part of the service is down; look at /readyz"),
+    _Row(RayActorError, 503, "unavailable", "a part of the service failed during the request; send it again"),
+)
+
+INTERNAL = ServiceError(500, "internal_error", "the service failed on this request; its log has the reason")
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error a remote replica raised, without Ray's wrapping, whose text holds a traceback."""
+    while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
+        error = error.cause
+    return error
+
+
+def to_service_error(error: BaseException, retry_after_s: int) -> ServiceError:
+    """What the client is told about `error`; anything unforeseen is `INTERNAL`."""
+    cause = root_cause(error)
+    if isinstance(cause, ServiceError):
+        return cause
+    for row in _TABLE:
+        if isinstance(cause, row.error):
+            headers = {"Retry-After": str(retry_after_s)} if row.status == 429 else None
+            return ServiceError(row.status, row.code, row.message or str(cause), headers)
+    return INTERNAL

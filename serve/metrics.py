@@ -1,0 +1,78 @@
+"""What Prometheus sees, by name. Ray adds `ray_` in front, and the deployment and replica as labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.serve.metrics import Counter, Gauge, Histogram
+
+_LATENCY_MS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000]
+
+
+class StageTimer:
+    """`everymask_stage_latency_ms{stage}`: decode, embed, entities, amg, clicks, masks, classify or format."""
+
+    def __init__(self) -> None:
+        self._histogram = Histogram(
+            "everymask_stage_latency_ms",
+            description="Time one request or one batch spent in a stage.",
+            boundaries=_LATENCY_MS,
+            tag_keys=("stage",),
+        )
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time a block, whether it succeeds or not."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._histogram.observe((time.perf_counter() - start) * 1000, tags={"stage": stage})
+
+
+class CacheMetrics:
+    """`everymask_embedding_cache_{hits,misses,bytes,entries}`."""
+
+    def __init__(self) -> None:
+        self._hits = Counter("everymask_embedding_cache_hits", description="Requests answered from a kept embedding.")
+        self._misses = Counter("everymask_embedding_cache_misses", description="Embeddings asked for and not there.")
+        self._bytes = Gauge("everymask_embedding_cache_bytes", description="Memory of the embeddings kept.")
+        self._entries = Gauge("everymask_embedding_cache_entries", description="Embeddings kept.")
+
+    def looked_up(self, found: bool) -> None:
+        """Count one lookup."""
+        (self._hits if found else self._misses).inc()
+
+    def holds(self, entries: int, held_bytes: int) -> None:
+        """Note what the cache holds now."""
+        self._entries.set(entries)
+        self._bytes.set(held_bytes)
+
+
+class HttpMetrics:
+    """`everymask_http_requests{route,status}`, `everymask_http_latency_ms{route}`, `everymask_in_flight`."""
+
+    def __init__(self) -> None:
+        self._requests = Counter(
+            "everymask_http_requests",
+            description="Answers, by route and status.",
+            tag_keys=("route", "status"),  # type: ignore[arg-type]  # Ray declares a tuple of one
+        )
+        self._latency = Histogram(
+            "everymask_http_latency_ms",
+            description="From a request's first byte to its answer.",
+            boundaries=_LATENCY_MS,
+            tag_keys=("route",),
+        )
+        self._in_flight = Gauge("everymask_in_flight", description="Requests admitted and not answered yet.")
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count one answer."""
+        self._requests.inc(tags={"route": route, "status": str(status)})
+        self._latency.observe(seconds * 1000, tags={"route": route})
+
+    def in_flight(self, count: int) -> None:
+        """Note how many requests are in work."""
+        self._in_flight.set(count)

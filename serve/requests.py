@@ -1,0 +1,155 @@
+"""HTTP bodies → what the graph is asked: multipart forms and JSON mean the same."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from everymask.clicks import ClickPrompt
+from everymask.images import ImageLimits
+from serve.errors import ServiceError
+from serve.graph import RequestImage
+from serve.schema import ImageBody, Prompt
+
+_Body = TypeVar("_Body", bound=ImageBody)
+
+FORM = "multipart/form-data"
+JSON = "application/json"
+_TEXT_FIELDS = ("image_id",)
+"""Form fields that are plain text; the others hold JSON."""
+
+
+async def read_request(request: Request, body: type[_Body], limits: ImageLimits) -> tuple[_Body, bytes | None]:
+    """Parse a form or a JSON body.
+
+    Returns:
+        The fields, and the image file if one was sent.
+
+    Raises:
+        ServiceError: 415 for another content type, 422 for a body that is not as it should be.
+        ImageTooLargeError: the image has too many bytes.
+        InputError: the image has none.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    data: bytes | None
+    if content_type == FORM:
+        fields, data = await _read_form(request, body)
+    elif content_type == JSON:
+        fields, data = _parse_json(await request.body(), body)
+    elif not content_type and not await request.body():
+        raise _invalid("the request has no body; send an image as form field `image` or as JSON `image_base64`")
+    else:
+        raise ServiceError(
+            415,
+            "unsupported_media_type",
+            f"the content type {content_type[:80]!r} is not read here; use {FORM} or {JSON}",
+        )
+    if data is not None:
+        limits.check_bytes(len(data))
+    return fields, data
+
+
+def requested_image(fields: ImageBody, data: bytes | None, reuse: bool) -> RequestImage:
+    """Which image a request is about.
+
+    Args:
+        reuse: try the kept embedding even when no id was sent.
+
+    Raises:
+        ServiceError: 422, neither an image nor an id was sent.
+    """
+    if data is not None:
+        return RequestImage.from_file(data, reuse or fields.image_id is not None)
+    if fields.image_id is not None:
+        return RequestImage(fields.image_id, None, reuse=True)
+    raise _invalid("there is no image in the request; send form field `image`, JSON `image_base64`, or an `image_id`")
+
+
+def requested_prompt(fields: Prompt, max_clicks: int) -> ClickPrompt:
+    """What a request points at.
+
+    Raises:
+        ServiceError: 422, too many clicks.
+        InputError: the prompt points at nothing, or its parts do not fit together.
+    """
+    if len(fields.point_coords) > max_clicks:
+        raise _invalid(f"the prompt has {len(fields.point_coords):,} clicks; at most {max_clicks} are taken")
+    labels = fields.point_labels if fields.point_labels is not None else [1] * len(fields.point_coords)
+    box = fields.box
+    return ClickPrompt(
+        tuple((x, y) for x, y in fields.point_coords),
+        tuple(labels),
+        None if box is None else (box[0], box[1], box[2], box[3]),
+    )
+
+
+def validation_message(errors: Any) -> str:
+    """Pydantic's findings as one sentence; what the client sent is not repeated."""
+    parts = []
+    for error in errors[:5]:
+        location = ".".join(str(part) for part in error["loc"] if part not in ("query", "body", "path"))
+        parts.append(f"{location or 'the body'}: {error['msg']}")
+    return "; ".join(parts)
+
+
+async def _read_form(request: Request, body: type[_Body]) -> tuple[_Body, bytes | None]:
+    try:
+        form = await request.form(max_files=2, max_fields=8)
+    except HTTPException as error:
+        raise _invalid(f"the form cannot be read: {error.detail}") from error
+    values: dict[str, Any] = {}
+    data: bytes | None = None
+    for name, value in form.multi_items():
+        if name == "image":
+            if not isinstance(value, UploadFile):
+                raise _invalid("form field `image` is text; send the image as a file")
+            if data is not None:
+                raise _invalid("the form holds two images; send one a request")
+            data = await value.read()
+        elif isinstance(value, UploadFile):
+            raise _invalid(f"form field {name[:80]!r} is a file; only `image` may be one")
+        elif name in values:
+            raise _invalid(f"form field {name[:80]!r} is there twice")
+        else:
+            values[name] = value if name in _TEXT_FIELDS else _from_json(name, value)
+    return _validate(body, values), data
+
+
+def _from_json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise _invalid(f"form field {name[:80]!r} must hold JSON, such as [[120, 80]]") from None
+
+
+def _parse_json(content: bytes, body: type[_Body]) -> tuple[_Body, bytes | None]:
+    try:
+        fields = body.model_validate_json(content)
+    except ValidationError as error:
+        raise _invalid(validation_message(error.errors())) from error
+    if fields.image_base64 is None:
+        return fields, None
+    try:
+        return fields, base64.b64decode(fields.image_base64, validate=True)
+    except (binascii.Error, ValueError):
+        raise _invalid("image_base64 is not base64") from None
+
+
+def _validate(body: type[_Body], values: dict[str, Any]) -> _Body:
+    if "image_base64" in values:
+        raise _invalid("image_base64 belongs into a JSON body; in a form, send the file as `image`")
+    try:
+        return body.model_validate(values)
+    except ValidationError as error:
+        raise _invalid(validation_message(error.errors())) from error
+
+
+def _invalid(message: str) -> ServiceError:
+    return ServiceError(422, "invalid_request", message)

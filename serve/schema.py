@@ -1,0 +1,169 @@
+"""The HTTP answers and bodies, field by field; OpenAPI is made from these. Names are those of the label store."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MaskFormat = Literal["rle", "polygon", "png"]
+Method = Literal["entities", "amg"]
+
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Answer(BaseModel):
+    """Base of everything the service says or reads."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class RleMask(Answer):
+    """COCO compressed run-length encoding, full image resolution."""
+
+    size: list[int] = Field(description="[height, width] in pixels")
+    counts: str = Field(description="column-major, as pycocotools reads it")
+
+
+class Mask(Answer):
+    """One mask. Of `rle`, `polygon` and `png_base64` exactly the one that `mask_format` asked for is there."""
+
+    rle: RleMask | None = None
+    polygon: list[list[float]] | None = Field(
+        default=None,
+        description="COCO polygons [x0, y0, x1, y1, …] in pixels, one per part; holes are joined in by zero-width cuts",
+    )
+    png_base64: str | None = Field(
+        default=None, description="1-bit PNG of the whole image's size, white inside the mask"
+    )
+    bbox: list[int] = Field(description="[x, y, width, height] in pixels")
+    area: int = Field(description="pixels in the mask")
+    predicted_iou: float = Field(description="the model's own estimate of the mask's IoU")
+    stability_score: float = Field(description="IoU of the mask thresholded high and low, [0, 1]")
+    point_coords: list[float] = Field(description="(x, y) in pixels, the prompt the mask came from")
+    score: float = Field(description="what the masks are ranked by, [0, 1]")
+    class_id: int | None = None
+    class_name: str | None = None
+    uncertainty: float | None = Field(default=None, description="normalised entropy of the class probabilities, [0, 1]")
+
+
+class LabelsAnswer(Answer):
+    """Every mask of one image, in descending score."""
+
+    image_id: str = Field(description="sha256 of the image file; send it instead of the image to reuse its embedding")
+    width: int
+    height: int
+    coverage: float = Field(description="share of the image's pixels in at least one mask, [0, 1]")
+    embedding_cache: Literal["hit", "miss"] = Field(description="whether the image's embedding was reused")
+    seconds: float = Field(description="from the request's first byte to its answer, in the service")
+    model: str
+    masks: list[Mask]
+
+
+class SemanticMap(Answer):
+    """One class for every pixel."""
+
+    png_base64: str = Field(
+        description="PNG of the image's size, 0 background and class_id + 1 elsewhere; 8-bit palette up to 255 classes"
+    )
+    palette: list[list[int]] = Field(description="[red, green, blue] of background and of every class, as in the PNG")
+
+
+class ClassesAnswer(LabelsAnswer):
+    """Masks with classes, and the semantic map."""
+
+    class_set: str
+    classes: list[str]
+    semantic_map: SemanticMap | None = None
+
+
+class ImageBody(Answer):
+    """An image as JSON. One of the two is needed; with both, the image is the fallback for an unknown id."""
+
+    image_base64: str | None = Field(default=None, description="the image file, base64", examples=["iVBORw0KGgo…"])
+    image_id: str | None = Field(default=None, description="of an earlier answer", pattern="^[0-9a-f]{64}$")
+
+
+class Prompt(Answer):
+    """Clicks and a box that together mean one object."""
+
+    point_coords: list[Point] = Field(default_factory=list, description="(x, y) in pixels")
+    point_labels: list[Literal[0, 1]] | None = Field(
+        default=None, description="1: belongs to the object, 0: does not; all 1 when left out"
+    )
+    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
+        default=None, description="(x0, y0, x1, y1) in pixels, half-open"
+    )
+    multimask_output: bool = Field(default=True, description="all three candidates, best first, or the best alone")
+
+
+class PointsBody(ImageBody, Prompt):
+    """Clicks on an image."""
+
+
+class ModelInfo(Answer):
+    """The running model."""
+
+    name: str
+    weights_sha256: str
+    device: str
+
+
+class LimitsInfo(Answer):
+    """What the service refuses."""
+
+    max_bytes: int
+    max_pixels: int
+    max_clicks: int
+    time_limit_s: float
+
+
+class ModelsAnswer(Answer):
+    """What runs here, and its limits."""
+
+    models: list[ModelInfo]
+    methods: list[str]
+    mask_formats: list[str]
+    limits: LimitsInfo
+
+
+class ClassSet(Answer):
+    """One class head."""
+
+    name: str
+    classes: list[str]
+    usable: bool
+    problem: str | None = Field(default=None, description="why it cannot be used with the running model")
+
+
+class ClassSetsAnswer(Answer):
+    """Every class head that is there now."""
+
+    class_sets: list[ClassSet]
+
+
+class Health(Answer):
+    """Liveness."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Answer):
+    """Whether requests would be answered now."""
+
+    status: Literal["ready", "not ready"]
+    deployments: dict[str, str] = Field(description="state of each part")
+
+
+class ErrorDetail(Answer):
+    """What went wrong."""
+
+    code: str = Field(description="stable, for programs")
+    message: str = Field(description="one sentence, for people")
+    request_id: str = Field(description="as in the X-Request-ID header and the service's log")
+
+
+class ErrorAnswer(Answer):
+    """Every answer with a status of 400 and above."""
+
+    error: ErrorDetail

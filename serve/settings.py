@@ -1,0 +1,141 @@
+"""Every option of the service, typed: what `args` of a Serve configuration may hold. Any other key is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from everymask.backbone.registry import MODELS
+from everymask.entities.amg import AmgConfig
+from everymask.entities.config import EntityConfig
+from everymask.errors import ConfigurationError
+from everymask.images import ImageLimits
+from everymask.semantics.config import ClassesConfig
+
+HOME = Path(__file__).resolve().parent.parent
+"""Relative paths in a configuration are taken from the folder that holds `serve/`, wherever a replica runs."""
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """How many processes of one deployment run, and what each reserves on its node."""
+
+    min_replicas: int = 1
+    max_replicas: int = 1
+    """Above `min_replicas`, Serve scales between the two."""
+    target_ongoing_requests: float = 2.0
+    """Requests in work per replica that autoscaling aims at."""
+    max_ongoing_requests: int = 16
+    """Requests one replica takes at a time; others wait in front of it."""
+    num_cpus: float = 0.25
+    """Logical CPUs reserved."""
+    num_gpus: float = 0.0
+    """GPUs reserved; a fraction shares one."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_replicas <= self.max_replicas:
+            raise ValueError(
+                f"min_replicas and max_replicas must satisfy 1 <= min <= max; got {self.min_replicas} and "
+                f"{self.max_replicas}"
+            )
+        if self.max_ongoing_requests < 1 or self.target_ongoing_requests <= 0:
+            raise ValueError("max_ongoing_requests must be at least 1 and target_ongoing_requests above 0")
+        if self.num_cpus < 0 or self.num_gpus < 0:
+            raise ValueError("num_cpus and num_gpus must not be negative")
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """What one client, and all clients together, may ask of an ingress replica."""
+
+    max_in_flight: int = 8
+    """Requests with an image or a click in work or waiting; one more is answered 429."""
+    retry_after_s: int = 2
+    """What a 429 tells the client to wait."""
+    time_limit_s: float = 60.0
+    """From the first byte to the answer; past it the work is cancelled and the answer is 504."""
+    max_clicks: int = 64
+    """Clicks of one prompt."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_in_flight", "retry_after_s", "time_limit_s", "max_clicks"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
+
+
+class ServiceSettings(BaseModel):
+    """The whole service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "nano"
+    """Registry name of the backbone."""
+    checkpoint: str | None = None
+    """A file or http(s) URL with other weights of the same architecture."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    torch_threads: int = 1
+    """CPU threads of each encoder and refiner replica; of no consequence on a GPU."""
+    heads: str = "heads"
+    """Directory of class heads: NAME.safetensors is class set NAME. Looked at on every request."""
+    api_keys_file: str | None = None
+    """A file with one API key a line; without it the service is open to whoever reaches its port."""
+    embedding_cache_mib: int = 256
+    """Memory of a refiner replica for the embeddings that clicks reuse."""
+    max_batch_size: int = 8
+    """Images one replica encodes at once."""
+
+    limits: ImageLimits = Field(default_factory=ImageLimits)
+    requests: RequestLimits = Field(default_factory=RequestLimits)
+    entities: EntityConfig = Field(default_factory=EntityConfig)
+    amg: AmgConfig = Field(default_factory=AmgConfig)
+    classes: ClassesConfig = Field(default_factory=ClassesConfig)
+
+    ingress: Replicas = Field(default_factory=lambda: Replicas(max_ongoing_requests=100))
+    encoder: Replicas = Field(default_factory=Replicas)
+    refiner: Replicas = Field(default_factory=Replicas)
+    classifier: Replicas = Field(default_factory=Replicas)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.model not in MODELS:
+            raise ValueError(f"model {self.model!r} is unknown; choose one of {', '.join(MODELS)}")
+        for name in ("torch_threads", "embedding_cache_mib", "max_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.ingress.max_ongoing_requests <= self.requests.max_in_flight:
+            raise ValueError(
+                f"ingress.max_ongoing_requests ({self.ingress.max_ongoing_requests}) must exceed "
+                f"requests.max_in_flight ({self.requests.max_in_flight}), so that the service itself says 429"
+            )
+        return self
+
+    @property
+    def heads_directory(self) -> Path:
+        """`heads`, absolute."""
+        return HOME / self.heads
+
+
+def read_settings(args: Mapping[str, Any]) -> ServiceSettings:
+    """The settings that `args` of a Serve configuration stand for.
+
+    Raises:
+        ConfigurationError: an unknown key, a value of the wrong type, or values that do not fit together; every one is
+            named.
+    """
+    try:
+        return ServiceSettings.model_validate(dict(args))
+    except ValidationError as error:
+        problems = "; ".join(_problem(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors())
+        raise ConfigurationError(f"the service's args cannot be used: {problems}") from error
+
+
+def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = ".".join(str(part) for part in location)
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{name} is no option"
+    return f"{name}: {message.removeprefix('Value error, ')}" if name else message.removeprefix("Value error, ")
