@@ -1,0 +1,55 @@
+"""The front end, an HTTP client of the service: `python ui/app.py --endpoint http://127.0.0.1:8000`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+import tyro
+
+HOME = Path(__file__).resolve().parent.parent
+# Started as a script, Python looks for modules beside the script, not above it.
+sys.path.insert(0, str(HOME))
+
+from ui.client import ServiceClient  # noqa: E402
+from ui.page import build_page, page_style  # noqa: E402
+
+API_KEY_VARIABLE = "EVERYMASK_API_KEY"
+
+
+@dataclass(frozen=True)
+class UiOptions:
+    """A Gradio page for one everymask service. The API key, if it needs one, is read from EVERYMASK_API_KEY."""
+
+    endpoint: str = "http://127.0.0.1:8000"
+    """Where the service answers."""
+    host: str = "127.0.0.1"
+    """Address this page listens on; 0.0.0.0 lets other machines see it."""
+    port: int = 7860
+    """Port this page listens on."""
+    examples: Path = HOME / "examples" / "images"
+    """Folder of pictures to pick from."""
+
+
+def main() -> None:
+    """Serve the page until interrupted."""
+    options = tyro.cli(UiOptions)
+    if not options.endpoint.startswith(("http://", "https://")):
+        print(f"--endpoint {options.endpoint!r} is no http(s) address, such as http://127.0.0.1:8000", file=sys.stderr)
+        raise SystemExit(2)
+    page = build_page(ServiceClient(options.endpoint, os.environ.get(API_KEY_VARIABLE)), options.examples)
+    page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        css=page_style(),
+        theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
+        footer_links=[],
+        allowed_paths=[str(options.examples.resolve())],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The page: one image, three ways to look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ui.client import Json, Prompt, ServiceClient, ServiceProblem
+from ui.picture import Picture, PictureProblem, open_picture
+from ui.viewer import make_viewer, show_answer, show_notice, show_picture
+
+_STATIC = Path(__file__).resolve().parent / "static"
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_LEAST_PROBABILITY = 0.05
+"""Asked of the service, so that the slider can show less likely masks without another request."""
+
+_METHODS = [("Entities (E-SAM)", "entities"), ("Every mask (SAM)", "amg")]
+_NO_IMAGE = "Pick an image first."
+
+
+def example_files(folder: Path) -> list[str]:
+    """The pictures in a folder, by name; none when there is no folder."""
+    if not folder.is_dir():
+        return []
+    return [str(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
+
+
+class Page:
+    """The handlers; each asks the service once and turns its refusals into words on the page."""
+
+    def __init__(self, client: ServiceClient) -> None:
+        self._client = client
+
+    def status(self) -> str:
+        """One line about the service."""
+        try:
+            model = self._client.model()
+        except ServiceProblem as problem:
+            return f"<span class='dot down'></span>{problem}"
+        return (
+            f"<span class='dot up'></span>Model <b>{model['name']}</b> on {model['device']} at {self._client.endpoint}"
+        )
+
+    def pick(self, path: str | None) -> tuple[Any, ...]:
+        """Another image: state, then every viewer."""
+        if path is None:
+            return (None, *[show_picture(None)] * 3)
+        try:
+            picture = open_picture(path)
+        except PictureProblem as problem:
+            return (None, *[show_picture(None, str(problem))] * 3)
+        return (picture, *[show_picture(picture)] * 3)
+
+    def entities(self, picture: Picture | None, method: str) -> dict[str, Any]:
+        """The Entities tab's button."""
+        return _answered(picture, lambda image: self._client.entities(image.data, method))
+
+    def prompt(self, picture: Picture | None, event: gr.EventData) -> dict[str, Any]:
+        """A click or a box in the Click tab."""
+        asked = Prompt(event.points, event.labels, event.box)
+        return _answered(picture, lambda image: self._client.points(image.data, image.image_id, asked))
+
+    def classes(self, picture: Picture | None, class_set: str | None) -> dict[str, Any]:
+        """The classes tab's button."""
+        if not class_set:
+            return show_notice(
+                "There is no class set yet. Train one with train_classes.py and put it where the service looks."
+            )
+        return _answered(picture, lambda image: self._client.classes(image.data, class_set, _LEAST_PROBABILITY))
+
+    def class_sets(self) -> dict[str, Any]:
+        """The class sets there are now; those that do not fit the model are left out."""
+        try:
+            usable = [item for item in self._client.class_sets() if item["usable"]]
+        except ServiceProblem:
+            usable = []
+        choices = [(f"{item['name']}: {', '.join(item['classes'])}", item["name"]) for item in usable]
+        return gr.update(choices=choices, value=choices[0][1] if choices else None)
+
+
+def _answered(picture: Picture | None, ask: Callable[[Picture], Json]) -> dict[str, Any]:
+    if picture is None:
+        return show_notice(_NO_IMAGE)
+    try:
+        return show_answer(ask(picture))
+    except ServiceProblem as problem:
+        return show_notice(str(problem))
+
+
+def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
+    """The whole page, unlaunched."""
+    page = Page(client)
+    with gr.Blocks(title="everymask") as blocks:
+        picture = gr.State(None)
+        gr.HTML(
+            "<h1>everymask</h1><p>Masks of everything in an image, of what you click on, or of your classes.</p>",
+            elem_id="title",
+        )
+        status = gr.HTML(elem_id="status")
+        with gr.Row(elem_id="work"):
+            with gr.Column(scale=1, min_width=280, elem_id="side"):
+                upload = gr.Image(
+                    label="Image",
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "clipboard"],
+                    height=220,
+                    elem_id="upload",
+                )
+                files = example_files(examples)
+                if files:
+                    gr.Examples(files, upload, examples_per_page=12, label="Or pick an example")
+            with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs"):
+                with gr.Tab("Entities", id="entities"):
+                    with gr.Row(elem_classes="ask"):
+                        method = gr.Radio(
+                            _METHODS, value="entities", show_label=False, container=False, elem_id="method"
+                        )
+                        find_entities = gr.Button("Find masks", variant="primary", elem_id="find-entities")
+                    entities = make_viewer("Pick an image, then press Find masks.", "entities-viewer")
+                with gr.Tab("Click", id="click"):
+                    clicks = make_viewer(
+                        "Pick an image, then click on an object in it.", "click-viewer", prompting=True
+                    )
+                with gr.Tab("Your classes", id="classes") as classes_tab:
+                    with gr.Row(elem_classes="ask"):
+                        class_set = gr.Dropdown([], show_label=False, container=False, elem_id="class-set")
+                        find_classes = gr.Button("Find classes", variant="primary", elem_id="find-classes")
+                    classes = make_viewer("Pick an image and a class set, then press Find classes.", "classes-viewer")
+
+        upload.change(page.pick, upload, [picture, entities, clicks, classes], show_progress="hidden")
+        find_entities.click(page.entities, [picture, method], entities, concurrency_limit=4)
+        # While an answer is awaited only the latest prompt counts.
+        clicks.prompt(
+            page.prompt, picture, clicks, trigger_mode="always_last", show_progress="hidden", concurrency_limit=4
+        )
+        find_classes.click(page.classes, [picture, class_set], classes, concurrency_limit=4)
+        classes_tab.select(page.class_sets, None, class_set, show_progress="hidden")
+        blocks.load(page.status, None, status, show_progress="hidden")
+        blocks.load(page.class_sets, None, class_set, show_progress="hidden")
+    assert isinstance(blocks, gr.Blocks)
+    return blocks
+
+
+def page_style() -> str:
+    """The page's own CSS."""
+    return (_STATIC / "page.css").read_text(encoding="utf-8")

@@ -1,0 +1,66 @@
+"""The viewer component: a `gr.HTML` whose drawing, filters and clicks live in `static/`."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ui.picture import Picture
+
+_STATIC = Path(__file__).resolve().parent / "static"
+_SCRIPTS = ("masks.js", "download.js", "viewer.js")
+
+
+def make_viewer(hint: str, elem_id: str, prompting: bool = False) -> gr.HTML:
+    """A viewer without an image yet.
+
+    Args:
+        hint: what stands there until an image is picked.
+        prompting: clicks become `prompt` events, rather than show the mask under the pointer.
+    """
+    return gr.HTML(
+        None,
+        html_template=_template(hint, prompting),
+        css_template=(_STATIC / "viewer.css").read_text(encoding="utf-8"),
+        js_on_load="\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        apply_default_css=False,
+        elem_id=elem_id,
+        picture=None,
+        file_name="",
+        image_id="",
+        image_size=[0, 0],
+        notice=None,
+    )
+
+
+def _template(hint: str, prompting: bool) -> str:
+    # Not as props: an update of some props drops the others of a viewer whose tab was not opened yet.
+    template = (_STATIC / "viewer.html").read_text(encoding="utf-8")
+    return template.replace("HINT", html.escape(hint)).replace("PROMPTING", str(prompting).lower())
+
+
+def show_picture(picture: Picture | None, notice: str | None = None) -> dict[str, Any]:
+    """Update: another image, without masks."""
+    if picture is None:
+        return gr.update(value=None, picture=None, notice=notice)
+    return gr.update(
+        value=None,
+        picture=picture.shown,
+        file_name=picture.name,
+        image_id=picture.image_id,
+        image_size=list(picture.size),
+        notice=notice,
+    )
+
+
+def show_answer(answer: dict[str, Any]) -> dict[str, Any]:
+    """Update: the masks of an answer."""
+    return gr.update(value=answer, notice=None)
+
+
+def show_notice(notice: str) -> dict[str, Any]:
+    """Update: words instead of masks; what was there stays."""
+    return gr.update(notice=notice)
