@@ -1,0 +1,181 @@
+"""The KubeRay manifests: valid, locked down, and saying the same thing as the rest of the repository."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = REPOSITORY / "cluster" / "kuberay"
+SCHEMA = yaml.safe_load((Path(__file__).parent / "kuberay_schema.yaml").read_text())
+RAY_KINDS = ("RayCluster", "RayJob", "RayService")
+
+Document = dict[str, Any]
+
+
+def documents() -> list[tuple[str, Document]]:
+    return [
+        (path.name, document)
+        for path in sorted(FOLDER.glob("*.yaml"))
+        for document in yaml.safe_load_all(path.read_text())
+    ]
+
+
+def ray_documents() -> dict[str, Document]:
+    return {document["kind"]: document for _, document in documents() if document["kind"] in RAY_KINDS}
+
+
+def cluster_spec(document: Document) -> Document:
+    spec = document["spec"]
+    return spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+
+
+def pods(document: Document) -> dict[str, Document]:
+    cluster = cluster_spec(document)
+    found = {"head": cluster["headGroupSpec"]["template"]["spec"]}
+    found |= {group["groupName"]: group["template"]["spec"] for group in cluster["workerGroupSpecs"]}
+    if "submitterPodTemplate" in document["spec"]:
+        found["submitter"] = document["spec"]["submitterPodTemplate"]["spec"]
+    return found
+
+
+def strict(schema: Any) -> Any:
+    """An openAPIV3Schema as a strict JSON Schema: unknown keys refused, defaulted keys not required."""
+    if isinstance(schema, list):
+        return [strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: strict(value) for key, value in schema.items() if key not in ("format", "default", "required")}
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        result["properties"] = {name: strict(child) for name, child in properties.items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            result.setdefault("additionalProperties", False)
+    if isinstance(schema.get("required"), list):
+        result["required"] = [name for name in schema["required"] if "default" not in (properties or {}).get(name, {})]
+    if schema.get("x-kubernetes-int-or-string"):
+        result.pop("type", None)
+        result["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    return result
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_manifest_fits_the_schema_of_used_fields(kind: str) -> None:
+    jsonschema.validate(ray_documents()[kind], SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_manifest_fits_the_full_definition(kind: str) -> None:
+    folder = os.environ.get("EVERYMASK_KUBERAY_CRDS")
+    if not folder:
+        pytest.skip("set EVERYMASK_KUBERAY_CRDS to a folder of KubeRay's definitions (ray.io_rayjobs.yaml, …)")
+    definition = yaml.safe_load((Path(folder) / f"ray.io_{kind.lower()}s.yaml").read_text())
+    version = next(version for version in definition["spec"]["versions"] if version["name"] == "v1")
+    schema = strict(version["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {"type": "object"}
+    jsonschema.validate(ray_documents()[kind], schema, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("autoscalerOptions", "version"), "v3"),
+        (("workerGroupSpecs", 1, "maxreplicas"), 4),
+        (("headGroupSpec", "template", "spec", "containers", 0, "resources", "limits", "memory"), 8),
+        (("headGroupSpec", "template", "spec", "securityContext", "runAsUser"), 0),
+        (("headGroupSpec", "template", "spec", "containers", 0, "securityContext", "readOnlyRootFilesystem"), False),
+        (("headGroupSpec", "rayStartParams", "num-cpus"), 0),
+    ],
+)
+def test_schema_refuses_mistakes(path: tuple[str | int, ...], value: object) -> None:
+    document = copy.deepcopy(ray_documents()["RayCluster"])
+    target: Any = document["spec"]
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_pods_can_start_with_a_read_only_root(kind: str) -> None:
+    for name, pod in pods(ray_documents()[kind]).items():
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        for container in pod["containers"]:
+            mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+            assert set(mounts) <= volumes, name
+            assert {"/tmp", "/home/everymask"} <= set(mounts.values()), name
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_cluster_is_authenticated_and_scales_with_version_2(kind: str) -> None:
+    cluster = cluster_spec(ray_documents()[kind])
+    assert cluster["authOptions"]["mode"] == "token"
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert cluster["autoscalerOptions"]["version"] == "v2"
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_spot_comes_before_on_demand(kind: str) -> None:
+    groups = {group["groupName"]: group for group in cluster_spec(ray_documents()[kind])["workerGroupSpecs"]}
+    spot, on_demand = groups["gpu-spot"], groups["gpu-on-demand"]
+    assert spot["priority"] > on_demand["priority"]
+    assert (
+        spot["labels"]["ray.io/market-type"] == spot["template"]["spec"]["nodeSelector"]["everymask/market"] == "spot"
+    )
+    assert on_demand["template"]["spec"]["nodeSelector"]["everymask/market"] == "on-demand"
+    for group in (spot, on_demand):
+        # What the autoscaler adds must be what it weighed: unequal requests and limits would differ.
+        resources = group["template"]["spec"]["containers"][0]["resources"]
+        assert resources["requests"] == resources["limits"]
+        assert resources["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_job_and_development_clusters_cost_no_gpu_while_idle() -> None:
+    for kind in ("RayCluster", "RayJob"):
+        for group in cluster_spec(ray_documents()[kind])["workerGroupSpecs"]:
+            assert group["minReplicas"] == 0
+
+
+def test_service_runs_the_repository_s_gpu_configuration() -> None:
+    manifest = yaml.safe_load(ray_documents()["RayService"]["spec"]["serveConfigV2"])
+    assert manifest == yaml.safe_load((REPOSITORY / "serve" / "config" / "gpu.yaml").read_text())
+
+
+def test_service_s_first_replicas_fit_the_node_that_is_always_there() -> None:
+    service = ray_documents()["RayService"]
+    arguments = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"][0]["args"]
+    deployments = [options for options in arguments.values() if isinstance(options, dict) and "num_cpus" in options]
+    steady = next(group for group in cluster_spec(service)["workerGroupSpecs"] if group["minReplicas"])
+    limits = steady["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert sum(options["min_replicas"] * options["num_cpus"] for options in deployments) <= int(limits["cpu"])
+    needed_gpus = sum(options["min_replicas"] * options.get("num_gpus", 0) for options in deployments)
+    assert 0 < needed_gpus <= int(limits["nvidia.com/gpu"])
+
+
+def test_claims_and_accounts_exist() -> None:
+    names = {(document["kind"], document["metadata"].get("name")) for _, document in documents()}
+    for kind in RAY_KINDS:
+        for pod in pods(ray_documents()[kind]).values():
+            assert ("ServiceAccount", pod["serviceAccountName"]) in names
+            for volume in pod["volumes"]:
+                if claim := volume.get("persistentVolumeClaim"):
+                    assert ("PersistentVolumeClaim", claim["claimName"]) in names
+
+
+def test_every_manifest_runs_the_installed_ray_and_one_image() -> None:
+    installed = importlib.metadata.version("ray")
+    images = set()
+    for kind in RAY_KINDS:
+        assert cluster_spec(ray_documents()[kind])["rayVersion"] == installed
+        for pod in pods(ray_documents()[kind]).values():
+            images |= {container["image"] for container in pod["containers"]}
+    assert len(images) == 1

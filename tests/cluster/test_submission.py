@@ -1,0 +1,108 @@
+"""`ray job submit` to a running head: what is typed arrives, exit codes come back, a stopped job can be resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.multinode import JOB_TIMEOUT_S, OBJECT_STORE_BYTES, REPOSITORY, free_port, parts, rows, write_images
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2400)]
+
+RAY = str(Path(sys.executable).with_name("ray"))
+IMAGES = 60
+
+
+class Head:
+    """A head node with a dashboard, started as an operator would, and `ray job` pointed at it."""
+
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+        self.address = f"http://127.0.0.1:{free_port()}"
+        ports = ("metrics-export", "dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent")
+        command = [RAY, "start", "--head", "--block", "--num-cpus=4", f"--object-store-memory={OBJECT_STORE_BYTES}"]
+        command += [f"--port={free_port()}", f"--dashboard-port={self.address.rpartition(':')[2]}"]
+        command += [f"--{name}-port={free_port()}" for name in ports]
+        with (folder / "head.log").open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + JOB_TIMEOUT_S
+        while self.job("list").returncode:
+            assert self.process.poll() is None, (folder / "head.log").read_text()
+            assert time.monotonic() < deadline, (folder / "head.log").read_text()
+            time.sleep(1)
+
+    def job(self, action: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`ray job ACTION …`, to its end."""
+        return subprocess.run(
+            [RAY, "job", action, "--address", self.address, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=JOB_TIMEOUT_S,
+            cwd=REPOSITORY,
+        )
+
+    def submit(self, name: str, images: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """Submit the labelling of `images`; options that begin with `--no-wait` go to Ray, others to the job."""
+        mine = [option for option in options if option == "--no-wait"]
+        command = ["python", "data_jobs/label_dataset.py", "--input", str(images), "--output", str(output)]
+        command += ["--model", "vit_b", "--checkpoint", str(self.checkpoint), "--previews", "0", "--actors", "2"]
+        command += ["--entities.points-per-side", "2", "--entities.gallery-points-per-side", "4"]
+        command += [option for option in options if option not in mine]
+        return self.job("submit", "--submission-id", name, "--working-dir", ".", *mine, "--", *command)
+
+    def stop(self) -> None:
+        """End the head and all it started."""
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(60)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def head(tiny_sam_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    head = Head(tmp_path_factory.mktemp("head"), tiny_sam_checkpoint)
+    yield head
+    head.stop()
+
+
+def test_what_is_typed_arrives_and_the_exit_code_comes_back(head: Head, tmp_path: Path) -> None:
+    images = write_images(tmp_path / 'it\'s "a" $folder; really', 3)
+    (images / "broken.png").write_bytes(b"no picture")
+    answer = head.submit("quoted", images, tmp_path / "labels of mine", "--max-errors", "0")
+    assert answer.returncode == 1
+    assert "exit code 3" in answer.stdout + answer.stderr
+    assert "1 of 4 images failed" in answer.stdout + answer.stderr
+    assert {name: row["status"] for name, row in rows(tmp_path / "labels of mine").items()} == {
+        "000.png": "ok",
+        "001.png": "ok",
+        "002.png": "ok",
+        "broken.png": "error",
+    }
+
+
+def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", IMAGES)
+    undisturbed = head.submit("undisturbed", images, tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
+    output = tmp_path / "labels"
+    assert head.submit("stopped", images, output, "--no-wait").returncode == 0
+    deadline = time.monotonic() + JOB_TIMEOUT_S
+    while parts(output) < 2:
+        assert time.monotonic() < deadline, head.job("logs", "stopped").stdout
+        time.sleep(0.05)
+    assert head.job("stop", "stopped").returncode == 0
+    assert "STOPPED" in head.job("status", "stopped").stdout
+    assert 0 < len(rows(output)) < IMAGES
+    again = head.submit("again", images, output)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert rows(output) == rows(tmp_path / "undisturbed")

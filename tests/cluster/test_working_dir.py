@@ -1,0 +1,40 @@
+"""What `ray job submit --working-dir .` uploads, computed with Ray's own packaging and this repository's .rayignore."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from ray._private.runtime_env.packaging import create_package
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIMIT_BYTES = 16 * 2**20
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive Ray makes of a clean copy of the tracked files."""
+    copy = tmp_path_factory.mktemp("checkout")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
+    for name in filter(None, tracked.decode().split("\0")):
+        if (REPOSITORY / name).exists():
+            target = copy / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(REPOSITORY / name)
+    archive = tmp_path_factory.mktemp("package") / "working_dir.zip"
+    create_package(str(copy), archive, include_gitignore=True, include_parent_dir=False, excludes=[])
+    return archive
+
+
+def test_upload_holds_code_only(package: Path) -> None:
+    with zipfile.ZipFile(package) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+    assert {name.split("/")[0] for name in names if "/" in name} == {"everymask", "data_jobs", "serve", "ui"}
+    assert not [name for name in names if name.endswith((".png", ".jpg", ".parquet"))]
+    assert {"everymask/__init__.py", "data_jobs/__init__.py", "pyproject.toml"} <= set(names)
+
+
+def test_upload_is_small(package: Path) -> None:
+    assert package.stat().st_size < LIMIT_BYTES

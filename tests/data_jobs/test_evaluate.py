@@ -1,0 +1,133 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_jobs.evaluate import EvaluateConfig, evaluate, main, table
+from everymask.entities.amg import AmgConfig
+from everymask.entities.config import EntityConfig
+from everymask.errors import ConfigurationError, InputError
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore
+from tests.evaluation.labels import labels
+from tests.tiny_sam import write_tiny_checkpoint
+
+SIZE = (10, 20)
+
+
+def box(x0, x1):
+    mask = np.zeros(SIZE, dtype=np.bool_)
+    mask[:, x0:x1] = True
+    return mask
+
+
+@pytest.fixture
+def panoptic(tmp_path):
+    """Ground truth of one image in two halves."""
+    folder = tmp_path / "truth"
+    (folder / "panoptic").mkdir(parents=True)
+    rgb = np.zeros((*SIZE, 3), dtype=np.uint8)
+    rgb[:, :10, 0], rgb[:, 10:, 0] = 1, 2
+    Image.fromarray(rgb).save(folder / "panoptic" / "a.png")
+    segments = [{"id": 1, "iscrowd": 0}, {"id": 2, "iscrowd": 0}]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": segments}],
+    }
+    (folder / "panoptic.json").write_text(json.dumps(content))
+    return folder
+
+
+def store(tmp_path, **images):
+    place = LabelStore(str(tmp_path / "labels"))
+    rows = [
+        LabelledImage(
+            f"sub/{name}.jpg",
+            f"/data/sub/{name}.jpg",
+            found if not isinstance(found, str) else None,
+            found if isinstance(found, str) else None,
+        )
+        for name, found in images.items()
+    ]
+    place.write_part(to_table(rows))
+    return place.uri
+
+
+def test_a_label_store_is_measured_by_file_name_and_failed_images_found_nothing(tmp_path, panoptic):
+    uri = store(tmp_path, a=labels([box(0, 10), box(10, 20)], [0.9, 0.8], SIZE))
+    assert evaluate(EvaluateConfig(path=panoptic, labels=uri))[uri]["ap"] == pytest.approx(1.0)
+
+
+def test_a_failed_image_found_nothing(tmp_path, panoptic):
+    uri = store(tmp_path, a="not an image")
+    figures = evaluate(EvaluateConfig(path=panoptic, labels=uri))[uri]
+    assert (figures["ap"], figures["images"]) == (0.0, 1)
+
+
+def test_overlapping_labels_are_refused_unless_resolved(tmp_path, panoptic):
+    uri = store(tmp_path, a=labels([box(0, 10), box(0, 20)], [0.9, 0.8], SIZE))
+    with pytest.raises(InputError, match=r"masks of a\.jpg overlap in 100 pixels"):
+        evaluate(EvaluateConfig(path=panoptic, labels=uri))
+    resolved = evaluate(EvaluateConfig(path=panoptic, labels=uri, resolve_overlaps=True))
+    assert resolved[uri]["ap"] == pytest.approx(1.0)
+
+
+def test_covering_of_human_segmentations(tmp_path):
+    folder = tmp_path / "bsds"
+    (folder / "segments").mkdir(parents=True)
+    halves = np.repeat([[0, 1]], 10, axis=1).repeat(10, axis=0)
+    Image.fromarray(halves.astype(np.uint16)).save(folder / "segments" / "a_0.png")
+    uri = store(tmp_path, a=labels([box(0, 10)], [0.9], SIZE))
+    assert evaluate(EvaluateConfig(path=folder, labels=uri, ground_truth="bsds"))[uri]["mean"] == pytest.approx(0.5)
+
+
+def test_modes_that_exclude_each_other():
+    with pytest.raises(ConfigurationError, match="either --labels DIR or --ablation"):
+        EvaluateConfig(path="x")
+    with pytest.raises(ConfigurationError, match="needs --ground-truth coco_panoptic"):
+        EvaluateConfig(path="x", ablation=True, ground_truth="bsds")
+
+
+def test_the_command_prints_a_table_and_writes_json(tmp_path, panoptic, monkeypatch, capsys):
+    uri = store(tmp_path, a=labels([box(0, 10)], [0.9], SIZE))
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--labels", uri, "--path", str(panoptic), "--json", str(out)])
+    assert main() == 0
+    figures = json.loads(out.read_text())
+    assert figures[uri]["entities"] == 2
+    assert capsys.readouterr().out.strip() == table(figures).strip()
+
+
+def test_usage_errors_exit_2_with_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--labels", str(tmp_path), "--path", str(tmp_path)])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_ablation_measures_every_combination_of_modules(tmp_path, panoptic):
+    (panoptic / "images").mkdir()
+    noise = np.random.default_rng(0).integers(256, size=(*SIZE, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(panoptic / "images" / "a.jpg")
+    small = EntityConfig(points_per_side=2, gallery_points_per_side=3)
+    config = EvaluateConfig(
+        path=panoptic,
+        ablation=True,
+        model="vit_b",
+        checkpoint=str(write_tiny_checkpoint(tmp_path)),
+        device="cpu",
+        entities=small,
+        amg=AmgConfig(points_per_side=2),
+    )
+    rows = evaluate(config)
+    assert list(rows) == [
+        *("AMG", "object level", "no module", "USR", "EMR", "EMR + USR"),
+        *("MMG", "MMG + USR", "MMG + EMR", "MMG + EMR + USR"),
+    ]
+    assert all(row["images"] == 1 for row in rows.values())
+
+
+def test_an_annotated_image_that_is_not_there_is_named(panoptic):
+    with pytest.raises(ConfigurationError, match=r"a\.jpg is annotated but not there"):
+        evaluate(EvaluateConfig(path=panoptic, ablation=True, model="vit_b", checkpoint=None, device="cpu"))

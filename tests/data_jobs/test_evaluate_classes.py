@@ -1,0 +1,68 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_jobs.evaluate import EvaluateConfig, evaluate, table
+from everymask.errors import ConfigurationError
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore
+from everymask.masks.rle import encode_mask
+from tests.evaluation.labels import labels
+
+SIZE = (10, 20)
+
+
+def half(x0: int, x1: int) -> np.ndarray:
+    mask = np.zeros(SIZE, dtype=np.bool_)
+    mask[:, x0:x1] = True
+    return mask
+
+
+def store(tmp_path, *named: tuple[np.ndarray, str]) -> str:
+    place = LabelStore(str(tmp_path / "labels"))
+    found = labels([mask for mask, _ in named], [0.9] * len(named), SIZE)
+    masks = [replace(mask, class_id=5, class_name=name) for mask, (_, name) in zip(found.masks, named, strict=True)]
+    place.write_part(to_table([LabelledImage("a.jpg", "/a.jpg", replace(found, masks=tuple(masks)), None)]))
+    return place.uri
+
+
+@pytest.fixture
+def coco(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 10, "width": 20}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [
+            {"image_id": 1, "category_id": category, "segmentation": dict(encode_mask(mask)), "area": 1, "iscrowd": 0}
+            for category, mask in ((1, half(0, 5)), (2, half(10, 20)))
+        ],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_labels_are_measured_on_the_classes_they_name(tmp_path, coco):
+    uri = store(tmp_path, (half(0, 5), "cat"), (half(10, 15), "cat"))
+    figures = evaluate(EvaluateConfig(path=coco, labels=uri, ground_truth="coco_instances"))
+    assert figures["cat"]["IoU"] == pytest.approx(50 / 100)
+    assert list(figures) == ["mean", "background", "cat"]
+    assert "50.0" in table(figures)
+
+
+def test_classes_that_gather_several_of_the_ground_truth(tmp_path, coco):
+    uri = store(tmp_path, (half(0, 5), "pet"), (half(10, 20), "pet"))
+    config = EvaluateConfig(path=coco, labels=uri, ground_truth="coco_instances", classes="pet=cat+dog")
+    assert evaluate(config)["mean"] == {"IoU": pytest.approx(1.0), "AP50": pytest.approx(1.0), "instances": 2}
+    with pytest.raises(ConfigurationError, match="does not know pet"):
+        evaluate(replace(config, classes=None))
+
+
+def test_pascal_voc(tmp_path):
+    for name, value in (("SegmentationClass", 8), ("SegmentationObject", 1)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(half(0, 5).astype(np.uint8) * value).save(tmp_path / name / "a.png")
+    (tmp_path / "JPEGImages").mkdir()
+    uri = store(tmp_path, (half(0, 5), "cat"))
+    assert evaluate(EvaluateConfig(path=tmp_path, labels=uri, ground_truth="voc"))["mean"]["AP50"] == pytest.approx(1.0)

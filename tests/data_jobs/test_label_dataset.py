@@ -1,0 +1,261 @@
+"""The labelling job on real Ray, from one command line to exit code, rows and pictures."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pytest
+import ray
+from moto.server import ThreadedMotoServer
+from PIL import Image
+
+from data_jobs.label_dataset import main
+from everymask.labels.provenance import read_run
+from everymask.labels.rows import LabelledImage
+from everymask.labels.store import LabelStore
+from everymask.masks.rle import decode_mask
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+AMG = ["--method", "amg", "--amg.points-per-side", "4", "--amg.pred-iou-thresh", "0"]
+AMG += ["--amg.stability-score-thresh", "0", "--actors", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20)
+    yield
+    ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Job:
+    """The command with everything but its input and output."""
+
+    checkpoint: Path
+
+    def run(self, *arguments: str | Path) -> int:
+        model = ["--model", "vit_b", "--checkpoint", str(self.checkpoint)]
+        return main([*model, *AMG, *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def job(tiny_sam_checkpoint: Path) -> Job:
+    return Job(tiny_sam_checkpoint)
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blocks = np.random.default_rng(seed).integers(0, 255, (3, 4, 3), np.uint8)
+    Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(path)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises more pixels than it has."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [
+        struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) for body in (header, b"IDAT")
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def rows_of(output: Path | str) -> dict[str, LabelledImage]:
+    rows = list(LabelStore(str(output)).images())
+    assert len({row.image_id for row in rows}) == len(rows)
+    return {row.image_id: row for row in rows}
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    photos: Path
+    output: Path
+    code: int
+    rows: dict[str, LabelledImage]
+
+
+@pytest.fixture(scope="module")
+def first(job: Job, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    """Every row of the table of bad input, among good images; the output lies inside the input."""
+    photos = tmp_path_factory.mktemp("job") / "photos"
+    for seed, name in enumerate(("a/1.jpg", "b/1.jpg", "2.png", "3.webp", "4.bmp")):
+        draw(photos / name, seed)
+    draw(photos / "truncated.png", 9, (200, 150))
+    (photos / "truncated.png").write_bytes((photos / "truncated.png").read_bytes()[:300])
+    (photos / "text.jpg").write_bytes(b"this is no image")
+    (photos / "empty.jpg").write_bytes(b"")
+    (photos / "bomb.png").write_bytes(png_header(60_000, 60_000))
+    (photos / "heavy.tif").write_bytes(b"II*\0" + bytes(50_000))
+    Image.new("RGB", (1, 1)).save(photos / "pixel.png")
+    Image.new("RGB", (5000, 1), "white").save(photos / "line.png")
+    Image.new("RGB", (40, 30)).save(photos / "black.png")
+    output = photos / "labels"
+    code = job.run("--input", photos, "--output", output, "--limits.max-bytes", "40000", "--max-errors", "3")
+    return FirstRun(photos, output, code, rows_of(output))
+
+
+def test_more_failures_than_allowed_exit_with_3(first: FirstRun) -> None:
+    assert first.code == 3
+
+
+def test_every_image_has_one_row(first: FirstRun) -> None:
+    assert sorted(first.rows) == [
+        *("2.png", "3.webp", "4.bmp", "a/1.jpg", "b/1.jpg", "black.png", "bomb.png", "empty.jpg", "heavy.tif"),
+        *("line.png", "pixel.png", "text.jpg", "truncated.png"),
+    ]
+
+
+def test_bad_input_becomes_a_sentence(first: FirstRun) -> None:
+    errors = {name: row.error for name, row in first.rows.items() if row.error}
+    assert errors.keys() == {"bomb.png", "empty.jpg", "heavy.tif", "text.jpg", "truncated.png"}
+    assert errors["empty.jpg"] == "the file is empty (0 bytes)"
+    assert errors["text.jpg"] == "not an image in a known format (it starts with b'this is ')"
+    assert str(errors["bomb.png"]).startswith("the image has 60000 x 60000 = 3,600,000,000 pixels, more than")
+    assert str(errors["heavy.tif"]).startswith("the file has 50,004 bytes, more than the limit of 40,000")
+    assert str(errors["truncated.png"]).startswith("the image is truncated or corrupt")
+
+
+def test_extreme_images_are_labelled(first: FirstRun) -> None:
+    for name, size_hw in (("pixel.png", (1, 1)), ("line.png", (1, 5000)), ("black.png", (30, 40))):
+        labels = first.rows[name].labels
+        assert labels is not None
+        assert labels.size_hw == size_hw
+
+
+def test_masks_have_the_size_area_and_box_they_say(first: FirstRun) -> None:
+    checked = 0
+    for row in first.rows.values():
+        for mask in row.labels.masks if row.labels else ():
+            pixels = decode_mask(mask.rle)
+            assert row.labels is not None
+            assert pixels.shape == row.labels.size_hw
+            assert pixels.sum() == mask.area
+            ys, xs = np.nonzero(pixels)
+            assert mask.box_xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+            checked += 1
+    assert checked > 3
+
+
+def test_provenance_and_pictures_are_there(first: FirstRun) -> None:
+    record = read_run(LabelStore(str(first.output)))
+    assert record is not None
+    assert record.config["amg"]["points_per_side"] == 4
+    assert len(record.config["weights_sha256"]) == 64
+    assert record.counts is not None
+    assert (record.counts.images, record.counts.errors) == (13, 5)
+    assert record.attempts[0].labelled == 13
+    assert record.attempts[0].command.startswith("python data_jobs/label_dataset.py --model vit_b")
+    page = (first.output / "preview" / "index.html").read_text()
+    assert page.count("<figure>") == 8
+    assert "the file is empty (0 bytes)" in page
+    assert (first.output / "preview" / "contact_sheet.jpg").exists()
+
+
+def test_another_configuration_is_refused_with_the_difference_named(
+    first: FirstRun, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--input", first.photos, "--output", first.output, "--limits.max-bytes", "40000"]
+    assert job.run(*arguments, "--amg.points-per-side", "5") == 2
+    assert "amg.points_per_side was 4, now 5. Choose another --output, or" in capsys.readouterr().err
+    assert rows_of(first.output) == first.rows
+
+
+def test_a_rerun_labels_what_is_new_and_retries_failures_only_when_asked(first: FirstRun, job: Job) -> None:
+    """Last of the tests that use `first`: it changes the store."""
+    draw(first.photos / "text.jpg", 20)
+    draw(first.photos / "new.png", 21)
+    arguments = ["--input", first.photos, "--output", first.output, "--limits.max-bytes", "40000"]
+    # How many prompts are decoded at once changes no label, so another number resumes.
+    assert job.run(*arguments, "--amg.points-per-batch", "7", "--max-errors", "5") == 0
+    rows = rows_of(first.output)
+    assert rows.pop("new.png").labels is not None
+    assert rows == first.rows
+
+    assert job.run(*arguments, "--retry-failed", "--max-errors", "30%") == 0
+    rows = rows_of(first.output)
+    assert len(rows) == 14
+    assert rows["text.jpg"].labels is not None
+    assert {name for name, row in rows.items() if row.error} == {"bomb.png", "empty.jpg", "heavy.tif", "truncated.png"}
+    assert {name: rows[name] for name, row in first.rows.items() if row.labels} == {
+        name: row for name, row in first.rows.items() if row.labels
+    }
+
+
+def test_overwrite_starts_from_nothing_and_a_list_may_name_what_is_lost(job: Job, tmp_path: Path) -> None:
+    draw(tmp_path / "in" / "a.png", 1)
+    (tmp_path / "list.txt").write_text("in/a.png\nin/lost.png\n")
+    output = tmp_path / "out"
+    assert job.run("--input", tmp_path / "in", "--output", output, "--previews", "0") == 0
+    assert job.run("--input", tmp_path / "list.txt", "--output", output, "--overwrite", "--limit", "2") == 0
+    rows = rows_of(output)
+    assert rows.keys() == {"in/a.png", "in/lost.png"}
+    assert rows["in/lost.png"].error == "the file is not there"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--input", "nowhere", "--output", "out"], "the input nowhere is not there"),
+        (["--input", "empty", "--output", "out"], "the input empty holds no image"),
+        (["--input", "in", "--output", "in/a.png/out"], "cannot write"),
+        (["--input", "in", "--output", "out", "--checkpoint", "lost.pth"], "lost.pth"),
+        (["--input", "in", "--output", "out", "--actors", "2:1"], "actors must be at least 1, and MIN at most MAX"),
+        (["--input", "in", "--output", "out", "--max-errors", "many"], "max-errors must be a number or a percentage"),
+        (["--input", "in", "--output", "out", "--method", "classes"], "method classes needs a class head"),
+        (["--input", "in", "--output", "out", "--limits.max-pixels", "0"], "max-pixels must be at least 1"),
+        (["--input", "in", "--output", "out", "--batch-size", "0"], "batch-size must be at least 1; got 0"),
+    ],
+)
+def test_what_cannot_start_exits_with_2_and_a_sentence(
+    arguments: list[str],
+    sentence: str,
+    job: Job,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw(Path("in/a.png"), 1)
+    Path("empty").mkdir()
+    assert job.run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert f"error: {sentence}" in error or sentence in error.splitlines()[-1]
+    assert "Traceback" not in error
+    assert not list(Path().glob("out/labels/*"))
+
+
+def test_a_bad_flag_exits_with_2(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        job.run("--input", "x", "--output", "y", "--nonsense")
+    assert ended.value.code == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_buckets_serve_as_input_and_output(job: Job, tmp_path: Path) -> None:
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        s3 = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+        s3.create_bucket(Bucket="photos")
+        for number in range(5):
+            draw(tmp_path / "x.png", number)
+            s3.upload_file(str(tmp_path / "x.png"), "photos", f"set/{number % 2}/{number}.png")
+        s3.put_object(Bucket="photos", Key="set/bad.jpg", Body=b"")
+        where = f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        arguments = ["--input", f"s3://photos/set{where}", "--output", f"s3://photos/out{where}"]
+        assert job.run(*arguments) == 0
+        rows = rows_of(f"s3://photos/out{where}")
+        assert sorted(rows) == ["0/0.png", "0/2.png", "0/4.png", "1/1.png", "1/3.png", "bad.jpg"]
+        assert rows["bad.jpg"].error == "the file is empty (0 bytes)"
+        page = s3.get_object(Bucket="photos", Key="out/preview/index.html")["Body"].read().decode()
+        assert page.count("<figure>") == 5
+        assert json.loads(s3.get_object(Bucket="photos", Key="out/run.json")["Body"].read())["counts"]["images"] == 6
+    finally:
+        server.stop()

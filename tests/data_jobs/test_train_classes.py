@@ -1,0 +1,122 @@
+"""From a folder of pictures to labels, on real Ray: train, label while keeping masks, label again from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from data_jobs.label_dataset import main as label
+from data_jobs.train_classes import main as train
+from everymask.semantics.head import load_head
+from tests.semantics.exemplars.pictures import picture_file
+
+pytestmark = pytest.mark.ray
+
+MASKS = ["--masks.points-per-side", "3", "--masks.max-masks", "12"]
+FAST = ["--training.epochs", "2", "--training.hidden-dim", "8", "--actors", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sam_checkpoint: Path) -> list[str]:
+    return ["--model", "vit_b", "--checkpoint", str(tiny_sam_checkpoint)]
+
+
+@pytest.fixture(scope="module")
+def exemplars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exemplars")
+    for position, name in enumerate(("cat", "dog", "fox")):
+        (folder / name).mkdir()
+        for number in range(4):
+            data = picture_file(10 * position + number, (48, 56))
+            (folder / name / f"{number}.jpg").write_bytes(data)
+    (folder / "fox" / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def head(exemplars: Path, model: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("heads") / "animals.safetensors"
+    assert train(["--exemplars", str(exemplars), "--output", str(output), *model, *MASKS, *FAST]) == 0
+    return output
+
+
+def shards(exemplars: Path) -> set[Path]:
+    return set((exemplars / ".bags").rglob("*.parquet"))
+
+
+def test_a_folder_of_pictures_becomes_a_head_with_a_report(head: Path) -> None:
+    assert load_head(head).spec.classes == ("cat", "dog", "fox")
+    page = head.with_suffix(".html").read_text()
+    assert "Most uncertain masks" in page
+    assert page.count("data:image/jpeg;base64") >= 3
+
+
+def test_another_head_is_trained_without_embedding_again(
+    head: Path, exemplars: Path, model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = shards(exemplars)
+    output = tmp_path / "pets.safetensors"
+    command = [
+        "--exemplars",
+        str(exemplars),
+        "--output",
+        str(output),
+        "--classes",
+        "pets=cat+dog",
+        *model,
+        *MASKS,
+        *FAST,
+    ]
+    assert train(command) == 0
+    assert load_head(output).spec.classes == ("pets",)
+    assert shards(exemplars) == before
+    assert "embedding" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [("", "no class"), ("cat,cat", "named twice"), ("cat,yak", "yak has no exemplar")],
+)
+def test_classes_that_cannot_be_trained_leave_nothing_behind(
+    head: Path,
+    exemplars: Path,
+    model: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    classes: str,
+    message: str,
+) -> None:
+    output = tmp_path / "x.safetensors"
+    command = ["--exemplars", str(exemplars), "--output", str(output), "--classes", classes, *model, *MASKS, *FAST]
+    assert train(command) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_mask_settings_need_another_folder_for_bags(
+    head: Path, exemplars: Path, model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--exemplars", str(exemplars), "--output", str(tmp_path / "x.safetensors"), *model, *FAST]
+    assert train([*command, "--masks.points-per-side", "2"]) == 2
+    assert "--bags" in capsys.readouterr().err
+
+
+def test_a_corrupt_head_is_one_sentence(
+    head: Path, model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photo.jpg").write_bytes(picture_file(1))
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(head.read_bytes()[:-9])
+    command = ["--input", str(tmp_path / "photo.jpg"), "--output", str(tmp_path / "out"), "--method", "classes", *model]
+    assert label([*command, "--head", str(bad), "--actors", "1"]) == 2
+    assert "damaged" in capsys.readouterr().err.splitlines()[-1]

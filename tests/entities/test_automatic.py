@@ -1,0 +1,40 @@
+import numpy as np
+
+from everymask.entities.amg import AmgConfig, segment_amg
+from everymask.entities.automatic import automatic_masks, object_masks
+from everymask.entities.config import EntityConfig
+from everymask.masks.rle import decode_mask
+from tests.entities.scenes import pixels
+from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+
+SIZE = (20, 40)
+WHOLE, LEFT, SPOT = rectangle(SIZE, 0, 0, 40, 20), rectangle(SIZE, 0, 0, 20, 20), rectangle(SIZE, 2, 2, 8, 8)
+NEARLY_LEFT, RIGHT = rectangle(SIZE, 0, 0, 19, 20), rectangle(SIZE, 22, 0, 40, 20)
+ANSWERS = [
+    Answer((WHOLE, LEFT, SPOT), (0.9, 0.95, 0.92)),
+    Answer((WHOLE, NEARLY_LEFT, SPOT), (0.91, 0.93, 0.5)),
+    Answer((RIGHT, RIGHT, RIGHT), (0.99, 0.7, 0.6)),
+]
+
+
+def backbone_and_embedding():
+    backbone = ScriptedBackbone(ANSWERS, painted(SIZE, SPOT, RIGHT))
+    return backbone, backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
+
+
+def test_the_masks_are_those_of_amg():
+    backbone, embedding = backbone_and_embedding()
+    masks = automatic_masks(backbone, embedding, EntityConfig())
+    expected = [decode_mask(mask.rle) for mask in segment_amg(backbone, embedding, AmgConfig()).masks]
+    np.testing.assert_array_equal(pixels(masks.masks, SIZE), expected)
+    np.testing.assert_array_equal(expected, [RIGHT, LEFT, SPOT, WHOLE])
+
+
+def test_the_object_level_leaves_out_parts():
+    backbone, embedding = backbone_and_embedding()
+    np.testing.assert_array_equal(pixels(object_masks(backbone, embedding, EntityConfig()).masks, SIZE), [RIGHT, WHOLE])
+
+
+def test_no_mask_passes():
+    backbone, embedding = backbone_and_embedding()
+    assert len(automatic_masks(backbone, embedding, EntityConfig(pred_iou_thresh=1.0))) == 0

@@ -1,0 +1,66 @@
+import numpy as np
+import torch
+
+from everymask.entities.config import EntityConfig
+from everymask.entities.gallery import Gallery
+from tests.entities.scenes import pixels
+from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+
+SIZE = (16, 16)
+WHOLE, LEFT = rectangle(SIZE, 0, 0, 16, 16), rectangle(SIZE, 0, 0, 8, 16)
+TOP, CORNER = rectangle(SIZE, 0, 0, 16, 8), rectangle(SIZE, 0, 0, 8, 8)
+
+
+def gallery_of(backbone, **settings):
+    embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
+    return Gallery(backbone, embedding, EntityConfig(gallery_points_per_side=8, **settings))
+
+
+def region(mask):
+    return torch.from_numpy(mask).flatten()
+
+
+def test_the_object_guides_unless_the_best_mask_is_better_by_the_tolerance():
+    close, far = Answer((WHOLE, LEFT, CORNER), (0.85, 0.9, 0.1)), Answer((WHOLE, CORNER, CORNER), (0.5, 0.95, 0.1))
+    gallery = gallery_of(ScriptedBackbone([close, far], painted(SIZE, TOP)), guidance_tolerance=0.1)
+    guidance = gallery.consult(region(WHOLE))
+    np.testing.assert_array_equal(pixels(guidance.masks, SIZE), [CORNER, WHOLE])
+    assert guidance.votes.tolist() == [32, 32]
+    # A difference of exactly τ is the best mask's.
+    exact = gallery_of(
+        ScriptedBackbone([Answer((WHOLE, LEFT, CORNER), (0.5, 0.75, 0.1))], painted(SIZE)), guidance_tolerance=0.25
+    )
+    np.testing.assert_array_equal(pixels(exact.consult(region(WHOLE)).masks, SIZE), [LEFT])
+
+
+def test_only_prompts_in_the_region_vote_and_each_distinct_one_is_decoded_once():
+    answers = [Answer.one(WHOLE), Answer.one(TOP), Answer.one(CORNER)]
+    backbone = ScriptedBackbone(answers, painted(SIZE, TOP, CORNER))
+    gallery = gallery_of(backbone)
+    assert backbone.decoded == 0
+    guidance = gallery.consult(region(TOP))
+    np.testing.assert_array_equal(pixels(guidance.masks, SIZE), [CORNER, TOP])
+    assert guidance.votes.tolist() == [16, 16]
+    assert backbone.decoded == 2
+    gallery.consult(region(WHOLE))
+    gallery.consult(region(LEFT))
+    assert backbone.decoded == gallery.num_decoded == 3
+
+
+def test_lazy_and_eager_answer_alike():
+    answers = [Answer.one(WHOLE, 0.7), Answer.one(TOP, 0.8), Answer.one(CORNER, 0.9)]
+    answer_map = painted(SIZE, TOP, CORNER)
+    lazy, eager = (gallery_of(ScriptedBackbone(answers, answer_map), lazy_gallery=value) for value in (True, False))
+    assert (lazy.num_decoded, eager.num_decoded) == (0, 3)
+    for mask in (CORNER, LEFT, TOP, WHOLE, ~TOP):
+        mine, theirs = lazy.consult(region(mask)), eager.consult(region(mask))
+        assert torch.equal(mine.masks, theirs.masks)
+        assert torch.equal(mine.predicted_iou, theirs.predicted_iou)
+        assert torch.equal(mine.votes, theirs.votes)
+
+
+def test_a_region_between_the_prompts_has_no_guidance():
+    backbone = ScriptedBackbone([Answer.one(WHOLE)], painted(SIZE))
+    guidance = gallery_of(backbone).consult(region(rectangle(SIZE, 0, 0, 1, 1)))
+    assert guidance.masks.shape == (0, 256)
+    assert backbone.decoded == 0

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from everymask.entities.config import EntityConfig
+from everymask.entities.prompting import best_of_each_prompt, decode_batches, point_grid
+from everymask.masks.mask_set import MaskSet
+from tests.entities.scenes import mask_set
+from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+
+SIZE = (6, 8)
+
+
+def test_the_grid_is_segment_anythings():
+    from segment_anything.utils.amg import build_point_grid
+
+    expected = torch.from_numpy(build_point_grid(5)).to(torch.float32) * torch.tensor([80.0, 30.0])
+    torch.testing.assert_close(point_grid((30, 80), 5), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_batches_answer_every_point_in_order(batch):
+    left, right = rectangle(SIZE, 0, 0, 4, 6), rectangle(SIZE, 4, 0, 8, 6)
+    backbone = ScriptedBackbone([Answer.one(left), Answer.one(right)], painted(SIZE, right))
+    embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
+    points = torch.tensor([[1.0, 1.0], [6.0, 1.0], [2.0, 2.0], [7.0, 3.0], [0.0, 0.0]])
+    answers = MaskSet.concatenate(
+        list(decode_batches(backbone, embedding, points, EntityConfig(points_per_batch=batch)))
+    )
+    expected = torch.from_numpy(left).flatten(), torch.from_numpy(right).flatten()
+    for position, side in enumerate([0, 1, 0, 1, 0]):
+        assert all(torch.equal(mask, expected[side]) for mask in answers.masks[3 * position : 3 * position + 3])
+    assert answers.point_coords[::3].tolist() == points.tolist()
+
+
+def test_no_point_gives_no_mask():
+    backbone = ScriptedBackbone([Answer.one(rectangle(SIZE, 0, 0, 2, 2))], painted(SIZE))
+    embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
+    assert len(MaskSet.concatenate(list(decode_batches(backbone, embedding, torch.zeros(0, 2), EntityConfig())))) == 0
+
+
+def test_the_first_of_equally_confident_masks_is_the_best():
+    masks = mask_set([rectangle(SIZE, 0, 0, 2, 2)] * 6, [0.3, 0.9, 0.9, 0.5, 0.5, 0.5])
+    assert best_of_each_prompt(masks).tolist() == [1, 3]

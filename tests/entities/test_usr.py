@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+
+from everymask.entities.config import EntityConfig, SuperpixelConfig
+from everymask.entities.superpixels import find_superpixels
+from everymask.entities.usr import additional_prompts, fill_uncovered, greedy_cover, mask_centroids
+from everymask.masks.mask_set import Level
+from tests.entities.scenes import mask_set, pixels
+from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+
+SIZE = (20, 40)
+AREA = torch.ones(SIZE[0] * SIZE[1])
+NONE = mask_set([rectangle(SIZE, 0, 0, 1, 1)], [0.9])[:0]
+
+
+def box(x0, x1, y0=0, y1=20):
+    return rectangle(SIZE, x0, y0, x1, y1)
+
+
+LEFT, RIGHT = box(0, 20), box(20, 40)
+
+
+@pytest.fixture(scope="module")
+def two_tone():
+    """A backbone, an embedding whose superpixels are the two halves, and them."""
+    image = np.full((*SIZE, 3), 40, dtype=np.uint8)
+    image[:, 20:] = 220
+    backbone = ScriptedBackbone([Answer.one(LEFT), Answer.one(RIGHT)], painted(SIZE, RIGHT))
+    embedding = backbone.embed([image])[0]
+    superpixels = find_superpixels(embedding, SuperpixelConfig(sigma=0.0))
+    assert len(superpixels) == 2
+    return backbone, embedding, superpixels
+
+
+def test_an_uncovered_superpixel_is_prompted_at_its_own_centroid(two_tone):
+    _, embedding, superpixels = two_tone
+    points = additional_prompts(embedding, mask_set([LEFT], [0.9]), NONE, superpixels, EntityConfig())
+    np.testing.assert_allclose(points.numpy(), [[30, 10]], atol=1)
+
+
+def test_inside_a_part_mask_the_prompt_is_the_centroid_of_the_most_confident(two_tone):
+    _, embedding, superpixels = two_tone
+    parts = mask_set([box(16, 40), box(10, 40), box(24, 40)], [0.8, 0.9, 0.99], Level.PART)
+    points = additional_prompts(embedding, mask_set([LEFT], [0.9]), parts, superpixels, EntityConfig())
+    assert points.tolist() == [[25.0, 10.0]]
+
+
+def test_a_covered_image_needs_no_prompt(two_tone):
+    backbone, embedding, superpixels = two_tone
+    entities = mask_set([LEFT, RIGHT], [0.9, 0.8])
+    assert additional_prompts(embedding, entities, NONE, superpixels, EntityConfig()).shape == (0, 2)
+    filled = fill_uncovered(backbone, embedding, entities, NONE, superpixels, EntityConfig())
+    assert torch.equal(filled.masks, entities.masks)
+
+
+def test_the_gap_is_filled_by_the_mask_its_prompt_gives(two_tone):
+    backbone, embedding, superpixels = two_tone
+    filled = fill_uncovered(backbone, embedding, mask_set([LEFT], [0.9]), NONE, superpixels, EntityConfig())
+    np.testing.assert_array_equal(pixels(filled.masks, SIZE), [LEFT, RIGHT])
+
+
+def test_centroids_weigh_pixels_and_scale_to_the_original(two_tone):
+    _, embedding, _ = two_tone
+    masks = torch.from_numpy(np.stack([box(10, 20, 0, 4), box(0, 40)])).flatten(1)
+    assert mask_centroids(embedding, masks).tolist() == [[15.0, 2.0], [20.0, 10.0]]
+
+
+def cover(entities, additional, scores=None, **settings):
+    masks = mask_set(additional, scores or [0.9] * len(additional))
+    return greedy_cover(entities, masks, AREA, EntityConfig(**settings))
+
+
+def test_the_mask_that_fills_most_is_taken_and_those_it_makes_useless_are_not():
+    filled = cover(NONE, [box(0, 10), box(0, 30), box(20, 30), box(30, 40)])
+    np.testing.assert_array_equal(pixels(filled.masks, SIZE), [box(0, 30), box(30, 40)])
+
+
+def test_a_mask_that_overlaps_an_entity_enough_joins_it_with_what_is_new():
+    filled = cover(mask_set([LEFT, box(30, 40)], [0.9, 0.8]), [box(12, 30)])  # IoU 8/30 with the left half
+    np.testing.assert_array_equal(pixels(filled.masks, SIZE), [box(0, 30), box(30, 40)])
+
+
+def test_a_mask_that_overlaps_an_entity_little_becomes_one_without_the_overlap():
+    filled = cover(mask_set([LEFT], [0.9]), [box(18, 40)])  # IoU 2/40
+    np.testing.assert_array_equal(pixels(filled.masks, SIZE), [LEFT, RIGHT])
+    assert (filled.logits[1] > 0).sum() == 22 * 20  # the claim stays the model's
+
+
+def test_gaps_too_small_to_matter_are_left():
+    filled = cover(mask_set([box(0, 39)], [0.9]), [box(39, 40)], min_gain=0.03)
+    assert len(filled) == 1
+    assert len(cover(mask_set([box(0, 39)], [0.9]), [box(39, 40)], min_gain=0.02)) == 2

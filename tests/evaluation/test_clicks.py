@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from everymask.errors import ConfigurationError
+from everymask.evaluation.clicks import (
+    BoolArray,
+    ClickPicture,
+    click_figures,
+    felzenszwalb_answers,
+    interior_points,
+    read_click_pictures,
+)
+
+
+def halves() -> ClickPicture:
+    """A 10 x 20 picture, dark on the left quarter and bright elsewhere."""
+    segments = np.zeros((2, 10, 20), dtype=bool)
+    segments[0, :, :5] = True
+    segments[1, :, 5:] = True
+    image = np.repeat(segments[1][..., None] * np.uint8(200), 3, axis=2)
+    return ClickPicture(image, segments)
+
+
+def test_the_click_is_the_pixel_farthest_from_every_border() -> None:
+    segments = np.zeros((2, 12, 12), dtype=bool)
+    segments[0, 2:9, 3:10] = True
+    segments[1, :, :5] = True  # The picture's edge counts as a border.
+    assert interior_points(segments).tolist() == [[6.5, 5.5], [2.5, 2.5]]
+
+
+def test_the_click_on_a_ring_is_on_the_ring() -> None:
+    rows, columns = np.mgrid[:41, :41]
+    ring = np.abs(np.hypot(rows - 20, columns - 20) - 15) < 3
+    ((x, y),) = interior_points(ring[None])
+    assert ring[int(y), int(x)]
+
+
+def test_figures_against_hand_computed_ious() -> None:
+    picture = halves()
+
+    def answers(image: NDArray[np.uint8], points: torch.Tensor) -> Iterable[tuple[BoolArray, NDArray[np.float32]]]:
+        everything = np.ones((10, 20), dtype=bool)
+        nothing = np.zeros((10, 20), dtype=bool)
+        for segment, score in zip(picture.segments, (0.9, 0.1), strict=True):
+            yield np.stack([segment, everything, nothing]), np.array([score, 0.5, 0.0], dtype=np.float32)
+
+    figures = click_figures(answers, [picture])
+    assert figures.clicks == 2
+    assert figures.best == 1
+    assert figures.top == pytest.approx((1 + 0.75) / 2)
+    weights = np.sqrt([0.25, 0.75])
+    assert figures.top_root == pytest.approx((weights[0] + 0.75 * weights[1]) / weights.sum())
+    iou, score = [1, 0.25, 0, 1, 0.75, 0], [0.9, 0.5, 0, 0.1, 0.5, 0]
+    assert figures.correlation == pytest.approx(np.corrcoef(iou, score)[0, 1])
+
+
+def test_the_baseline_finds_plain_halves() -> None:
+    figures = click_figures(felzenszwalb_answers(), [halves()])
+    assert figures.best > 0.95
+
+
+def test_ground_truth_without_segments_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no segment"):
+        click_figures(felzenszwalb_answers(), [])
+
+
+def test_every_annotator_of_bsds_is_clicked(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "segments").mkdir()
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "images" / "7.jpg")
+    for annotator, labels in enumerate((np.zeros((6, 8)), np.arange(48).reshape(6, 8) // 24)):
+        Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "segments" / f"7_{annotator}.png")
+    (picture,) = read_click_pictures(tmp_path, "bsds")
+    assert picture.image.shape == (6, 8, 3)
+    assert picture.segments.sum(axis=(1, 2)).tolist() == [48, 24, 24]
+
+
+def test_unknown_and_incomplete_ground_truth_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="coco_panoptic or bsds"):
+        list(read_click_pictures(tmp_path, "voc"))
+    (tmp_path / "segments").mkdir()
+    Image.fromarray(np.zeros((6, 8), dtype=np.uint16)).save(tmp_path / "segments" / "7_0.png")
+    with pytest.raises(ConfigurationError, match=r"7\.jpg"):
+        list(read_click_pictures(tmp_path, "bsds"))

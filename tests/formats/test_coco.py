@@ -1,0 +1,86 @@
+"""pycocotools reads the export, and finds the masks that were stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from everymask.errors import InputError
+from everymask.formats.coco import Segmentation, to_coco
+from everymask.formats.exported import ExportCounts
+from everymask.labels.rows import to_table
+from everymask.labels.store import LabelStore
+from tests.labels.examples import images, labels, ring_and_disc
+
+
+@pytest.mark.parametrize("segmentation", ["rle", "polygon"])
+def test_pycocotools_finds_every_mask_exactly(entities: LabelStore, tmp_path: Path, segmentation: Segmentation) -> None:
+    assert to_coco(entities, str(tmp_path / "out.json"), segmentation) == ExportCounts(images=2, masks=2, errors=1)
+    coco = COCO(str(tmp_path / "out.json"))
+    (image,) = [image for image in coco.imgs.values() if image["file_name"] == "a/1.jpg"]
+    assert (image["width"], image["height"]) == (60, 40)
+    annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
+    assert len(annotations) == 2
+    for annotation, mask, record in zip(annotations, ring_and_disc(), labels().masks, strict=True):
+        np.testing.assert_array_equal(coco.annToMask(annotation).astype(bool), mask)
+        assert annotation["area"] == mask.sum()
+        assert annotation["iscrowd"] == 0
+        x0, y0, x1, y1 = record.box_xyxy
+        assert annotation["bbox"] == [x0, y0, x1 - x0, y1 - y0]
+        assert annotation["score"] == record.score
+    assert coco.loadCats(coco.getCatIds()) == [{"id": 1, "name": "entity"}]
+
+
+def test_ids_are_unique_and_join_up(entities: LabelStore, tmp_path: Path) -> None:
+    entities.write_part(to_table(images()[1:2]))
+    to_coco(entities, str(tmp_path / "out.json"))
+    content = json.loads((tmp_path / "out.json").read_text())
+    ids = [annotation["id"] for annotation in content["annotations"]]
+    assert sorted(ids) == list(range(1, len(ids) + 1))
+    assert {annotation["image_id"] for annotation in content["annotations"]} <= {
+        image["id"] for image in content["images"]
+    }
+
+
+def test_classes_become_categories_from_one(classes: LabelStore, tmp_path: Path) -> None:
+    to_coco(classes, str(tmp_path / "out.json"))
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    assert [annotation["category_id"] for annotation in content["annotations"]] == [1, 2]
+    assert content["annotations"][0]["uncertainty"] == 0.25
+
+
+def test_golden_annotation(classes: LabelStore, tmp_path: Path) -> None:
+    """The format is a contract: a change of any key must be meant."""
+    to_coco(classes, str(tmp_path / "out.json"))
+    annotation = json.loads((tmp_path / "out.json").read_text())["annotations"][0]
+    assert annotation == {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "segmentation": dict(labels().masks[0].rle),
+        "area": 604,
+        "bbox": [5, 4, 32, 32],
+        "iscrowd": 0,
+        "score": 0.875,
+        "predicted_iou": 0.75,
+        "stability_score": 0.5,
+        "uncertainty": 0.25,
+    }
+
+
+def test_a_store_without_a_mask_is_valid_coco(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path / "store"))
+    store.write_part(to_table(images()[1:]))
+    assert to_coco(store, str(tmp_path / "out.json")).masks == 0
+    assert COCO(str(tmp_path / "out.json")).getAnnIds() == []
+
+
+def test_no_store_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a label store"):
+        to_coco(LabelStore(str(tmp_path / "nothing")), str(tmp_path / "out.json"))
+    assert list(tmp_path.glob("*")) == []

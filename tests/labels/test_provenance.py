@@ -1,0 +1,58 @@
+"""run.json says where labels come from, and what changed since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from everymask.errors import ConfigurationError
+from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
+from everymask.labels.store import LabelStore, PartSummary
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    return LabelStore(str(tmp_path))
+
+
+def test_a_record_survives(store: LabelStore) -> None:
+    attempt = RunAttempt("python x", "2026-01-01T00:00:00+00:00", "cpu", package_versions(), 1.5, 3)
+    record = RunRecord({"method": "amg", "amg": {"points_per_side": 32}}, [attempt], PartSummary(3, 1, 2, 0.5))
+    assert read_run(store) is None
+    write_run(store, record)
+    assert read_run(store) == record
+
+
+def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
+    one, other = RunRecord({"a": 1, "b": {"c": 2, "d": 3}}), RunRecord({"b": {"d": 3, "c": 2}, "a": 1})
+    assert one.config_sha256 == other.config_sha256
+    assert one.config_sha256 != RunRecord({"a": 1, "b": {"c": 2, "d": 4}}).config_sha256
+
+
+def test_versions_name_what_shapes_the_result() -> None:
+    assert {"python", "everymask", "torch", "pyarrow"} <= package_versions().keys()
+
+
+def test_every_difference_is_named() -> None:
+    before = {"model": "nano", "amg": {"points_per_side": 32, "box": [1, 2]}, "gone": 1}
+    now = {"model": "vit_b", "amg": {"points_per_side": 16, "box": [1, 2]}}
+    assert differences(before, now) == [
+        "amg.points_per_side was 32, now 16",
+        "gone was 1, now null",
+        'model was "nano", now "vit_b"',
+    ]
+    assert differences(now, now) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "config": {}, "attempts": [{}]}'])
+def test_a_damaged_record_is_refused_with_the_remedy(store: LabelStore, content: str) -> None:
+    Path(store.root, "run.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"run\.json is damaged .* --overwrite"):
+        read_run(store)
+
+
+def test_a_newer_record_is_refused(store: LabelStore) -> None:
+    Path(store.root, "run.json").write_text('{"format": 2}')
+    with pytest.raises(ConfigurationError, match="has format 2; this everymask reads up to 1"):
+        read_run(store)

@@ -1,0 +1,40 @@
+"""Records survive the table, and the table is the one the design names."""
+
+from __future__ import annotations
+
+import pytest
+
+from everymask.labels.rows import LabelledImage, from_batch, to_table
+from everymask.labels.schema import SCHEMA
+from tests.labels.examples import images, labels
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_records_survive_the_table(classes: bool) -> None:
+    assert from_batch(to_table(images(classes))) == images(classes)
+
+
+def test_the_table_uses_sams_names_and_xywh_boxes() -> None:
+    table = to_table(images())
+    assert table.schema == SCHEMA
+    row = table.to_pylist()[0]
+    assert (row["width"], row["height"], row["status"], row["error"]) == (60, 40, "ok", None)
+    x0, y0, x1, y1 = labels().masks[0].box_xyxy
+    assert row["masks"][0]["bbox"] == [x0, y0, x1 - x0, y1 - y0]
+    assert row["masks"][0]["rle"]["size"] == [40, 60]
+
+
+def test_no_mask_is_an_empty_list_and_an_error_is_null() -> None:
+    rows = to_table(images()).to_pylist()
+    assert rows[1]["masks"] == []
+    assert rows[1]["status"] == "ok"
+    assert rows[2]["masks"] is None
+    assert rows[2]["status"] == "error"
+    assert rows[2]["width"] is None
+
+
+def test_an_image_has_either_labels_or_an_error() -> None:
+    with pytest.raises(ValueError, match="either labels or an error"):
+        LabelledImage("x", "x", labels(), "and an error")
+    with pytest.raises(ValueError, match="either labels or an error"):
+        LabelledImage("x", "x", None, None)

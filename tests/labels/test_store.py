@@ -1,0 +1,92 @@
+"""Parts are written whole, read as a stream, and rewritten in one step."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from everymask.errors import ConfigurationError, InputError
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.schema import SCHEMA
+from everymask.labels.store import LabelStore, PartSummary
+from tests.labels.examples import images
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    store = LabelStore(str(tmp_path / "out"))
+    store.write_part(to_table(images()[:2]))
+    store.write_part(to_table(images()[2:]))
+    return store
+
+
+def by_id(store: LabelStore) -> list[LabelledImage]:
+    return sorted(store.images(), key=lambda image: image.image_id)
+
+
+def test_images_come_back(store: LabelStore) -> None:
+    assert by_id(store) == images()
+    assert by_id(pickle.loads(pickle.dumps(store))) == images()
+
+
+def test_summaries_count_rows_errors_and_masks(store: LabelStore) -> None:
+    assert store.summary() == PartSummary(images=3, errors=1, masks=2, seconds=0.75)
+
+
+def test_writing_a_part_twice_changes_nothing(store: LabelStore) -> None:
+    before = store.parts()
+    store.write_part(to_table([images()[1], images()[0]]))
+    assert store.parts() == before
+    assert len(by_id(store)) == 3
+
+
+def test_plain_parquet_readers_see_the_schema_and_drafts_are_passed_over(store: LabelStore, tmp_path: Path) -> None:
+    (tmp_path / "out" / "labels" / ".part-x.parquet.123").write_bytes(b"half a draft")
+    table = pq.read_table(tmp_path / "out" / "labels")
+    assert table.schema.equals(SCHEMA)
+    assert table.num_rows == 3
+    assert len(by_id(store)) == 3
+
+
+def test_keep_rows_rewrites_a_part_and_removes_an_empty_one(store: LabelStore) -> None:
+    for part in store.parts():
+        ids = store.read_columns(part, ["image_id"])["image_id"].to_pylist()
+        store.keep_rows(part, [image_id == "b/1.jpg" for image_id in ids])
+    assert [image.image_id for image in store.images()] == ["b/1.jpg"]
+    assert store.summary() == PartSummary(images=1, errors=0, masks=0, seconds=0.25)
+    assert len(store.parts()) == 1
+
+
+def test_columns_can_be_chosen(store: LabelStore) -> None:
+    batches = list(store.batches(["image_id"]))
+    assert pa.Table.from_batches(batches).schema.names == ["image_id"]
+
+
+def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a label store"):
+        list(LabelStore(str(tmp_path)).images())
+
+
+def test_a_damaged_part_is_named(store: LabelStore) -> None:
+    Path(store.parts()[0]).write_bytes(b"PAR1 cut off")
+    with pytest.raises(InputError, match=r"part-\w+\.parquet is damaged"):
+        store.summary()
+    assert store.read_columns(store.parts()[0], ["image_id"]) is None
+
+
+def test_a_newer_format_is_refused(store: LabelStore) -> None:
+    part = store.parts()[0]
+    metadata = {b"everymask": b'{"format": 99, "images": 1, "errors": 0, "masks": 0, "seconds": 0.0}'}
+    pq.write_table(pq.read_table(part).replace_schema_metadata(metadata), part)
+    with pytest.raises(ConfigurationError, match="has format 99; this everymask reads up to 1"):
+        store.summary()
+
+
+def test_a_foreign_parquet_file_is_refused(store: LabelStore) -> None:
+    pq.write_table(pa.table({"x": [1]}), f"{store.labels_path}/foreign.parquet")
+    with pytest.raises(InputError, match=r"foreign\.parquet was not written by everymask"):
+        store.summary()

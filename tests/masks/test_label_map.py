@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import interpolate
+
+from everymask.backbone.protocol import Canvas
+from everymask.masks import label_map as label_map_module
+from everymask.masks.label_map import full_resolution_label_map, region_fields
+
+
+def pixel_canvas(canvas_hw, original_hw):
+    """A canvas whose every pixel is a cell."""
+    cells = canvas_hw[0] * canvas_hw[1]
+    return Canvas(torch.arange(cells).reshape(canvas_hw), torch.ones(cells), original_hw)
+
+
+def values_by_full_interpolation(fields, canvas):
+    """The definition: every field at full size, and 0 for the background, which comes last: (M + 1, H, W)."""
+    full = interpolate(canvas.to_pixels(fields)[None], canvas.original_size_hw, mode="bilinear", align_corners=False)[0]
+    return torch.cat([full, torch.zeros_like(full[:1])]).numpy()
+
+
+@given(
+    st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    st.tuples(st.integers(1, 23), st.integers(1, 23)),
+    st.integers(1, 5),
+    st.integers(0, 2**31),
+)
+def test_windows_and_bands_equal_interpolating_everything(canvas_hw, original_hw, regions, seed):
+    generator = torch.Generator().manual_seed(seed)
+    canvas = pixel_canvas(canvas_hw, original_hw)
+    owner = torch.randint(-1, regions, (canvas.num_cells,), generator=generator)
+    masks = owner[None] == torch.arange(regions)[:, None]
+    fields = region_fields(masks, torch.randn(regions, canvas.num_cells, generator=generator) * 3)
+    labels = full_resolution_label_map(fields, canvas)
+    assert labels.shape == original_hw
+    values = values_by_full_interpolation(fields, canvas)
+    chosen = np.take_along_axis(values, labels[None] % values.shape[0], axis=0)[0]
+    # Another order of operations may decide a near tie the other way.
+    np.testing.assert_allclose(chosen, values.max(0), atol=1e-5)
+
+
+def test_bands_do_not_show(monkeypatch):
+    canvas = pixel_canvas((6, 8), (50, 70))
+    masks = torch.zeros(2, 48, dtype=torch.bool)
+    masks[0, :20], masks[1, 20:] = True, True
+    fields = region_fields(masks, torch.where(masks, 3.0, -3.0))
+    whole = full_resolution_label_map(fields, canvas)
+    monkeypatch.setattr(label_map_module, "_BAND_PIXELS", 150)
+    np.testing.assert_array_equal(full_resolution_label_map(fields, canvas), whole)
+
+
+def test_cells_of_equal_certainty_meet_in_the_middle():
+    canvas = pixel_canvas((1, 4), (2, 40))
+    masks = torch.tensor([[True, True, False, False], [False, False, True, True]])
+    labels = full_resolution_label_map(region_fields(masks, torch.where(masks, 2.0, -2.0)), canvas)
+    assert (labels == np.repeat([[0, 1]], 20, axis=1)).all()
+
+
+def test_a_soft_edge_falls_between_canvas_pixels():
+    canvas = pixel_canvas((1, 2), (1, 200))
+    masks = torch.tensor([[True, False]])
+    labels = full_resolution_label_map(region_fields(masks, torch.tensor([[3.0, -1.0]])), canvas)
+    # Centres at 50 and 150: the field crosses zero three quarters of the way.
+    assert (labels[0] == 0).sum() == pytest.approx(125, abs=1)
+
+
+def test_no_region_leaves_background():
+    canvas = pixel_canvas((3, 3), (5, 4))
+    assert (full_resolution_label_map(torch.zeros(0, 9), canvas) == -1).all()
+    assert (full_resolution_label_map(torch.full((1, 9), -1.0), canvas) == -1).all()
+
+
+def test_fields_agree_with_masks_whatever_the_model_said():
+    masks = torch.tensor([[True, True, False, False]])
+    fields = region_fields(masks, torch.tensor([[9.0, -3.0, 2.0, -0.5]]))
+    assert fields.tolist() == [[4.0, 1.0, -1.0, -0.5]]

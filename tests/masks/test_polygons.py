@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from pycocotools import mask as coco_mask
+from skimage.measure import label
+
+from everymask.masks.polygons import coco_segmentation, polygons_from_mask, ring_area
+from tests.masks.strategies import STANDING_CASES, masks
+
+
+def winding_fill(polygons, size_hw):
+    """Pixels whose centre a ring winds around: a ray to the right, edge by edge."""
+    filled = np.zeros(size_hw, dtype=np.bool_)
+    for row in range(size_hw[0]):
+        for column in range(size_hw[1]):
+            winding = 0
+            for ring in polygons:
+                for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+                    if (y0 <= row) == (y1 <= row):
+                        continue
+                    crossing = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+                    if crossing > column + 0.5:
+                        winding += 1 if y1 > y0 else -1
+            filled[row, column] = winding != 0
+    return filled
+
+
+@pytest.mark.parametrize("mask", STANDING_CASES.values(), ids=STANDING_CASES.keys())
+def test_standing_cases_fill_to_the_mask_again(mask):
+    polygons = polygons_from_mask(mask)
+    assert len(polygons) == label(mask, connectivity=1).max()
+    np.testing.assert_array_equal(winding_fill(polygons, mask.shape), mask)
+
+
+@given(masks())
+def test_any_mask_fills_to_itself_and_keeps_its_area(mask):
+    polygons = polygons_from_mask(mask)
+    np.testing.assert_array_equal(winding_fill(polygons, mask.shape), mask)
+    assert sum(abs(ring_area(ring)) for ring in polygons) == mask.sum()
+
+
+def test_corners_are_pixel_corners_and_straight_edges_have_no_corner():
+    mask = np.zeros((4, 6), dtype=np.bool_)
+    mask[1:3, 2:6] = True
+    (polygon,) = polygons_from_mask(mask)
+    assert sorted(map(tuple, polygon.tolist())) == [(2, 1), (2, 3), (6, 1), (6, 3)]
+
+
+def test_pycocotools_draws_holes_and_parts_from_them():
+    rows, columns = np.mgrid[:60, :90]
+    distance = np.hypot(rows - 30, columns - 35)
+    mask = ((distance < 25) & (distance > 10)) | (columns > 70)
+    merged = coco_mask.merge(coco_mask.frPyObjects(coco_segmentation(mask), *mask.shape))
+    drawn = coco_mask.decode(merged).astype(np.bool_)
+    np.testing.assert_array_equal(drawn, mask)

@@ -1,0 +1,138 @@
+"""The real service, started with the real command in a process of its own: Ray, Serve, proxy and all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+import yaml
+
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.semantics.head import ClassHead, HeadSpec, save_head
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+API_KEY = "correct horse battery staple"
+CLASSES = ("disc", "field")
+START_LIMIT_S = 280.0
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A service that answers.
+
+    Attributes:
+        url: where.
+        heads: its directory of class heads.
+        args: its settings.
+        temporary: Ray's temporary folder, with the logs.
+    """
+
+    url: str
+    heads: Path
+    args: dict[str, Any]
+    temporary: Path
+
+    def client(self, api_key: str | None = API_KEY) -> httpx.Client:
+        """An HTTP client that sends the key, if any."""
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=150.0)
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def write_head(folder: Path, name: str, backbone: PromptableBackbone, weights_sha256: str | None = None) -> None:
+    """A class head with random weights, the same every time."""
+    torch.manual_seed(0)
+    sha256 = backbone.weights_sha256 if weights_sha256 is None else weights_sha256
+    spec = HeadSpec(CLASSES, backbone.name, sha256, "token", backbone.token_dim, backbone.feature_dim, hidden_dim=8)
+    save_head(ClassHead(spec), folder / f"{name}.safetensors")
+
+
+@contextmanager
+def start_service(args: Mapping[str, Any], heads: Path) -> Iterator[RunningService]:
+    """`serve run` with these settings until the block ends."""
+    # Ray's sockets must have short paths, and its folder must not be shared with another cluster on this machine.
+    temporary = Path(tempfile.mkdtemp(prefix="em-", dir="/tmp"))
+    port = free_port()
+    (temporary / "keys").write_text(f"# for tests\n{API_KEY}\n")
+    settings = {**args, "heads": str(heads), "api_keys_file": str(temporary / "keys")}
+    config = yaml.safe_load((REPOSITORY / "serve/config/local.yaml").read_text())
+    config["http_options"] |= {"port": port, "request_timeout_s": 150}
+    config["applications"][0]["args"] = settings
+    (temporary / "config.yaml").write_text(yaml.safe_dump(config))
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {
+        "RAY_TMPDIR": str(temporary),
+        "OMP_NUM_THREADS": "1",
+        # Ray lowers the priority of its workers, which then starve beside other tests.
+        "RAY_worker_niceness": "0",
+        # Serve restarts a proxy that is slow to start, as it is where many tests share few cores.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    }
+    command = [str(Path(sys.executable).parent / "serve"), "run", str(temporary / "config.yaml")]
+    url = f"http://127.0.0.1:{port}"
+    process = _started(command, environment, url, temporary / "serve.log")
+    try:
+        yield RunningService(url, heads, settings, temporary)
+    finally:
+        _stop(process)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _started(command: list[str], environment: dict[str, str], url: str, log: Path) -> subprocess.Popen[bytes]:
+    """The command's process, once the service is ready."""
+    for last in (False, False, True):
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output, start_new_session=True
+            )
+        try:
+            _await_ready(url, process, log)
+            return process
+        except RuntimeError as error:
+            _stop(process)
+            # Ray gives its own processes 30 seconds to start, which a machine full of other tests may not keep.
+            if last or "node timed out during startup" not in str(error):
+                raise
+    raise AssertionError
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"serve run ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.25)
+    raise RuntimeError(f"the service was not ready after {START_LIMIT_S:.0f} s:\n{log.read_text()[-4000:]}")

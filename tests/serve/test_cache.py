@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from everymask.backbone.protocol import Canvas, ImageEmbedding
+from serve.cache import EmbeddingCache, embedding_bytes
+
+
+def embedding(floats: int) -> ImageEmbedding:
+    canvas = Canvas(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([4.0]), (2, 2))
+    return ImageEmbedding(canvas, np.zeros((2, 2, 3), np.uint8), {"f": torch.zeros(floats)}, "sha")
+
+
+BASE = 2 * 2 * 8 + 4 + 2 * 2 * 3
+
+
+def test_size_counts_every_tensor_and_the_canvas() -> None:
+    assert embedding_bytes(embedding(10)) == BASE + 40
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    cache = EmbeddingCache(max_bytes=3 * (BASE + 40))
+    for name in "abc":
+        cache.put(name, embedding(10))
+    assert cache.get("a") is not None
+    cache.put("d", embedding(10))
+    assert [name for name in "abcd" if cache.get(name) is not None] == ["a", "c", "d"]
+    assert cache.held_bytes == 3 * (BASE + 40)
+
+
+def test_bytes_stay_bounded_whatever_is_put() -> None:
+    limit = 2_000
+    cache = EmbeddingCache(limit)
+    random = np.random.default_rng(0)
+    for _ in range(500):
+        cache.put(str(random.integers(0, 20)), embedding(int(random.integers(0, 600))))
+        assert cache.held_bytes <= limit
+        held = [cache.get(str(name)) for name in range(20)]
+        assert cache.held_bytes == sum(embedding_bytes(item) for item in held if item is not None)
+
+
+def test_one_too_large_is_not_kept_and_its_old_version_is_gone() -> None:
+    cache = EmbeddingCache(max_bytes=BASE + 40)
+    cache.put("a", embedding(10))
+    cache.put("a", embedding(1000))
+    assert cache.get("a") is None
+    assert (len(cache), cache.held_bytes) == (0, 0)

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.auth import ApiKeys
+from serve.gate import Gate
+from serve.settings import RequestLimits
+
+OPEN = ApiKeys(None)
+
+
+def scope(method: str = "POST", path: str = "/v1/entities", **headers: str) -> dict[str, Any]:
+    named = {"x-request-id": "request-7", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in named.items()],
+    }
+
+
+class Client:
+    """One request to an ASGI app: a body in pieces, and the answer."""
+
+    def __init__(self, *body: bytes) -> None:
+        self._messages = [
+            {"type": "http.request", "body": part, "more_body": i + 1 < len(body)} for i, part in enumerate(body)
+        ]
+        self.sent: list[dict[str, Any]] = []
+
+    async def receive(self) -> dict[str, Any]:
+        return self._messages.pop(0) if self._messages else {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def error(self) -> dict[str, str]:
+        error: dict[str, str] = json.loads(self.sent[1]["body"])["error"]
+        return error
+
+
+async def read_all(scope: Any, receive: Any, send: Any) -> None:
+    """An app that reads its body and answers its length."""
+    length = 0
+    while True:
+        message = await receive()
+        length += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(length).encode()})
+
+
+def gate(
+    app: Callable[..., Awaitable[None]] = read_all, keys: ApiKeys = OPEN, max_body_bytes: int = 100, **limits: Any
+) -> Gate:
+    return Gate(app, keys, RequestLimits(**limits), max_body_bytes)
+
+
+def ask(service: Gate, request: dict[str, Any], *body: bytes) -> Client:
+    client = Client(*(body or (b"",)))
+    asyncio.run(service(request, client.receive, client.send))
+    return client
+
+
+def test_a_body_within_the_limit_passes() -> None:
+    assert ask(gate(), scope(), b"a" * 60, b"b" * 40).sent[1]["body"] == b"100"
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
+    client = Client(b"a")
+    asyncio.run(gate()(scope(content_length="101"), client.receive, client.send))
+    assert (client.status, client.error["code"]) == (413, "body_too_large")
+    assert client._messages
+
+
+def test_a_body_that_lies_about_its_length_is_counted() -> None:
+    client = ask(gate(), scope(content_length="5"), b"a" * 60, b"b" * 60)
+    assert (client.status, client.error["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/models", 401), ("/healthz", 200), ("/readyz", 200), ("/docs", 200)])
+def test_keys_guard_the_api_and_leave_the_probes_open(path: str, status: int) -> None:
+    keys = ApiKeys(["right"])
+    assert ask(gate(keys=keys), scope("GET", path)).status == status
+    assert ask(gate(keys=keys), scope("GET", path, authorization="Bearer wrong")).status == status
+    assert ask(gate(keys=keys), scope("GET", path, authorization="Bearer right")).status == 200
+
+
+def test_a_refusal_for_want_of_a_key_says_how_to_send_one() -> None:
+    client = ask(gate(keys=ApiKeys(["right"])), scope())
+    assert client.headers["www-authenticate"] == "Bearer"
+    assert "Authorization" in client.error["message"]
+    assert client.error["request_id"] == "request-7"
+
+
+def test_past_the_time_limit_the_work_is_cancelled() -> None:
+    cancelled = []
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    client = ask(gate(endless, time_limit_s=0.01), scope())
+    assert (client.status, client.error["code"]) == (504, "timed_out")
+    assert cancelled == [True]
+
+
+def test_more_than_the_bound_is_refused_and_places_come_back() -> None:
+    async def scenario() -> list[Client]:
+        leave = asyncio.Event()
+
+        async def wait(scope: Any, receive: Any, send: Any) -> None:
+            await leave.wait()
+            await read_all(scope, receive, send)
+
+        service = gate(wait, max_in_flight=2, retry_after_s=7)
+        clients = [Client(b"x") for _ in range(4)]
+        waiting = [asyncio.create_task(service(scope(), c.receive, c.send)) for c in clients[:2]]
+        await asyncio.sleep(0)
+        await service(scope(), clients[2].receive, clients[2].send)
+        leave.set()
+        await asyncio.gather(*waiting)
+        await service(scope(), clients[3].receive, clients[3].send)
+        return clients
+
+    clients = asyncio.run(scenario())
+    assert [client.status for client in clients] == [200, 200, 429, 200]
+    assert clients[2].headers["retry-after"] == "7"
+
+
+def test_a_request_cancelled_from_outside_gives_its_place_back() -> None:
+    async def scenario() -> int:
+        async def endless(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/v1/points":
+                await asyncio.Event().wait()
+            await read_all(scope, receive, send)
+
+        service = gate(endless, max_in_flight=1)
+        gone = Client(b"x")
+        task = asyncio.create_task(service(scope(path="/v1/points"), gone.receive, gone.send))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        after = Client(b"x")
+        await service(scope(), after.receive, after.send)
+        return after.status
+
+    assert asyncio.run(scenario()) == 200
+
+
+def test_an_unforeseen_error_is_a_500_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError("secret detail")
+
+    client = ask(gate(broken), scope())
+    assert (client.status, client.error["code"]) == (500, "internal_error")
+    assert "secret" not in json.dumps(client.error)
+
+
+def test_a_key_is_never_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError("boom")
+
+    caplog.set_level("DEBUG")
+    ask(gate(broken, keys=ApiKeys(["hunter2"])), scope(authorization="Bearer hunter2"))
+    assert "hunter2" not in caplog.text

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
+
+from everymask.errors import ConfigurationError
+from serve.settings import HOME, ServiceSettings, read_settings
+
+SHIPPED = sorted((HOME / "serve/config").glob("*.yaml"))
+
+
+def test_no_args_are_the_defaults() -> None:
+    settings = read_settings({})
+    assert settings == ServiceSettings()
+    assert settings.model == "nano"
+    assert settings.heads_directory == HOME / "heads"
+
+
+def test_nested_args_reach_the_librarys_own_configs() -> None:
+    settings = read_settings({"entities": {"points_per_side": 7}, "classes": {"masks": {"points_per_side": 5}}})
+    assert settings.entities.points_per_side == 7
+    assert settings.classes.masks.points_per_side == 5
+    assert settings.classes.score_thresh == ServiceSettings().classes.score_thresh
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ({"modle": "nano"}, "modle"),
+        ({"entities": {"point_per_side": 3}}, "entities.point_per_side"),
+        ({"classes": {"masks": {"grid": 3}}}, "classes.masks.grid"),
+        ({"encoder": {"num_gpu": 1}}, "encoder.num_gpu"),
+        ({"model": "vit_x"}, "vit_x"),
+        ({"requests": {"max_in_flight": 0}}, "max_in_flight"),
+        ({"requests": {"max_in_flight": "many"}}, "requests.max_in_flight"),
+        ({"entities": {"points_per_side": 0}}, "points_per_side"),
+        ({"limits": {"max_bytes": 0}}, "max-bytes"),
+        ({"encoder": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas"),
+        ({"requests": {"max_in_flight": 200}}, "ingress.max_ongoing_requests"),
+    ],
+)
+def test_a_bad_option_is_refused_by_name(args: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        read_settings(args)
+
+
+def test_every_problem_is_named_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"modle.*colour"):
+        read_settings({"modle": "nano", "colour": "red"})
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    # Serve drops unknown keys without a word, so they are looked for here.
+    assert_known_keys(config, ServeDeploySchema)
+    ServeDeploySchema.model_validate(config)
+    for application in config["applications"]:
+        assert_known_keys(application, ServeApplicationSchema)
+        assert application["import_path"] == "serve.app:build"
+        settings = read_settings(application["args"])
+        assert settings.requests.time_limit_s < config["http_options"]["request_timeout_s"]
+
+
+def assert_known_keys(values: dict[str, Any], schema: type[BaseModel]) -> None:
+    assert set(values) <= set(schema.model_fields), set(values) - set(schema.model_fields)
+    for name, value in values.items():
+        nested = schema.model_fields[name].annotation
+        if isinstance(value, dict) and isinstance(nested, type) and issubclass(nested, BaseModel):
+            assert_known_keys(value, nested)

@@ -1,0 +1,56 @@
+"""The folder tree is the dependency graph: arrows point one way."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import everymask
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FORBIDDEN = {
+    "everymask": {"ray", "fastapi", "gradio", "starlette", "data_jobs", "serve", "ui"},
+    "data_jobs": {"serve", "ui", "gradio", "fastapi"},
+    "serve": {"data_jobs", "ui", "gradio"},
+    "ui": {"everymask", "data_jobs", "serve", "ray", "torch"},
+}
+
+
+def imported_packages(source: Path) -> set[str]:
+    """Top-level packages a file imports anywhere, including inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("folder", sorted(FORBIDDEN))
+def test_no_arrow_points_back(folder: str) -> None:
+    sources = list((REPOSITORY / folder).rglob("*.py"))
+    assert sources
+    offenders = {
+        str(source.relative_to(REPOSITORY)): sorted(found)
+        for source in sources
+        if (found := imported_packages(source) & FORBIDDEN[folder])
+    }
+    assert not offenders
+
+
+def test_importing_the_whole_library_loads_no_ray_http_or_gradio() -> None:
+    modules = [module.name for module in pkgutil.walk_packages(everymask.__path__, "everymask.")]
+    assert len(modules) > 10
+    script = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print(sorted({'ray', 'fastapi', 'gradio', 'starlette'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
