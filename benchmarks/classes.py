@@ -1,0 +1,300 @@
+"""The published figures of U-SAM: accuracy over seeds, with and without distillation, granularity, and speed.
+
+    python benchmarks/classes.py --exemplars DIR --ground-truth DIR/coco_instances/val --json figures.json
+
+Mask embeddings are kept in --work and found again, so that only the first run takes long. Accuracy is mIoU (with
+background) and mAP50 over the classes named by the exemplars, on COCO instances.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.errors import ConfigurationError
+from everymask.evaluation.class_truth import ClassTruth, read_coco_instances
+from everymask.evaluation.semantic import SemanticFigures, semantic_figures
+from everymask.images import decode_image
+from everymask.semantics.bags import make_bags
+from everymask.semantics.class_set import ClassSet
+from everymask.semantics.config import ClassesConfig
+from everymask.semantics.embeddings import StoredEmbeddings, load_embeddings, write_embeddings
+from everymask.semantics.exemplars.manifest import Exemplar, load_exemplars
+from everymask.semantics.head import ClassHead, FeatureKind, HeadSpec
+from everymask.semantics.segmenter import classify_masks, embed_masks, segment_classes
+from everymask.semantics.training import TrainingConfig, train_head
+
+GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boat+car+motorcycle,person,chair"
+SHARD = 25
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Measure U-SAM."""
+
+    exemplars: Path
+    """Folder of exemplars, a directory per COCO class."""
+    ground_truth: Path
+    """Folder with instances.json and images/."""
+    work: Path = Path("runs/benchmark-classes")
+    """Where mask embeddings are kept."""
+    model: str = "nano"
+    """Backbone."""
+    checkpoint: str | None = None
+    """Other weights for it."""
+    seeds: int = 5
+    """Trainings, each with its own split, initial weights and order."""
+    per_class: int | None = None
+    """Only the first so many exemplars of each class."""
+    speed_images: int = 20
+    """Images of the comparison of labelling with re-labelling."""
+    threads: int = 2
+    """torch threads."""
+    features: tuple[FeatureKind, ...] = ("token", "token+pooled")
+    """What the heads read."""
+    granularity: str = GRANULARITY
+    """Classes of the changed granularity; empty leaves it out."""
+    json: Path | None = None
+    """Also write the figures to this file."""
+    classes: ClassesConfig = field(default_factory=ClassesConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def embedded(
+    backbone: PromptableBackbone, images: Iterable[tuple[str, Path]], store: Path, config: ClassesConfig
+) -> dict[str, StoredEmbeddings]:
+    """Mask embeddings of images by id, made where the store has none."""
+    images = list(images)
+    try:
+        known = {record.image_id: record for record in load_embeddings(store)}
+    except ConfigurationError:
+        known = {}
+    missing = [(image_id, path) for image_id, path in images if image_id not in known]
+    for first in range(0, len(missing), SHARD):
+        records = [_describe(backbone, image_id, path, config) for image_id, path in missing[first : first + SHARD]]
+        write_embeddings(store, records, config.masks)
+        known |= {record.image_id: record for record in records}
+        print(f"embedded {min(first + SHARD, len(missing))} of {len(missing)} images into {store}", flush=True)
+    return {image_id: known[image_id] for image_id, _ in images}
+
+
+def _describe(backbone: PromptableBackbone, image_id: str, path: Path, config: ClassesConfig) -> StoredEmbeddings:
+    embedding = backbone.embed([decode_image(path.read_bytes())])[0]
+    return StoredEmbeddings(image_id, str(path), "", embed_masks(backbone, embedding, config))
+
+
+def measure(
+    head: ClassHead,
+    images: dict[str, StoredEmbeddings],
+    truth: dict[str, ClassTruth],
+    config: ClassesConfig,
+) -> SemanticFigures:
+    """Label stored images with a head and compare with the ground truth."""
+    labels = {name: classify_masks(record.embeddings, head, config) for name, record in images.items()}
+    return semantic_figures(labels, truth, head.spec.classes)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all measurements share."""
+
+    backbone: PromptableBackbone
+    exemplars: list[Exemplar]
+    bags: list[StoredEmbeddings]
+    images: dict[str, StoredEmbeddings]
+
+
+def prepare(config: BenchmarkConfig) -> Material:
+    """Embed exemplars and images, or find them embedded."""
+    backbone = load_backbone(config.model, config.checkpoint, "cpu")
+    store = config.work / f"{backbone.name}-{backbone.weights_sha256[:12]}"
+    exemplars: list[Exemplar] = []
+    taken: dict[str, int] = {}
+    for item in load_exemplars(config.exemplars):
+        taken[item.origin.subject] = taken.get(item.origin.subject, 0) + 1
+        if config.per_class is None or taken[item.origin.subject] <= config.per_class:
+            exemplars.append(item)
+    bags = embedded(
+        backbone, ((item.bag_id, config.exemplars / item.file) for item in exemplars), store / "bags", config.classes
+    )
+    names = sorted(path.name for path in (config.ground_truth / "images").glob("*.jpg"))
+    truth_store = store / "-".join(config.ground_truth.resolve().parts[-2:])
+    images = embedded(
+        backbone, ((name, config.ground_truth / "images" / name) for name in names), truth_store, config.classes
+    )
+    return Material(backbone, exemplars, list(bags.values()), images)
+
+
+def train(material: Material, class_set: ClassSet, config: TrainingConfig) -> tuple[ClassHead, ClassHead, float, int]:
+    """Student, teacher, seconds from stored bags to the student, and epochs of both."""
+    started = time.perf_counter()
+    subjects = {item.bag_id: item.origin.subject for item in material.exemplars}
+    bags = make_bags(material.bags, subjects, class_set, config.features)
+    spec = HeadSpec(
+        class_set.classes,
+        material.backbone.name,
+        material.backbone.weights_sha256,
+        config.features,
+        material.backbone.token_dim,
+        material.backbone.feature_dim,
+        config.hidden_dim,
+    )
+    result = train_head(bags, spec, config)
+    return result.head, result.teacher, time.perf_counter() - started, len(result.history)
+
+
+def over_seeds(
+    material: Material, class_set: ClassSet, config: BenchmarkConfig, features: FeatureKind
+) -> dict[str, Any]:
+    """Figures of MIL alone and of MIL with distillation for every seed, with mean and standard deviation."""
+    truth = read_coco_instances(config.ground_truth, class_set)
+    rows: dict[str, list[SemanticFigures]] = {"mil": [], "distilled": []}
+    seconds = []
+    for seed in range(config.seeds):
+        training = replace(config.training, seed=seed, features=features, distillation=True)
+        student, teacher, elapsed, epochs = train(material, class_set, training)
+        seconds.append(elapsed)
+        for name, head in (("mil", teacher), ("distilled", student)):
+            figures = measure(head, material.images, truth, config.classes)
+            rows[name].append(figures)
+            print(
+                f"{features:>12} seed {seed} {name:>9}: mIoU {figures.miou:.2%}, mAP50 {figures.map50:.2%} "
+                f"({elapsed:.0f} s, {epochs} epochs)",
+                flush=True,
+            )
+    return {
+        "training_seconds": seconds,
+        **{name: _summary(figures) for name, figures in rows.items()},
+        "gain": {
+            "miou": _spread([b.miou - a.miou for a, b in zip(rows["mil"], rows["distilled"], strict=True)]),
+            "map50": _spread([b.map50 - a.map50 for a, b in zip(rows["mil"], rows["distilled"], strict=True)]),
+        },
+    }
+
+
+def _summary(figures: Sequence[SemanticFigures]) -> dict[str, Any]:
+    names = list(figures[0].classes)
+    return {
+        "miou": _spread([item.miou for item in figures]),
+        "map50": _spread([item.map50 for item in figures]),
+        "iou": {name: _mean([item.classes[name].iou for item in figures]) for name in names},
+        "ap50": {name: _mean([item.classes[name].ap50 for item in figures]) for name in names},
+        "instances": {name: figures[0].classes[name].instances for name in names},
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.mean(values), "deviation": deviation, "values": list(values)}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    shown = [value for value in values if value is not None]
+    return statistics.mean(shown) if shown else None
+
+
+def relabelling(material: Material, head: ClassHead, config: BenchmarkConfig) -> dict[str, float]:
+    """Seconds an image for labelling from pixels and from stored embeddings, decoding and reading included."""
+    names = list(material.images)[: config.speed_images]
+
+    def from_pixels() -> list[Any]:
+        labels = []
+        for name in names:
+            image = decode_image((config.ground_truth / "images" / name).read_bytes())
+            labels.append(segment_classes(material.backbone, material.backbone.embed([image])[0], head, config.classes))
+        return labels
+
+    store = config.work / "relabelling"
+    if not store.exists():
+        write_embeddings(store, [material.images[name] for name in names], config.classes.masks)
+
+    def from_store() -> list[Any]:
+        stored = {record.image_id: record for record in load_embeddings(store)}
+        return [classify_masks(stored[name].embeddings, head, config.classes) for name in names]
+
+    from_store()
+    fast, stored_labels = _timed(from_store, repeats=5)
+    slow, fresh_labels = _timed(from_pixels, repeats=1)
+    if stored_labels != fresh_labels:
+        raise RuntimeError("labels from stored and from fresh embeddings differ")
+    return {"label_s": slow / len(names), "relabel_s": fast / len(names), "speedup": slow / fast}
+
+
+def _timed(work: Any, repeats: int) -> tuple[float, Any]:
+    seconds, answer = [], None
+    for _ in range(repeats):
+        started = time.perf_counter()
+        answer = work()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds), answer
+
+
+def run(config: BenchmarkConfig) -> dict[str, Any]:
+    """All figures."""
+    torch.set_num_threads(config.threads)
+    material = prepare(config)
+    class_set = ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in material.exemplars)))
+    figures: dict[str, Any] = {
+        "machine": {"cpu": platform.processor() or platform.machine(), "threads": config.threads},
+        "model": material.backbone.name,
+        "weights_sha256": material.backbone.weights_sha256,
+        "exemplars": len(material.exemplars),
+        "images": len(material.images),
+        "classes": list(class_set.classes),
+        "config": {"classes": asdict(config.classes), "training": asdict(config.training)},
+        "features": {kind: over_seeds(material, class_set, config, kind) for kind in config.features},
+    }
+    if config.granularity:
+        coarse = ClassSet.parse(config.granularity)
+        figures["granularity"] = over_seeds(material, coarse, config, config.training.features)
+    head = train(material, class_set, config.training)[0]
+    figures["relabelling"] = relabelling(material, head, config)
+    return figures
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as lines of text."""
+
+    def percent(spread: dict[str, Any]) -> str:
+        return f"{spread['mean']:7.2%} ± {spread['deviation']:.2%}"
+
+    lines = []
+    rows = {**figures["features"], **({"granularity": figures["granularity"]} if "granularity" in figures else {})}
+    for kind, row in rows.items():
+        for name in ("mil", "distilled", "gain"):
+            lines.append(
+                f"{kind:>12} {name:>9}: mIoU {percent(row[name]['miou'])}, mAP50 {percent(row[name]['map50'])}"
+            )
+        lines.append(f"{kind:>12}  training: {statistics.mean(row['training_seconds']):.1f} s")
+        for name, iou in row["distilled"]["iou"].items():
+            ap50 = row["distilled"]["ap50"][name]
+            shown = "" if ap50 is None else f", AP50 {ap50:.1%} of {row['distilled']['instances'][name]}"
+            lines.append(f"{'':>24}{name}: " + ("not shown" if iou is None else f"IoU {iou:.1%}{shown}"))
+    speed = figures["relabelling"]
+    lines.append(
+        f"labelling {speed['label_s']:.3f} s an image, re-labelling {speed['relabel_s']:.4f} s: "
+        f"{speed['speedup']:.0f} times as fast"
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    config = tyro.cli(BenchmarkConfig, description=__doc__)
+    figures = run(config)
+    print(table(figures))
+    if config.json is not None:
+        config.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

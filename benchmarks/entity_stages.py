@@ -1,0 +1,222 @@
+"""Time E-SAM stage by stage, with the lazy and the eager gallery, and its peak memory on a large photograph.
+
+    python benchmarks/entity_stages.py                       images of 640x480, then 24 megapixels
+    python benchmarks/entity_stages.py --model vit_b --device cuda --json out.json
+
+Every figure is the median over the images of the best of `--repeat` runs after one warm-up; torch runs on `--threads`
+threads. Stages add up to segment_entities, and their labels must equal its: the script fails if they do not, or if the
+lazy and the eager gallery disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from PIL import Image
+
+from everymask.backbone import load_backbone
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.entities.config import EntityConfig
+from everymask.entities.emr import refine_entities
+from everymask.entities.mmg import generate_levels
+from everymask.entities.segmenter import entity_labels, segment_entities
+from everymask.entities.superpixels import find_superpixels
+from everymask.entities.usr import fill_uncovered
+from everymask.errors import ConfigurationError, EverymaskError
+from everymask.images import decode_image
+from everymask.labelling import LabelConfig, label_images
+from everymask.records import ImageLabels
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PHOTOGRAPHS = {".jpg", ".jpeg", ".png", ".webp"}
+LARGE_SIZE_HW = (4000, 6000)
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """What is timed."""
+
+    images: Path = REPOSITORY / "examples" / "images"
+    """Folder of photographs; each is resized to `width` x `height`."""
+    model: str = "nano"
+    """Backbone."""
+    checkpoint: str | None = None
+    """Other weights for it."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    width: int = 640
+    """Pixels."""
+    height: int = 480
+    """Pixels."""
+    limit: int | None = None
+    """Only the first so many photographs, by name."""
+    repeat: int = 3
+    """Runs of which the fastest counts."""
+    threads: int = 2
+    """Torch threads."""
+    memory: bool = True
+    """Also label a photograph of 24 megapixels in a fresh process, and report its peak memory."""
+    json: Path | None = None
+    """Also write the figures to this file."""
+    entities: EntityConfig = field(default_factory=EntityConfig)
+    """Settings of E-SAM."""
+
+
+class Stopwatch:
+    """Seconds by stage; waits for the device, so that a stage is charged with its own work."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = self._now()
+        yield
+        self.seconds[name] = self._now() - start
+
+
+@torch.inference_mode()
+def run_stages(
+    backbone: PromptableBackbone, image: NDArray[np.uint8], config: EntityConfig
+) -> tuple[dict[str, float], ImageLabels]:
+    """What `segment_entities` does, with a clock between its steps."""
+    watch = Stopwatch(backbone.device)
+    with watch.stage("embed"):
+        embedding = backbone.embed([image])[0]
+    with watch.stage("superpixels"):
+        superpixels = find_superpixels(embedding, config.superpixels)
+    with watch.stage("MMG"):
+        levels = generate_levels(backbone, embedding, superpixels, config)
+    with watch.stage("EMR"):
+        entities = refine_entities(backbone, embedding, levels.objects, superpixels, config)
+    with watch.stage("USR"):
+        entities = fill_uncovered(backbone, embedding, entities, levels.parts, superpixels, config)
+    with watch.stage("full resolution"):
+        labels = entity_labels(entities, embedding.canvas)
+    watch.seconds["total"] = sum(watch.seconds.values())
+    if labels != segment_entities(backbone, embedding, config):
+        raise AssertionError("the stages timed here no longer do what segment_entities does")
+    return watch.seconds, labels
+
+
+def best_of(
+    backbone: PromptableBackbone, image: NDArray[np.uint8], config: EntityConfig, repeat: int
+) -> tuple[dict[str, float], ImageLabels]:
+    """The fastest run of `repeat`."""
+    runs = [run_stages(backbone, image, config) for _ in range(repeat)]
+    return min(runs, key=lambda run: run[0]["total"])
+
+
+def time_galleries(config: BenchmarkConfig) -> dict[str, dict[str, float]]:
+    """Median seconds by stage for the lazy and the eager gallery.
+
+    Raises:
+        ConfigurationError: there is no photograph to time.
+    """
+    backbone = load_backbone(config.model, config.checkpoint, config.device)
+    paths = sorted(path for path in config.images.rglob("*") if path.suffix.lower() in PHOTOGRAPHS)
+    if not paths:
+        raise ConfigurationError(f"{config.images} holds no photograph; give a folder of JPEG, PNG or WebP files")
+    seconds: dict[str, list[dict[str, float]]] = {"lazy": [], "eager": []}
+    for position, path in enumerate(paths[: config.limit]):
+        photograph = Image.fromarray(decode_image(path.read_bytes()))
+        image = np.asarray(photograph.resize((config.width, config.height), Image.Resampling.LANCZOS))
+        if position == 0:
+            run_stages(backbone, image, config.entities)
+        answers = []
+        for name in seconds:
+            entities = replace(config.entities, lazy_gallery=name == "lazy")
+            timed, labels = best_of(backbone, image, entities, config.repeat)
+            seconds[name].append(timed)
+            answers.append(labels)
+        if answers[0] != answers[1]:
+            raise AssertionError(f"the lazy and the eager gallery disagree on {path.name}")
+        print(f"\r{position + 1}/{len(paths[: config.limit])} {path.name}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return {
+        name: {stage: statistics.median(run[stage] for run in runs) for stage in runs[0]}
+        for name, runs in seconds.items()
+    }
+
+
+def _label_large(config: BenchmarkConfig, results: multiprocessing.Queue[tuple[float, float]]) -> None:
+    """In a fresh process: label one large photograph; seconds and peak memory in GiB."""
+    torch.set_num_threads(config.threads)
+    backbone = load_backbone(config.model, config.checkpoint, config.device)
+    path = min(config.images.glob("*.jpg"))
+    height, width = LARGE_SIZE_HW
+    image = np.asarray(Image.fromarray(decode_image(path.read_bytes())).resize((width, height)))
+    start = time.perf_counter()
+    label_images(backbone, [image], LabelConfig(entities=config.entities))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    results.put((time.perf_counter() - start, peak))
+
+
+def measure_large(config: BenchmarkConfig) -> dict[str, float]:
+    """Seconds and peak resident memory (GiB, of the whole process) for a photograph of 24 megapixels."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=_label_large, args=(config, results))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"labelling 24 megapixels ended with exit code {process.exitcode}")
+    seconds, peak = results.get()
+    return {"seconds": seconds, "peak_gib": peak}
+
+
+def run(config: BenchmarkConfig) -> None:
+    """Time the stages, measure the memory, print the table and write the JSON file.
+
+    Raises:
+        EverymaskError: no photograph, no weights, or no such device.
+    """
+    torch.set_num_threads(config.threads)
+    galleries = time_galleries(config)
+    large = measure_large(config) if config.memory else None
+    print(f"{'seconds an image':<16}" + "".join(f"{name:>9}" for name in galleries))
+    for stage in galleries["lazy"]:
+        print(f"{stage:<16}" + "".join(f"{times[stage]:>9.3f}" for times in galleries.values()))
+    if large:
+        print(f"24 megapixels: {large['seconds']:.1f} s, peak memory {large['peak_gib']:.2f} GiB")
+    if config.json is not None:
+        setting = {
+            "model": config.model,
+            "threads": config.threads,
+            "machine": platform.processor() or platform.machine(),
+        }
+        figures = {"setting": setting, "seconds": galleries, "large": large}
+        config.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def main() -> int:
+    try:
+        run(tyro.cli(BenchmarkConfig, description=__doc__))
+    except EverymaskError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
