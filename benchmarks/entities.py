@@ -18,8 +18,6 @@ import entity_stages
 import sam_decoder
 import tyro
 
-from everymask.errors import EverymaskError
-
 
 @dataclass(frozen=True)
 class EntitiesBenchmark:
@@ -35,18 +33,14 @@ class EntitiesBenchmark:
 
 def main() -> int:
     config = tyro.cli(EntitiesBenchmark, description=__doc__)
-    try:
+
+    def measure() -> None:
         if "sam" in config.parts:
             sam_decoder.run(config.sam)
         if "stages" in config.parts:
             entity_stages.run(config.stages)
-    except EverymaskError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except AssertionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return sam_decoder.exit_code(measure)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from data_jobs.pipeline import ModelFacts, inspect_model, label_pending
 from data_jobs.preview import preview_exists, write_preview
 from data_jobs.progress import format_duration
 from data_jobs.relabel import relabel_pending, unfinished
-from data_jobs.reporting import user_error
+from data_jobs.reporting import DONE, TOO_MANY_ERRORS, exit_code
 from data_jobs.resume import Finished, settle_store, write_pending
 from data_jobs.scheduling import check_schedulable, parse_labels
 from everymask.entities.amg import AmgConfig
@@ -52,8 +52,6 @@ from everymask.labels.store import LabelStore, PartSummary
 from everymask.semantics.config import ClassesConfig
 from everymask.semantics.embeddings import open_embeddings
 from everymask.semantics.head import check_backbone, load_head
-
-DONE, USAGE, TOO_MANY_ERRORS = 0, 2, 3
 
 _GPU_BATCH = 4
 # Options that change time or memory, never a label: a run may be resumed with others.
@@ -359,17 +357,10 @@ def _exit_code(config: LabelDatasetConfig, counts: PartSummary) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     command = shlex.join(["python", "data_jobs/label_dataset.py", *(sys.argv[1:] if arguments is None else arguments)])
-    try:
-        return run(tyro.cli(LabelDatasetConfig, args=arguments, prog="label_dataset.py"), command)
-    except Exception as error:
-        reason = user_error(error)
-        if reason is None:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, the same command resumes", file=sys.stderr)
-        return 130
+    return exit_code(
+        lambda: run(tyro.cli(LabelDatasetConfig, args=arguments, prog="label_dataset.py"), command),
+        "what is finished is kept, the same command resumes",
+    )
 
 
 if __name__ == "__main__":

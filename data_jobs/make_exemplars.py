@@ -29,7 +29,7 @@ from PIL import Image
 from ray.data import ActorPoolStrategy, DataContext
 
 from data_jobs.cluster import Actors, connect, plan_actors
-from data_jobs.reporting import user_error
+from data_jobs.reporting import DONE, exit_code
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
 from everymask.pictures.contact_sheet import contact_sheet
@@ -40,7 +40,6 @@ from everymask.semantics.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.semantics.exemplars.folder import class_folder_pictures
 from everymask.semantics.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
 
-DONE, USAGE = 0, 2
 REPORT_EVERY = 25
 
 Outcome = tuple[Origin, str | None]
@@ -193,17 +192,10 @@ def _write_sheets(config: MakeExemplarsConfig, class_set: ClassSet) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        return run(tyro.cli(MakeExemplarsConfig, args=arguments, prog="make_exemplars.py"))
-    except Exception as error:
-        reason = user_error(error)
-        if reason is None:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, the same command resumes", file=sys.stderr)
-        return 130
+    return exit_code(
+        lambda: run(tyro.cli(MakeExemplarsConfig, args=arguments, prog="make_exemplars.py")),
+        "what is finished is kept, the same command resumes",
+    )
 
 
 if __name__ == "__main__":

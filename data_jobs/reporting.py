@@ -1,12 +1,31 @@
-"""What a user is told when a job cannot go on."""
+"""What a user is told when a job cannot go on, and the exit code that goes with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 from ray.exceptions import RayTaskError
 
 from everymask.errors import EverymaskError
+
+DONE, USAGE, TOO_MANY_ERRORS, INTERRUPTED = 0, 2, 3, 130
+"""Exit codes of the commands."""
+
+
+def exit_code(command: Callable[[], int], kept: str) -> int:
+    """Run a command; a user's mistake becomes one sentence, an interruption says what is `kept`."""
+    try:
+        return command()
+    except Exception as error:
+        reason = user_error(error)
+        if reason is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print(f"interrupted; {kept}", file=sys.stderr)
+        return INTERRUPTED
 
 
 def user_error(error: BaseException) -> EverymaskError | None:

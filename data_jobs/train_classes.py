@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from data_jobs.bags import BagSpec, embed_exemplars, pending_exemplars
 from data_jobs.cluster import connect, plan_actors
 from data_jobs.progress import format_duration
-from data_jobs.reporting import user_error
+from data_jobs.reporting import DONE, exit_code
 from everymask.backbone import load_backbone
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
@@ -42,7 +42,6 @@ from everymask.semantics.report import ShownMask, draw_mask, most_certain, most_
 from everymask.semantics.training import Epoch, TrainingConfig, TrainingResult, train_head
 from everymask.storage import resolve, write_whole
 
-DONE, USAGE = 0, 2
 CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
 
 
@@ -195,17 +194,10 @@ def _write_report(
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    try:
-        return run(tyro.cli(TrainClassesConfig, args=arguments, prog="train_classes.py"))
-    except Exception as error:
-        reason = user_error(error)
-        if reason is None:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("interrupted; embedded exemplars are kept, the same command goes on", file=sys.stderr)
-        return 130
+    return exit_code(
+        lambda: run(tyro.cli(TrainClassesConfig, args=arguments, prog="train_classes.py")),
+        "embedded exemplars are kept, the same command goes on",
+    )
 
 
 if __name__ == "__main__":

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from everymask.labels.rows import LabelledImage
-
-_JPEG_QUALITY = 82
+from everymask.pictures.embedded import data_uri
 
 
 @dataclass(frozen=True)
@@ -67,8 +63,8 @@ def _card(item: ReportItem) -> str:
     return f"""<figure>
 <label class="picture" style="aspect-ratio:{item.picture.shape[1]}/{item.picture.shape[0]}">
 <input type="checkbox" aria-label="Hide the masks of {name}">
-<img loading="lazy" src="{_data_uri(item.picture)}" alt="{name}">
-<img loading="lazy" class="masks" src="{_data_uri(item.overlay)}" alt="{count} masks of {name}">
+<img loading="lazy" src="{data_uri(item.picture)}" alt="{name}">
+<img loading="lazy" class="masks" src="{data_uri(item.overlay)}" alt="{count} masks of {name}">
 </label>
 <figcaption><b>{name}</b>
 <span>{count} mask{"" if count == 1 else "s"}</span><span>{labels.coverage:.0%} covered</span>\
@@ -89,12 +85,6 @@ def _failures(failures: Sequence[LabelledImage]) -> str:
         f"<tr><td>{escape(image.image_id)}</td><td>{escape(image.error or '')}</td></tr>" for image in failures
     )
     return f"<h2>Not labelled</h2>\n<table><tr><th>image</th><th>why</th></tr>\n{rows}</table>"
-
-
-def _data_uri(picture: NDArray[np.uint8]) -> str:
-    buffer = BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 _PAGE = """<!doctype html>

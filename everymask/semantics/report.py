@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from everymask.masks.boxes import boxes_from_rles
 from everymask.masks.rle import rle_areas
+from everymask.pictures.embedded import data_uri
 from everymask.pictures.overlay import overlay
 from everymask.records import ImageLabels, LabelledMask
 from everymask.semantics.embeddings import StoredEmbeddings
@@ -22,7 +20,6 @@ from everymask.semantics.head import ClassHead
 from everymask.semantics.training import Epoch, TrainingResult
 from everymask.semantics.uncertainty import normalised_entropy
 
-_JPEG_QUALITY = 82
 _PICTURE_SIDE = 320
 
 
@@ -174,16 +171,10 @@ def _confusion_table(classes: Sequence[str], confusion: torch.Tensor) -> str:
 
 def _gallery(pictures: Sequence[tuple[NDArray[np.uint8], str]]) -> str:
     return "".join(
-        f'<figure><img loading="lazy" src="{_data_uri(picture)}" alt="{escape(caption)}">'
+        f'<figure><img loading="lazy" src="{data_uri(picture)}" alt="{escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for picture, caption in pictures
     )
-
-
-def _data_uri(picture: NDArray[np.uint8]) -> str:
-    stream = BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 _PAGE = """<!doctype html>
