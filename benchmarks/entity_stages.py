@@ -38,7 +38,8 @@ from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import fill_uncovered
 from everymask.errors import ConfigurationError, EverymaskError
 from everymask.images import decode_image
-from everymask.labelling import LabelConfig, label_images
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_images
 from everymask.records import ImageLabels
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -39,14 +39,15 @@ from PIL import Image
 from data_jobs.cluster import connect, plan_actors
 from data_jobs.inputs import list_images
 from data_jobs.label_dataset import main as label_dataset
-from data_jobs.labeller import Labeller, ModelSpec
+from data_jobs.labeller import Labeller
 from data_jobs.ledger import Ledger
+from data_jobs.model_spec import ModelSpec
 from data_jobs.pipeline import label_pending
 from data_jobs.resume import IdSet, settle_store, write_pending
 from data_jobs.stages import load_bytes
-from everymask.entities.amg import AmgConfig
+from everymask.entities.config import AmgConfig
 from everymask.images import ImageLimits
-from everymask.labelling import LabelConfig
+from everymask.label_config import LabelConfig
 from everymask.labels.rows import LabelledImage, from_batch
 from everymask.labels.store import LabelStore
 

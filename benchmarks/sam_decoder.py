@@ -41,7 +41,8 @@ from everymask.backbone.sam.checkpoint import load_checkpoint
 from everymask.backbone.sam.config import Precision
 from everymask.backbone.sam.published import PUBLISHED_WEIGHTS
 from everymask.backbone.weights import resolve_weights
-from everymask.entities.amg import AmgConfig, segment_amg
+from everymask.entities.amg import segment_amg
+from everymask.entities.config import AmgConfig
 from everymask.entities.prompting import point_grid
 from everymask.errors import ConfigurationError, EverymaskError
 from everymask.images import decode_image

@@ -37,12 +37,13 @@ from PIL import Image
 import data_jobs.pipeline
 from data_jobs.cluster import Actors
 from data_jobs.inputs import ImageRef
-from data_jobs.labeller import Labeller, ModelSpec
+from data_jobs.labeller import Labeller
 from data_jobs.ledger import Bookkeeper
+from data_jobs.model_spec import ModelSpec
 from data_jobs.pipeline import label_pending, rows_per_part
 from data_jobs.resume import IdSet, write_pending
 from everymask.images import ImageLimits
-from everymask.labelling import LabelConfig
+from everymask.label_config import LabelConfig
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask

@@ -39,7 +39,8 @@ from PIL import Image
 
 from everymask.backbone import load_backbone
 from everymask.images import decode_image
-from everymask.labelling import LabelConfig, label_images
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_images
 from everymask.masks.boxes import boxes_from_rles
 from everymask.masks.rle import encode_label_map, rle_areas
 from everymask.records import ImageLabels, LabelledMask

@@ -23,8 +23,7 @@ from typing import Any, Literal
 import tyro
 
 from everymask.backbone import load_backbone
-from everymask.entities.amg import AmgConfig
-from everymask.entities.config import EntityConfig
+from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.evaluation.ablation import AblationRow, ablation_rows
 from everymask.evaluation.class_truth import read_coco_instances, read_voc

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from data_jobs.ledger import MAX_STARTS, Bookkeeper
+from data_jobs.model_spec import ModelFacts, ModelSpec
 from everymask.backbone import PromptableBackbone, load_backbone
 from everymask.errors import EverymaskError, InputError
-from everymask.images import ImageLimits, decode_image
-from everymask.labelling import LabelConfig, label_images, label_images_keeping_masks
+from everymask.images import decode_image
+from everymask.labelling import label_images, label_images_keeping_masks
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.records import ImageLabels
 from everymask.semantics.embeddings import MaskEmbeddings, StoredEmbeddings, write_embeddings
@@ -24,31 +27,6 @@ from everymask.semantics.head import ClassHead, check_backbone, load_head
 from everymask.storage import one_line
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Everything a worker needs to label as every other worker does.
-
-    Attributes:
-        model: registry name of the backbone.
-        checkpoint: file or URL of other weights, None for the published ones.
-        head: file of the class head for method `classes`.
-        device: as `everymask.backbone.load_backbone` reads it.
-        config: method and options.
-        limits: of images.
-        threads: torch threads on the CPU.
-        save_embeddings: where the mask embeddings of method classes are kept, None for nowhere.
-    """
-
-    model: str
-    checkpoint: str | None
-    head: str | None
-    device: str
-    config: LabelConfig
-    limits: ImageLimits
-    threads: int
-    save_embeddings: str | None = None
 
 
 def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
@@ -65,6 +43,14 @@ def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
     head = load_head(spec.head)
     check_backbone(head.spec, backbone.name, backbone.weights_sha256)
     return backbone, head
+
+
+def model_facts(spec: ModelSpec) -> ModelFacts:
+    """What is recorded of the model; raises as `load_model`."""
+    backbone, head = load_model(spec)
+    head_sha256 = hashlib.sha256(Path(spec.head).read_bytes()).hexdigest() if spec.head else None
+    class_names = head.spec.classes if head else None
+    return ModelFacts(str(backbone.device), backbone.weights_sha256, head_sha256, class_names)
 
 
 class Labeller:

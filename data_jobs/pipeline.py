@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -17,11 +14,11 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_jobs.cluster import READ_CPUS, WRITE_CPUS, Actors
-from data_jobs.labeller import Labeller, ModelSpec, load_model
 from data_jobs.ledger import Ledger, RemoteLedger
+from data_jobs.model_spec import ModelFacts, ModelSpec
 from data_jobs.progress import ProgressLine
 from data_jobs.resume import Pending
-from data_jobs.stages import load_bytes, write_part
+from data_jobs.stages import LabellerStage, load_bytes, write_part
 from everymask.labels.store import LabelStore, PartSummary
 
 _MAX_ROWS_PER_TASK = 32
@@ -42,16 +39,6 @@ def rows_per_part(images: int) -> int:
     return max(fewest, min(most, images // _PARTS_PER_RUN))
 
 
-@dataclass(frozen=True)
-class ModelFacts:
-    """What is recorded of a model: where it runs, digests of its weights and of the class head, the head's classes."""
-
-    device: str
-    weights_sha256: str
-    head_sha256: str | None
-    class_names: tuple[str, ...] | None
-
-
 def inspect_model(spec: ModelSpec, actors: Actors) -> ModelFacts:
     """Load the model once on a worker like the labellers', so that what is wrong with it shows before anything starts.
 
@@ -65,10 +52,9 @@ def inspect_model(spec: ModelSpec, actors: Actors) -> ModelFacts:
 
 @ray.remote(max_calls=1)  # the memory of the weights goes with the worker process
 def _inspect(spec: ModelSpec) -> ModelFacts:
-    backbone, head = load_model(spec)
-    head_sha256 = hashlib.sha256(Path(spec.head).read_bytes()).hexdigest() if spec.head else None
-    class_names = head.spec.classes if head else None
-    return ModelFacts(str(backbone.device), backbone.weights_sha256, head_sha256, class_names)
+    from data_jobs.labeller import model_facts  # on the worker: the driver needs no model code, half a GiB of it
+
+    return model_facts(spec)
 
 
 def label_pending(store: LabelStore, pending: Pending, spec: ModelSpec, actors: Actors, batch_size: int) -> PartSummary:
@@ -121,7 +107,7 @@ def _build(
             num_cpus=READ_CPUS,
         )
         .map_batches(
-            Labeller,
+            LabellerStage,
             fn_constructor_kwargs={"spec": spec, "ledger": RemoteLedger(ledger)},
             batch_size=min(batch_size, block_rows),
             batch_format="pyarrow",

@@ -1,6 +1,6 @@
 """The stages that read and write: Arrow table in, Arrow table out. Each runs without Ray as well.
 
-Their workers start in a second: no model code is imported here (`data_jobs.labeller` has the stage in between).
+Their workers start in a second: no model code is imported here. `data_jobs.labeller` has it, for the stage in between.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import asdict
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from data_jobs.ledger import Bookkeeper
+from data_jobs.model_spec import ModelSpec
 from everymask.errors import EverymaskError, InputError
 from everymask.images import ImageLimits
 from everymask.labels.store import LabelStore
@@ -87,6 +89,19 @@ def read_bytes(uri: str, limits: ImageLimits) -> bytes:
     with filesystem.open_input_file(path) as file:
         limits.check_bytes(file.size())
         return bytes(file.read())
+
+
+class LabellerStage:
+    """`data_jobs.labeller.Labeller`, imported where it works: the driver, which only names it, needs no model code."""
+
+    def __init__(self, spec: ModelSpec, ledger: Bookkeeper) -> None:
+        from data_jobs.labeller import Labeller
+
+        self._labeller = Labeller(spec, ledger)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """`LOADED_SCHEMA` → rows of the label store, in order."""
+        return self._labeller(batch)
 
 
 def write_part(rows: pa.Table, store: LabelStore) -> pa.Table:

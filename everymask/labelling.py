@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
-from everymask.entities.amg import AmgConfig, segment_amg
-from everymask.entities.config import EntityConfig
+from everymask.entities.amg import segment_amg
 from everymask.entities.segmenter import segment_entities
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
+from everymask.label_config import LabelConfig
 from everymask.records import ImageLabels
-from everymask.semantics.config import ClassesConfig
 from everymask.semantics.embeddings import MaskEmbeddings
 from everymask.semantics.head import ClassHead
 from everymask.semantics.segmenter import classify_masks, embed_masks, segment_classes
@@ -24,17 +22,6 @@ T = TypeVar("T")
 
 LabelFailure = InputError | ModelOutputError
 """What can be wrong with one image while others are fine."""
-
-
-@dataclass(frozen=True)
-class LabelConfig:
-    """What is done to every image of a run or a service."""
-
-    method: Literal["entities", "classes", "amg"] = "entities"
-    """entities: E-SAM; classes: U-SAM, needs a class head; amg: the automatic mask generator of SAM, masks overlap."""
-    entities: EntityConfig = field(default_factory=EntityConfig)
-    amg: AmgConfig = field(default_factory=AmgConfig)
-    classes: ClassesConfig = field(default_factory=ClassesConfig)
 
 
 def label_images(

@@ -14,7 +14,8 @@ from everymask.backbone import load_backbone
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.clicks import ClickPrompt, segment_clicks
 from everymask.errors import EverymaskError
-from everymask.labelling import LabelConfig, label_embedding
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_embedding
 from everymask.records import ImageLabels
 from everymask.semantics.embeddings import MaskEmbeddings
 from everymask.semantics.segmenter import embed_masks

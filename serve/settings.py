@@ -10,8 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from everymask.backbone.registry import MODELS
-from everymask.entities.amg import AmgConfig
-from everymask.entities.config import EntityConfig
+from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
 from everymask.semantics.config import ClassesConfig

@@ -54,3 +54,10 @@ def test_importing_the_whole_library_loads_no_ray_http_or_gradio() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_driver_of_a_labelling_run_loads_no_model_code() -> None:
+    """It describes work that others do; torch alone would be half a GiB of its memory."""
+    script = "import sys, data_jobs.label_dataset\nprint(sorted({'torch', 'torchvision'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -7,7 +7,8 @@ from everymask.entities.amg import segment_amg
 from everymask.entities.config import EntityConfig
 from everymask.entities.segmenter import segment_entities
 from everymask.errors import ConfigurationError, ModelOutputError
-from everymask.labelling import LabelConfig, label_embedding, label_images
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_embedding, label_images
 from everymask.records import ImageLabels
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 

@@ -9,7 +9,8 @@ from skimage import data
 from everymask.backbone import load_backbone
 from everymask.entities.config import EntityConfig
 from everymask.evaluation.disjoint import overlapping_pixels
-from everymask.labelling import LabelConfig, label_images
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_images
 from everymask.records import ImageLabels
 
 SMALL = EntityConfig(points_per_side=8, gallery_points_per_side=12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from torchvision.ops import nms
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.entities.confidence import confidence_thresholds
+from everymask.entities.config import AmgConfig
 from everymask.entities.prompting import point_grid
-from everymask.errors import ConfigurationError
 from everymask.masks.boxes import boxes_from_rles
 from everymask.masks.regions import drop_small_islands, fill_small_holes
 from everymask.masks.rle import decode_mask, encode_mask, encode_masks, rle_areas
@@ -21,39 +21,6 @@ from everymask.records import ImageLabels, LabelledMask, Rle
 
 _PIXELS_AT_A_TIME = {"cpu": 2 << 20, "cuda": 64 << 20}
 """Full-resolution logits in flight: few enough to stay in the cache on a CPU, enough to fill a GPU."""
-
-
-@dataclass(frozen=True)
-class AmgConfig:
-    """Settings of the automatic mask generator, with SAM's names and defaults.
-
-    Crops (`crop_n_layers` and its companions) are not supported: they encode parts of the image anew, and here an image
-    is encoded once.
-    """
-
-    points_per_side: int = 32
-    """Clicks along each side of the grid."""
-    points_per_batch: int = 64
-    """Clicks answered at once; changes memory, never the answer."""
-    pred_iou_thresh: float | None = None
-    """Masks whose predicted IoU is not above this are dropped; 0 keeps all. None: as recommended for the backbone, 0.88
-    for SAM."""
-    stability_score_thresh: float | None = None
-    """Masks with a lower stability score are dropped; 0 keeps all. None: as recommended for the backbone, 0.95 for
-    SAM."""
-    stability_score_offset: float = 1.0
-    """How far the threshold moves for the stability score, in logits."""
-    box_nms_thresh: float = 0.7
-    """Of two masks whose boxes have more IoU than this, the one with the higher predicted IoU stays."""
-    min_mask_region_area: int = 0
-    """Holes and islands under this many pixels are removed, and the NMS repeated; 0 leaves masks as they are."""
-
-    def __post_init__(self) -> None:
-        for name in ("points_per_side", "points_per_batch"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.stability_score_offset < 0 or self.min_mask_region_area < 0:
-            raise ConfigurationError("stability_score_offset and min_mask_region_area must not be negative")
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
-"""Settings of E-SAM. The paper's best values (section 4.3, table 4) are defaults; what it leaves open says so."""
+"""Settings of E-SAM and of the plain generator. E-SAM's paper gives its defaults (section 4.3, table 4); what it leaves
+open says so."""
 
 from __future__ import annotations
 
@@ -90,3 +91,36 @@ class EntityConfig:
                 raise ConfigurationError(f"{option.name} must be in [0, 1], not {value}")
         if self.merge_thresh <= 0:
             raise ConfigurationError(f"merge_thresh must be above 0, not {self.merge_thresh}")
+
+
+@dataclass(frozen=True)
+class AmgConfig:
+    """Settings of the automatic mask generator, with SAM's names and defaults.
+
+    Crops (`crop_n_layers` and its companions) are not supported: they encode parts of the image anew, and here an image
+    is encoded once.
+    """
+
+    points_per_side: int = 32
+    """Clicks along each side of the grid."""
+    points_per_batch: int = 64
+    """Clicks answered at once; changes memory, never the answer."""
+    pred_iou_thresh: float | None = None
+    """Masks whose predicted IoU is not above this are dropped; 0 keeps all. None: as recommended for the backbone, 0.88
+    for SAM."""
+    stability_score_thresh: float | None = None
+    """Masks with a lower stability score are dropped; 0 keeps all. None: as recommended for the backbone, 0.95 for
+    SAM."""
+    stability_score_offset: float = 1.0
+    """How far the threshold moves for the stability score, in logits."""
+    box_nms_thresh: float = 0.7
+    """Of two masks whose boxes have more IoU than this, the one with the higher predicted IoU stays."""
+    min_mask_region_area: int = 0
+    """Holes and islands under this many pixels are removed, and the NMS repeated; 0 leaves masks as they are."""
+
+    def __post_init__(self) -> None:
+        for name in ("points_per_side", "points_per_batch"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.stability_score_offset < 0 or self.min_mask_region_area < 0:
+            raise ConfigurationError("stability_score_offset and min_mask_region_area must not be negative")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
-from everymask.entities.amg import AmgConfig, segment_amg
-from everymask.entities.config import EntityConfig
+from everymask.entities.amg import segment_amg
+from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.entities.segmenter import segment_entities, segment_objects
 from everymask.evaluation.disjoint import resolve_overlaps
 from everymask.records import ImageLabels

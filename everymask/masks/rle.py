@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from everymask.records import Rle
+
+if TYPE_CHECKING:
+    import torch
 
 
 def _to_rle(raw: dict[str, Any]) -> Rle:
@@ -25,7 +27,7 @@ def encode_masks(masks: NDArray[np.bool_] | torch.Tensor) -> list[Rle]:
     Raises:
         ValueError: another number of axes or another dtype.
     """
-    array = masks.detach().cpu().numpy() if isinstance(masks, torch.Tensor) else masks
+    array = masks if isinstance(masks, np.ndarray) else masks.detach().cpu().numpy()
     if array.ndim != 3 or array.dtype != np.bool_:
         raise ValueError(f"masks must be (N, H, W) bool; got {array.shape} {array.dtype}")
     # One mask at a time: the column-major copy that pycocotools wants then stays as small as one mask.

@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from data_jobs.evaluate import EvaluateConfig, evaluate, main, table
-from everymask.entities.amg import AmgConfig
-from everymask.entities.config import EntityConfig
+from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from data_jobs.labeller import Labeller, ModelSpec, load_model
+from data_jobs.labeller import Labeller, load_model
 from data_jobs.ledger import MAX_STARTS, Ledger
+from data_jobs.model_spec import ModelSpec
 from data_jobs.stages import LOADED_SCHEMA, load_bytes, write_part
-from everymask.entities.amg import AmgConfig
+from everymask.entities.config import AmgConfig
 from everymask.errors import CheckpointError
 from everymask.images import ImageLimits, decode_image
-from everymask.labelling import LabelConfig, label_images
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_images
 from everymask.labels.rows import LabelledImage, from_batch
 from everymask.labels.store import LabelStore, PartSummary
 

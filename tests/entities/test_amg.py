@@ -12,7 +12,8 @@ from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
 from everymask.backbone.sam import SamBackbone, build_sam
-from everymask.entities.amg import AmgConfig, segment_amg
+from everymask.entities.amg import segment_amg
+from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels

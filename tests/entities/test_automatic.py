@@ -1,8 +1,8 @@
 import numpy as np
 
-from everymask.entities.amg import AmgConfig, segment_amg
+from everymask.entities.amg import segment_amg
 from everymask.entities.automatic import automatic_masks, object_masks
-from everymask.entities.config import EntityConfig
+from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.masks.rle import decode_mask
 from tests.entities.scenes import pixels
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle

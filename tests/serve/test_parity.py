@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from everymask.backbone.sam import SamBackbone
-from everymask.labelling import LabelConfig, label_images
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_images
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels, LabelledMask
 from everymask.semantics.head import load_head

@@ -1,0 +1,43 @@
+"""What the driver tells its workers about the model, and they tell the driver. Imports no model code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from everymask.images import ImageLimits
+from everymask.label_config import LabelConfig
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything a worker needs to label as every other worker does.
+
+    Attributes:
+        model: registry name of the backbone.
+        checkpoint: file or URL of other weights, None for the published ones.
+        head: file of the class head for method `classes`.
+        device: as `everymask.backbone.load_backbone` reads it.
+        config: method and options.
+        limits: of images.
+        threads: torch threads on the CPU.
+        save_embeddings: where the mask embeddings of method classes are kept, None for nowhere.
+    """
+
+    model: str
+    checkpoint: str | None
+    head: str | None
+    device: str
+    config: LabelConfig
+    limits: ImageLimits
+    threads: int
+    save_embeddings: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is recorded of a model: where it runs, digests of its weights and of the class head, the head's classes."""
+
+    device: str
+    weights_sha256: str
+    head_sha256: str | None
+    class_names: tuple[str, ...] | None
