@@ -157,6 +157,12 @@ class _TwoWayBlock(nn.Module):
         mixed = functional.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), attn_mask=mask)
         return mixed.transpose(-3, -2).flatten(-2)
 
+    def _attend_to_few(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """`_attend` for many queries and a handful of keys: keys come first, so that the softmax runs along cells."""
+        q, k, v = self._split(q), self._split(k), self._split(v)
+        weights = (k @ q.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-2)
+        return (weights.transpose(-1, -2) @ v).transpose(-3, -2).flatten(-2)
+
     def forward(
         self, tokens: torch.Tensor, stream: torch.Tensor, present: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -168,7 +174,7 @@ class _TwoWayBlock(nn.Module):
         tokens = tokens + self.read_out(self._attend(self.read_q(self.norm_cross(tokens)), k, v, present))
         tokens = tokens + self.mlp(self.norm_mlp(tokens))
         k, v = self.write_kv(self.norm_write(tokens)).split([stream.shape[-1] // 2, stream.shape[-1]], dim=-1)
-        stream = stream + self.write_out(self._attend(self.write_q(cells), k, v))
+        stream = stream + self.write_out(self._attend_to_few(self.write_q(cells), k, v))
         stream = stream + self.stream_mlp(self.norm_stream_mlp(stream))
         return tokens, stream
 

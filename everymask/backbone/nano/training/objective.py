@@ -23,7 +23,10 @@ class ObjectiveConfig:
     overlap: float = 1.5
     """Of 1 - soft IoU."""
     others: float = 0.05
-    """Share of the loss on the two outputs that are not the best."""
+    """Share of the loss on all three outputs alike."""
+    object_level: float = 0.15
+    """Share of the loss on the first output, where the prompted segment is the largest that any annotator drew there:
+    it thus learns to answer with the whole object, which is what E-SAM takes the largest mask for."""
     score: float = 1.0
     """Of the squared error of the predicted IoU, best and other outputs alike."""
     uniform_share: float = 0.6
@@ -40,12 +43,14 @@ class Batch(NamedTuple):
         area: (B, P) share of the canvas; 0 for padding.
         prompts: (B, N) int64 prompted cells.
         target: (B, N, P) share of every cell inside the prompted segment.
+        largest: (B, N) bool, whether no larger segment of any annotator holds the prompted cell.
     """
 
     tokens: CellTokens
     area: torch.Tensor
     prompts: torch.Tensor
     target: torch.Tensor
+    largest: torch.Tensor
 
 
 def interior_cells(sample: Sample) -> torch.Tensor:
@@ -86,6 +91,13 @@ def draw_prompts(
     return torch.from_numpy(cells), torch.from_numpy(segments)
 
 
+def _is_largest(sample: Sample, cells: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+    """(N,) bool: whether no larger segment holds most of the prompted cell."""
+    share = sample.coverage.float() @ sample.area
+    at_cell = torch.where(sample.coverage[:, cells] > 0.5, share[:, None], 0.0)
+    return at_cell.amax(dim=0) <= share[segments]
+
+
 def collate(samples: list[Sample], drawn: list[tuple[torch.Tensor, torch.Tensor]]) -> Batch:
     """Pad to the largest number of cells."""
     cells = max(len(sample.area) for sample in samples)
@@ -103,7 +115,11 @@ def collate(samples: list[Sample], drawn: list[tuple[torch.Tensor, torch.Tensor]
     )
     target = torch.stack([pad(s.coverage[segment].float(), -1) for s, (_, segment) in zip(samples, drawn, strict=True)])
     return Batch(
-        tokens, torch.stack([pad(s.area, -1) for s in samples]), torch.stack([cell for cell, _ in drawn]), target
+        tokens=tokens,
+        area=torch.stack([pad(s.area, -1) for s in samples]),
+        prompts=torch.stack([cell for cell, _ in drawn]),
+        target=target,
+        largest=torch.stack([_is_largest(s, *pair) for s, pair in zip(samples, drawn, strict=True)]),
     )
 
 
@@ -125,13 +141,14 @@ def losses(output: DecoderOutput, batch: Batch, config: ObjectiveConfig) -> dict
     entropy = (wrong * weight[:, :, None]).sum(-1)
     each = config.cross_entropy * entropy + config.overlap * (1 - soft)
     best = each.min(dim=-1).values
-    mask = ((1 - config.others) * best + config.others * each.mean(dim=-1)).mean()
+    whole = config.object_level * batch.largest.float()
+    mask = (1 - config.others - whole) * best + config.others * each.mean(dim=-1) + whole * each[..., 0]
     real = cell_iou(logits.detach() > 0, target, area)
     score = functional.mse_loss(output.predicted_iou.float(), real)
     top = real.gather(-1, output.predicted_iou.argmax(dim=-1, keepdim=True))
     return {
-        "loss": mask + config.score * 4 * score,
-        "mask": mask.detach(),
+        "loss": mask.mean() + config.score * 4 * score,
+        "mask": mask.mean().detach(),
         "score": score.detach(),
         "best": real.max(dim=-1).values.mean(),
         "top": top.mean(),
