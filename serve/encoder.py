@@ -15,7 +15,7 @@ from everymask.backbone.protocol import ImageEmbedding
 from everymask.errors import EverymaskError
 from everymask.images import decode_image
 from everymask.labelling import embed_images
-from serve.metrics import StageTimer
+from serve.metrics import EncoderMetrics, StageTimer
 from serve.settings import ServiceSettings
 
 
@@ -27,6 +27,7 @@ class Encoder:
         self._limits = settings.limits
         self._backbone = load_backbone(settings.model, settings.checkpoint, settings.device)
         self._stage = StageTimer()
+        self._metrics = EncoderMetrics()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
         self._idle = asyncio.Event()
         self._idle.set()
@@ -52,6 +53,7 @@ class Encoder:
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0)
     async def _embed_batch(self, images: list[NDArray[np.uint8]]) -> list[ImageEmbedding | EverymaskError]:
         self._idle.clear()
+        self._metrics.encodes(len(images))
         try:
             with self._stage("embed"):
                 return await asyncio.get_running_loop().run_in_executor(self._worker, self._embed, images)

@@ -32,6 +32,22 @@ class StageTimer:
             self._histogram.observe((time.perf_counter() - start) * 1000, tags={"stage": stage})
 
 
+class EncoderMetrics:
+    """`everymask_encoder_{images,batches}`.
+
+    Their quotient is the mean batch size; Serve's own histogram of it has no exact sum, as Ray adds up bucket middles.
+    """
+
+    def __init__(self) -> None:
+        self._images = Counter("everymask_encoder_images", description="Images encoded.")
+        self._batches = Counter("everymask_encoder_batches", description="Batches they were encoded in.")
+
+    def encodes(self, images: int) -> None:
+        """Count one batch."""
+        self._images.inc(images)
+        self._batches.inc()
+
+
 class CacheMetrics:
     """`everymask_embedding_cache_{hits,misses,bytes,entries}`."""
 

@@ -78,6 +78,10 @@ class Refiner:
         # waits leaves the queue; one cancelled at work is finished first, so cancelled work never piles up.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refine")
 
+    def check_health(self) -> None:
+        """Called by Serve every ten seconds. A gauge that is not set again drops out of Ray's metrics after twenty."""
+        self._cache_metrics.holds(len(self._cache), self._cache.held_bytes)
+
     async def describe(self) -> ModelDescription:
         """What runs here."""
         return ModelDescription(self._backbone.name, self._backbone.weights_sha256, str(self._backbone.device))
@@ -91,7 +95,6 @@ class Refiner:
             return embedding
         kept = embedding.to(self._backbone.device)
         self._cache.put(image_id, kept)
-        self._cache_metrics.holds(len(self._cache), self._cache.held_bytes)
         return await self._run(task, kept)
 
     async def refine_kept(self, image_id: str, task: Task) -> Refined:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,61 @@ class RunningService:
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=150.0)
 
+    def log_entries(self, request_id: str) -> list[dict[str, Any]]:
+        """What all replicas logged of one request."""
+        logs = self.temporary.glob("ray/session_2*/logs/serve/replica_*.log")
+        lines = [line for path in logs for line in path.read_text().splitlines() if request_id in line]
+        # The last one may be in the middle of being written.
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def replica_pid(self, deployment: str) -> int:
+        """The process of a deployment with one replica."""
+        (pid,) = (
+            int(folder.name)
+            for folder in Path("/proc").glob("[0-9]*")
+            if _content(folder / "cmdline").startswith(f"ray::ServeReplica:everymask:{deployment}".encode())
+            and f"RAY_TMPDIR={self.temporary}\0".encode() in _content(folder / "environ")
+        )
+        return pid
+
+    def metrics(self) -> Counter[str]:
+        """Every sample of the node's Prometheus endpoint, summed over replicas, by name and the labels named here."""
+        (targets,) = self.temporary.glob("ray/prom_metrics_service_discovery.json")
+        samples: Counter[str] = Counter()
+        for address in json.loads(targets.read_text())[0]["targets"]:
+            try:
+                lines = httpx.get(f"http://{address}/metrics", timeout=30).text.splitlines()
+            except httpx.ConnectError:
+                # Ray lists its autoscaler and dashboard on fixed ports, whether or not they got them.
+                continue
+            for line in lines:
+                if line.startswith("ray_everymask_"):
+                    name, _, rest = line.partition("{")
+                    labels, _, value = rest.rpartition("} ")
+                    kept = [part for part in labels.split(",") if part.split("=")[0] in ("route", "status", "stage")]
+                    samples[f"{name}{{{','.join(sorted(kept))}}}"] += float(value)
+        return samples
+
+
+def await_that(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
+    """Ask again and again until something is so.
+
+    Raises:
+        AssertionError: it was not so for `limit_s` seconds.
+    """
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so after {limit_s:.0f} s"
+        time.sleep(0.1)
+
+
+def _content(path: Path) -> bytes:
+    """What a file of a process says; nothing once the process is gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
 
 def free_port() -> int:
     """A port nobody listens on now."""
@@ -84,6 +141,7 @@ def start_service(args: Mapping[str, Any], heads: Path) -> Iterator[RunningServi
         "OMP_NUM_THREADS": "1",
         # Ray lowers the priority of its workers, which then starve beside other tests.
         "RAY_worker_niceness": "0",
+        "RAY_metrics_report_interval_ms": "1000",
         # Serve restarts a proxy that is slow to start, as it is where many tests share few cores.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",

@@ -145,7 +145,6 @@ def download_coco(page: Page, viewer: str) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.slow  # fails on a busy machine; not seen green with the present weights
 def test_entities_are_shown_filtered_and_downloaded(page: Page, photo: Path, tmp_path: Path) -> None:
     viewer = "entities-viewer"
     canvas = upload(page, photo, viewer)
@@ -259,7 +258,6 @@ def test_what_is_no_image_is_said_in_plain_words(page: Page, tmp_path: Path) -> 
     expect(page.locator("#entities-viewer .notice")).to_contain_text("cannot be opened")
 
 
-@pytest.mark.slow  # fails on a busy machine; not seen green with the present weights
 def test_it_fits_a_phone(browser: Browser, page_url: str, photo: Path, tmp_path: Path) -> None:
     with opened(browser, page_url, PHONE) as page:
         upload(page, photo, "entities-viewer")

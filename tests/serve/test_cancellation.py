@@ -1,0 +1,59 @@
+"""Work that nobody waits for any more is not done, wherever in the graph it was waiting."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.running_service import RunningService, await_that
+from tests.serve.pictures import encoded, picture_file
+
+pytestmark = pytest.mark.serve
+
+ENCODED = "ray_everymask_encoder_images_total{}"
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """A process that does nothing until the block ends, as a model does that is busy with something else."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def slow_to_decode() -> bytes:
+    """A file that takes the encoder longer to read than a cancellation takes to arrive."""
+    noise = Image.effect_noise((1400, 1400), 60).convert("RGB")
+    return encoded(noise, "JPEG", quality=60, progressive=True)
+
+
+def test_neither_a_client_that_left_nor_one_that_waited_too_long_occupies_the_encoder(service: RunningService) -> None:
+    file = slow_to_decode()
+    with service.client() as http:
+        assert http.post("/v1/entities", files={"image": picture_file(700)}).status_code == 200
+        await_that(lambda: service.metrics()[ENCODED] > 0)
+        before = service.metrics()[ENCODED]
+
+        with standing_still(service.replica_pid("Encoder")):
+            left = {"x-request-id": "client-that-left"}
+            with pytest.raises(httpx.ReadTimeout):
+                http.post("/v1/entities", files={"image": file}, headers=left, timeout=2)
+            late = http.post("/v1/entities", files={"image": file}, headers={"x-request-id": "waited-too-long"})
+        assert (late.status_code, late.json()["error"]["code"]) == (504, "timed_out")
+
+        # The encoder is as fit as before, and all it has encoded since is what somebody waits for.
+        after = picture_file(701)
+        assert http.post("/v1/entities", files={"image": after}).status_code == 200
+        await_that(lambda: service.metrics()[ENCODED] > before)
+        assert service.metrics()[ENCODED] == before + 1
+    for request_id in ("client-that-left", "waited-too-long"):
+        calls = [entry for entry in service.log_entries(request_id) if entry["deployment"] == "everymask_Encoder"]
+        assert not [entry for entry in calls if entry["message"].startswith("CALL embed OK")], calls
