@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_jobs.cluster import READ_CPUS, WRITE_CPUS, Actors
@@ -23,6 +24,8 @@ from everymask.labels.store import LabelStore, PartSummary
 
 _MAX_ROWS_PER_TASK = 32
 _TASKS_PER_ACTOR = 8
+_READERS_PER_ACTOR = 0.5
+_LEAST_READERS = 2
 _ROWS_PER_PART = (4, 256)
 _PARTS_PER_RUN = 1000
 _POLL_SECONDS = 1.0
@@ -37,6 +40,11 @@ def rows_per_part(images: int) -> int:
     """Images in one file of the store: a kill loses at most these, a big run does not make millions of files."""
     fewest, most = _ROWS_PER_PART
     return max(fewest, min(most, images // _PARTS_PER_RUN))
+
+
+def most_readers(actors: int) -> int:
+    """Reading tasks at a time: each needs a process of its own, and one of them feeds many labellers."""
+    return max(_LEAST_READERS, math.ceil(_READERS_PER_ACTOR * actors))
 
 
 def inspect_model(spec: ModelSpec, actors: Actors) -> ModelFacts:
@@ -104,6 +112,7 @@ def _build(
             fn_kwargs={"limits": spec.limits},
             batch_size=None,
             batch_format="pyarrow",
+            compute=TaskPoolStrategy(size=most_readers(actors.maximum)),
             num_cpus=READ_CPUS,
         )
         .map_batches(

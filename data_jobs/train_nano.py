@@ -30,6 +30,7 @@ from data_jobs.progress import ProgressLine
 from everymask.backbone.nano import NanoConfig, NanoModel, load_nano, save_checkpoint
 from everymask.backbone.nano.encoder import ConvEncoder
 from everymask.backbone.nano.training.cache import CacheConfig, write_cache
+from everymask.backbone.nano.training.curve import draw_learning_curve
 from everymask.backbone.nano.training.decoding import DecodingConfig, train_decoder
 from everymask.backbone.nano.training.distillation import DistillationConfig, train_encoder, write_views
 from everymask.backbone.nano.training.ground_truth import SOURCES, PictureReference, list_pictures, unlabelled_pictures
@@ -44,7 +45,7 @@ from everymask.evaluation.clicks import (
     read_click_pictures,
 )
 
-ENCODER_FILE = "encoder.pt"
+ENCODER_FILE, METRICS_FILE = "encoder.pt", "metrics.jsonl"
 VALIDATION_PICTURES = 40
 """Described for the figures that are reported while the decoder is trained."""
 
@@ -116,7 +117,7 @@ def train(config: TrainNanoConfig) -> None:
         config.decoding,
         config.minutes * (1 - config.encoder_share),
         config.work / "decoder_state.pt",
-        file_report(config.work / "metrics.jsonl", "decoder"),
+        file_report(config.work / METRICS_FILE, "decoder"),
         config.seed,
         rank,
     )
@@ -125,6 +126,7 @@ def train(config: TrainNanoConfig) -> None:
         model.encoder, model.decoder = encoder, decoder
         config.output.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(model, config.output, {"seed": str(config.seed)})
+        draw_learning_curve(config.work / METRICS_FILE, config.work / "learning_curve.png")
         print(f"{config.output}: {config.output.stat().st_size / 1e6:.2f} MB")
 
 
@@ -158,7 +160,7 @@ def _encoder(config: TrainNanoConfig, pictures: list[PictureReference], rank: in
         config.distillation,
         config.minutes * config.encoder_share,
         config.work / "encoder_state.pt",
-        file_report(config.work / "metrics.jsonl", "encoder"),
+        file_report(config.work / METRICS_FILE, "encoder"),
         config.seed,
         rank,
     )

@@ -74,6 +74,8 @@ def test_the_recipe_learns_and_goes_on_where_it_stopped(config: TrainNanoConfig)
     assert figures["bsds500/val nano"]["clicks"] == figures["bsds500/val felzenszwalb"]["clicks"] == 6
     assert figures["bsds500/val felzenszwalb"]["best"] > 0.9
 
+    assert Image.open(longer.work / "learning_curve.png").width > 300
+
     cells = sorted((longer.work / "cells").rglob("*.npz"))
     stamps = [path.stat().st_mtime_ns for path in cells]
     before = longer.output.read_bytes()

@@ -161,7 +161,8 @@ class _TwoWayBlock(nn.Module):
         """`_attend` for many queries and a handful of keys: keys come first, so that the softmax runs along cells."""
         q, k, v = self._split(q), self._split(k), self._split(v)
         weights = (k @ q.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-2)
-        return (weights.transpose(-1, -2) @ v).transpose(-3, -2).flatten(-2)
+        mixed: torch.Tensor = weights.transpose(-1, -2) @ v
+        return mixed.transpose(-3, -2).flatten(-2)
 
     def forward(
         self, tokens: torch.Tensor, stream: torch.Tensor, present: torch.Tensor | None
