@@ -153,7 +153,7 @@ class Recorder:
 def measure_workers(options: Workers) -> dict[str, Any]:
     """Throughput for each number of workers, and its share of the ideal."""
     SimulatedLabeller.seconds_per_image = options.seconds_per_image
-    vars(data_jobs.pipeline).update(Labeller=SimulatedLabeller, ProgressLine=Recorder, _POLL_SECONDS=0.2)
+    vars(data_jobs.pipeline).update(LabellerStage=SimulatedLabeller, ProgressLine=Recorder, _POLL_SECONDS=0.2)
     spec = ModelSpec("simulated", None, None, "cpu", LabelConfig(), ImageLimits(), threads=1)
     most = max(options.counts)
     ray.init(address="local", num_cpus=most + 4, num_gpus=most, include_dashboard=False, log_to_driver=False)

@@ -19,7 +19,7 @@ from data_jobs.ledger import Ledger, RemoteLedger
 from data_jobs.model_spec import ModelFacts, ModelSpec
 from data_jobs.progress import ProgressLine
 from data_jobs.resume import Pending
-from data_jobs.stages import LabellerStage, load_bytes, write_part
+from data_jobs.stages import LabellerStage, load_bytes, read_pending, write_part
 from everymask.labels.store import LabelStore, PartSummary
 
 _MAX_ROWS_PER_TASK = 32
@@ -103,12 +103,19 @@ def _build(
     context.execution_no_progress_timeout_s = -1
     block_rows = rows_per_task(pending.images, actors.maximum)
     return (
-        ray.data.read_parquet(
-            pending.folder, filesystem=store.filesystem, num_cpus=READ_CPUS, override_num_blocks=pending.files
+        # Not read_parquet: that starts 32 processes to read the ends of its files, however few those are.
+        ray.data.from_items([{"path": path} for path in pending.paths()], override_num_blocks=pending.files)
+        .map_batches(
+            read_pending,  # type: ignore[arg-type]  # Ray's hints know no fn_kwargs
+            fn_kwargs={"store": store},
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(size=_LEAST_READERS),
+            num_cpus=READ_CPUS,
         )
         .repartition(target_num_rows_per_block=block_rows)
         .map_batches(
-            load_bytes,  # type: ignore[arg-type]  # Ray's hints know no fn_kwargs
+            load_bytes,  # type: ignore[arg-type]
             fn_kwargs={"limits": spec.limits},
             batch_size=None,
             batch_format="pyarrow",

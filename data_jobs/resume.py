@@ -92,13 +92,21 @@ class Pending:
         folder: of Parquet files with `MANIFEST_SCHEMA`, inside the store's file system.
         images: how many.
         listed: images of the input, finished ones included.
-        files: manifest files.
+        files: manifest files in the folder.
     """
 
     folder: str
     images: int
     listed: int
     files: int
+
+    def paths(self) -> list[str]:
+        """The manifest files, in order."""
+        return [_manifest_file(self.folder, index) for index in range(self.files)]
+
+
+def _manifest_file(folder: str, index: int) -> str:
+    return f"{folder}/{index:06d}.parquet"
 
 
 def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet) -> Pending:
@@ -122,7 +130,7 @@ def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet
         table = pa.table([[image.image_id for image in batch], [image.uri for image in batch]], schema=MANIFEST_SCHEMA)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
-        write_whole(store.filesystem, f"{folder}/{files:06d}.parquet", sink.getvalue())
+        write_whole(store.filesystem, _manifest_file(folder, files), sink.getvalue())
         pending += len(batch)
         files += 1
     return Pending(folder, pending, len(seen), files)

@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from data_jobs.ledger import Bookkeeper
 from data_jobs.model_spec import ModelSpec
@@ -37,6 +38,13 @@ SUMMARY_SCHEMA = pa.schema(
 )
 READ_THREADS = 16
 _READ_DELAYS_S = (0.2, 1.0)
+
+
+def read_pending(batch: pa.Table, store: LabelStore) -> pa.Table:
+    """(path) of manifest files inside the store → their rows, (image_id, uri)."""
+    return pa.concat_tables(
+        pq.read_table(path, filesystem=store.filesystem, partitioning=None) for path in batch["path"].to_pylist()
+    )
 
 
 def load_bytes(batch: pa.Table, limits: ImageLimits) -> pa.Table:
