@@ -16,6 +16,8 @@ _STATIC = Path(__file__).resolve().parent / "static"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _LEAST_PROBABILITY = 0.05
 """Asked of the service, so that the slider can show less likely masks without another request."""
+_LEAST_CLASS_SCORE = 0.2
+"""Where that slider stands at first."""
 
 _METHODS = [("Entities (E-SAM)", "entities"), ("Every mask (SAM)", "amg")]
 _NO_IMAGE = "Pick an image first."
@@ -129,7 +131,11 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
                     with gr.Row(elem_classes="ask"):
                         class_set = gr.Dropdown([], show_label=False, container=False, elem_id="class-set")
                         find_classes = gr.Button("Find classes", variant="primary", elem_id="find-classes")
-                    classes = make_viewer("Pick an image and a class set, then press Find classes.", "classes-viewer")
+                    classes = make_viewer(
+                        "Pick an image and a class set, then press Find classes.",
+                        "classes-viewer",
+                        least_score=_LEAST_CLASS_SCORE,
+                    )
 
         upload.change(page.pick, upload, [picture, entities, clicks, classes], show_progress="hidden")
         find_entities.click(page.entities, [picture, method], entities, concurrency_limit=4)

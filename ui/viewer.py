@@ -14,16 +14,17 @@ _STATIC = Path(__file__).resolve().parent / "static"
 _SCRIPTS = ("masks.js", "download.js", "viewer.js")
 
 
-def make_viewer(hint: str, elem_id: str, prompting: bool = False) -> gr.HTML:
+def make_viewer(hint: str, elem_id: str, prompting: bool = False, least_score: float = 0.0) -> gr.HTML:
     """A viewer without an image yet.
 
     Args:
         hint: what stands there until an image is picked.
         prompting: clicks become `prompt` events, rather than show the mask under the pointer.
+        least_score: where the slider stands that hides masks with a lower score.
     """
     return gr.HTML(
         None,
-        html_template=_template(hint, prompting),
+        html_template=_template(hint, prompting, least_score),
         css_template=(_STATIC / "viewer.css").read_text(encoding="utf-8"),
         js_on_load="\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _SCRIPTS),
         apply_default_css=False,
@@ -36,10 +37,13 @@ def make_viewer(hint: str, elem_id: str, prompting: bool = False) -> gr.HTML:
     )
 
 
-def _template(hint: str, prompting: bool) -> str:
+def _template(hint: str, prompting: bool, least_score: float) -> str:
     # Not as props: an update of some props drops the others of a viewer whose tab was not opened yet.
     template = (_STATIC / "viewer.html").read_text(encoding="utf-8")
-    return template.replace("HINT", html.escape(hint)).replace("PROMPTING", str(prompting).lower())
+    values = {"PROMPTING": str(prompting).lower(), "LEAST_SCORE": str(least_score), "HINT": html.escape(hint)}
+    for name, value in values.items():
+        template = template.replace(name, value)
+    return template
 
 
 def show_picture(picture: Picture | None, notice: str | None = None) -> dict[str, Any]:

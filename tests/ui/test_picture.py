@@ -42,7 +42,7 @@ def test_transparency_is_shown_on_white(tmp_path: Path) -> None:
     assert shown(open_picture(file).shown).getpixel((10, 10)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", encoded(picture(0))[:80]])
+@pytest.mark.parametrize("content", [b"", b"text", encoded(picture(0))[:80]], ids=["empty", "no picture", "cut off"])
 def test_what_is_no_image_is_said_so(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "broken.png"
     file.write_bytes(content)

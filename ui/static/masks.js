@@ -51,11 +51,11 @@ function canvasPixels(mask, grid) {
   return Uint32Array.from(pixels);
 }
 
-// Which mask is seen at each canvas pixel: its index, or -1. Smaller masks lie on top.
-function labelMap(masks, visible, grid) {
+// Which mask is seen at each canvas pixel: its index, or -1. `height(mask)` says which of two lies on top.
+function labelMap(masks, visible, grid, height) {
   const labels = new Int32Array(grid.width * grid.height).fill(-1);
   const order = masks.map((_, i) => i).filter((i) => visible[i]);
-  order.sort((a, b) => masks[b].area - masks[a].area);
+  order.sort((a, b) => height(masks[a]) - height(masks[b]));
   for (const i of order) for (const pixel of masks[i].pixels) labels[pixel] = i;
   return labels;
 }
@@ -72,6 +72,13 @@ function hslToRgb(hue, saturation, lightness) {
     const k = (offset + hue / 30) % 12;
     return Math.round(255 * (lightness - chroma * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
   });
+}
+
+// The class of every pixel: plain colours, black where there is none.
+function paintMap(labels, grid, colours) {
+  const layer = new ImageData(grid.width, grid.height);
+  labels.forEach((label, at) => layer.data.set([...(label < 0 ? [0, 0, 0] : colours[label]), 255], at * 4));
+  return layer;
 }
 
 // The coloured layer over the image. `selected` (or -1) stands out, the others step back.

@@ -19,7 +19,7 @@ const view = {
   selected: -1,
   pinned: false,
   hiddenClasses: new Set(),
-  map: null, // HTMLImageElement of the semantic map, when it is shown
+  map: false, // whether the semantic map is shown
   grid: { width: 1, height: 1 },
 };
 const prompt = { points: [], labels: [], box: null, tool: "add", candidate: 0, drag: null };
@@ -37,13 +37,18 @@ function shownMasks() {
 function filterMasks() {
   const total = view.answer ? view.answer.width * view.answer.height : 1;
   const leastArea = (setting("size") / 100) * total;
+  const passing = view.masks.map((mask) => mask.score >= setting("score") && mask.area >= leastArea);
   view.visible = view.masks.map((mask, i) => {
     if (isPrompt) return i < view.kept.length || i === view.kept.length + prompt.candidate;
-    if (view.hiddenClasses.has(mask.class_id)) return false;
-    return mask.score >= setting("score") && mask.area >= leastArea;
+    return passing[i] && !view.hiddenClasses.has(mask.class_id);
   });
+  for (const chip of all(".chip")) {
+    const count = view.masks.filter((mask, i) => passing[i] && mask.class_id === Number(chip.dataset.classId)).length;
+    chip.querySelector("b").textContent = count;
+  }
   if (view.selected >= 0 && !view.visible[view.selected]) select(-1, false);
-  view.labels = labelMap(view.masks, view.visible, view.grid);
+  // Over the image small masks lie on top, or they would not be seen; in the map it is the better ones.
+  view.labels = labelMap(view.masks, view.visible, view.grid, (mask) => (view.map ? mask.score : -mask.area));
   summarise();
   draw();
 }
@@ -71,19 +76,17 @@ function draw() {
   const { width, height } = view.grid;
   context.clearRect(0, 0, width, height);
   context.drawImage(view.picture, 0, 0, width, height);
-  if (view.map) {
-    context.globalAlpha = Math.min(1, setting("opacity") + 0.4);
-    context.imageSmoothingEnabled = false;
-    context.drawImage(view.map, 0, 0, width, height);
-    context.imageSmoothingEnabled = true;
-    context.globalAlpha = 1;
-  } else if (view.labels) {
+  if (view.labels) {
     const layer = document.createElement("canvas");
     layer.width = width;
     layer.height = height;
-    const paint = paintMasks(view.labels, view.grid, view.colours, setting("opacity"), view.selected);
+    const paint = view.map
+      ? paintMap(view.labels, view.grid, view.colours)
+      : paintMasks(view.labels, view.grid, view.colours, setting("opacity"), view.selected);
     layer.getContext("2d").putImageData(paint, 0, 0);
+    context.globalAlpha = view.map ? Math.min(1, setting("opacity") + 0.4) : 1;
     context.drawImage(layer, 0, 0);
+    context.globalAlpha = 1;
   }
   if (isPrompt) drawPrompt();
 }
@@ -288,20 +291,10 @@ const actions = {
     sendPrompt();
   },
   map: (button) => {
-    const shown = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", shown);
+    view.map = !view.map;
+    button.setAttribute("aria-pressed", view.map);
     select(-1, false);
-    if (!shown) {
-      view.map = null;
-      draw();
-      return;
-    }
-    const map = new Image();
-    map.onload = () => {
-      view.map = map;
-      draw();
-    };
-    map.src = `data:image/png;base64,${view.answer.semantic_map.png_base64}`;
+    filterMasks();
   },
 };
 
@@ -318,8 +311,7 @@ function showLegend() {
       chip.setAttribute("aria-pressed", true);
       const swatch = document.createElement("i");
       swatch.style.background = `rgb(${classColour(id)})`;
-      const count = view.masks.filter((mask) => mask.class_id === id).length;
-      chip.append(swatch, `${name} ${count}`);
+      chip.append(swatch, `${name} `, document.createElement("b"));
       return chip;
     }),
   );
@@ -330,7 +322,7 @@ function classColour(id) {
 }
 
 function showPicture() {
-  Object.assign(view, { picture: null, answer: null, masks: [], kept: [], labels: null, map: null, size: null });
+  Object.assign(view, { picture: null, answer: null, masks: [], kept: [], labels: null, map: false, size: null });
   select(-1, false);
   resetPrompt();
   showCandidates([]);
@@ -371,12 +363,11 @@ function showAnswer() {
   view.masks = [...view.kept, ...fresh];
   view.colours = view.masks.map((mask, i) => (mask.class_id === undefined ? colourOf(i) : classColour(mask.class_id)));
   view.hiddenClasses.clear();
-  view.map = null;
+  view.map = false;
   view.selected = -1;
   find(".card").hidden = true;
   find("[data-action=map]").hidden = !answer.semantic_map;
   find("[data-action=map]").setAttribute("aria-pressed", false);
-  find(".score-name").textContent = answer.classes ? "Least probability" : "Least score";
   for (const filter of all(".filter")) filter.hidden = isPrompt;
   if (isPrompt) showCandidates(fresh);
   showLegend();
