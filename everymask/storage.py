@@ -58,6 +58,8 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     # Query parameters (endpoint, region) belong to the file system, not to the path.
     path, query = split_query(path)
     filesystem, root = _remote_filesystem(f"{scheme}://{location}{slash}{query}")
+    if root == "/":  # of a scheme with absolute paths: without the slash a folder of one's own would be meant
+        return filesystem, f"/{path}"
     return filesystem, "/".join(part for part in (root.rstrip("/"), path) if part)
 
 

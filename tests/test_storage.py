@@ -43,6 +43,11 @@ def test_fsspec_serves_what_pyarrow_does_not_know() -> None:
         assert file.read() == b"hello"
 
 
+def test_absolute_paths_of_a_scheme_stay_absolute() -> None:
+    assert resolve("local:///data/images")[1] == "/data/images"
+    assert resolve("local:///")[1] == "/"
+
+
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"^nosuch://x/ cannot be opened"):
         resolve("nosuch://x/y")
