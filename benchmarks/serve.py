@@ -2,10 +2,11 @@
 
     python benchmarks/serve.py --json figures.json
 
-Starts `serve run` with the settings of serve/config/local.yaml (but a small embedding cache, so that it is full early),
-measures, and stops it. Latencies are of one client at a time unless said otherwise. What the service adds is the median
-of pairs: the library in this process, then the service, on the same image. Takes about three minutes; run it on a Linux
-machine that does nothing else.
+Starts `serve run` with the settings of serve/config/local.yaml, measures, and stops it. Two things differ from `make
+serve`: the embedding cache is small, so that it is full early, and Ray's workers have the priority of this process.
+Latencies are of one client at a time unless said otherwise. What the service adds is the median of pairs: the library
+in this process, then the service, on the same image. Every step has a time limit; all together take less than four
+minutes. Run it on a Linux machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import io
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import threading
@@ -36,7 +38,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # In this file's own folder, `serve` would be this file and not the package.
 sys.path[0] = str(REPOSITORY)
 
-from benchmarks.service_process import Service, running_service  # noqa: E402
 from everymask.backbone import load_backbone  # noqa: E402
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone  # noqa: E402
 from everymask.clicks import ClickPrompt, segment_clicks  # noqa: E402
@@ -48,6 +49,7 @@ from everymask.masks.rle import encode_label_map, rle_areas  # noqa: E402
 from everymask.records import ImageLabels, LabelledMask  # noqa: E402
 from serve.answers import labels_answer  # noqa: E402
 from serve.settings import ServiceSettings, read_settings  # noqa: E402
+from tests.running_service import RunningService, start_service  # noqa: E402
 
 CACHE_MIB = 64
 FORM = {"point_coords": "[[120, 90]]"}
@@ -59,11 +61,11 @@ class BenchmarkConfig:
     """Measure the service."""
 
     config: Path = REPOSITORY / "serve/config/local.yaml"
-    """Configuration that is measured; its port is replaced by a free one."""
+    """Configuration whose `args` are measured."""
     images: Path = REPOSITORY / "examples/images"
     """Photographs that are sent, no larger than 640 pixels."""
     pair_seconds: float = 30.0
-    """Duration of each comparison with the library; at least one pair for each photograph."""
+    """Duration of each comparison with the library; at least three pairs."""
     clicks: int = 200
     """Clicks on a cached image."""
     load_factor: int = 4
@@ -72,6 +74,8 @@ class BenchmarkConfig:
     """Duration of the overload."""
     memory_requests: int = 2000
     """Requests over which memory must stay flat: a new image in every tenth, clicks on it in the others."""
+    memory_seconds: float = 90.0
+    """Where memory is no longer watched, however many requests there were."""
     json: Path | None = None
     """Where the figures go as JSON."""
 
@@ -79,6 +83,8 @@ class BenchmarkConfig:
 def main() -> None:
     """Measure everything and print a table."""
     options = tyro.cli(BenchmarkConfig)
+    # So that the service is stopped, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     files = load_files(options.images)
     args = yaml.safe_load(options.config.read_text())["applications"][0]["args"] | {"embedding_cache_mib": CACHE_MIB}
     settings = read_settings(args)
@@ -89,10 +95,7 @@ def main() -> None:
         "args": args,
         "large_answer_ms": measure_large_answer(),
     }
-    with (
-        running_service(options.config, args) as service,
-        httpx.Client(base_url=service.url, timeout=settings.requests.time_limit_s + 30) as http,
-    ):
+    with start_service(args, settings.heads_directory) as service, service.client() as http:
         progress("service is up; comparing with the library")
         figures |= compare_with_library(http, backbone, settings, files, options.pair_seconds)
         progress("clicks on a cached image")
@@ -103,7 +106,7 @@ def main() -> None:
         bound = settings.requests.max_in_flight * figures["points"]["service_ms"]["p50"]
         figures["overload"]["p99_over_queue_bound"] = figures["overload"]["accepted_ms"]["p99"] / bound
         progress("memory")
-        figures["memory"] = memory(service, files, options.memory_requests)
+        figures["memory"] = memory(service, files, options.memory_requests, options.memory_seconds)
     figures["load_at_end"] = os.getloadavg()[0]
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
@@ -154,7 +157,7 @@ def pairs(
     deadline = time.monotonic() + seconds
     ours: list[float] = []
     theirs: list[float] = []
-    while time.monotonic() < deadline or len(ours) < len(files):
+    while time.monotonic() < deadline or len(ours) < 3:
         file = stamped(files[len(ours) % len(files)], 1 + len(ours))
         ours.append(milliseconds(library, file))
         theirs.append(milliseconds(service, file))
@@ -180,19 +183,18 @@ def cached_clicks(http: httpx.Client, file: bytes, repeat: int) -> dict[str, Any
 
 
 def overload(
-    service: Service, settings: ServiceSettings, files: list[bytes], options: BenchmarkConfig
+    service: RunningService, settings: ServiceSettings, files: list[bytes], options: BenchmarkConfig
 ) -> dict[str, Any]:
     """Clients that click on new images without a pause, several times as many as the service admits."""
     clients = options.load_factor * settings.requests.max_in_flight
     statuses: Counter[str] = Counter()
     accepted: list[float] = []
     lock = threading.Lock()
-    names = ("everymask_encoder_images", "everymask_encoder_batches")
-    before = [service.counter(name) for name in names]
+    before = service.metrics()
     deadline = time.monotonic() + options.load_seconds
 
     def client(number: int) -> None:
-        with httpx.Client(base_url=service.url, timeout=120) as http:
+        with service.client() as http:
             i = number * 1_000_000
             while time.monotonic() < deadline:
                 i += 1
@@ -216,18 +218,20 @@ def overload(
         list(pool.map(client, range(clients)))
     # The last batches come with the next report to Prometheus, a second later.
     time.sleep(3)
-    images, batches = (service.counter(name) - count for name, count in zip(names, before, strict=True))
+    after = service.metrics()
+    names = [f"ray_everymask_encoder_{what}_total{{}}" for what in ("images", "batches")]
+    images, batches = (after[name] - before[name] for name in names)
     return {
         "clients": clients,
         "seconds": options.load_seconds,
         "statuses": dict(statuses),
         "accepted_per_second": len(accepted) / options.load_seconds,
         "accepted_ms": summary(accepted),
-        "mean_batch_size": images / max(1.0, batches),
+        "mean_batch_size": images / batches,
     }
 
 
-def memory(service: Service, files: list[bytes], requests: int) -> dict[str, float]:
+def memory(service: RunningService, files: list[bytes], requests: int, seconds: float) -> dict[str, float]:
     """Private memory of all processes of the service over many requests, in MiB.
 
     The first fifth fills pools and the embedding cache, so growth is counted from there, between the medians of the
@@ -236,8 +240,11 @@ def memory(service: Service, files: list[bytes], requests: int) -> dict[str, flo
     small = [shrunk(file, 256) for file in files]
     samples: list[float] = []
     image_id = ""
-    with httpx.Client(base_url=service.url, timeout=120) as http:
+    deadline = time.monotonic() + seconds
+    with service.client() as http:
         for i in range(requests):
+            if time.monotonic() > deadline:
+                break
             if i % 10 == 0:
                 image = stamped(small[i // 10 % len(small)], i)
                 response = http.post("/v1/points", files={"image": image}, data=FORM).raise_for_status()
@@ -245,11 +252,11 @@ def memory(service: Service, files: list[bytes], requests: int) -> dict[str, flo
             else:
                 body = {"image_id": image_id, "point_coords": [[i % 100, 60]]}
                 http.post("/v1/points", json=body).raise_for_status()
-            if i % max(1, requests // 50) == 0:
-                samples.append(service.resident_mib())
+            if i % 40 == 0:
+                samples.append(service.private_mib())
     settled = samples[len(samples) // 5 :]
     first, last = statistics.median(settled[:5]), statistics.median(settled[-5:])
-    return {"requests": requests, "first_mib": first, "last_mib": last, "growth_mib": last - first}
+    return {"requests": i + 1, "first_mib": first, "last_mib": last, "growth_mib": last - first}
 
 
 def measure_large_answer() -> dict[str, float]:

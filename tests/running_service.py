@@ -1,4 +1,7 @@
-"""The real service, started with the real command in a process of its own: Ray, Serve, proxy and all."""
+"""The real service, started with the real command in a process of its own: Ray, Serve, proxy and all.
+
+benchmarks/serve.py measures it as it is started here.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,18 +64,30 @@ class RunningService:
 
     def replica_pid(self, deployment: str) -> int:
         """The process of a deployment with one replica."""
-        (pid,) = (
-            int(folder.name)
-            for folder in Path("/proc").glob("[0-9]*")
-            if _content(folder / "cmdline").startswith(f"ray::ServeReplica:everymask:{deployment}".encode())
-            and f"RAY_TMPDIR={self.temporary}\0".encode() in _content(folder / "environ")
-        )
-        return pid
+        (folder,) = self._processes(f"ray::ServeReplica:everymask:{deployment}")
+        return int(folder.name)
 
-    def metrics(self) -> Counter[str]:
+    def private_mib(self) -> float:
+        """Memory that the proxy and the replicas share with no other process, in MiB, as Linux counts it."""
+        folders = self._processes("ray::ServeReplica") + self._processes("ray::ProxyActor")
+        lines = b"\n".join(_content(folder / "smaps_rollup") for folder in folders).splitlines()
+        return (
+            sum(int(line.split()[1]) for line in lines if line.startswith((b"Private_Clean", b"Private_Dirty"))) / 1024
+        )
+
+    def _processes(self, title: str) -> list[Path]:
+        """Folders in /proc of this service's processes whose title begins so."""
+        ours = f"RAY_TMPDIR={self.temporary}\0".encode()
+        return [
+            folder
+            for folder in Path("/proc").glob("[0-9]*")
+            if _content(folder / "cmdline").startswith(title.encode()) and ours in _content(folder / "environ")
+        ]
+
+    def metrics(self) -> dict[str, float]:
         """Every sample of the node's Prometheus endpoint, summed over replicas, by name and the labels named here."""
         (targets,) = self.temporary.glob("ray/prom_metrics_service_discovery.json")
-        samples: Counter[str] = Counter()
+        samples: dict[str, float] = defaultdict(float)
         for address in json.loads(targets.read_text())[0]["targets"]:
             try:
                 lines = httpx.get(f"http://{address}/metrics", timeout=30).text.splitlines()

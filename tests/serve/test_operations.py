@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -95,7 +94,7 @@ def test_prometheus_sees_requests_stages_batches_and_the_cache(http: httpx.Clien
         "ray_everymask_encoder_images_total{}",
         "ray_everymask_encoder_batches_total{}",
     }
-    seen: Counter[str] = Counter()
+    seen: dict[str, float] = {}
 
     def all_seen() -> bool:
         # Each sample has its moment: counters come at the next report, and gauges leave when they are not set again.
