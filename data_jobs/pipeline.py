@@ -42,9 +42,9 @@ def rows_per_part(images: int) -> int:
     return max(fewest, min(most, images // _PARTS_PER_RUN))
 
 
-def most_readers(actors: int) -> int:
-    """Reading tasks at a time: each needs a process of its own, and one of them feeds many labellers."""
-    return max(_LEAST_READERS, math.ceil(_READERS_PER_ACTOR * actors))
+def most_readers(actors: int, tasks: int) -> int:
+    """Reading tasks at a time, of all there are: each needs a process of its own, and one feeds many labellers."""
+    return min(tasks, max(_LEAST_READERS, math.ceil(_READERS_PER_ACTOR * actors)))
 
 
 def inspect_model(spec: ModelSpec, actors: Actors) -> ModelFacts:
@@ -110,7 +110,7 @@ def _build(
             fn_kwargs={"store": store},
             batch_size=None,
             batch_format="pyarrow",
-            compute=TaskPoolStrategy(size=_LEAST_READERS),
+            compute=TaskPoolStrategy(size=min(_LEAST_READERS, pending.files)),
             num_cpus=READ_CPUS,
         )
         .repartition(target_num_rows_per_block=block_rows)
@@ -119,7 +119,7 @@ def _build(
             fn_kwargs={"limits": spec.limits},
             batch_size=None,
             batch_format="pyarrow",
-            compute=TaskPoolStrategy(size=most_readers(actors.maximum)),
+            compute=TaskPoolStrategy(size=most_readers(actors.maximum, math.ceil(pending.images / block_rows))),
             num_cpus=READ_CPUS,
         )
         .map_batches(

@@ -2,7 +2,7 @@
 
 `faulty:///path` is the file at /path. Files in the folder named by FAULTY_STORAGE say what goes wrong: `failures`, how
 many writes of label parts are still to fail; `write_delay_s`, how long each takes. `events.log` gets a line for every
-image read and every part written, in the order of their ends.
+image that is opened (`read`) and every part that has landed (`write` and its name), in that order of time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FaultyFileSystem(LocalFileSystem):  # type: ignore[misc]
     def mv(self, path1: str, path2: str, **options: Any) -> None:
         super().mv(path1, path2, **options)
         if "/labels/part-" in path2:
-            self._log("write")
+            self._log(f"write {Path(path2).name}")
 
     def _fail_or_wait(self, path: str) -> None:
         folder = Path(os.environ["FAULTY_STORAGE"])
