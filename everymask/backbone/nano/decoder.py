@@ -244,6 +244,8 @@ class PromptDecoder(nn.Module):
         hyper = torch.stack([head(masks[:, i]) for i, head in enumerate(self.mask_head)], dim=1)
         surface = self.mask_stream(stream)
         logits = hyper[..., :-1] @ surface.transpose(1, 2) / 4 + hyper[..., -1:]
+        # The first output is the whole, the others lie inside it: what SAM learned from its data, E-SAM builds on.
+        logits = torch.cat([logits[:, :1], torch.minimum(logits[:, 1:], logits[:, :1])], dim=1)
         score = self._predict_iou(tokens, stream, logits, context.area.repeat_interleave(count, dim=0))
         shape = (batch, count, MASKS_PER_PROMPT)
         return DecoderOutput(logits.view(*shape, cells), score.view(shape), masks.reshape(*shape, -1))

@@ -24,7 +24,7 @@ class ObjectiveConfig:
     """Of 1 - soft IoU."""
     others: float = 0.05
     """Share of the loss on all three outputs alike."""
-    object_level: float = 0.15
+    object_level: float = 0.25
     """Share of the loss on the first output, where the prompted segment is the largest that any annotator drew there:
     it thus learns to answer with the whole object, which is what E-SAM takes the largest mask for."""
     score: float = 1.0
