@@ -130,3 +130,18 @@ def test_the_ablation_measures_every_combination_of_modules(tmp_path, panoptic):
 def test_an_annotated_image_that_is_not_there_is_named(panoptic):
     with pytest.raises(ConfigurationError, match=r"a\.jpg is annotated but not there"):
         evaluate(EvaluateConfig(path=panoptic, ablation=True, model="vit_b", checkpoint=None, device="cpu"))
+
+
+def test_clicks_measure_the_model_beside_the_baseline(tmp_path, panoptic):
+    large = (160, 320)
+    rgb = np.zeros((*large, 3), dtype=np.uint8)
+    rgb[:, :160, 0], rgb[:, 160:, 0] = 1, 2
+    Image.fromarray(rgb).save(panoptic / "panoptic" / "a.png")
+    halves = np.full((*large, 3), (200, 60, 40), dtype=np.uint8)
+    halves[:, 160:] = (30, 90, 200)
+    (panoptic / "images").mkdir()
+    Image.fromarray(halves).save(panoptic / "images" / "a.jpg", quality=95)
+    figures = evaluate(EvaluateConfig(path=panoptic, clicks=True))
+    assert set(figures) == {"nano", "felzenszwalb"}
+    assert all(row["clicks"] == 2 and row["best"] > 0.9 for row in figures.values())
+    assert figures["nano"]["top"] > 0.9
