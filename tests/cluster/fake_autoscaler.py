@@ -15,6 +15,8 @@ from typing import Any
 
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
+from tests.cluster.multinode import PATIENCE
+
 HEAD_PORT = 6379
 """The fake provider tells its nodes this port and no other."""
 
@@ -70,7 +72,9 @@ def autoscaling_cluster(
     """
     config = folder / "autoscaling.json"
     config.write_text(json.dumps(_config(node_types, idle_timeout_minutes)))
-    environment = os.environ | {
+    environment = {
+        **os.environ,
+        **PATIENCE,
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_FAKE_CLUSTER": "1",
         "RAY_enable_autoscaler_v2": "1",

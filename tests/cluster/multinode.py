@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FAULTY = Path(__file__).parent / "faulty"
 JOB_TIMEOUT_S = 900
 NODE_TIMEOUT_S = 300
-START_ATTEMPTS = 5
 OBJECT_STORE_BYTES = 100 * 2**20
+PATIENCE = {"RAY_raylet_start_wait_time_s": str(NODE_TIMEOUT_S)}
+"""For Ray's own start: a node that has not registered within 30 s fails, and on a busy machine it may take longer."""
 
 Row = dict[str, Any]
 
@@ -46,12 +47,13 @@ def multinode_cluster(*nodes: Mapping[str, Any], head_cpus: int = 2) -> Iterator
     """A head and some more nodes, with this process connected. Stops what it started, and nothing else."""
     cluster = Cluster()
     try:
-        add_node(cluster, num_cpus=head_cpus, include_dashboard=False)
-        for node in nodes:
-            add_node(cluster, **node)
-        cluster.wait_for_nodes(NODE_TIMEOUT_S)
-        ray.init(address=cluster.address, log_to_driver=False)
-        yield cluster
+        with environment(**PATIENCE):
+            add_node(cluster, num_cpus=head_cpus, include_dashboard=False)
+            for node in nodes:
+                add_node(cluster, **node)
+            cluster.wait_for_nodes(NODE_TIMEOUT_S)
+            ray.init(address=cluster.address, log_to_driver=False)
+            yield cluster
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -62,20 +64,18 @@ def add_node(cluster: Cluster, **options: Any) -> None:
 
     Ray's helpers must name their ports within seconds, or the node dies; on a busy machine that takes some tries.
     """
-    ports = {
-        name: free_port() for name in ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
-    }
-    cluster.add_node(
-        object_store_memory=OBJECT_STORE_BYTES, **{f"{name}_port": port for name, port in ports.items()}, **options
-    )
+    helpers = ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
+    ports = {f"{helper}_port": port for helper, port in zip(helpers, free_ports(len(helpers)), strict=True)}
+    cluster.add_node(object_store_memory=OBJECT_STORE_BYTES, **ports, **options)
 
 
-def free_port() -> int:
-    """A port nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Ports nothing listens on, all different."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def write_images(folder: Path, count: int) -> Path:

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.multinode import JOB_TIMEOUT_S, OBJECT_STORE_BYTES, REPOSITORY, free_port, parts, rows, write_images
+from tests.cluster.multinode import (
+    JOB_TIMEOUT_S,
+    OBJECT_STORE_BYTES,
+    PATIENCE,
+    REPOSITORY,
+    free_ports,
+    parts,
+    rows,
+    write_images,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -26,15 +35,19 @@ class Head:
 
     def __init__(self, folder: Path, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
-        self.address = f"http://127.0.0.1:{free_port()}"
-        ports = ("metrics-export", "dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent")
+        helpers = ("metrics-export", "dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent")
+        port, dashboard_port, *helper_ports = free_ports(2 + len(helpers))
+        self.address = f"http://127.0.0.1:{dashboard_port}"
         command = [RAY, "start", "--head", "--block", "--num-cpus=4", f"--object-store-memory={OBJECT_STORE_BYTES}"]
-        command += [f"--port={free_port()}", f"--dashboard-port={self.address.rpartition(':')[2]}"]
-        command += [f"--{name}-port={free_port()}" for name in ports]
+        command += [f"--port={port}", f"--dashboard-port={dashboard_port}"]
+        command += [f"--{helper}-port={own_port}" for helper, own_port in zip(helpers, helper_ports, strict=True)]
+        # As in an activated virtual environment: jobs say `python`.
+        environment = os.environ | PATIENCE | {"PATH": f"{Path(RAY).parent}:{os.environ['PATH']}"}
         with (folder / "head.log").open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + JOB_TIMEOUT_S
-        while self.job("list").returncode:
+        # The dashboard answers before the agent that starts jobs is there.
+        while self.job("submit", "--no-wait", "--", "true").returncode:
             assert self.process.poll() is None, (folder / "head.log").read_text()
             assert time.monotonic() < deadline, (folder / "head.log").read_text()
             time.sleep(1)
@@ -95,6 +108,10 @@ def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tmp_path: P
     undisturbed = head.submit("undisturbed", images, tmp_path / "undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
     output = tmp_path / "labels"
+    last = images / f"{IMAGES - 1:03d}.png"
+    picture = last.read_bytes()
+    last.unlink()
+    os.mkfifo(last)  # whoever opens it waits, so that the job cannot end before it is stopped
     assert head.submit("stopped", images, output, "--no-wait").returncode == 0
     deadline = time.monotonic() + JOB_TIMEOUT_S
     while parts(output) < 2:
@@ -103,6 +120,8 @@ def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tmp_path: P
     assert head.job("stop", "stopped").returncode == 0
     assert "STOPPED" in head.job("status", "stopped").stdout
     assert 0 < len(rows(output)) < IMAGES
+    last.unlink()
+    last.write_bytes(picture)
     again = head.submit("again", images, output)
     assert again.returncode == 0, again.stdout + again.stderr
     assert rows(output) == rows(tmp_path / "undisturbed")
