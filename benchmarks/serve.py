@@ -12,6 +12,7 @@ minutes. Run it on a Linux machine that does nothing else.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import platform
@@ -32,6 +33,7 @@ import numpy as np
 import torch
 import tyro
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -54,6 +56,7 @@ from tests.running_service import RunningService, start_service  # noqa: E402
 CACHE_MIB = 64
 FORM = {"point_coords": "[[120, 90]]"}
 PROMPT = ClickPrompt(((120.0, 90.0),), (1,))
+_STAMPS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,7 @@ def main() -> None:
     figures: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at start",
         "args": args,
-        "large_answer_ms": measure_large_answer(),
-    }
+    } | measure_large_answer()
     with start_service(args, settings.heads_directory) as service, service.client() as http:
         progress("service is up; comparing with the library")
         figures |= compare_with_library(http, backbone, settings, files, options.pair_seconds)
@@ -138,7 +140,8 @@ def compare_with_library(
 
     def post(path: str, **form: Any) -> Callable[[bytes], None]:
         def ask(file: bytes) -> None:
-            http.post(path, files={"image": file}, **form).raise_for_status()
+            answer = http.post(path, files={"image": file}, **form).raise_for_status().json()
+            assert answer["embedding_cache"] == "miss"
 
         return ask
 
@@ -153,12 +156,12 @@ def pairs(
 ) -> dict[str, Any]:
     """Latencies of both, and the median of their differences, over pairs of calls with images not sent before."""
     library(files[0])
-    service(stamped(files[0], 0))
+    service(unseen(files[0]))
     deadline = time.monotonic() + seconds
     ours: list[float] = []
     theirs: list[float] = []
     while time.monotonic() < deadline or len(ours) < 3:
-        file = stamped(files[len(ours) % len(files)], 1 + len(ours))
+        file = unseen(files[len(ours) % len(files)])
         ours.append(milliseconds(library, file))
         theirs.append(milliseconds(service, file))
     added = statistics.median(late - soon for late, soon in zip(theirs, ours, strict=True))
@@ -195,12 +198,12 @@ def overload(
 
     def client(number: int) -> None:
         with service.client() as http:
-            i = number * 1_000_000
+            i = number
             while time.monotonic() < deadline:
                 i += 1
                 start = time.perf_counter()
                 try:
-                    image = stamped(files[i % len(files)], i)
+                    image = unseen(files[i % len(files)])
                     response = http.post("/v1/points", files={"image": image}, data=FORM)
                     status = str(response.status_code)
                 except httpx.TransportError as error:
@@ -212,7 +215,7 @@ def overload(
                         accepted.append(elapsed)
                 if status != "200":
                     # Far sooner than Retry-After asks for, yet leaving the service some of this machine.
-                    time.sleep(0.25)
+                    time.sleep(0.5)
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(client, range(clients)))
@@ -246,7 +249,7 @@ def memory(service: RunningService, files: list[bytes], requests: int, seconds: 
             if time.monotonic() > deadline:
                 break
             if i % 10 == 0:
-                image = stamped(small[i // 10 % len(small)], i)
+                image = unseen(small[i // 10 % len(small)])
                 response = http.post("/v1/points", files={"image": image}, data=FORM).raise_for_status()
                 image_id = response.json()["image_id"]
             else:
@@ -259,28 +262,34 @@ def memory(service: RunningService, files: list[bytes], requests: int, seconds: 
     return {"requests": i + 1, "first_mib": first, "last_mib": last, "growth_mib": last - first}
 
 
-def measure_large_answer() -> dict[str, float]:
-    """RLE answer of 100 masks of a 12-megapixel image: from labels to JSON bytes."""
-    labels = large_labels()
+def measure_large_answer() -> dict[str, Any]:
+    """100 masks of a 12-megapixel image: run-length encoding, which is the library's, then labels to JSON bytes."""
+    ys, xs = np.mgrid[0:3000, 0:4000]
+    columns = np.clip((xs + 40 * np.sin(ys / 30)) // 400, 0, 9).astype(np.int32)
+    rows = np.clip((ys + 40 * np.sin(xs / 30)) // 300, 0, 9).astype(np.int32)
+    label_map = rows * 10 + columns
+    labels = labels_of(label_map, 100)
 
     def answer(_: bytes) -> None:
         labels_answer(labels, "0" * 64, False, "nano", 0.0, "rle").model_dump_json(exclude_none=True)
 
-    return summary([milliseconds(answer, b"") for _ in range(23)][3:])
+    return {
+        "large_encoding_ms": summary(
+            [milliseconds(lambda _: encode_label_map(label_map, 100), b"") for _ in range(10)]
+        ),
+        "large_answer_ms": summary([milliseconds(answer, b"") for _ in range(20)]),
+    }
 
 
-def large_labels() -> ImageLabels:
-    """100 wavy regions that fill 4000 x 3000 pixels."""
-    ys, xs = np.mgrid[0:3000, 0:4000]
-    columns = np.clip((xs + 40 * np.sin(ys / 30)) // 400, 0, 9).astype(np.int32)
-    rows = np.clip((ys + 40 * np.sin(xs / 30)) // 300, 0, 9).astype(np.int32)
-    rles = encode_label_map(rows * 10 + columns, 100)
+def labels_of(label_map: NDArray[np.int32], count: int) -> ImageLabels:
+    """Regions that fill an image, as masks."""
+    rles = encode_label_map(label_map, count)
     areas, boxes = rle_areas(rles).tolist(), boxes_from_rles(rles).tolist()
     masks = tuple(
         LabelledMask(rle, (box[0], box[1], box[2], box[3]), area, 0.9, 0.9, (1.0, 1.0), 0.9)
         for rle, area, box in zip(rles, areas, boxes, strict=True)
     )
-    return ImageLabels((3000, 4000), masks, 1.0)
+    return ImageLabels((label_map.shape[0], label_map.shape[1]), masks, 1.0)
 
 
 # ---- images and numbers --------------------------------------------------------------------------------------------
@@ -303,12 +312,12 @@ def shrunk(file: bytes, longest_side: int) -> bytes:
     return buffer.getvalue()
 
 
-def stamped(jpeg: bytes, number: int) -> bytes:
-    """The same picture as another file, so that no cache knows it: trailing bytes are no part of a JPEG."""
-    return jpeg + number.to_bytes(8, "big")
+def unseen(jpeg: bytes) -> bytes:
+    """The same picture as a file never sent before, so that no cache knows it: trailing bytes are no part of a JPEG."""
+    return jpeg + next(_STAMPS).to_bytes(8, "big")
 
 
-def milliseconds(call: Callable[[bytes], None], file: bytes) -> float:
+def milliseconds(call: Callable[[bytes], object], file: bytes) -> float:
     """How long one call took."""
     start = time.perf_counter()
     call(file)
@@ -345,7 +354,12 @@ def table(figures: dict[str, Any]) -> str:
         ("their p99 over the queue bound", f"{load['p99_over_queue_bound']:.2f}", "≤ 2"),
         ("mean batch under overload", f"{load['mean_batch_size']:.2f}", "> 1"),
         (f"memory over {mem['requests']} requests", growth, "flat"),
-        ("RLE answer, 100 masks, 12 megapixels, p50", f"{figures['large_answer_ms']['p50']:.1f} ms", "< 100 ms"),
+        (
+            "100 masks of 12 megapixels: encoding in the library, p50",
+            f"{figures['large_encoding_ms']['p50']:.0f} ms",
+            "",
+        ),
+        ("the same: added by the RLE answer, p50", f"{figures['large_answer_ms']['p50']:.1f} ms", "< 100 ms"),
     ]
     lines = ["| figure | measured | aim |", "| --- | --- | --- |"]
     return "\n".join(lines + [f"| {name} | {value} | {aim} |" for name, value, aim in rows])
