@@ -246,20 +246,22 @@ def fill_store(store: LabelStore, images: int) -> None:
 
 
 def run_job(manifest: Path, output: Path, limit: int | None = None) -> dict[str, float]:
-    """The command, start to end; the driver's memory is its own process's, without Ray's servers and workers."""
+    """The command, start to end; the driver's memory and CPU time are its own, without Ray's servers and workers."""
     command = [sys.executable, str(_JOB), "--input", str(manifest), "--output", str(output)]
     command += ["--max-errors", "100%", "--previews", "0"] + (["--limit", str(limit)] if limit else [])
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         driver = subprocess.Popen(command, stdout=log, stderr=log)
-        peak_bytes = 0
+        peak_bytes, cpu_s = 0, 0.0
         while driver.poll() is None:
             peak_bytes = max(peak_bytes, resident_peak_bytes(driver.pid))
+            cpu_s = max(cpu_s, cpu_seconds(driver.pid))
             time.sleep(_RSS_POLL_S)
         log.seek(0)
         if driver.returncode:
             sys.exit(f"{' '.join(command)} ended with {driver.returncode}:\n{log.read()}")
-    return {"seconds": round(time.monotonic() - started, 1), "driver_peak_mib": round(peak_bytes / 2**20)}
+    seconds = time.monotonic() - started
+    return {"seconds": round(seconds, 1), "driver_cpu_s": round(cpu_s, 1), "driver_peak_mib": round(peak_bytes / 2**20)}
 
 
 def resident_peak_bytes(pid: int) -> int:
@@ -269,6 +271,15 @@ def resident_peak_bytes(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far; 0 once it is gone."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def sizes(folder: Path, images: int) -> dict[str, float]:

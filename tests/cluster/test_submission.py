@@ -118,7 +118,7 @@ def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tmp_path: P
         assert time.monotonic() < deadline, head.job("logs", "stopped").stdout
         time.sleep(0.05)
     assert head.job("stop", "stopped").returncode == 0
-    assert "STOPPED" in head.job("status", "stopped").stdout
+    assert "was stopped" in head.job("status", "stopped").stdout
     assert 0 < len(rows(output)) < IMAGES
     last.unlink()
     last.write_bytes(picture)
