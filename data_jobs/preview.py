@@ -53,9 +53,8 @@ def write_preview(store: LabelStore, limits: ImageLimits, count: int) -> None:
     )
     write_whole(store.filesystem, f"{store.root}/preview/index.html", page.encode())
     if items:
-        captions = [
-            f"{item.image.image_id} · {len(item.image.labels.masks)} masks" for item in items if item.image.labels
-        ]
+        counts = [(item.image.image_id, len(item.image.labels.masks)) for item in items if item.image.labels]
+        captions = [f"{name} · {count} mask{'' if count == 1 else 's'}" for name, count in counts]
         buffer = BytesIO()
         Image.fromarray(contact_sheet([item.overlay for item in items], captions)).save(buffer, "JPEG", quality=88)
         write_whole(store.filesystem, f"{store.root}/preview/contact_sheet.jpg", buffer.getvalue())
