@@ -37,7 +37,7 @@ from PIL import Image
 import data_jobs.pipeline
 from data_jobs.cluster import Actors
 from data_jobs.inputs import ImageRef
-from data_jobs.labeller import Labeller
+from data_jobs.labeller import Answer, Labeller
 from data_jobs.ledger import Bookkeeper
 from data_jobs.model_spec import ModelSpec
 from data_jobs.pipeline import label_pending, rows_per_part
@@ -115,9 +115,9 @@ class SimulatedLabeller(Labeller):
         torch.set_num_threads(1)
         self._spec = spec
         self._ledger = ledger
-        self._answer = typical_labels()
+        self._answer = Answer(typical_labels())
 
-    def _segment(self, images: list[NDArray[np.uint8]]) -> list[ImageLabels | str]:
+    def _segment(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
         time.sleep(self.seconds_per_image * len(images))
         return [self._answer] * len(images)
 

@@ -88,12 +88,12 @@ class Labeller:
         decoded = [self._decode(row) for row in rows]
         pixels = [image for image in decoded if not isinstance(image, str)]
         answers = iter(self._segment(pixels))
-        results = [_Answer(image) if isinstance(image, str) else next(answers) for image in decoded]
+        results = [Answer(image) if isinstance(image, str) else next(answers) for image in decoded]
         self._keep_masks(rows, results)
         seconds = (time.perf_counter() - started) / max(len(rows), 1)
         return [row.labelled(result.labels, seconds) for row, result in zip(rows, results, strict=True)]
 
-    def _keep_masks(self, rows: list[_LoadedRow], answers: list[_Answer]) -> None:
+    def _keep_masks(self, rows: list[_LoadedRow], answers: list[Answer]) -> None:
         """Before the labels: an image with a row has its embeddings, wherever the job is killed."""
         records = [
             StoredEmbeddings(row.image_id, row.uri, row.content_sha256 or "", answer.masks)
@@ -111,7 +111,7 @@ class Labeller:
         except InputError as error:
             return str(error)
 
-    def _segment(self, images: list[NDArray[np.uint8]]) -> list[_Answer]:
+    def _segment(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
         if not images:
             return []
         try:
@@ -126,19 +126,19 @@ class Labeller:
             if len(images) > 1:
                 return [answer for image in images for answer in self._segment([image])]
             logger.exception("labelling failed")
-            return [_Answer(f"labelling failed unexpectedly ({type(error).__name__}: {one_line(error)})")]
+            return [Answer(f"labelling failed unexpectedly ({type(error).__name__}: {one_line(error)})")]
 
-    def _answers(self, images: list[NDArray[np.uint8]]) -> list[_Answer]:
+    def _answers(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
         config = self._spec.config
         if self._spec.save_embeddings is None or self._head is None:
             labelled = label_images(self._backbone, images, config, self._head)
-            return [_Answer(labels if isinstance(labels, ImageLabels) else str(labels)) for labels in labelled]
+            return [Answer(labels if isinstance(labels, ImageLabels) else str(labels)) for labels in labelled]
         with_masks = label_images_keeping_masks(self._backbone, images, config, self._head)
-        return [_Answer(*answer) if isinstance(answer, tuple) else _Answer(str(answer)) for answer in with_masks]
+        return [Answer(*answer) if isinstance(answer, tuple) else Answer(str(answer)) for answer in with_masks]
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
     """Labels of one image, or why there are none; and its mask embeddings where they are kept."""
 
     labels: ImageLabels | str
