@@ -19,7 +19,7 @@ from everymask.errors import ConfigurationError, ModelOutputError
 
 LONGEST_SIDE_PX = 512
 """Of the canvas; smaller images are not enlarged."""
-PROMPTS_PER_CHUNK = 64
+PROMPTS_PER_CHUNK = 32
 """Prompts decoded at once: their streams then stay in a CPU core's cache."""
 
 
