@@ -1,6 +1,6 @@
-"""Train the built-in model: pictures → encoder (distilled) → described views → prompt decoder → checkpoint and figures.
+"""Train the built-in model: pictures → encoder and semantic branch (distilled) → cells → prompt decoder → checkpoint.
 
-    python data_jobs/train_nano.py --data DIR --work runs/nano --output nano.safetensors --minutes 90
+    python data_jobs/train_nano.py --data DIR --work runs/nano --output nano.safetensors --minutes 110
     torchrun --nproc-per-node 2 data_jobs/train_nano.py --data DIR --work runs/nano --output nano.safetensors
 
 DIR holds coco_panoptic/, coco_instances/ and bsds500/, each with train/ and val/. Only train/ is learned from. Every
@@ -29,12 +29,14 @@ from torch import distributed
 from data_jobs.progress import ProgressLine
 from everymask.backbone.nano import NanoConfig, NanoModel, load_nano, save_checkpoint
 from everymask.backbone.nano.encoder import ConvEncoder
+from everymask.backbone.nano.semantics import SemanticBranch, SemanticsConfig
 from everymask.backbone.nano.training.cache import CacheConfig, write_cache
 from everymask.backbone.nano.training.curve import draw_learning_curve
 from everymask.backbone.nano.training.decoding import DecodingConfig, train_decoder
 from everymask.backbone.nano.training.distillation import DistillationConfig, train_encoder, write_views
 from everymask.backbone.nano.training.ground_truth import SOURCES, PictureReference, list_pictures, unlabelled_pictures
 from everymask.backbone.nano.training.loop import file_report
+from everymask.backbone.nano.training.semantics import SemanticTrainingConfig, train_semantics, write_shards
 from everymask.backbone.nano.training.teacher import Teacher
 from everymask.errors import ConfigurationError, EverymaskError
 from everymask.evaluation.clicks import (
@@ -45,7 +47,7 @@ from everymask.evaluation.clicks import (
     read_click_pictures,
 )
 
-ENCODER_FILE, METRICS_FILE = "encoder.pt", "metrics.jsonl"
+ENCODER_FILE, SEMANTICS_FILE, METRICS_FILE = "encoder.pt", "semantics.pt", "metrics.jsonl"
 VALIDATION_PICTURES = 40
 """Described for the figures that are reported while the decoder is trained."""
 
@@ -62,14 +64,16 @@ class TrainNanoConfig:
     """Folder for views, states and metrics.jsonl; tens of GB for the full recipe."""
     output: Path
     """The checkpoint to write."""
-    minutes: float = 90
-    """Time for both trainings together; describing views comes on top."""
-    encoder_share: float = 0.55
+    minutes: float = 110
+    """Time for all trainings together; describing views comes on top."""
+    encoder_share: float = 0.45
     """Share of the minutes that goes to the encoder."""
+    semantics_share: float = 0.33
+    """Share of what the encoder leaves that goes to the semantic branch, if there is one; the decoder has the rest."""
     sources: tuple[str, ...] = SOURCES
     """Which ground truth to learn from."""
     teacher: Path | None = None
-    """Folded MobileNetV2 to distil from; without it the encoder learns borders alone."""
+    """Folded MobileNetV2 to distil from; without it the encoder learns borders alone, and no semantic branch."""
     extra_pictures: Path | None = None
     """Folder of further pictures, without annotation, to distil on."""
     limit: int | None = None
@@ -79,14 +83,16 @@ class TrainNanoConfig:
     threads: int = 0
     """Threads of this process; 0 leaves it to PyTorch."""
     seed: int = 0
-    model: NanoConfig = field(default_factory=NanoConfig)
+    model: NanoConfig = field(default_factory=lambda: NanoConfig(semantics=SemanticsConfig()))
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    semantics: SemanticTrainingConfig = field(default_factory=SemanticTrainingConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.encoder_share < 1:
-            raise ConfigurationError(f"--encoder-share must be in [0, 1); got {self.encoder_share}")
+        for flag, share in (("--encoder-share", self.encoder_share), ("--semantics-share", self.semantics_share)):
+            if not 0 <= share < 1:
+                raise ConfigurationError(f"{flag} must be in [0, 1); got {share}")
         if self.minutes <= 0:
             raise ConfigurationError(f"--minutes must be positive; got {self.minutes}")
         if self.output.suffix != ".safetensors":
@@ -105,6 +111,8 @@ def train(config: TrainNanoConfig) -> None:
     pictures = _pictures(config, "train")
     rank = distributed.get_rank() if distributed.is_initialized() else 0
     encoder = _encoder(config, pictures, rank)
+    branch = _semantics(config, pictures, encoder, rank)
+    minutes_left = config.minutes * (1 - config.encoder_share)
     paths = _alone(lambda: _describe(config, pictures, encoder, "train", config.cache), rank)
     val_pictures = _pictures(config, "val")
     val_pictures = val_pictures[:: max(1, len(val_pictures) // VALIDATION_PICTURES)]
@@ -115,15 +123,15 @@ def train(config: TrainNanoConfig) -> None:
         val_paths,
         config.model.decoder,
         config.decoding,
-        config.minutes * (1 - config.encoder_share),
+        minutes_left if branch is None else minutes_left * (1 - config.semantics_share),
         config.work / "decoder_state.pt",
         file_report(config.work / METRICS_FILE, "decoder"),
         config.seed,
         rank,
     )
     if rank == 0:
-        model = NanoModel(config.model)
-        model.encoder, model.decoder = encoder, decoder
+        model = NanoModel(replace(config.model, semantics=None if branch is None else branch.config))
+        model.encoder, model.decoder, model.semantics = encoder, decoder, branch
         config.output.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(model, config.output, {"seed": str(config.seed)})
         draw_learning_curve(config.work / METRICS_FILE, config.work / "learning_curve.png")
@@ -133,6 +141,10 @@ def train(config: TrainNanoConfig) -> None:
 def _pictures(config: TrainNanoConfig, split: str) -> list[PictureReference]:
     by_source = (list_pictures(config.data, split, (source,)) for source in config.sources)
     return [reference for references in by_source for reference in references[: config.limit]]
+
+
+def _extra_pictures(config: TrainNanoConfig) -> list[PictureReference]:
+    return [] if config.extra_pictures is None else unlabelled_pictures(config.extra_pictures)[: config.limit]
 
 
 def _alone(work: Callable[[], T], rank: int) -> T:
@@ -151,8 +163,8 @@ def _encoder(config: TrainNanoConfig, pictures: list[PictureReference], rank: in
         encoder.load_state_dict(torch.load(finished, weights_only=True))
         return encoder.eval()
     teacher = None if config.teacher is None else Teacher(config.teacher)
-    extra = [] if config.extra_pictures is None else unlabelled_pictures(config.extra_pictures)[: config.limit]
-    views = _alone(lambda: write_views([*pictures, *extra], config.work / "views", teacher, config.distillation), rank)
+    seen = [*pictures, *_extra_pictures(config)]
+    views = _alone(lambda: write_views(seen, config.work / "views", teacher, config.distillation), rank)
     encoder = train_encoder(
         views,
         teacher,
@@ -167,6 +179,49 @@ def _encoder(config: TrainNanoConfig, pictures: list[PictureReference], rank: in
     if rank == 0:
         torch.save(encoder.state_dict(), finished)
     return encoder
+
+
+def _semantics(
+    config: TrainNanoConfig, pictures: list[PictureReference], encoder: ConvEncoder, rank: int
+) -> SemanticBranch | None:
+    """None without a teacher, or where the model has no branch."""
+    sizes, channels = config.model.semantics, config.model.encoder.channels
+    if config.teacher is None or sizes is None:
+        return None
+    finished = config.work / SEMANTICS_FILE
+    if finished.is_file():
+        branch = SemanticBranch(sizes, channels)
+        branch.load_state_dict(torch.load(finished, weights_only=True))
+        return branch.eval()
+    teacher = Teacher(config.teacher)
+    shards = _alone(lambda: _semantic_shards(config, pictures, encoder, teacher), rank)
+    branch = train_semantics(
+        shards,
+        teacher,
+        sizes,
+        channels,
+        config.semantics,
+        config.minutes * (1 - config.encoder_share) * config.semantics_share,
+        config.work / "semantics_state.pt",
+        file_report(config.work / METRICS_FILE, "semantics"),
+        config.seed,
+        rank,
+    )
+    if rank == 0:
+        torch.save(branch.state_dict(), finished)
+    return branch
+
+
+def _semantic_shards(
+    config: TrainNanoConfig, pictures: list[PictureReference], encoder: ConvEncoder, teacher: Teacher
+) -> list[Path]:
+    seen = [*pictures, *_extra_pictures(config)]
+    line = ProgressLine(config.semantics.views * len(seen), verb="described for the semantic branch")
+    paths = write_shards(
+        seen, config.work / "crops", encoder, teacher, config.semantics, config.seed, lambda done: line.update(done, 0)
+    )
+    line.close()
+    return paths
 
 
 def _describe(

@@ -138,7 +138,7 @@ class PromptableBackbone(Protocol):
 
     @property
     def feature_dim(self) -> int:
-        """F, the length of an image feature."""
+        """F, the length of a mask's image feature."""
         ...
 
     @property
@@ -192,7 +192,7 @@ class PromptableBackbone(Protocol):
         ...
 
     def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
-        """Image features at (N, 2) points (x, y) in original pixels: (N, F) float32."""
+        """What points (N, 2) as (x, y) in original pixels are compared by: (N, up to F) float32 image features."""
         ...
 
     def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:

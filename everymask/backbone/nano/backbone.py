@@ -13,6 +13,7 @@ from torch.nn import functional
 from everymask.backbone.nano.checkpoint import NanoModel
 from everymask.backbone.nano.clicks import combine_answers, prompting_cells
 from everymask.backbone.nano.decoder import CellContext
+from everymask.backbone.nano.semantics import describe_cells
 from everymask.backbone.nano.tokens import CellTokens, describe_image
 from everymask.backbone.protocol import MASKS_PER_PROMPT, Canvas, ImageEmbedding, PromptMasks
 from everymask.errors import ConfigurationError, ModelOutputError
@@ -37,7 +38,8 @@ class NanoBackbone:
     """The built-in model. Implements `PromptableBackbone`; see there for shapes. A cell is a superpixel.
 
     An embedding's tensors, for P cells: `features` (P, F) encoder features, `shape` and `planes` as in `CellTokens`,
-    `cells` (P, width) after the image transformer.
+    `cells` (P, width) after the image transformer, `semantics` (P, S) where the model has a semantic branch.
+    With one, masks are described by `semantics`; points are always compared by `features`.
     """
 
     def __init__(self, model: NanoModel, *, weights_sha256: str, device: torch.device) -> None:
@@ -59,7 +61,8 @@ class NanoBackbone:
 
     @property
     def feature_dim(self) -> int:
-        return sum(self._model.config.encoder.channels)
+        semantics = self._model.config.semantics
+        return sum(self._model.config.encoder.channels) if semantics is None else semantics.channels
 
     @property
     def device(self) -> torch.device:
@@ -80,6 +83,10 @@ class NanoBackbone:
         context = self._model.decoder.encode(batched, (area / area.sum())[None])
         features = {"features": tokens.features, "shape": tokens.shape, "planes": tokens.planes}
         features["cells"] = context.cells[0]
+        if self._model.semantics is not None:
+            features["semantics"] = describe_cells(
+                image, described.cell_index, self._model.encoder, self._model.semantics
+            )
         if not bool(context.cells.isfinite().all()):
             raise ModelOutputError("nano produced NaN or infinity for the image; check the checkpoint's weights")
         return ImageEmbedding(canvas, small, features, self._weights_sha256)
@@ -137,7 +144,8 @@ class NanoBackbone:
         self._check_weights(embedding)
         weights = masks.to(self._device, torch.float32) * embedding.canvas.cell_area
         total = weights.sum(dim=1, keepdim=True).clamp_min(1)
-        return (weights / total) @ embedding.features["features"].float()
+        name = "features" if self._model.semantics is None else "semantics"
+        return (weights / total) @ embedding.features[name].float()
 
     @torch.no_grad()
     def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:

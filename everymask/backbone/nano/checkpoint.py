@@ -1,4 +1,4 @@
-"""The one file of `nano`: fp16 tensors of encoder and decoder, sizes in the metadata."""
+"""The one file of `nano`: fp16 tensors, int8 in the semantic branch, sizes in the metadata."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from torch import nn
 
 from everymask.backbone.nano.decoder import DecoderConfig, PromptDecoder
 from everymask.backbone.nano.encoder import ConvEncoder, EncoderConfig
+from everymask.backbone.nano.quantization import dequantize, quantize
 from everymask.backbone.nano.regions import RegionConfig
+from everymask.backbone.nano.semantics import SemanticBranch, SemanticsConfig
 from everymask.errors import CheckpointError
 
 FORMAT = "everymask-nano"
 VERSION = "1"
-_Config = TypeVar("_Config", EncoderConfig, DecoderConfig, RegionConfig)
+_Config = TypeVar("_Config", EncoderConfig, DecoderConfig, RegionConfig, SemanticsConfig)
 
 
 @dataclass(frozen=True)
@@ -30,24 +32,35 @@ class NanoConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     regions: RegionConfig = field(default_factory=RegionConfig)
+    semantics: SemanticsConfig | None = None
+    """The branch that classes are named from besides the encoder's features; it is learned from a teacher."""
 
 
 class NanoModel(nn.Module):
-    """Encoder and decoder under one name."""
+    """Encoder, decoder and perhaps the semantic branch under one name."""
 
     def __init__(self, config: NanoConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = ConvEncoder(config.encoder)
         self.decoder = PromptDecoder(config.decoder)
+        self.semantics = None
+        if config.semantics is not None:
+            self.semantics = SemanticBranch(config.semantics, config.encoder.channels)
 
 
 def save_checkpoint(model: NanoModel, path: Path, notes: dict[str, str] | None = None) -> None:
-    """Write the model in fp16, aside first. `notes` go into the metadata."""
-    tensors = {
-        name: tensor.detach().cpu().half().contiguous() if tensor.is_floating_point() else tensor.cpu()
-        for name, tensor in model.state_dict().items()
-    }
+    """Write the model, aside first: convolutions of the semantic branch in int8, the rest in fp16.
+
+    `notes` go into the metadata.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        tensor = tensor.detach().cpu().contiguous()
+        if name.startswith("semantics.") and tensor.ndim == 4:
+            tensors |= quantize(name, tensor)
+        else:
+            tensors[name] = tensor.half() if tensor.is_floating_point() else tensor
     metadata = {"format": FORMAT, "version": VERSION, "config": json.dumps(asdict(model.config)), **(notes or {})}
     aside = path.with_name(path.name + ".part")
     save_file(tensors, aside, metadata)
@@ -79,8 +92,8 @@ def load_checkpoint(path: Path) -> NanoModel:
         )
     try:
         model = NanoModel(_read_config(json.loads(metadata["config"])))
-        model.load_state_dict({name: _widen(tensor) for name, tensor in tensors.items()})
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        model.load_state_dict(dequantize(tensors))
+    except (RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
             f"{path} does not fit nano's architecture ({reason}); use a file made by data_jobs/train_nano.py"
@@ -88,16 +101,14 @@ def load_checkpoint(path: Path) -> NanoModel:
     return model.eval()
 
 
-def _widen(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
-
-
 def _read_config(content: dict[str, Any]) -> NanoConfig:
     def build(kind: Callable[..., _Config], values: dict[str, Any]) -> _Config:
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
+    semantics = content.get("semantics")  # Files from before the branch have no such key.
     return NanoConfig(
         encoder=build(EncoderConfig, content["encoder"]),
         decoder=build(DecoderConfig, content["decoder"]),
         regions=build(RegionConfig, content["regions"]),
+        semantics=None if semantics is None else build(SemanticsConfig, semantics),
     )

@@ -42,7 +42,7 @@ def _conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential
     )
 
 
-class _ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3×3 convolutions around an identity."""
 
     def __init__(self, channels: int) -> None:
@@ -63,7 +63,7 @@ class ConvEncoder(nn.Module):
         self.stem = _conv(3, config.stem_channels, stride=2)
         widths = (config.stem_channels, *config.channels)
         self.stages = nn.ModuleList(
-            nn.Sequential(_conv(widths[i], widths[i + 1], stride=2), *[_ResidualBlock(widths[i + 1]) for _ in range(n)])
+            nn.Sequential(_conv(widths[i], widths[i + 1], stride=2), *[ResidualBlock(widths[i + 1]) for _ in range(n)])
             for i, n in enumerate(config.blocks)
         )
         mid = config.boundary_channels
@@ -73,13 +73,13 @@ class ConvEncoder(nn.Module):
         self.fine = _conv(16 + config.stem_channels, 16)
         self.boundary = nn.Conv2d(16, 1, 1)
 
+    def features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """The four feature maps alone, without the work that the boundary takes."""
+        return self._features(self._stem(image))
+
     def forward(self, image: torch.Tensor) -> EncoderOutput:
-        stem = self.stem(image / 64 - 2)
-        features = []
-        x = stem
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
+        stem = self._stem(image)
+        features = self._features(stem)
         top = self.laterals[3](features[3])
         for level in (2, 1, 0):
             lateral = self.laterals[level](features[level])
@@ -87,3 +87,15 @@ class ConvEncoder(nn.Module):
         top = self.reduce(self.merge(functional.relu(top)))
         top = functional.interpolate(top, size=stem.shape[-2:], mode="bilinear", align_corners=False)
         return EncoderOutput(features, self.boundary(self.fine(torch.cat([top, stem], dim=1))))
+
+    def _stem(self, image: torch.Tensor) -> torch.Tensor:
+        stem: torch.Tensor = self.stem(image / 64 - 2)
+        return stem
+
+    def _features(self, stem: torch.Tensor) -> list[torch.Tensor]:
+        features = []
+        x = stem
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features

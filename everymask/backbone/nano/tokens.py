@@ -91,11 +91,17 @@ def describe_image(image: NDArray[np.uint8], encoder: ConvEncoder, config: Regio
     return CellImage(cells, tokens, boundary)
 
 
-def _cell_weights(cells: IntArray, stride: int, grid_hw: tuple[int, int]) -> torch.Tensor:
-    """(P, h * w) float32: the share of each cell's pixels in each square of a stride's grid."""
-    rows, columns = np.indices(cells.shape) // stride
+def cell_weights(cells: IntArray, rows: IntArray, columns: IntArray, grid_hw: tuple[int, int]) -> torch.Tensor:
+    """(P, h * w) float32: the share of each cell's pixels in each square of a grid.
+
+    Args:
+        cells: (H, W) the cell of every pixel.
+        rows: (H,) the grid row of every row of pixels, in [0, h).
+        columns: (W,) the same of columns.
+        grid_hw: (h, w).
+    """
     count = int(cells.max()) + 1
-    key = cells * (grid_hw[0] * grid_hw[1]) + rows * grid_hw[1] + columns
+    key = cells * (grid_hw[0] * grid_hw[1]) + rows[:, None] * grid_hw[1] + columns
     counts = np.bincount(key.reshape(-1), minlength=count * grid_hw[0] * grid_hw[1])
     weights = torch.from_numpy(counts).view(count, -1).float()
     return weights / weights.sum(dim=1, keepdim=True)
@@ -106,11 +112,12 @@ def _pool_features(features: list[torch.Tensor], cells: IntArray) -> torch.Tenso
     fine, *coarse = features
     middle = coarse[0].shape[-2:]
     coarse = [functional.interpolate(f, size=middle, mode="bilinear", align_corners=False) for f in coarse]
+    rows, columns = (np.arange(side) for side in cells.shape)
     pooled = []
     for stride, maps in ((STRIDES[0], [fine]), (STRIDES[1], coarse)):
         grid = torch.cat(maps, dim=1)[0].float()
-        weights = _cell_weights(cells, stride, (grid.shape[1], grid.shape[2])).to(grid.device)
-        pooled.append(weights @ grid.flatten(1).T)
+        weights = cell_weights(cells, rows // stride, columns // stride, (grid.shape[1], grid.shape[2]))
+        pooled.append(weights.to(grid.device) @ grid.flatten(1).T)
     return torch.cat(pooled, dim=1)
 
 

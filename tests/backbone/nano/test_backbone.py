@@ -47,7 +47,8 @@ def test_shapes_and_dtypes_of_answers(nano: NanoBackbone, embedding: ImageEmbedd
     assert bool(((answers.predicted_iou >= 0) & (answers.predicted_iou <= 1)).all())
     assert answers.tokens.shape == (3, 3, nano.token_dim)
     assert torch.equal(answers.point_coords, points)
-    assert nano.sample_features(embedding, points).shape == (3, nano.feature_dim)
+    features = embedding.features["features"]
+    assert torch.equal(nano.sample_features(embedding, points), features[embedding.canvas.cells_at(points)])
 
 
 def test_cells_partition_the_canvas(embedding: ImageEmbedding) -> None:
@@ -75,7 +76,7 @@ def test_no_prompt_gives_empty_answers(nano: NanoBackbone, embedding: ImageEmbed
     assert answers.tokens.shape == (0, 3, nano.token_dim)
     representative, inverse = nano.distinct_points(embedding, none)
     assert len(representative) == len(inverse) == 0
-    assert nano.sample_features(embedding, none).shape == (0, nano.feature_dim)
+    assert nano.sample_features(embedding, none).shape == (0, embedding.features["features"].shape[1])
     empty = torch.zeros(0, embedding.canvas.num_cells)
     assert nano.full_resolution_logits(embedding, empty).shape == (0, 120, 160)
     assert nano.pool_features(embedding, empty > 0).shape == (0, nano.feature_dim)
@@ -134,7 +135,8 @@ def test_pooled_features_are_area_weighted_means(nano: NanoBackbone, embedding: 
     masks[0, :4] = True
     masks[1] = True
     pooled = nano.pool_features(embedding, masks)
-    features, area = embedding.features["features"], embedding.canvas.cell_area
+    area = embedding.canvas.cell_area
+    features = embedding.features["semantics"]
     expected = sum(area[i] * features[i] for i in range(4)) / area[:4].sum()
     torch.testing.assert_close(pooled[0], expected)
     torch.testing.assert_close(pooled[1], (area @ features) / area.sum())

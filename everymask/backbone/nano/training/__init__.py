@@ -1,1 +1,1 @@
-"""How `nano` is trained: ground truth, augmentation, distillation of the encoder, token cache, prompt decoder."""
+"""How `nano` is trained: ground truth, augmentation, distillation (encoder, semantic branch), token cache, decoder."""

@@ -17,11 +17,13 @@ from everymask.backbone.nano.training.augment import recolour, resize
 from everymask.backbone.nano.training.boundaries import UNKNOWN, boundary_target
 from everymask.backbone.nano.training.ground_truth import AnnotatedPicture, PictureReference
 from everymask.backbone.nano.training.loop import OptimizerConfig, Report, Trainer
+from everymask.backbone.nano.training.matching import (
+    TARGET_CHANNELS,
+    TARGETS,
+    ChannelStatistics,
+    class_divergence,
+)
 from everymask.backbone.nano.training.teacher import Teacher
-
-_TARGETS = ("stride8", "stride16", "stride32")
-_TARGET_CHANNELS = (32, 96, 320)
-_TEMPERATURE = 1.5
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Student(nn.Module):
         super().__init__()
         self.encoder = ConvEncoder(config)
         self.heads = nn.ModuleList(
-            nn.Conv2d(channels, out, 1) for channels, out in zip(config.channels[1:], _TARGET_CHANNELS, strict=True)
+            nn.Conv2d(channels, out, 1) for channels, out in zip(config.channels[1:], TARGET_CHANNELS, strict=True)
         )
 
 
@@ -79,7 +81,7 @@ def write_views(
                 continue
             view = _make_view(reference.read(), side, config.view_sides[0], teacher)
             arrays: dict[str, NDArray[np.generic]] = {"image": view.image}
-            arrays |= dict(zip(_TARGETS, view.targets, strict=False))
+            arrays |= dict(zip(TARGETS, view.targets, strict=False))
             if view.boundary is not None:
                 arrays["boundary"] = view.boundary
             aside = path.with_suffix(".part.npz")
@@ -103,7 +105,7 @@ def _make_view(picture: AnnotatedPicture, side: int, largest_side: int, teacher:
 
 def _read_view(path: Path) -> View:
     with np.load(path) as file:
-        targets = tuple(file[name] for name in _TARGETS if name in file.files)
+        targets = tuple(file[name] for name in TARGETS if name in file.files)
         return View(file["image"], targets, file["boundary"] if "boundary" in file.files else None)
 
 
@@ -171,21 +173,20 @@ def train_encoder(
     return student.encoder.eval()
 
 
-def _channel_statistics(views: list[View]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Mean and standard deviation (1, C, 1, 1) of each teacher map over at most 300 views."""
+def _channel_statistics(views: list[View]) -> list[ChannelStatistics]:
+    """Of each teacher map over at most 300 views."""
     statistics = []
     for level in range(len(views[0].targets)):
         sample = views[:: max(1, len(views) // 300)]
-        columns = [view.targets[level].reshape(view.targets[level].shape[0], -1)[:, ::7] for view in sample]
-        values = torch.from_numpy(np.concatenate(columns, axis=1).astype(np.float32))
-        statistics.append((values.mean(dim=1).view(1, -1, 1, 1), values.std(dim=1).add(1e-3).view(1, -1, 1, 1)))
+        columns = [torch.from_numpy(view.targets[level]).flatten(1)[:, ::7] for view in sample]
+        statistics.append(ChannelStatistics.measure(columns))
     return statistics
 
 
 def _loss(
     student: Student,
     batch: list[torch.Tensor],
-    statistics: list[tuple[torch.Tensor, torch.Tensor]],
+    statistics: list[ChannelStatistics],
     teacher: Teacher | None,
     config: DistillationConfig,
 ) -> tuple[torch.Tensor, dict[str, float]]:
@@ -204,21 +205,15 @@ def _loss(
     loss = config.boundary_weight * border
     figures = {"boundary": float(border.detach())}
     for level, target in enumerate(targets):
-        mean, deviation = statistics[level]
-        whitened = ((target - mean) / deviation).clamp(-5, 5)
+        whitened = statistics[level].whiten(target)
         mask = functional.interpolate(present[:, None], size=target.shape[-2:])
         error = functional.smooth_l1_loss(predictions[level].float(), whitened, reduction="none")
         error = (error * mask).sum() / (mask.sum() * target.shape[1]).clamp_min(1)
         loss = loss + config.feature_weights[level] * error
-        figures[_TARGETS[level]] = float(error.detach())
+        figures[TARGETS[level]] = float(error.detach())
     if teacher is not None and targets:
-        mean, deviation = statistics[-1]
-        with torch.no_grad():
-            wanted = teacher.classify(targets[-1], present[:, None])
-        given = teacher.classify(predictions[-1].float() * deviation + mean, present[:, None])
-        divergence = functional.kl_div(
-            (given / _TEMPERATURE).log_softmax(1), (wanted / _TEMPERATURE).softmax(1), reduction="batchmean"
-        )
+        coloured = statistics[-1].colour(predictions[-1].float())
+        divergence = class_divergence(teacher, coloured, targets[-1], present[:, None])
         loss = loss + config.class_weight * divergence
         figures["classes"] = float(divergence.detach())
     return loss, figures

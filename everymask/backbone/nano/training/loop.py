@@ -1,4 +1,4 @@
-"""What both trainings share: a budget of minutes, averaged weights, a state on disk to go on from, a log."""
+"""What the trainings share: a budget of minutes, averaged weights, a state on disk to go on from, a log."""
 
 from __future__ import annotations
 
