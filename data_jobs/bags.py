@@ -23,7 +23,13 @@ from everymask.backbone import load_backbone
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.images import ImageLimits, decode_image
 from everymask.semantics.config import ClassesConfig, MaskConfig
-from everymask.semantics.embeddings import MaskEmbeddings, StoredEmbeddings, open_embeddings, write_embeddings
+from everymask.semantics.embeddings import (
+    OCCUPANCY_SIDE,
+    MaskEmbeddings,
+    StoredEmbeddings,
+    open_embeddings,
+    write_embeddings,
+)
 from everymask.semantics.exemplars.manifest import Exemplar
 from everymask.semantics.segmenter import embed_masks
 
@@ -84,6 +90,7 @@ class DescribeExemplars:
             predicted_iou=scores,
             stability_score=scores,
             frame_share=scores,
+            occupancy=np.zeros((0, OCCUPANCY_SIDE**2), dtype=np.uint8),
             point_coords=np.zeros((0, 2), dtype=np.float32),
             rles=(),
             backbone=self._backbone.name,

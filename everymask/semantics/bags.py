@@ -12,6 +12,9 @@ from everymask.semantics.class_set import ClassSet
 from everymask.semantics.embeddings import StoredEmbeddings
 from everymask.semantics.head import FeatureKind, mask_inputs
 
+UNNAMED = -1
+"""The label of masks that may be anything in a picture of their class."""
+
 
 @dataclass(frozen=True)
 class Bags:
@@ -20,6 +23,8 @@ class Bags:
     Attributes:
         inputs: (N, D) float32 mask descriptions, bag after bag.
         frame_share: (N,) float32, share of the picture's outermost pixels in each mask.
+        occupancy: (N, G) uint8, how much each mask covers of every box of a grid over its picture; 255 is all of it.
+        labels: (N,) int64, what each mask is where that is known: its picture's class, C for background, or `UNNAMED`.
         sizes: (B,) int64, masks in each bag, at least 1.
         class_ids: (B,) int64, the class of each picture.
         image_ids: B names.
@@ -27,6 +32,8 @@ class Bags:
 
     inputs: torch.Tensor
     frame_share: torch.Tensor
+    occupancy: torch.Tensor
+    labels: torch.Tensor
     sizes: torch.Tensor
     class_ids: torch.Tensor
     image_ids: tuple[str, ...]
@@ -34,7 +41,8 @@ class Bags:
     def __post_init__(self) -> None:
         if not len(self.sizes) == len(self.class_ids) == len(self.image_ids):
             raise ValueError("sizes, class_ids and image_ids must have one length")
-        if not int(self.sizes.sum()) == len(self.inputs) == len(self.frame_share) or bool((self.sizes < 1).any()):
+        masks = {len(self.inputs), len(self.frame_share), len(self.occupancy), len(self.labels), int(self.sizes.sum())}
+        if len(masks) > 1 or bool((self.sizes < 1).any()):
             raise ValueError("sizes must be at least 1 and sum to the number of masks")
 
     def __len__(self) -> int:
@@ -48,16 +56,35 @@ class Bags:
 
     def __getitem__(self, index: torch.Tensor) -> Bags:
         """The bags at (K,) int64 `index`, in that order."""
-        starts = torch.cumsum(self.sizes, dim=0) - self.sizes
-        ranges = [torch.arange(int(starts[i]), int(starts[i] + self.sizes[i])) for i in index]
-        masks = torch.cat(ranges) if ranges else torch.zeros(0, dtype=torch.int64)
+        ranges = self.ranges
+        masks = torch.cat([ranges[i] for i in index.tolist()]) if len(index) else torch.zeros(0, dtype=torch.int64)
         return Bags(
             self.inputs[masks],
             self.frame_share[masks],
+            self.occupancy[masks],
+            self.labels[masks],
             self.sizes[index],
             self.class_ids[index],
             tuple(self.image_ids[i] for i in index.tolist()),
         )
+
+    @property
+    def ranges(self) -> tuple[torch.Tensor, ...]:
+        """For every bag the (m,) int64 indices of its masks."""
+        return torch.split(torch.arange(len(self.inputs)), self.sizes.tolist())
+
+    @property
+    def area(self) -> torch.Tensor:
+        """(N,) float32, share of its picture that each mask covers, [0, 1]."""
+        return self.occupancy.float().mean(dim=1) / 255
+
+    def of_area(self, least: float) -> Bags:
+        """The same bags without masks that cover less of their picture than `least`; the largest of a bag stays."""
+        area = self.area
+        kept = area >= least
+        for masks in self.ranges:
+            kept[masks[area[masks].argmax()]] = True
+        return self._masks(kept.nonzero().flatten())
 
     def sample(self, most: int) -> Bags:
         """The same bags with at most `most` masks each, drawn with torch's global generator."""
@@ -67,9 +94,19 @@ class Bags:
         shuffled = shuffled[torch.sort(bag[shuffled], stable=True).indices]
         starts = torch.cumsum(self.sizes, dim=0) - self.sizes
         rank = torch.arange(len(shuffled)) - starts[bag]
-        kept = shuffled[rank < most]
+        return self._masks(shuffled[rank < most])
+
+    def _masks(self, kept: torch.Tensor) -> Bags:
+        """The same bags with the masks at (K,) int64 `kept` alone, which go bag after bag."""
+        bag = torch.arange(len(self)).repeat_interleave(self.sizes)[kept]
         return Bags(
-            self.inputs[kept], self.frame_share[kept], self.sizes.clamp_max(most), self.class_ids, self.image_ids
+            self.inputs[kept],
+            self.frame_share[kept],
+            self.occupancy[kept],
+            self.labels[kept],
+            torch.bincount(bag, minlength=len(self)),
+            self.class_ids,
+            self.image_ids,
         )
 
 
@@ -102,6 +139,8 @@ def make_bags(
     return Bags(
         torch.cat([mask_inputs(item.embeddings.tokens, item.embeddings.pooled, features) for item in usable]),
         torch.cat([torch.from_numpy(item.embeddings.frame_share) for item in usable]),
+        torch.cat([torch.from_numpy(item.embeddings.occupancy) for item in usable]),
+        torch.full((sum(len(item.embeddings) for item in usable),), UNNAMED),
         torch.tensor([len(item.embeddings) for item in usable]),
         torch.tensor([ids[class_of[subject_of[item.image_id]]] for item in usable]),
         tuple(item.image_id for item in usable),

@@ -24,8 +24,10 @@ from everymask.records import Rle
 from everymask.semantics.config import MaskConfig
 from everymask.storage import one_line, resolve, write_whole
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 SETTINGS_FILE = "masks.json"
+OCCUPANCY_SIDE = 16
+"""Boxes along each side of the grid that says where in the image a mask is."""
 
 SCHEMA = pa.schema(
     [
@@ -41,6 +43,7 @@ SCHEMA = pa.schema(
         pa.field("predicted_iou", pa.list_(pa.float32()), nullable=False),
         pa.field("stability_score", pa.list_(pa.float32()), nullable=False),
         pa.field("frame_share", pa.list_(pa.float32()), nullable=False),
+        pa.field("occupancy", pa.list_(pa.uint8()), nullable=False),
         pa.field("point_coords", pa.list_(pa.float32()), nullable=False),
         pa.field("rle_counts", pa.list_(pa.string()), nullable=False),
     ]
@@ -60,6 +63,8 @@ class MaskEmbeddings:
         predicted_iou: (M,) float32.
         stability_score: (M,) float32, [0, 1].
         frame_share: (M,) float32, share of the picture's outermost pixels that each mask covers, [0, 1].
+        occupancy: (M, OCCUPANCY_SIDE²) uint8, how much each mask covers of every box of a grid over the image, row by
+            row; 255 is all of it.
         point_coords: (M, 2) float32, (x, y) in original pixels.
         rles: M masks at original resolution.
         backbone: registry name of the backbone that made them.
@@ -72,6 +77,7 @@ class MaskEmbeddings:
     predicted_iou: NDArray[np.float32]
     stability_score: NDArray[np.float32]
     frame_share: NDArray[np.float32]
+    occupancy: NDArray[np.uint8]
     point_coords: NDArray[np.float32]
     rles: tuple[Rle, ...]
     backbone: str
@@ -80,7 +86,16 @@ class MaskEmbeddings:
     def __post_init__(self) -> None:
         lengths = {
             name: len(getattr(self, name))
-            for name in ("tokens", "pooled", "predicted_iou", "stability_score", "frame_share", "point_coords", "rles")
+            for name in (
+                "tokens",
+                "pooled",
+                "predicted_iou",
+                "stability_score",
+                "frame_share",
+                "occupancy",
+                "point_coords",
+                "rles",
+            )
         }
         if len(set(lengths.values())) != 1:
             raise ValueError(f"all fields of mask embeddings must have one length; got {lengths}")
@@ -98,6 +113,7 @@ class MaskEmbeddings:
             self.predicted_iou[index],
             self.stability_score[index],
             self.frame_share[index],
+            self.occupancy[index],
             self.point_coords[index],
             tuple(self.rles[i] for i in index),
             self.backbone,
@@ -270,6 +286,7 @@ def _to_table(records: Sequence[StoredEmbeddings]) -> pa.Table:
         "predicted_iou": [row.predicted_iou for row in rows],
         "stability_score": [row.stability_score for row in rows],
         "frame_share": [row.frame_share for row in rows],
+        "occupancy": [row.occupancy.ravel() for row in rows],
         "point_coords": [row.point_coords.ravel() for row in rows],
         "rle_counts": [[rle["counts"] for rle in row.rles] for row in rows],
     }
@@ -294,6 +311,7 @@ def _from_row(row: pa.Table) -> StoredEmbeddings:
             predicted_iou=array("predicted_iou").astype(np.float32),
             stability_score=array("stability_score").astype(np.float32),
             frame_share=array("frame_share").astype(np.float32),
+            occupancy=array("occupancy").astype(np.uint8).reshape(count, OCCUPANCY_SIDE**2),
             point_coords=array("point_coords").astype(np.float32).reshape(count, 2),
             rles=tuple(Rle(size=[height, width], counts=counts) for counts in row["rle_counts"][0].as_py()),
             backbone=scalar("backbone"),

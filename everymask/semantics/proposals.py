@@ -10,7 +10,7 @@ from everymask.masks.mask_set import MaskSet
 from everymask.masks.nms import cell_mask_nms
 from everymask.masks.rle import encode_masks
 from everymask.semantics.config import MaskConfig
-from everymask.semantics.embeddings import MaskEmbeddings
+from everymask.semantics.embeddings import OCCUPANCY_SIDE, MaskEmbeddings
 
 MASKS_PER_CHUNK = 32
 """Masks brought to original resolution at once; bounds memory on large images."""
@@ -56,6 +56,28 @@ def frame_share(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
     return masks.to(torch.float32) @ in_cell / frame.sum()
 
 
+def occupancy(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
+    """(M, P) bool masks → (M, OCCUPANCY_SIDE²) float32, how much of every box of a grid over the canvas each covers.
+
+    Boxes are in rows from the top; on a canvas with fewer pixels than boxes, those without a pixel are 0.
+    """
+    height, width = canvas.size_hw
+    device = canvas.cell_index.device
+    rows = torch.arange(height, device=device) * OCCUPANCY_SIDE // height
+    columns = torch.arange(width, device=device) * OCCUPANCY_SIDE // width
+    box = (rows[:, None] * OCCUPANCY_SIDE + columns).flatten()
+    pixels = torch.bincount(box, minlength=OCCUPANCY_SIDE**2).to(torch.float32)
+    # A cell lies in few boxes: dense, this matrix would be 256 times the canvas for backbones whose cells are pixels.
+    share = torch.sparse_coo_tensor(
+        torch.stack([box, canvas.cell_index.flatten()]),
+        1 / pixels[box],
+        (OCCUPANCY_SIDE**2, canvas.num_cells),
+        check_invariants=True,
+    )
+    covered: torch.Tensor = torch.sparse.mm(share, masks.to(torch.float32).T)
+    return covered.T.clamp(0, 1)
+
+
 @torch.inference_mode()
 def describe_masks(
     backbone: PromptableBackbone, embedding: ImageEmbedding, masks: MaskSet, pooled: torch.Tensor
@@ -73,6 +95,7 @@ def describe_masks(
         predicted_iou=masks.predicted_iou.cpu().numpy().astype(np.float32),
         stability_score=masks.stability_score.cpu().numpy().astype(np.float32),
         frame_share=frame_share(embedding.canvas, masks.masks).cpu().numpy(),
+        occupancy=(occupancy(embedding.canvas, masks.masks) * 255).round().to(torch.uint8).cpu().numpy(),
         point_coords=masks.point_coords.cpu().numpy().astype(np.float32),
         rles=tuple(rles),
         backbone=backbone.name,

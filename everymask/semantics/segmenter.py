@@ -20,6 +20,8 @@ from everymask.semantics.proposals import describe_masks, propose_masks
 from everymask.semantics.uncertainty import normalised_entropy
 
 SEMANTIC_BACKGROUND = 0
+AREA_EXPONENT = 0.25
+"""Of a mask's share of the image, in the order in which masks of one class suppress each other (our choice)."""
 
 
 def embed_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClassesConfig) -> MaskEmbeddings:
@@ -110,12 +112,15 @@ def _label(
     # A sure class on a poor mask is worth less: parts are often surer of their class than the whole object.
     scores = likelihood * torch.from_numpy(embeddings.predicted_iou).clamp(0, 1)
     uncertainty = normalised_entropy(probabilities)
+    height, width = embeddings.size_hw
+    # Of masks that repeat each other, a larger one is more often the whole object.
+    rank = scores * (torch.from_numpy(areas).float() / (height * width)) ** AREA_EXPONENT
     # A mask thinner than a pixel may have none at original resolution.
     visible = torch.from_numpy(areas > 0)
     kept = [
         i
         for class_id in torch.unique(class_ids)
-        for i in _suppress(((class_ids == class_id) & visible).nonzero().flatten(), embeddings.rles, scores, config)
+        for i in _suppress(((class_ids == class_id) & visible).nonzero().flatten(), embeddings.rles, rank, config)
     ]
     kept.sort(key=lambda i: (-float(scores[i]), i))
     masks = tuple(
@@ -133,13 +138,12 @@ def _label(
         )
         for i in kept
     )
-    height, width = embeddings.size_hw
     covered = int(coco_mask.area(coco_mask.merge([mask.rle for mask in masks]))) if masks else 0
     return ImageLabels(embeddings.size_hw, masks, covered / (height * width))
 
 
-def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], scores: torch.Tensor, config: ClassesConfig) -> list[int]:
-    """Of the masks at (K,) int64 `index`, all of one class, those that repeat no higher-scored one."""
+def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], rank: torch.Tensor, config: ClassesConfig) -> list[int]:
+    """Of the masks at (K,) int64 `index`, all of one class, those that repeat none of higher rank."""
     chosen = [rles[i] for i in index.tolist()]
     iou = torch.from_numpy(rle_ious(chosen, chosen))
     areas = torch.from_numpy(rle_areas(chosen)).double()
@@ -147,5 +151,5 @@ def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], scores: torch.Tensor, 
     inter = iou / (1 + iou) * (areas[:, None] + areas[None, :])
     containment = inter / torch.minimum(areas[:, None], areas[None, :]).clamp_min(1)
     repeats = (iou > config.nms_iou_thresh) | (containment > config.nms_containment_thresh)
-    kept: list[int] = index[mask_nms(repeats.float(), scores[index], 0.5)].tolist()
+    kept: list[int] = index[mask_nms(repeats.float(), rank[index], 0.5)].tolist()
     return kept

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
 from everymask.errors import ConfigurationError
-from everymask.semantics.bags import Bags, split_bags
+from everymask.semantics.bags import UNNAMED, Bags, split_bags
 from everymask.semantics.distillation import bad_masks, uncertainty_loss
 from everymask.semantics.head import ClassHead, FeatureKind, HeadSpec
+from everymask.semantics.localisation import object_labels, object_loss
 from everymask.semantics.mil import bag_scores, bag_targets, frame_loss, mil_loss, presence_loss
 
 Stage = Literal["teacher", "student"]
@@ -31,19 +32,25 @@ class TrainingConfig:
     """Width of the hidden layers."""
     dropout: float = 0.1
     """Share of hidden activations dropped while training."""
-    topk_divisor: int = 8
+    min_area: float = 0.03
+    """Masks that cover a smaller share of their picture teach nothing (our choice): they are parts or specks, of which
+    an exemplar has more than it has of wholes."""
+    topk_divisor: int = 4
     """s: a bag of m masks is scored by its max(1, m // s) largest activations (eq. 1)."""
     entropy_thresh: float = 0.5
     """η: masks whose teacher prediction has a higher normalised entropy are uncertain."""
     uncertainty_weight: float = 0.3
     """Weight of the uncertainty loss beside the MIL loss."""
+    object_weight: float = 1.0
+    """Weight, for the student, of the masks that the teacher's answers together show to be the object, or beside it
+    (our choice)."""
     presence_weight: float = 0.5
     """Weight of the loss that asks for masks which are surely the object and surely background (our choice)."""
     frame_thresh: float = 0.3
     """Masks that cover a larger share of a picture's outermost pixels are taken for background (our choice)."""
     frame_weight: float = 1.0
     """Weight of the loss that says so. It alone tells a single class from its background: MIL cannot."""
-    epochs: int = 20
+    epochs: int = 10
     """At most so many passes over the bags for the teacher, and as many for the student."""
     patience: int = 4
     """Stop after so many epochs without a lower loss on held-out exemplars."""
@@ -64,7 +71,7 @@ class TrainingConfig:
         for name in ("hidden_dim", "topk_divisor", "epochs", "patience", "masks_per_bag", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("dropout", "entropy_thresh", "frame_thresh", "held_out_share"):
+        for name in ("dropout", "entropy_thresh", "frame_thresh", "held_out_share", "min_area"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigurationError(f"{name} must be in [0, 1], not {getattr(self, name)}")
         if not self.learning_rate > 0:
@@ -123,7 +130,7 @@ def train_head(
     """
     if not bool(torch.isfinite(bags.inputs).all()):
         raise ConfigurationError("the stored mask embeddings hold NaN or infinity; delete the bags and make them again")
-    training, held_out = split_bags(bags, config.held_out_share, config.seed)
+    training, held_out = split_bags(bags.of_area(config.min_area), config.held_out_share, config.seed)
     history: list[Epoch] = []
 
     def report(epoch: Epoch) -> None:
@@ -135,7 +142,8 @@ def train_head(
         torch.manual_seed(config.seed)
         teacher = head = _fit("teacher", training, held_out, spec, config, None, report)
         if config.distillation:
-            head = _fit("student", training, held_out, spec, config, teacher, report)
+            named = [_named(part, teacher) if config.object_weight else part for part in (training, held_out)]
+            head = _fit("student", named[0], named[1], spec, config, teacher, report)
     return TrainingResult(head, teacher, tuple(history), held_out, _confusion(head, held_out, config))
 
 
@@ -163,7 +171,7 @@ def _fit(
             if teacher is not None:
                 with torch.no_grad():
                     bad = bad_masks(teacher(batch.inputs), batch.mask_class_ids, config.entropy_thresh)
-                loss = loss + config.uncertainty_weight * uncertainty_loss(logits[bad])
+                loss = loss + config.uncertainty_weight * uncertainty_loss(logits[bad & (batch.labels == UNNAMED)])
             if not bool(torch.isfinite(loss)):
                 raise ConfigurationError(
                     f"the {stage}'s loss became {loss.item()} in epoch {number}; lower --learning-rate "
@@ -186,12 +194,18 @@ def _fit(
     return head.eval()
 
 
+@torch.no_grad()
+def _named(bags: Bags, teacher: ClassHead) -> Bags:
+    return replace(bags, labels=object_labels(teacher(bags.inputs).softmax(dim=-1), bags))
+
+
 def picture_loss(logits: torch.Tensor, bags: Bags, config: TrainingConfig) -> torch.Tensor:
-    """What pictures of known class say about (N, C + 1) logits of their masks: eq. 2 and our two additions."""
+    """What pictures of known class say about (N, C + 1) logits of their masks: eq. 2 and our three additions."""
     scores = bag_scores(logits, bags.sizes, config.topk_divisor)
     loss = mil_loss(scores, bag_targets(bags.class_ids, logits.shape[-1] - 1))
     loss = loss + config.presence_weight * presence_loss(logits, bags.sizes, bags.class_ids, config.topk_divisor)
-    return loss + config.frame_weight * frame_loss(logits, bags.frame_share, config.frame_thresh)
+    loss = loss + config.frame_weight * frame_loss(logits, bags.frame_share, config.frame_thresh)
+    return loss + config.object_weight * object_loss(logits, bags.labels)
 
 
 @torch.no_grad()

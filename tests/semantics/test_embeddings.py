@@ -35,7 +35,7 @@ def records():
 
 def same(first: StoredEmbeddings, second: StoredEmbeddings) -> bool:
     mine, other = first.embeddings, second.embeddings
-    arrays = ("tokens", "pooled", "predicted_iou", "stability_score", "frame_share", "point_coords")
+    arrays = ("tokens", "pooled", "predicted_iou", "stability_score", "frame_share", "occupancy", "point_coords")
     equal = all(
         np.array_equal(getattr(mine, name).ravel(), getattr(other, name).ravel())
         and getattr(mine, name).dtype == getattr(other, name).dtype

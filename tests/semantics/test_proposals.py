@@ -1,9 +1,10 @@
 import numpy as np
 import torch
 
+from everymask.backbone.protocol import Canvas
 from everymask.masks.rle import decode_mask
 from everymask.semantics.config import ClassesConfig, MaskConfig
-from everymask.semantics.proposals import frame_share, point_grid, propose_masks
+from everymask.semantics.proposals import frame_share, occupancy, point_grid, propose_masks
 from everymask.semantics.segmenter import embed_masks
 from tests.semantics.toy import ColourBackbone, picture
 
@@ -42,6 +43,25 @@ def test_frame_share_counts_the_outermost_pixels():
     frame[1:-1, 1:-1] = False
     expected = [(mask & frame).sum() / frame.sum() for mask in pixels]
     np.testing.assert_allclose(frame_share(embedding.canvas, masks.masks).numpy(), expected, rtol=1e-6)
+
+
+def test_occupancy_is_the_share_of_every_box_of_a_grid():
+    masks, embedding = propose(MaskConfig())
+    pixels = embedding.canvas.to_pixels(masks.masks).numpy()
+    height, width = pixels.shape[1:]
+    found = occupancy(embedding.canvas, masks.masks).numpy()
+    rows, columns = np.arange(height) * 16 // height, np.arange(width) * 16 // width
+    for mask, boxes in zip(pixels, found.reshape(-1, 16, 16), strict=True):
+        expected = [[mask[rows == y][:, columns == x].mean() for x in range(16)] for y in range(16)]
+        np.testing.assert_allclose(boxes, expected, atol=1e-6)
+
+
+def test_boxes_without_a_pixel_are_empty():
+    canvas = Canvas(torch.zeros(3, 2, dtype=torch.int64), torch.tensor([6.0]), (3, 2))
+    found = occupancy(canvas, torch.ones(1, 1, dtype=torch.bool))
+    assert found.shape == (1, 256)
+    assert found.unique().tolist() == [0, 1]
+    assert int(found.sum()) == 6
 
 
 def test_described_masks_have_the_original_size_and_their_own_token():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from everymask.errors import ConfigurationError
-from everymask.semantics.bags import Bags, split_bags
+from everymask.semantics.bags import UNNAMED, Bags, split_bags
 from everymask.semantics.distillation import bad_masks
 from everymask.semantics.head import HeadSpec
 from everymask.semantics.training import TrainingConfig, train_head
@@ -45,7 +45,18 @@ def synthetic_bags(num_classes: int, per_class: int, seed: int = 0) -> tuple[Bag
             ids.append(class_id)
             kinds += [OBJECT] * 2 + [BACKGROUND] * 5 + [SHARED]
     names = tuple(f"{i}.jpg" for i in range(len(ids)))
-    bags = Bags(torch.cat(inputs), torch.cat(frame), torch.full((len(ids),), 8), torch.tensor(ids), names)
+    # Each mask has a row of an 8 x 8 grid, the two of the object share theirs.
+    occupancy = (torch.eye(8).repeat_interleave(8, dim=1) * 255).to(torch.uint8)
+    occupancy[1] = occupancy[0]
+    bags = Bags(
+        torch.cat(inputs),
+        torch.cat(frame),
+        occupancy.repeat(len(ids), 1),
+        torch.full((8 * len(ids),), UNNAMED),
+        torch.full((len(ids),), 8),
+        torch.tensor(ids),
+        names,
+    )
     return bags, torch.tensor(kinds)
 
 
@@ -79,13 +90,70 @@ def test_the_student_is_less_sure_where_its_teacher_was_not_to_be_relied_on():
     bags.inputs[foreign] = 0
     bags.inputs[foreign, (bags.mask_class_ids[foreign] + 1) % 3] = 4.0
     teacher = train_head(bags, spec(3), replace(CONFIG, distillation=False)).head
-    student = train_head(bags, spec(3), replace(CONFIG, uncertainty_weight=1.0)).head
+    student = train_head(bags, spec(3), replace(CONFIG, uncertainty_weight=1.0, object_weight=0.0)).head
     with torch.no_grad():
         bad = bad_masks(teacher(bags.inputs), bags.mask_class_ids, CONFIG.entropy_thresh)
         before = normalised_entropy(teacher(bags.inputs[bad]).softmax(dim=1)).mean()
         after = normalised_entropy(student(bags.inputs[bad]).softmax(dim=1)).mean()
     assert bad.any()
     assert after > before + 0.1
+
+
+def bags_of_parts_and_wholes(per_class: int, seed: int) -> tuple[Bags, torch.Tensor]:
+    """Two classes: five masks of sure parts, one whole that looks more like background than like them, six of
+    background around it; which masks are wholes, (N,) bool."""
+    bags, _ = synthetic_bags(2, per_class, seed)
+    generator = torch.Generator().manual_seed(seed)
+    count = 2 * per_class
+    inputs = torch.randn(count, 12, DIM, generator=generator) * 0.3
+    occupancy = torch.zeros(12, 8, 8)
+    for part in range(5):
+        inputs[torch.arange(count), part, bags.class_ids] += 4
+        occupancy[part, part] = torch.tensor([0, 1, 1, 1, 1, 1, 0, 0])
+    inputs[torch.arange(count), 5, bags.class_ids] += 1
+    inputs[:, 5, DIM - 1] -= 3
+    occupancy[5, :5, 1:6] = 1
+    inputs[:, 6:, DIM - 1] -= 4
+    occupancy[6:9, 5:] = 1
+    occupancy[9:, :, 6:] = 1
+    whole = torch.zeros(count, 12, dtype=torch.bool)
+    whole[:, 5] = True
+    sizes = torch.full((count,), 12)
+    return (
+        Bags(
+            inputs.flatten(0, 1),
+            torch.zeros(12 * count),
+            (occupancy.flatten(1) * 255).to(torch.uint8).repeat(count, 1),
+            torch.full((12 * count,), UNNAMED),
+            sizes,
+            bags.class_ids,
+            bags.image_ids,
+        ),
+        whole.flatten(),
+    )
+
+
+def test_the_student_names_whole_objects_of_which_its_teacher_named_the_parts():
+    bags, _ = bags_of_parts_and_wholes(24, seed=0)
+    result = train_head(bags, spec(2), CONFIG)
+    fresh, whole = bags_of_parts_and_wholes(10, seed=1)
+    right = fresh.mask_class_ids[whole]
+    with torch.no_grad():
+        by_teacher, by_student = (
+            (head(fresh.inputs[whole]).argmax(dim=1) == right).float().mean() for head in (result.teacher, result.head)
+        )
+    assert by_teacher < 0.5
+    assert by_student > 0.9
+
+
+def test_masks_below_the_least_area_are_left_out_but_no_bag_is():
+    bags, kinds = synthetic_bags(2, 3)
+    bags.occupancy[kinds == OBJECT] //= 2
+    assert bags.area[kinds == OBJECT].unique().tolist() == pytest.approx([127 / 255 / 8])
+    larger = bags.of_area(0.1)
+    assert larger.sizes.tolist() == [6] * 6
+    assert torch.equal(larger.inputs, bags.inputs[kinds != OBJECT])
+    assert bags.of_area(0.5).sizes.tolist() == [1] * 6
 
 
 def test_the_same_seed_gives_the_same_head_and_leaves_the_global_seed_alone():
