@@ -192,7 +192,7 @@ class PromptableBackbone(Protocol):
         ...
 
     def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
-        """What points (N, 2) as (x, y) in original pixels are compared by: (N, up to F) float32 image features."""
+        """What points (N, 2) as (x, y) in original pixels are compared by: (N, any length) float32 image features."""
         ...
 
     def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:

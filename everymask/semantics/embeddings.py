@@ -186,7 +186,7 @@ def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskCo
     """The shards of a store in a fixed order, every image once, and the mask settings it was made with.
 
     Raises:
-        ConfigurationError: the directory holds no mask embeddings.
+        ConfigurationError: the directory holds no mask embeddings, or those of another version.
         HeadMismatchError: it mixes backbones.
         InputError: a shard is damaged.
     """
@@ -199,6 +199,11 @@ def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskCo
     settings = _read_settings(filesystem, root)
     if not names or settings is None:
         raise ConfigurationError(f"{directory} holds no mask embeddings; write some with --save-embeddings {directory}")
+    if settings["version"] != FORMAT_VERSION:
+        raise ConfigurationError(
+            f"{directory} holds mask embeddings of version {settings['version']}, this release reads {FORMAT_VERSION}; "
+            "make them again in another directory"
+        )
     seen: set[str] = set()
     backbones: set[tuple[str, str]] = set()
     shards = []

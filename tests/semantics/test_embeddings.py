@@ -102,3 +102,12 @@ def test_an_unwritable_directory_is_named(records, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write"):
         write_embeddings(tmp_path / "file", records, CONFIG)
+
+
+def test_a_store_of_another_version_is_refused_by_name(records, tmp_path):
+    write_embeddings(tmp_path, records, CONFIG)
+    settings = tmp_path / "masks.json"
+    settings.write_text(settings.read_text().replace('"version": "2"', '"version": "1"'))
+    with pytest.raises(ConfigurationError, match=r"version 1, this release reads 2; make them again") as caught:
+        load_embeddings(tmp_path)
+    assert str(tmp_path) in str(caught.value)

@@ -33,7 +33,7 @@ class NanoConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     regions: RegionConfig = field(default_factory=RegionConfig)
     semantics: SemanticsConfig | None = None
-    """The branch that classes are named from besides the encoder's features; it is learned from a teacher."""
+    """The branch that classes are named from, instead of the encoder's features; it is learned from a teacher."""
 
 
 class NanoModel(nn.Module):
