@@ -21,18 +21,18 @@ import torch
 import tyro
 
 from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.classes.class_set import ClassSet
+from everymask.classes.config import ClassesConfig
+from everymask.classes.embeddings import StoredEmbeddings, load_embeddings, write_embeddings
+from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
+from everymask.classes.head import ClassHead, FeatureKind, HeadSpec
+from everymask.classes.segmenter import classify_masks, embed_masks, segment_classes
+from everymask.classes.training.bags import make_bags
+from everymask.classes.training.train import TrainingConfig, train_head
 from everymask.errors import ConfigurationError
 from everymask.evaluation.class_truth import ClassTruth, read_coco_instances
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
 from everymask.images import decode_image
-from everymask.semantics.bags import make_bags
-from everymask.semantics.class_set import ClassSet
-from everymask.semantics.config import ClassesConfig
-from everymask.semantics.embeddings import StoredEmbeddings, load_embeddings, write_embeddings
-from everymask.semantics.exemplars.manifest import Exemplar, load_exemplars
-from everymask.semantics.head import ClassHead, FeatureKind, HeadSpec
-from everymask.semantics.segmenter import classify_masks, embed_masks, segment_classes
-from everymask.semantics.training import TrainingConfig, train_head
 
 GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boat+car+motorcycle,person,chair"
 SHARD = 25

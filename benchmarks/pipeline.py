@@ -36,15 +36,15 @@ import pyarrow.parquet as pq
 import tyro
 from PIL import Image
 
-from data_jobs.cluster import connect, plan_actors
-from data_jobs.inputs import list_images
 from data_jobs.label_dataset import main as label_dataset
-from data_jobs.labeller import Labeller
-from data_jobs.ledger import Ledger
-from data_jobs.model_spec import ModelSpec
-from data_jobs.pipeline import label_pending
-from data_jobs.resume import IdSet, settle_store, write_pending
-from data_jobs.stages import load_bytes
+from data_jobs.labelling.inputs import list_images
+from data_jobs.labelling.labeller import Labeller
+from data_jobs.labelling.ledger import Ledger
+from data_jobs.labelling.model_spec import ModelSpec
+from data_jobs.labelling.pipeline import label_pending
+from data_jobs.labelling.resume import IdSet, settle_store, write_pending
+from data_jobs.labelling.stages import load_bytes
+from data_jobs.runtime.actors import connect, plan_actors
 from everymask.entities.config import AmgConfig
 from everymask.images import ImageLimits
 from everymask.label_config import LabelConfig

@@ -34,14 +34,14 @@ import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
-import data_jobs.pipeline
-from data_jobs.cluster import Actors
-from data_jobs.inputs import ImageRef
-from data_jobs.labeller import Answer, Labeller
-from data_jobs.ledger import Bookkeeper
-from data_jobs.model_spec import ModelSpec
-from data_jobs.pipeline import label_pending, rows_per_part
-from data_jobs.resume import IdSet, write_pending
+import data_jobs.labelling.pipeline
+from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.labeller import Answer, Labeller
+from data_jobs.labelling.ledger import Bookkeeper
+from data_jobs.labelling.model_spec import ModelSpec
+from data_jobs.labelling.pipeline import label_pending, rows_per_part
+from data_jobs.labelling.resume import IdSet, write_pending
+from data_jobs.runtime.actors import Actors
 from everymask.images import ImageLimits
 from everymask.label_config import LabelConfig
 from everymask.labels.rows import LabelledImage, to_table
@@ -153,7 +153,7 @@ class Recorder:
 def measure_workers(options: Workers) -> dict[str, Any]:
     """Throughput for each number of workers, and its share of the ideal."""
     SimulatedLabeller.seconds_per_image = options.seconds_per_image
-    vars(data_jobs.pipeline).update(LabellerStage=SimulatedLabeller, ProgressLine=Recorder, _POLL_SECONDS=0.2)
+    vars(data_jobs.labelling.pipeline).update(LabellerStage=SimulatedLabeller, ProgressLine=Recorder, _POLL_SECONDS=0.2)
     spec = ModelSpec("simulated", None, None, "cpu", LabelConfig(), ImageLimits(), threads=1)
     most = max(options.counts)
     ray.init(address="local", num_cpus=most + 4, num_gpus=most, include_dashboard=False, log_to_driver=False)

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import tyro
 
 from everymask.backbone import load_backbone
+from everymask.classes.class_set import ClassSet
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.evaluation.ablation import AblationRow, ablation_rows
@@ -36,7 +37,6 @@ from everymask.evaluation.semantic import semantic_figures
 from everymask.images import decode_image
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
-from everymask.semantics.class_set import ClassSet
 
 
 @dataclass(frozen=True)

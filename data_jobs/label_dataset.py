@@ -28,26 +28,26 @@ from typing import Any, Literal, cast
 
 import tyro
 
-from data_jobs.cluster import Actors, connect, plan_actors
-from data_jobs.estimate import FEWEST_IMAGES, draw_sample
-from data_jobs.estimate import load as load_estimate
-from data_jobs.estimate import save as save_estimate
-from data_jobs.inputs import ImageRef, canonical_uri, list_images
-from data_jobs.model_spec import ModelFacts, ModelSpec
-from data_jobs.output import OutputLock, clear, prepare
-from data_jobs.pipeline import inspect_model, label_pending
-from data_jobs.preview import preview_exists, write_preview
-from data_jobs.progress import format_duration
-from data_jobs.reporting import DONE, TOO_MANY_ERRORS, exit_code
-from data_jobs.resume import Finished, settle_store, write_pending
-from data_jobs.scheduling import check_schedulable, parse_labels
+from data_jobs.labelling.estimate import FEWEST_IMAGES, draw_sample
+from data_jobs.labelling.estimate import load as load_estimate
+from data_jobs.labelling.estimate import save as save_estimate
+from data_jobs.labelling.inputs import ImageRef, canonical_uri, list_images
+from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
+from data_jobs.labelling.output import OutputLock, clear, prepare
+from data_jobs.labelling.pipeline import inspect_model, label_pending
+from data_jobs.labelling.preview import preview_exists, write_preview
+from data_jobs.labelling.resume import Finished, settle_store, write_pending
+from data_jobs.runtime.actors import Actors, connect, plan_actors
+from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS, exit_code
+from data_jobs.runtime.progress import format_duration
+from data_jobs.runtime.scheduling import check_schedulable, parse_labels
+from everymask.classes.config import ClassesConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
 from everymask.label_config import LabelConfig
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.store import LabelStore, PartSummary
-from everymask.semantics.config import ClassesConfig
 
 _GPU_BATCH = 4
 # Options that change time or memory, never a label: a run may be resumed with others.
@@ -265,9 +265,9 @@ def _label(
 def _relabel(config: LabelDatasetConfig, source: str, store: LabelStore, command: str) -> PartSummary:
     """Label the images of stored mask embeddings with a head."""
     # Here, and in no other run, the driver looks into a head: half a GiB of model code that others do without.
-    from data_jobs.relabel import relabel_pending, unfinished
-    from everymask.semantics.embeddings import open_embeddings
-    from everymask.semantics.head import check_backbone, load_head
+    from data_jobs.labelling.relabel import relabel_pending, unfinished
+    from everymask.classes.embeddings import open_embeddings
+    from everymask.classes.head import check_backbone, load_head
 
     assert config.head is not None
     shards, masks = open_embeddings(source)

@@ -28,17 +28,17 @@ import tyro
 from PIL import Image
 from ray.data import ActorPoolStrategy, DataContext
 
-from data_jobs.cluster import Actors, connect, plan_actors
-from data_jobs.reporting import DONE, exit_code
+from data_jobs.runtime.actors import Actors, connect, plan_actors
+from data_jobs.runtime.exit_codes import DONE, exit_code
+from everymask.classes.class_set import ClassSet
+from everymask.classes.exemplars.crawl import CrawlConfig, crawl
+from everymask.classes.exemplars.diffusion import DiffusionConfig, PictureGenerator, planned_pictures
+from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
+from everymask.classes.exemplars.folder import class_folder_pictures
+from everymask.classes.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
 from everymask.pictures.contact_sheet import contact_sheet
-from everymask.semantics.class_set import ClassSet
-from everymask.semantics.exemplars.crawl import CrawlConfig, crawl
-from everymask.semantics.exemplars.diffusion import DiffusionConfig, PictureGenerator, planned_pictures
-from everymask.semantics.exemplars.filters import DuplicateFilter, PictureFilter
-from everymask.semantics.exemplars.folder import class_folder_pictures
-from everymask.semantics.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
 
 REPORT_EVERY = 25
 

@@ -24,22 +24,22 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from data_jobs.bags import BagSpec, embed_exemplars, pending_exemplars
-from data_jobs.cluster import connect, plan_actors
-from data_jobs.progress import format_duration
-from data_jobs.reporting import DONE, exit_code
+from data_jobs.exemplars.bags import BagSpec, embed_exemplars, pending_exemplars
+from data_jobs.runtime.actors import connect, plan_actors
+from data_jobs.runtime.exit_codes import DONE, exit_code
+from data_jobs.runtime.progress import format_duration
 from everymask.backbone import load_backbone
+from everymask.classes.class_set import ClassSet
+from everymask.classes.config import MaskConfig
+from everymask.classes.embeddings import StoredEmbeddings, load_embeddings
+from everymask.classes.exemplars.filters import SingleObjectFilter
+from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
+from everymask.classes.head import HeadSpec, save_head
+from everymask.classes.training.bags import make_bags
+from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
+from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, train_head
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
-from everymask.semantics.bags import make_bags
-from everymask.semantics.class_set import ClassSet
-from everymask.semantics.config import MaskConfig
-from everymask.semantics.embeddings import StoredEmbeddings, load_embeddings
-from everymask.semantics.exemplars.filters import SingleObjectFilter
-from everymask.semantics.exemplars.manifest import Exemplar, load_exemplars
-from everymask.semantics.head import HeadSpec, save_head
-from everymask.semantics.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
-from everymask.semantics.training import Epoch, TrainingConfig, TrainingResult, train_head
 from everymask.storage import resolve, write_whole
 
 CERTAIN_PER_CLASS, UNCERTAIN = 3, 24

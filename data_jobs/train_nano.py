@@ -26,18 +26,10 @@ import torch
 import tyro
 from torch import distributed
 
-from data_jobs.progress import ProgressLine
+from data_jobs.runtime.progress import ProgressLine
 from everymask.backbone.nano import NanoConfig, NanoModel, load_nano, save_checkpoint
 from everymask.backbone.nano.encoder import ConvEncoder
 from everymask.backbone.nano.semantics import SemanticBranch, SemanticsConfig
-from everymask.backbone.nano.training.cache import CacheConfig, write_cache
-from everymask.backbone.nano.training.curve import draw_learning_curve
-from everymask.backbone.nano.training.decoding import DecodingConfig, train_decoder
-from everymask.backbone.nano.training.distillation import DistillationConfig, train_encoder, write_views
-from everymask.backbone.nano.training.ground_truth import SOURCES, PictureReference, list_pictures, unlabelled_pictures
-from everymask.backbone.nano.training.loop import file_report
-from everymask.backbone.nano.training.semantics import SemanticTrainingConfig, train_semantics, write_shards
-from everymask.backbone.nano.training.teacher import Teacher
 from everymask.errors import ConfigurationError, EverymaskError
 from everymask.evaluation.clicks import (
     ClickAnswers,
@@ -46,6 +38,14 @@ from everymask.evaluation.clicks import (
     felzenszwalb_answers,
     read_click_pictures,
 )
+from everymask.nano_training.cache import CacheConfig, write_cache
+from everymask.nano_training.curve import draw_learning_curve
+from everymask.nano_training.decoding import DecodingConfig, train_decoder
+from everymask.nano_training.distillation import DistillationConfig, train_encoder, write_views
+from everymask.nano_training.ground_truth import SOURCES, PictureReference, list_pictures, unlabelled_pictures
+from everymask.nano_training.loop import file_report
+from everymask.nano_training.semantics import SemanticTrainingConfig, train_semantics, write_shards
+from everymask.nano_training.teacher import Teacher
 
 ENCODER_FILE, SEMANTICS_FILE, METRICS_FILE = "encoder.pt", "semantics.pt", "metrics.jsonl"
 VALIDATION_PICTURES = 40

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from everymask.classes.config import ClassesConfig
 from everymask.entities.config import AmgConfig, EntityConfig
-from everymask.semantics.config import ClassesConfig
 
 
 @dataclass(frozen=True)

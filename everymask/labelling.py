@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.classes.embeddings import MaskEmbeddings
+from everymask.classes.head import ClassHead
+from everymask.classes.segmenter import classify_masks, embed_masks, segment_classes
 from everymask.entities.amg import segment_amg
 from everymask.entities.segmenter import segment_entities
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.label_config import LabelConfig
 from everymask.records import ImageLabels
-from everymask.semantics.embeddings import MaskEmbeddings
-from everymask.semantics.head import ClassHead
-from everymask.semantics.segmenter import classify_masks, embed_masks, segment_classes
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from everymask.classes.segmenter import semantic_map
 from everymask.masks.polygons import coco_segmentation
 from everymask.masks.rle import decode_mask
 from everymask.pictures.colours import mask_colours
 from everymask.records import ImageLabels, LabelledMask, Rle
-from everymask.semantics.segmenter import semantic_map
 from serve.schema import ClassesAnswer, LabelsAnswer, Mask, MaskFormat, RleMask, SemanticMap
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
+from everymask.classes.head import HeadSpec, check_backbone
 from everymask.errors import ConfigurationError, HeadMismatchError
-from everymask.semantics.head import HeadSpec, check_backbone
 from serve.heads import HeadDirectory, HeadFile
 from serve.refiner import ModelDescription
 from serve.schema import ClassSet

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from ray import serve
 
+from everymask.classes.embeddings import MaskEmbeddings
+from everymask.classes.head import ClassHead
+from everymask.classes.segmenter import classify_masks
 from everymask.errors import EverymaskError
 from everymask.records import ImageLabels
-from everymask.semantics.embeddings import MaskEmbeddings
-from everymask.semantics.head import ClassHead
-from everymask.semantics.segmenter import classify_masks
 from serve.heads import HeadDirectory, HeadFile
 from serve.metrics import StageTimer
 from serve.settings import ServiceSettings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from everymask.classes.head import ClassHead, load_head
 from everymask.errors import ConfigurationError
-from everymask.semantics.head import ClassHead, load_head
 from serve.errors import ServiceError
 
 SUFFIX = ".safetensors"

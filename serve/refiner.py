@@ -12,13 +12,13 @@ import torch
 
 from everymask.backbone import load_backbone
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.classes.embeddings import MaskEmbeddings
+from everymask.classes.segmenter import embed_masks
 from everymask.clicks import ClickPrompt, segment_clicks
 from everymask.errors import EverymaskError
 from everymask.label_config import LabelConfig
 from everymask.labelling import label_embedding
 from everymask.records import ImageLabels
-from everymask.semantics.embeddings import MaskEmbeddings
-from everymask.semantics.segmenter import embed_masks
 from serve.cache import EmbeddingCache
 from serve.errors import ImageUnknownError
 from serve.metrics import CacheMetrics, StageTimer

@@ -10,10 +10,10 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from everymask.backbone.registry import MODELS
+from everymask.classes.config import ClassesConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
-from everymask.semantics.config import ClassesConfig
 
 HOME = Path(__file__).resolve().parent.parent
 """Relative paths in a configuration are taken from the folder that holds `serve/`, wherever a replica runs."""

@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from everymask.backbone.protocol import PromptableBackbone
-from everymask.semantics.head import ClassHead, HeadSpec, save_head
+from everymask.classes.head import ClassHead, HeadSpec, save_head
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 API_KEY = "correct horse battery staple"

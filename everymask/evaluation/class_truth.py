@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from everymask.classes.class_set import ClassSet
 from everymask.errors import ConfigurationError
 from everymask.masks.rle import decode_mask, encode_mask, rle_areas
 from everymask.records import Rle
-from everymask.semantics.class_set import ClassSet
 
 VOID = -1
 """Pixels that count neither way."""

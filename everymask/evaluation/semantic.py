@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from everymask.classes.segmenter import semantic_map
 from everymask.errors import InputError
 from everymask.evaluation.class_truth import VOID, ClassTruth
 from everymask.records import ImageLabels
-from everymask.semantics.segmenter import semantic_map
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import pytest
 import ray
 
 from data_jobs.make_exemplars import main
-from everymask.semantics.exemplars.manifest import load_exemplars
-from tests.semantics.exemplars.pictures import picture_file
-from tests.semantics.exemplars.tiny_diffusion import save_tiny_pipeline
-from tests.semantics.exemplars.web import website
+from everymask.classes.exemplars.manifest import load_exemplars
+from tests.classes.exemplars.pictures import picture_file
+from tests.classes.exemplars.tiny_diffusion import save_tiny_pipeline
+from tests.classes.exemplars.web import website
 
 
 @pytest.fixture

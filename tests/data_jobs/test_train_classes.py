@@ -10,8 +10,8 @@ import ray
 
 from data_jobs.label_dataset import main as label
 from data_jobs.train_classes import main as train
-from everymask.semantics.head import load_head
-from tests.semantics.exemplars.pictures import picture_file
+from everymask.classes.head import load_head
+from tests.classes.exemplars.pictures import picture_file
 
 pytestmark = pytest.mark.ray
 

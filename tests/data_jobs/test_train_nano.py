@@ -16,13 +16,13 @@ from everymask.backbone.nano import NanoConfig, load_nano
 from everymask.backbone.nano.decoder import DecoderConfig
 from everymask.backbone.nano.encoder import EncoderConfig
 from everymask.backbone.nano.semantics import SemanticsConfig
-from everymask.backbone.nano.training.augment import AugmentConfig
-from everymask.backbone.nano.training.cache import CacheConfig
-from everymask.backbone.nano.training.decoding import DecodingConfig
-from everymask.backbone.nano.training.distillation import DistillationConfig
-from everymask.backbone.nano.training.semantics import SemanticTrainingConfig
 from everymask.errors import CheckpointError, ConfigurationError
-from tests.backbone.nano.training.random_teacher import write_random_teacher
+from everymask.nano_training.augment import AugmentConfig
+from everymask.nano_training.cache import CacheConfig
+from everymask.nano_training.decoding import DecodingConfig
+from everymask.nano_training.distillation import DistillationConfig
+from everymask.nano_training.semantics import SemanticTrainingConfig
+from tests.nano_training.random_teacher import write_random_teacher
 
 SMALL = NanoConfig(
     EncoderConfig(8, (8, 16, 16, 16), (1, 1, 1, 1), 8),

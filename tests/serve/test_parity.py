@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from everymask.backbone.sam import SamBackbone
+from everymask.classes.head import load_head
 from everymask.label_config import LabelConfig
 from everymask.labelling import label_images
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels, LabelledMask
-from everymask.semantics.head import load_head
 from serve.settings import read_settings
 from tests.running_service import REPOSITORY, RunningService
 from tests.serve.pictures import encoded, picture

@@ -1,0 +1,214 @@
+"""What labelling a whole collection will cost, from a sample of it, and how far off that was in the end.
+
+The sample is stratified by the order of the listing, which goes folder by folder: the listing is cut into as many runs
+as images are to be tried, and one image is drawn from each run. Dealt in turn into groups, the images give as many
+independent answers as there are groups, and how much those differ tells the uncertainty (the method of random groups).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+
+import pyarrow.dataset as pds
+import pyarrow.fs as pafs
+from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+from data_jobs.labelling.id_set import IdSet
+from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.resume import Pending, write_pending
+from data_jobs.runtime.actors import Actors
+from data_jobs.runtime.progress import format_duration
+from everymask.labels.store import LabelStore, PartSummary
+from everymask.storage import write_whole
+
+FEWEST_IMAGES = 4
+"""The least sample: two groups of two."""
+
+_MOST_GROUPS = 10
+_IMAGES_PER_GROUP = 2
+_CONFIDENCE = 0.95
+_FILE = "estimate.json"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of a run, as foretold.
+
+    Attributes:
+        images: of the whole run, the sampled ones included.
+        sampled: images that were labelled to find out.
+        seconds_per_image: one worker's time for one image, decoding included.
+        margin_s: half the width of the 95 % confidence interval of `seconds_per_image`.
+        workers: of the cluster as it is given.
+        gpus_per_worker: 0 on the CPU.
+        startup_s: what the run takes beside labelling, most of it until the workers have loaded the model.
+    """
+
+    images: int
+    sampled: int
+    seconds_per_image: float
+    margin_s: float
+    workers: int
+    gpus_per_worker: float
+    startup_s: float
+
+    def wall_s(self, images: int | None = None) -> float:
+        """Time until `images` (default: all) are labelled, all workers busy, start included."""
+        return self.startup_s + self._worker_seconds(images) / self.workers
+
+    def wall_margin_s(self, images: int | None = None) -> float:
+        """Half the width of the 95 % interval of `wall_s`."""
+        return self._worker_seconds(images) / self.workers * self.margin_s / self.seconds_per_image
+
+    def _worker_seconds(self, images: int | None) -> float:
+        return (self.images if images is None else images) * self.seconds_per_image
+
+    def report(self) -> str:
+        """The lines to print."""
+        share = self.margin_s / self.seconds_per_image
+        rate = 1 / self.seconds_per_image
+        place, per_place = ("worker", rate) if not self.gpus_per_worker else ("GPU", rate / self.gpus_per_worker)
+        figures = [
+            (f"images/s per {place}", f"{per_place:.3g} ± {per_place * share:.2g}"),
+            (f"images/s, {self.workers} workers", f"{rate * self.workers:.3g} ± {rate * self.workers * share:.2g}"),
+        ]
+        if self.gpus_per_worker:
+            hours = self._worker_seconds(None) * self.gpus_per_worker / 3600
+            figures.append(("GPU-hours", f"{hours:.3g} ± {hours * share:.2g}"))
+        times = [format_duration(seconds) for seconds in (self.wall_s(), self.wall_margin_s(), self.startup_s)]
+        figures.append(("time for all", "{} ± {}, {} of it beside labelling".format(*times)))
+        lines = [f"estimate from {self.sampled:,} of {self.images:,} images, ± is the 95 % interval"]
+        lines += [f"  {name:<24}{value}" for name, value in figures]
+        return "\n".join(lines)
+
+    def compare(self, images: int, worker_s: float, wall_s: float) -> str:
+        """One line that holds a finished run against the estimate.
+
+        Args:
+            images: labelled by the run.
+            worker_s: time its workers spent on them, summed.
+            wall_s: time the run took.
+        """
+        fact = worker_s / images
+        return (
+            f"estimated {format_duration(self.wall_s(images))} ± {format_duration(self.wall_margin_s(images))} "
+            f"({self.seconds_per_image:.3g} ± {self.margin_s:.2g} s an image), took {format_duration(wall_s)} "
+            f"({fact:.3g} s an image, {fact / self.seconds_per_image - 1:+.0%})"
+        )
+
+
+def sample_positions(population: int, size: int, seed: int = 0) -> list[list[int]]:
+    """Which images to try: positions in the listing, a list for each group, none twice.
+
+    Args:
+        population: images in the listing, at least 1.
+        size: how many to try, at least 1; all of them if there are fewer.
+        seed: of the draws.
+    """
+    size = min(size, population)
+    generator = random.Random(seed)
+    drawn = [generator.randrange(run * population // size, (run + 1) * population // size) for run in range(size)]
+    groups = max(1, min(_MOST_GROUPS, size // _IMAGES_PER_GROUP))
+    return [drawn[group::groups] for group in range(groups)]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The images to try.
+
+    Attributes:
+        groups: the images, in groups that each stand for the collection.
+        pending: the manifest of them, which has taken the place of the whole one.
+        population: images the sample was drawn from.
+    """
+
+    groups: tuple[tuple[ImageRef, ...], ...]
+    pending: Pending
+    population: int
+
+    def estimate(self, store: LabelStore, added: PartSummary, wall_s: float, actors: Actors) -> Estimate:
+        """The cost of the whole run.
+
+        Args:
+            store: where the sample's rows are.
+            added: what labelling the sample has given.
+            wall_s: what it took.
+            actors: workers the whole run will have.
+        """
+        busy = min(actors.maximum, self.pending.images)
+        startup_s = max(wall_s - added.seconds / busy, 0.0)
+        return estimate(seconds_of(store, self.groups), self.population, self.pending.images, actors, startup_s)
+
+
+def draw_sample(store: LabelStore, pending: Pending, size: int) -> Sample:
+    """Choose the images to try, and write their manifest in place of the whole one.
+
+    Raises:
+        OutputError: the store is not writable.
+    """
+    groups = select(store, pending, sample_positions(pending.images, size))
+    return Sample(groups, write_pending(store, itertools.chain(*groups), IdSet()), pending.images)
+
+
+def select(store: LabelStore, pending: Pending, positions: Sequence[Sequence[int]]) -> tuple[tuple[ImageRef, ...], ...]:
+    """The images at those positions of the pending manifest."""
+    dataset = pds.dataset(pending.folder, format="parquet", filesystem=store.filesystem)
+    flat = sorted(itertools.chain(*positions))
+    rows = dict(zip(flat, dataset.take(flat).to_pylist(), strict=True))
+    return tuple(
+        tuple(ImageRef(rows[position]["image_id"], rows[position]["uri"]) for position in group) for group in positions
+    )
+
+
+def seconds_of(store: LabelStore, groups: Sequence[Sequence[ImageRef]]) -> list[float]:
+    """Mean seconds an image of each group, from the store; images that failed count as they are."""
+    wanted = {image.image_id for image in itertools.chain(*groups)}
+    seconds: dict[str, float] = {}
+    for batch in store.batches(columns=["image_id", "seconds"], batch_size=8192):
+        for image_id, spent in zip(batch["image_id"].to_pylist(), batch["seconds"].to_pylist(), strict=True):
+            if image_id in wanted:
+                seconds[image_id] = spent
+    return [fmean(seconds[image.image_id] for image in group) for group in groups]
+
+
+def estimate(means_s: Sequence[float], images: int, sampled: int, actors: Actors, startup_s: float) -> Estimate:
+    """The estimate from the groups' means.
+
+    Args:
+        means_s: mean seconds an image of each group, at least two of them unless all images were tried.
+        images: of the whole run.
+        sampled: in all groups.
+        actors: workers the whole run will have.
+        startup_s: as in `Estimate`.
+    """
+    mean = max(fmean(means_s), 1e-9)
+    margin = 0.0
+    if sampled < images:
+        unseen = math.sqrt(1 - sampled / images)  # of a finite collection; nothing is left to guess when all were tried
+        quantile = float(stdtrit(len(means_s) - 1, 0.5 + _CONFIDENCE / 2))
+        margin = quantile * stdev(means_s) / math.sqrt(len(means_s)) * unseen
+    return Estimate(images, sampled, mean, margin, actors.maximum, actors.gpus, startup_s)
+
+
+def save(store: LabelStore, foretold: Estimate) -> None:
+    """Keep the estimate in the store, for the end of the run.
+
+    Raises:
+        OutputError: the store is not writable.
+    """
+    write_whole(store.filesystem, f"{store.root}/{_FILE}", (json.dumps(asdict(foretold), indent=2) + "\n").encode())
+
+
+def load(store: LabelStore) -> Estimate | None:
+    """The estimate that was kept in the store, None where there is none."""
+    path = f"{store.root}/{_FILE}"
+    if store.filesystem.get_file_info(path).type != pafs.FileType.File:
+        return None
+    with store.filesystem.open_input_file(path) as file:
+        return Estimate(**json.loads(file.read()))

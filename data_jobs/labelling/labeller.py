@@ -1,0 +1,164 @@
+"""The stage that labels: decodes, encodes and segments. Runs without Ray as well."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from data_jobs.labelling.ledger import MAX_STARTS, Bookkeeper
+from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
+from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, write_embeddings
+from everymask.classes.head import ClassHead, check_backbone, load_head
+from everymask.errors import EverymaskError, InputError
+from everymask.images import decode_image
+from everymask.labelling import label_images, label_images_keeping_masks
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.records import ImageLabels
+from everymask.storage import one_line
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
+    """The backbone, and the class head if the method needs one.
+
+    Raises:
+        CheckpointError: the weights cannot be used.
+        HeadMismatchError: the class head belongs to another backbone.
+        ConfigurationError: unknown model or device, no such head.
+    """
+    backbone = load_backbone(spec.model, spec.checkpoint, spec.device)
+    if spec.head is None:
+        return backbone, None
+    head = load_head(spec.head)
+    check_backbone(head.spec, backbone.name, backbone.weights_sha256)
+    return backbone, head
+
+
+def model_facts(spec: ModelSpec) -> ModelFacts:
+    """What is recorded of the model; raises as `load_model`."""
+    backbone, head = load_model(spec)
+    head_sha256 = hashlib.sha256(Path(spec.head).read_bytes()).hexdigest() if spec.head else None
+    class_names = head.spec.classes if head else None
+    return ModelFacts(str(backbone.device), backbone.weights_sha256, head_sha256, class_names)
+
+
+class Labeller:
+    """Decodes, encodes and segments images. Each worker has one and loads the weights once; raises as `load_model`."""
+
+    def __init__(self, spec: ModelSpec, ledger: Bookkeeper) -> None:
+        torch.set_num_threads(spec.threads)
+        self._spec = spec
+        self._ledger = ledger
+        self._backbone, self._head = load_model(spec)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """`LOADED_SCHEMA` → rows of the label store, in order."""
+        rows = [_LoadedRow(**row) for row in batch.to_pylist()]
+        starts = self._ledger.begin_batch([row.image_id for row in rows])
+        together = [row for row, count in zip(rows, starts, strict=True) if count == 0]
+        images = {image.image_id: image for image in self._label_and_book(together)}
+        for row, count in zip(rows, starts, strict=True):
+            if 0 < count < MAX_STARTS:
+                self._ledger.begin_alone(row.image_id)
+                images[row.image_id] = self._label_and_book([row])[0]
+            elif count:
+                images[row.image_id] = row.failed(f"given up: {MAX_STARTS} workers died while labelling this image")
+                self._ledger.finish([row.image_id], errors=1)
+        return to_table(images[row.image_id] for row in rows)
+
+    def _label_and_book(self, rows: list[_LoadedRow]) -> list[LabelledImage]:
+        images = self._label(rows)
+        if images:
+            self._ledger.finish([image.image_id for image in images], sum(image.error is not None for image in images))
+        return images
+
+    def _label(self, rows: list[_LoadedRow]) -> list[LabelledImage]:
+        started = time.perf_counter()
+        decoded = [self._decode(row) for row in rows]
+        pixels = [image for image in decoded if not isinstance(image, str)]
+        answers = iter(self._segment(pixels))
+        results = [Answer(image) if isinstance(image, str) else next(answers) for image in decoded]
+        self._keep_masks(rows, results)
+        seconds = (time.perf_counter() - started) / max(len(rows), 1)
+        return [row.labelled(result.labels, seconds) for row, result in zip(rows, results, strict=True)]
+
+    def _keep_masks(self, rows: list[_LoadedRow], answers: list[Answer]) -> None:
+        """Before the labels: an image with a row has its embeddings, wherever the job is killed."""
+        records = [
+            StoredEmbeddings(row.image_id, row.uri, row.content_sha256 or "", answer.masks)
+            for row, answer in zip(rows, answers, strict=True)
+            if answer.masks is not None
+        ]
+        if records and self._spec.save_embeddings is not None:
+            write_embeddings(self._spec.save_embeddings, records, self._spec.config.classes.masks)
+
+    def _decode(self, row: _LoadedRow) -> NDArray[np.uint8] | str:
+        if row.data is None:
+            return row.error or "no bytes"
+        try:
+            return decode_image(row.data, self._spec.limits)
+        except InputError as error:
+            return str(error)
+
+    def _segment(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
+        if not images:
+            return []
+        try:
+            return self._answers(images)
+        except torch.AcceleratorError:
+            # The GPU context is lost with this process; the ledger makes sure that this ends.
+            logger.exception("the accelerator failed; this worker ends and is replaced")
+            os._exit(1)
+        except EverymaskError:
+            raise
+        except Exception as error:  # one image the library did not foresee must not end a run of a million
+            if len(images) > 1:
+                return [answer for image in images for answer in self._segment([image])]
+            logger.exception("labelling failed")
+            return [Answer(f"labelling failed unexpectedly ({type(error).__name__}: {one_line(error)})")]
+
+    def _answers(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
+        config = self._spec.config
+        if self._spec.save_embeddings is None or self._head is None:
+            labelled = label_images(self._backbone, images, config, self._head)
+            return [Answer(labels if isinstance(labels, ImageLabels) else str(labels)) for labels in labelled]
+        with_masks = label_images_keeping_masks(self._backbone, images, config, self._head)
+        return [Answer(*answer) if isinstance(answer, tuple) else Answer(str(answer)) for answer in with_masks]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Labels of one image, or why there are none; and its mask embeddings where they are kept."""
+
+    labels: ImageLabels | str
+    masks: MaskEmbeddings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadedRow:
+    """A row of `LOADED_SCHEMA`."""
+
+    image_id: str
+    uri: str
+    data: bytes | None
+    content_sha256: str | None
+    error: str | None
+
+    def failed(self, error: str, seconds: float = 0.0) -> LabelledImage:
+        return LabelledImage(self.image_id, self.uri, None, error, self.content_sha256, seconds)
+
+    def labelled(self, result: ImageLabels | str, seconds: float) -> LabelledImage:
+        if isinstance(result, str):
+            return self.failed(result, seconds)
+        return LabelledImage(self.image_id, self.uri, result, None, self.content_sha256, seconds)

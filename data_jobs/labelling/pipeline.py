@@ -1,0 +1,168 @@
+"""The Ray Data pipeline: manifest → bytes → labels → parts of the label store."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from data_jobs.labelling.ledger import Ledger, RemoteLedger
+from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
+from data_jobs.labelling.resume import Pending
+from data_jobs.labelling.stages import LabellerStage, load_bytes, read_pending, write_part
+from data_jobs.runtime.actors import READ_CPUS, WRITE_CPUS, Actors
+from data_jobs.runtime.progress import ProgressLine
+from everymask.labels.store import LabelStore, PartSummary
+
+_MAX_ROWS_PER_TASK = 32
+_TASKS_PER_ACTOR = 8
+_READERS_PER_ACTOR = 0.5
+_LEAST_READERS = 2
+_ROWS_PER_PART = (4, 256)
+_PARTS_PER_RUN = 1000
+_POLL_SECONDS = 1.0
+
+
+def rows_per_task(images: int, actors: int) -> int:
+    """Images a labeller gets at a time: few enough that all have work, and that a lost worker costs little."""
+    return max(1, min(_MAX_ROWS_PER_TASK, images // (_TASKS_PER_ACTOR * actors)))
+
+
+def rows_per_part(images: int) -> int:
+    """Images in one file of the store: a kill loses at most these, a big run does not make millions of files."""
+    fewest, most = _ROWS_PER_PART
+    return max(fewest, min(most, images // _PARTS_PER_RUN))
+
+
+def most_readers(actors: int, tasks: int) -> int:
+    """Reading tasks at a time, of all there are: each needs a process of its own, and one feeds many labellers."""
+    return min(tasks, max(_LEAST_READERS, math.ceil(_READERS_PER_ACTOR * actors)))
+
+
+def inspect_model(spec: ModelSpec, actors: Actors) -> ModelFacts:
+    """Load the model once on a worker like the labellers', so that what is wrong with it shows before anything starts.
+
+    Raises:
+        EverymaskError: (as the cause of Ray's error) as `data_jobs.labelling.labeller.load_model`.
+    """
+    task = _inspect.options(num_cpus=actors.cpus, num_gpus=actors.gpus, label_selector=dict(actors.labels))
+    facts: ModelFacts = ray.get(task.remote(spec))
+    return facts
+
+
+@ray.remote(max_calls=1)  # the memory of the weights goes with the worker process
+def _inspect(spec: ModelSpec) -> ModelFacts:
+    from data_jobs.labelling.labeller import (
+        model_facts,  # on the worker: the driver needs no model code, half a GiB of it
+    )
+
+    return model_facts(spec)
+
+
+def label_pending(store: LabelStore, pending: Pending, spec: ModelSpec, actors: Actors, batch_size: int) -> PartSummary:
+    """Label everything that is pending; returns what was added to the store.
+
+    Raises:
+        EverymaskError: (possibly as the cause of Ray's error) the weights or the output cannot be used.
+    """
+    # On the driver's own node: what it remembers must not go with the machines whose loss it is there for.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger = (
+        ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here).remote()
+    )
+    dataset = _build(store, pending, spec, actors, batch_size, ledger)
+    added = PartSummary()
+    with _progress(ledger, pending.images):
+        # Iterating keeps the driver in touch with each part as it lands, and holds only its four numbers.
+        parts = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for summaries in cast(Iterable[pa.Table], parts):
+            for row in summaries.to_pylist():
+                added += PartSummary(**row)
+    return added
+
+
+def _build(
+    store: LabelStore,
+    pending: Pending,
+    spec: ModelSpec,
+    actors: Actors,
+    batch_size: int,
+    ledger: Any,
+) -> Dataset:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # A batch of a large model on a CPU may take many minutes; the progress line shows whether it lives.
+    context.execution_no_progress_timeout_s = -1
+    block_rows = rows_per_task(pending.images, actors.maximum)
+    return (
+        # Not read_parquet: that starts 32 processes to read the ends of its files, however few those are.
+        ray.data.from_items([{"path": path} for path in pending.paths()], override_num_blocks=pending.files)
+        .map_batches(
+            read_pending,  # type: ignore[arg-type]  # Ray's hints know no fn_kwargs
+            fn_kwargs={"store": store},
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(size=min(_LEAST_READERS, pending.files)),
+            num_cpus=READ_CPUS,
+        )
+        .repartition(target_num_rows_per_block=block_rows)
+        .map_batches(
+            load_bytes,  # type: ignore[arg-type]
+            fn_kwargs={"limits": spec.limits},
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(size=most_readers(actors.maximum, math.ceil(pending.images / block_rows))),
+            num_cpus=READ_CPUS,
+        )
+        .map_batches(
+            LabellerStage,
+            fn_constructor_kwargs={"spec": spec, "ledger": RemoteLedger(ledger)},
+            batch_size=min(batch_size, block_rows),
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(
+                min_size=actors.minimum, max_size=actors.maximum, max_tasks_in_flight_per_actor=2
+            ),
+            num_cpus=actors.cpus,
+            num_gpus=actors.gpus,
+            label_selector=dict(actors.labels),
+        )
+        .map_batches(
+            write_part,  # type: ignore[arg-type]
+            fn_kwargs={"store": store},
+            batch_size=rows_per_part(pending.images),
+            batch_format="pyarrow",
+            num_cpus=WRITE_CPUS,
+        )
+    )
+
+
+@contextmanager
+def _progress(ledger: Any, total: int) -> Iterator[None]:
+    """Keep the progress line up to date beside the loop that waits for parts."""
+    line = ProgressLine(total)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            with suppress(ray.exceptions.RayError):  # while the ledger is being restarted the line may wait
+                line.update(*ray.get(ledger.progress.remote()))
+            done.wait(_POLL_SECONDS)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        line.close()

@@ -1,0 +1,104 @@
+"""Pictures of a run: a bounded sample of its images, whatever their number."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from io import BytesIO
+
+from PIL import Image
+from pyarrow.fs import FileType
+
+from data_jobs.labelling.stages import read_bytes
+from everymask.errors import EverymaskError
+from everymask.images import ImageLimits, decode_image
+from everymask.labels.rows import LabelledImage, from_batch
+from everymask.labels.store import LabelStore, PartSummary
+from everymask.pictures.contact_sheet import contact_sheet
+from everymask.pictures.overlay import overlay, shrink
+from everymask.pictures.report import ReportItem, html_report
+from everymask.storage import one_line, split_query, write_whole
+
+logger = logging.getLogger(__name__)
+
+_MAX_SIDE = 800
+_MAX_FAILURES = 200
+
+
+def preview_exists(store: LabelStore) -> bool:
+    """Whether the store has its page of pictures."""
+    return bool(store.filesystem.get_file_info(f"{store.root}/preview/index.html").type == FileType.File)
+
+
+def write_preview(store: LabelStore, limits: ImageLimits, count: int) -> None:
+    """Write preview/index.html and preview/contact_sheet.jpg for at most `count` images, sorted by id.
+
+    Parts are named by digests, so the first of them are a random sample of the run.
+
+    Raises:
+        OutputError: the store is not writable.
+    """
+    parts = store.summaries()
+    sample = _first(_rows(store, list(parts), failed=False), count)
+    failing = [part for part, summary in parts.items() if summary.errors]
+    failures = _first(_rows(store, failing, failed=True), _MAX_FAILURES)
+    items = [item for image in sample if (item := _draw(image, limits)) is not None]
+    total = sum(parts.values(), PartSummary())
+    page = html_report(
+        f"Labels in {split_query(store.uri)[0]}",
+        _facts(total),
+        items,
+        failures,
+        _note(total, len(items), len(failures)),
+    )
+    write_whole(store.filesystem, f"{store.root}/preview/index.html", page.encode())
+    if items:
+        counts = [(item.image.image_id, len(item.image.labels.masks)) for item in items if item.image.labels]
+        captions = [f"{name} · {count} mask{'' if count == 1 else 's'}" for name, count in counts]
+        buffer = BytesIO()
+        Image.fromarray(contact_sheet([item.overlay for item in items], captions)).save(buffer, "JPEG", quality=88)
+        write_whole(store.filesystem, f"{store.root}/preview/contact_sheet.jpg", buffer.getvalue())
+
+
+def _rows(store: LabelStore, parts: list[str], failed: bool) -> Iterator[LabelledImage]:
+    for part in parts:
+        for batch in store.batches_of([part], batch_size=16):
+            yield from (image for image in from_batch(batch) if (image.error is not None) == failed)
+
+
+def _first(images: Iterator[LabelledImage], count: int) -> list[LabelledImage]:
+    return sorted((image for image, _ in zip(images, range(count), strict=False)), key=lambda image: image.image_id)
+
+
+def _draw(image: LabelledImage, limits: ImageLimits) -> ReportItem | None:
+    """The image and its masks, small; None where the file is no longer what it was."""
+    assert image.labels is not None
+    try:
+        pixels = decode_image(read_bytes(image.uri, limits), limits)
+        if pixels.shape[:2] != image.labels.size_hw:
+            return None
+        return ReportItem(image, shrink(pixels, _MAX_SIDE), overlay(pixels, image.labels, max_side=_MAX_SIDE))
+    except (EverymaskError, OSError) as error:
+        logger.warning("no preview of %s: %s", image.image_id, one_line(error))
+        return None
+
+
+def _facts(total: PartSummary) -> list[tuple[str, str]]:
+    labelled = total.images - total.errors
+    return [
+        ("images", f"{total.images:,}"),
+        ("masks", f"{total.masks:,}"),
+        ("masks per image", f"{total.masks / labelled:.1f}" if labelled else "–"),
+        ("seconds per image", f"{total.seconds / total.images:.2f}" if total.images else "–"),
+        ("errors", f"{total.errors:,}"),
+    ]
+
+
+def _note(total: PartSummary, shown: int, failures: int) -> str:
+    labelled = total.images - total.errors
+    parts = []
+    if shown < labelled:
+        parts.append(f"{shown:,} of {labelled:,} labelled images are shown, chosen at random.")
+    if failures < total.errors:
+        parts.append(f"{failures:,} of {total.errors:,} errors are listed.")
+    return " ".join(parts)

@@ -1,0 +1,113 @@
+"""Labels from stored mask embeddings and another class head, with Ray Data: no pixels, no backbone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import pyarrow as pa
+import ray
+import torch
+from ray.data import ActorPoolStrategy, DataContext
+
+from data_jobs.labelling.id_set import IdSet
+from data_jobs.labelling.stages import write_part
+from data_jobs.runtime.actors import WRITE_CPUS
+from data_jobs.runtime.progress import ProgressLine
+from everymask.classes.config import ClassesConfig
+from everymask.classes.embeddings import EmbeddingShard
+from everymask.classes.head import load_head
+from everymask.classes.segmenter import classify_masks
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore, PartSummary
+
+CPUS_PER_WORKER = 0.5
+
+
+class Relabeller:
+    """A stage that labels the images of embedding shards. Each worker loads the head once; raises as `load_head`."""
+
+    def __init__(self, head: str, config: ClassesConfig) -> None:
+        torch.set_num_threads(1)
+        self._head = load_head(head)
+        self._config = config
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """directory, name, rows, image_ids of shards → rows of the label store.
+
+        Raises:
+            InputError: a shard is damaged.
+            HeadMismatchError: the head was trained on another backbone or other weights.
+        """
+        images = []
+        for row in batch.to_pylist():
+            shard = EmbeddingShard(row["directory"], row["name"], tuple(row["rows"]), tuple(row["image_ids"]))
+            for record in shard.read():
+                started = time.perf_counter()
+                labels = classify_masks(record.embeddings, self._head, self._config)
+                seconds = time.perf_counter() - started
+                images.append(
+                    LabelledImage(record.image_id, record.uri, labels, None, record.content_sha256 or None, seconds)
+                )
+        return to_table(images)
+
+
+def unfinished(shards: Iterable[EmbeddingShard], finished: IdSet) -> list[EmbeddingShard]:
+    """The shards, restricted to images that have no row yet; shards without any are left out."""
+    pending = []
+    for shard in shards:
+        open_rows = [
+            (row, image_id)
+            for row, image_id in zip(shard.rows, shard.image_ids, strict=True)
+            if image_id not in finished
+        ]
+        if open_rows:
+            rows, image_ids = zip(*open_rows, strict=True)
+            pending.append(replace(shard, rows=rows, image_ids=image_ids))
+    return pending
+
+
+def relabel_pending(
+    store: LabelStore, shards: list[EmbeddingShard], head: str, config: ClassesConfig, workers: int
+) -> PartSummary:
+    """Label the images of shards; returns what was added to the store.
+
+    Raises:
+        EverymaskError: (possibly as the cause of Ray's error) the head, a shard or the output cannot be used.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = [
+        {"directory": shard.directory, "name": shard.name, "rows": list(shard.rows), "image_ids": list(shard.image_ids)}
+        for shard in shards
+    ]
+    parts = (
+        ray.data.from_arrow(pa.Table.from_pylist(rows))
+        .repartition(target_num_rows_per_block=1)
+        .map_batches(
+            Relabeller,
+            fn_constructor_kwargs={"head": head, "config": config},
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=1, max_size=workers),
+            num_cpus=CPUS_PER_WORKER,
+        )
+        .map_batches(partial(write_part, store=store), batch_size=None, batch_format="pyarrow", num_cpus=WRITE_CPUS)
+        .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    )
+    added = PartSummary()
+    line = ProgressLine(sum(len(shard.rows) for shard in shards))
+    try:
+        for summaries in cast(Iterable[pa.Table], parts):
+            for row in summaries.to_pylist():
+                added += PartSummary(**row)
+            line.update(added.images, added.errors)
+    finally:
+        line.close()
+    return added

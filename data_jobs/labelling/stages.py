@@ -1,0 +1,122 @@
+"""The stages that read and write: Arrow table in, Arrow table out. Each runs without Ray as well.
+
+Their workers start in a second, because no model code is imported here; the stage between them has it
+(`data_jobs.labelling.labeller`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from data_jobs.labelling.ledger import Bookkeeper
+from data_jobs.labelling.model_spec import ModelSpec
+from everymask.errors import EverymaskError, InputError
+from everymask.images import ImageLimits
+from everymask.labels.store import LabelStore
+from everymask.storage import one_line, resolve
+
+logger = logging.getLogger(__name__)
+
+LOADED_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("uri", pa.string()),
+        ("data", pa.large_binary()),
+        ("content_sha256", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+SUMMARY_SCHEMA = pa.schema(
+    [("images", pa.int64()), ("errors", pa.int64()), ("masks", pa.int64()), ("seconds", pa.float64())]
+)
+READ_THREADS = 16
+_READ_DELAYS_S = (0.2, 1.0)
+
+
+def read_pending(batch: pa.Table, store: LabelStore) -> pa.Table:
+    """(path) of manifest files inside the store → their rows, (image_id, uri)."""
+    return pa.concat_tables(
+        pq.read_table(path, filesystem=store.filesystem, partitioning=None) for path in batch["path"].to_pylist()
+    )
+
+
+def load_bytes(batch: pa.Table, limits: ImageLimits) -> pa.Table:
+    """(image_id, uri) → `LOADED_SCHEMA`: files are read many at once; one that cannot be read becomes an error."""
+    rows = batch.to_pylist()
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        loaded = list(pool.map(lambda row: _load(row["uri"], limits), rows))
+    return pa.Table.from_pylist([{**row, **found} for row, found in zip(rows, loaded, strict=True)], LOADED_SCHEMA)
+
+
+def _load(uri: str, limits: ImageLimits) -> dict[str, bytes | str]:
+    try:
+        data = _read_with_retries(uri, limits)
+    except FileNotFoundError:
+        return {"error": "the file is not there"}
+    except OSError as error:
+        return {"error": f"the file cannot be read ({one_line(error)})"}
+    except EverymaskError as error:
+        return {"error": str(error)}
+    return {"data": data, "content_sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _read_with_retries(uri: str, limits: ImageLimits) -> bytes:
+    for delay in _READ_DELAYS_S:
+        try:
+            return read_bytes(uri, limits)
+        except (FileNotFoundError, PermissionError, NotADirectoryError):
+            raise
+        except OSError as error:
+            logger.warning("cannot read %s, trying again in %s s: %s", uri, delay, one_line(error))
+            time.sleep(delay)
+    return read_bytes(uri, limits)
+
+
+def read_bytes(uri: str, limits: ImageLimits) -> bytes:
+    """The bytes of one file; its size is looked at first.
+
+    Raises:
+        InputError: missing, not a file, or empty.
+        ImageTooLargeError: more bytes than the limit.
+        ConfigurationError: the address cannot be opened.
+        OSError: it cannot be read now.
+    """
+    filesystem, path = resolve(uri)
+    kind = filesystem.get_file_info(path).type
+    if kind == pafs.FileType.NotFound:
+        raise InputError("the file is not there")
+    if kind == pafs.FileType.Directory:
+        raise InputError("this is a folder, not a file")
+    with filesystem.open_input_file(path) as file:
+        limits.check_bytes(file.size())
+        return bytes(file.read())
+
+
+class LabellerStage:
+    """The `Labeller`, imported on the worker: the driver, which only names it, needs no model code."""
+
+    def __init__(self, spec: ModelSpec, ledger: Bookkeeper) -> None:
+        from data_jobs.labelling.labeller import Labeller
+
+        self._labeller = Labeller(spec, ledger)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """`LOADED_SCHEMA` → rows of the label store, in order."""
+        return self._labeller(batch)
+
+
+def write_part(rows: pa.Table, store: LabelStore) -> pa.Table:
+    """Rows of the label store → one row of `SUMMARY_SCHEMA`, after the part is safely there.
+
+    Raises:
+        OutputError: the store cannot be written.
+    """
+    return pa.Table.from_pylist([asdict(store.write_part(rows))], schema=SUMMARY_SCHEMA)

@@ -1,0 +1,160 @@
+"""Which Ray the job runs on, and how the stages share its CPUs and GPUs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import ray
+
+from data_jobs.runtime.scheduling import Demand, alive_nodes, most_workers_beside
+from everymask.errors import ConfigurationError
+
+# Reading and writing wait for disks and networks most of the time.
+READ_CPUS = 0.25
+WRITE_CPUS = 0.25
+_REPARTITION_CPUS = 1.0  # Ray Data's own choice for its short tasks that cut the manifest into blocks
+_GPU_LABELLER_CPUS = 0.5
+_LEAST_LABELLER_CPUS = 0.05
+_MAX_OBJECT_STORE_BYTES = 2 * 2**30
+_BYTES_PER_SAM = 8 * 2**30
+
+
+def connect() -> None:
+    """Join the cluster this runs in (`ray job submit`, RAY_ADDRESS), or start one that ends with this process.
+
+    Raises:
+        ConfigurationError: RAY_ADDRESS names a cluster that cannot be reached.
+    """
+    if ray.is_initialized():
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise ConfigurationError(
+                f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}; start it, or unset RAY_ADDRESS"
+            ) from error
+        return
+    # A token that some other tool left in the home folder must not lock this private cluster.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    ray.init(
+        address="local",
+        # Beyond the cores, room for the stages that only wait: a machine with one core must not starve them.
+        num_cpus=len(os.sched_getaffinity(0)) + 2,
+        object_store_memory=min(memory // 5, _MAX_OBJECT_STORE_BYTES),
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+    )
+
+
+@dataclass(frozen=True)
+class Actors:
+    """How the labellers are run.
+
+    Attributes:
+        minimum: fewest of them.
+        maximum: most of them, reached while there is work waiting.
+        gpus: share of a GPU for each, 0 for CPU only.
+        cpus: logical CPUs for each.
+        threads: torch threads of each.
+        labels: of the nodes they may run on.
+    """
+
+    minimum: int
+    maximum: int
+    gpus: float
+    cpus: float
+    threads: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def demands(self) -> list[Demand]:
+        """What has to run at the same time for the job to get on."""
+        return [
+            Demand("labelling", self.cpus, self.gpus, self.minimum, self.labels),
+            Demand("cutting the list of images", _REPARTITION_CPUS),
+            Demand("reading", READ_CPUS),
+            Demand("writing", WRITE_CPUS),
+        ]
+
+
+def plan_actors(
+    actors: str, gpus_per_actor: float | None, model: str, labels: Mapping[str, str] | None = None
+) -> Actors:
+    """Fit the labellers into the running cluster.
+
+    Args:
+        actors: `auto`, `N` or `MIN:MAX`.
+        gpus_per_actor: None for 1 where the cluster has a GPU now, else 0.
+        model: registry name of the backbone; SAM needs gigabytes on a CPU, the built-in model does not.
+        labels: of the nodes they may run on.
+
+    Raises:
+        ConfigurationError: malformed, or the cluster has too few CPUs.
+    """
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus_there, cpus_there = resources.get("GPU", 0.0), resources.get("CPU", 0.0)
+    gpus = gpus_per_actor if gpus_per_actor is not None else float(gpus_there > 0)
+    if gpus < 0:
+        raise ConfigurationError(f"gpus-per-actor must not be negative; got {gpus}")
+    if actors == "auto":
+        minimum, maximum = 1, _default_maximum(gpus, gpus_there, cpus_there, resources.get("memory", 0.0), model)
+    else:
+        minimum, maximum = parse_actors(actors)
+    if gpus:
+        return Actors(minimum, maximum, gpus, _GPU_LABELLER_CPUS, threads=1, labels=labels or {})
+    return _beside_readers(Actors(minimum, maximum, 0.0, *_cpu_share(cpus_there, maximum), labels or {}))
+
+
+def _beside_readers(actors: Actors) -> Actors:
+    """As many labellers as can never take the last whole CPU of the last machine that has one."""
+    nodes = [node for node in alive_nodes() if node.cpus]
+    most = most_workers_beside(nodes, Demand("labelling", actors.cpus, labels=actors.labels), _REPARTITION_CPUS)
+    if not nodes or most is None or most >= actors.maximum:
+        return actors
+    if most < actors.minimum:
+        raise ConfigurationError(
+            f"{actors.minimum} actors could take every machine's last whole CPU, which reading needs, on machines of "
+            f"{' and '.join(sorted({f'{node.cpus:g}' for node in nodes}))} CPUs; give at most {most} --actors"
+        )
+    return replace(actors, maximum=most)
+
+
+def parse_actors(actors: str) -> tuple[int, int]:
+    """`N` or `MIN:MAX` as (minimum, maximum).
+
+    Raises:
+        ConfigurationError: neither form, or not 1 <= MIN <= MAX.
+    """
+    match = re.fullmatch(r"(\d+)(?::(\d+))?", actors)
+    if match is None:
+        raise ConfigurationError(f"actors must be N, MIN:MAX or auto; got {actors!r}")
+    minimum, maximum = int(match[1]), int(match[2] or match[1])
+    if not 1 <= minimum <= maximum:
+        raise ConfigurationError(f"actors must be at least 1, and MIN at most MAX; got {actors!r}")
+    return minimum, maximum
+
+
+def _default_maximum(gpus: float, gpus_there: float, cpus_there: float, memory: float, model: str) -> int:
+    if gpus:
+        return max(1, int(gpus_there / gpus))
+    cores = max(1, int(cpus_there) - 2)
+    return cores if model == "nano" else max(1, min(cores // 4, int(memory / _BYTES_PER_SAM)))
+
+
+def _cpu_share(cpus_there: float, actors: int) -> tuple[float, int]:
+    """Logical CPUs and torch threads of each of `actors` labellers."""
+    left = cpus_there - _REPARTITION_CPUS - READ_CPUS - WRITE_CPUS
+    if cpus_there == 0:  # a head node that runs no tasks; workers are yet to come
+        return 1.0, 1
+    share = min(1.0, left / actors)
+    if share < _LEAST_LABELLER_CPUS:
+        raise ConfigurationError(
+            f"{actors} actors do not fit into {cpus_there:g} CPUs beside reading and writing; give fewer --actors, or "
+            "start Ray with more CPUs"
+        )
+    return share, max(1, int((cpus_there - 2) // actors))

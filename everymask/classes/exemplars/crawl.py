@@ -1,0 +1,138 @@
+"""Openly licensed pictures found by search word through the Openverse API (section 3.4, web-crawled images)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from everymask.classes.class_set import ClassSet
+from everymask.classes.exemplars.download_limits import DownloadConfig, DownloadError
+from everymask.classes.exemplars.manifest import ExemplarFolder, Origin
+from everymask.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from everymask.classes.exemplars.download import HttpClient
+
+logger = logging.getLogger(__name__)
+
+MAX_PAGE_SIZE = 20
+"""What the API grants users without an account."""
+
+
+@dataclass(frozen=True)
+class CrawlConfig:
+    """What is searched for, and how politely."""
+
+    endpoint: str = "https://api.openverse.org/v1/images/"
+    """An image search that speaks the Openverse API."""
+    query: str = "{c}"
+    """Search words; {c} stands for the subject."""
+    images_per_subject: int = 200
+    """Pictures of every subject."""
+    licenses: tuple[str, ...] = ("cc0", "pdm", "by", "by-sa")
+    """Accepted licences, as Openverse names them."""
+    category: str = "photograph"
+    """Kind of picture; empty for all."""
+    max_pages: int = 60
+    """Most pages of results read for a subject."""
+    threads: int = 8
+    """Pictures fetched at once, from different hosts mostly."""
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+    """Limits of the HTTP client."""
+
+    def __post_init__(self) -> None:
+        if "{c}" not in self.query:
+            raise ConfigurationError(f"the query {self.query!r} does not say where the class goes; write {{c}} there")
+        for name in ("images_per_subject", "max_pages", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+def crawl(class_set: ClassSet, folder: ExemplarFolder, config: CrawlConfig) -> Iterator[tuple[Origin, str | None]]:
+    """Fill a folder until every subject has its pictures or the search has no more; resumes where it was stopped.
+
+    Yields:
+        each candidate with None if it was kept, or the reason why not.
+
+    Raises:
+        ConfigurationError: httpx is not installed, or the search itself cannot be reached or gives no JSON.
+        OutputError: the folder cannot be written.
+    """
+    try:
+        from everymask.classes.exemplars.download import HttpClient
+    except ImportError as error:
+        raise ConfigurationError("crawling needs the package httpx; pip install 'everymask[synthesis]'") from error
+    with HttpClient(config.download) as client, ThreadPoolExecutor(config.threads) as pool:
+        for subject, _ in class_set.subjects:
+            for page in range(1, config.max_pages + 1):
+                if folder.count(subject) >= config.images_per_subject:
+                    break
+                found = _search(client, subject, page, config)
+                fresh = [origin for origin in found if not folder.knows(origin)]
+                bodies = pool.map(lambda origin: _fetch(client, origin.url), fresh)
+                for origin, body in zip(fresh, bodies, strict=True):
+                    if folder.count(subject) >= config.images_per_subject:
+                        break
+                    if isinstance(body, DownloadError):
+                        folder.reject(origin, str(body))
+                        yield origin, str(body)
+                    else:
+                        yield origin, folder.add(body, origin)
+                if not found:
+                    break
+            if folder.count(subject) < config.images_per_subject:
+                logger.warning(
+                    "only %d of %d pictures of %s were found", folder.count(subject), config.images_per_subject, subject
+                )
+
+
+def _fetch(client: HttpClient, url: str) -> bytes | DownloadError:
+    try:
+        return client.get(url, accept=("image/",))
+    except DownloadError as error:
+        return error
+
+
+def _search(client: HttpClient, subject: str, page: int, config: CrawlConfig) -> list[Origin]:
+    """One page of results; empty past the last."""
+    query = config.query.replace("{c}", subject)
+    params = {
+        "q": query,
+        "page": str(page),
+        "page_size": str(MAX_PAGE_SIZE),
+        "license": ",".join(config.licenses),
+        "mature": "false",
+    }
+    if config.category:
+        params["category"] = config.category
+    try:
+        answer = json.loads(client.get(config.endpoint, accept=("application/json",), params=params))
+        results = answer["results"] if page <= int(answer.get("page_count", page)) else []
+        return [_origin(subject, query, item) for item in results if _usable(item, config.licenses)]
+    except (DownloadError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"the image search at {config.endpoint} does not answer for {query!r} ({error}); what was fetched is kept, "
+            "run the same command again later"
+        ) from error
+
+
+def _usable(item: dict[str, Any], licenses: tuple[str, ...]) -> bool:
+    """Whether a result names a picture and, whatever was asked for, an accepted licence."""
+    return bool(item.get("url")) and item.get("license") in licenses
+
+
+def _origin(subject: str, query: str, item: dict[str, Any]) -> Origin:
+    version = item.get("license_version") or ""
+    return Origin(
+        subject,
+        "crawl",
+        prompt=query,
+        license=f"{item['license']} {version}".strip(),
+        creator=item.get("creator") or "",
+        url=item["url"],
+        landing_url=item.get("foreign_landing_url") or "",
+    )

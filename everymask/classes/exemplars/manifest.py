@@ -1,0 +1,282 @@
+"""A folder of exemplars and the one manifest that says where each came from, whatever the source.
+
+    FOLDER/
+      manifest.jsonl    one exemplar a line: `Exemplar`
+      rejected.jsonl    where candidates that were not kept are from, and why; they are not tried again
+      cat/…jpg          pictures by subject
+
+Lines are only ever appended, so a killed run resumes; a torn last line is ignored and its picture made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from everymask.classes.class_set import ClassSet
+from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
+from everymask.errors import ConfigurationError, InputError, OutputError
+from everymask.images import IMAGE_SUFFIXES, decode_image
+
+MANIFEST = "manifest.jsonl"
+REJECTED = "rejected.jsonl"
+
+Source = Literal["diffusion", "crawl", "folder"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a candidate picture is from.
+
+    Attributes:
+        subject: what it is to show.
+        source: how it was got.
+        prompt: the text prompt or the search query; empty for a folder.
+        seed: of the generator; None unless made.
+        model: that made it; empty unless made.
+        license: as the source states it; empty if it does not.
+        creator: as the source states it; empty if it does not.
+        url: of the picture, or the path of the original file.
+        landing_url: of the page that shows it, for attribution.
+    """
+
+    subject: str
+    source: Source
+    prompt: str = ""
+    seed: int | None = None
+    model: str = ""
+    license: str = ""
+    creator: str = ""
+    url: str = ""
+    landing_url: str = ""
+
+    @property
+    def key(self) -> str:
+        """The same for two candidates that are the same picture of the same source."""
+        return json.dumps([self.subject, self.source, self.prompt, self.seed, self.model, self.url])
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One line of the manifest.
+
+    Attributes:
+        file: path in the folder, with forward slashes.
+        class_name: the class its subject belonged to when it was made.
+        sha256: of the file.
+        perceptual_hash: 16 hexadecimal digits; nearly the same for pictures that look the same.
+        origin: where it is from.
+    """
+
+    file: str
+    class_name: str
+    sha256: str
+    perceptual_hash: str
+    origin: Origin
+
+    @property
+    def bag_id(self) -> str:
+        """Names its mask embeddings; another file under the same name has another id."""
+        return f"{self.file}#{self.sha256[:12]}"
+
+    def to_fields(self) -> dict[str, object]:
+        """The line as a flat JSON object."""
+        fields = asdict(self)
+        origin: dict[str, object] = fields.pop("origin")
+        return fields | origin
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Exemplar:
+        """Raises KeyError or TypeError for anything else than `to_fields` gives."""
+        own = {name: fields[name] for name in ("file", "class_name", "sha256", "perceptual_hash")}
+        return cls(**own, origin=Origin(**{name: value for name, value in fields.items() if name not in own}))
+
+
+class ExemplarFolder:
+    """Takes candidates, keeps those that pass the filters, and remembers both.
+
+    One process writes a folder at a time.
+
+    Args:
+        directory: made if it is not there.
+        class_set: the class of each subject.
+        picture_filter: what a single picture must be like.
+        duplicate_filter: compares pictures of one subject.
+
+    Raises:
+        OutputError: the directory cannot be written.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        class_set: ClassSet,
+        picture_filter: PictureFilter | None = None,
+        duplicate_filter: DuplicateFilter | None = None,
+    ) -> None:
+        self.directory = Path(directory)
+        self._class_of = class_set.class_of
+        self._picture_filter = picture_filter or PictureFilter()
+        self._duplicates = duplicate_filter or DuplicateFilter()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for name in (MANIFEST, REJECTED):
+                _end_last_line(self.directory / name)
+        except OSError as error:
+            raise OutputError(f"exemplars cannot be written to {self.directory}: {error}") from error
+        kept = _read_manifest(self.directory / MANIFEST)
+        self._known = {item.origin.key for item in kept}
+        for fields in _read_lines(self.directory / REJECTED):
+            fields.pop("reason", None)
+            self._known.add(Origin(**fields).key)
+        # A file that somebody deleted is known, but no exemplar: a crawl fills its place with another.
+        self._counts = Counter(item.origin.subject for item in kept if (self.directory / item.file).is_file())
+        for item in kept:
+            self._duplicates.remember(item.origin.subject, item.perceptual_hash)
+
+    def count(self, subject: str) -> int:
+        """Exemplars of a subject so far."""
+        return self._counts[subject]
+
+    def knows(self, origin: Origin) -> bool:
+        """Whether this candidate was kept or rejected before."""
+        return origin.key in self._known
+
+    def add(self, data: bytes, origin: Origin) -> str | None:
+        """Keep a picture, given as an encoded file, or say why not.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        if self.knows(origin):
+            return "known already"
+        perceptual_hash = ""
+        try:
+            image = decode_image(data)
+            reason = self._picture_filter.problem(image)
+            if reason is None:
+                perceptual_hash = self._duplicates.hash(image)
+                reason = self._duplicates.problem(origin.subject, perceptual_hash)
+        except InputError as error:
+            reason = str(error)
+        if reason is not None:
+            self.reject(origin, reason)
+            return reason
+        sha256 = hashlib.sha256(data).hexdigest()
+        file = f"{origin.subject}/{sha256[:16]}{_suffix(data)}"
+        try:
+            _write_whole(self.directory / file, data)
+        except OSError as error:
+            raise OutputError(f"exemplars cannot be written to {self.directory}: {error}") from error
+        line = Exemplar(file, self._class_of[origin.subject], sha256, perceptual_hash, origin)
+        self._append(MANIFEST, line.to_fields(), origin)
+        self._duplicates.remember(origin.subject, perceptual_hash)
+        self._counts[origin.subject] += 1
+        return None
+
+    def reject(self, origin: Origin, reason: str) -> None:
+        """Remember a candidate that is not kept, so that it is not asked for again.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        self._append(REJECTED, asdict(origin) | {"reason": reason}, origin)
+
+    def _append(self, name: str, line: dict[str, object], origin: Origin) -> None:
+        try:
+            with (self.directory / name).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise OutputError(f"exemplars cannot be written to {self.directory}: {error}") from error
+        self._known.add(origin.key)
+
+
+def load_exemplars(directory: str | Path) -> list[Exemplar]:
+    """Every exemplar of a folder: by its manifest, or, without one, by a directory per class.
+
+    Raises:
+        ConfigurationError: there is no exemplar, or a line of the manifest is no exemplar.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise ConfigurationError(f"there is no folder of exemplars at {folder}; make one with make_exemplars.py")
+    if (folder / MANIFEST).is_file():
+        found = [item for item in _read_manifest(folder / MANIFEST) if (folder / item.file).is_file()]
+    else:
+        found = [
+            Exemplar(
+                f"{subject}/{path.name}",
+                subject,
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+                "",
+                Origin(subject, "folder", url=str(path)),
+            )
+            for subject, path in walk_class_folders(folder)
+        ]
+    if not found:
+        raise ConfigurationError(f"{folder} holds no exemplar; give it a directory of pictures per class")
+    return found
+
+
+def walk_class_folders(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(class, file) of every picture in a directory per class, in a fixed order."""
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for path in sorted(inner.iterdir()):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                yield inner.name, path
+
+
+def _read_manifest(path: Path) -> list[Exemplar]:
+    exemplars = []
+    for number, fields in enumerate(_read_lines(path), start=1):
+        try:
+            exemplars.append(Exemplar.from_fields(fields))
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(f"line {number} of {path} is no exemplar ({error}); mend or delete it") from error
+    return exemplars
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """JSON objects, one a line; a torn last line, left by a kill, is passed over."""
+    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            raise ConfigurationError(f"line {number} of {path} is no JSON ({error}); mend or delete it") from error
+        if not isinstance(fields, dict):
+            raise ConfigurationError(f"line {number} of {path} is no JSON object; mend or delete it")
+        yield fields
+
+
+def _end_last_line(path: Path) -> None:
+    """Cut a torn last line off, so that what is appended next begins a line of its own."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+def _suffix(data: bytes) -> str:
+    """The usual ending of a picture's format; it was decoded before."""
+    with Image.open(io.BytesIO(data)) as image:
+        name = (image.format or "img").lower()
+    return {"jpeg": ".jpg", "mpo": ".jpg"}.get(name, f".{name}")
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft.write_bytes(data)
+    draft.replace(path)

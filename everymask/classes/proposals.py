@@ -1,0 +1,103 @@
+"""The masks of an image that a class head is asked about: SAM's answers to a point grid, without duplicates."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
+from everymask.classes.config import MaskConfig
+from everymask.classes.embeddings import OCCUPANCY_SIDE, MaskEmbeddings
+from everymask.masks.mask_set import MaskSet
+from everymask.masks.nms import cell_mask_nms
+from everymask.masks.rle import encode_masks
+
+MASKS_PER_CHUNK = 32
+"""Masks brought to original resolution at once; bounds memory on large images."""
+
+
+def point_grid(size_hw: tuple[int, int], points_per_side: int) -> torch.Tensor:
+    """(points_per_side², 2) float32 points (x, y) at the centres of equal boxes over an image of (height, width)."""
+    height, width = size_hw
+    steps = (torch.arange(points_per_side, dtype=torch.float32) + 0.5) / points_per_side
+    rows, columns = torch.meshgrid(steps * height, steps * width, indexing="ij")
+    return torch.stack([columns.reshape(-1), rows.reshape(-1)], dim=1)
+
+
+@torch.inference_mode()
+def propose_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config: MaskConfig) -> MaskSet:
+    """Prompt with a grid and keep the distinct, non-empty masks that pass the thresholds, best predicted IoU first.
+
+    Raises:
+        ModelOutputError: the backbone answered with NaN or infinity.
+    """
+    points = point_grid(embedding.canvas.original_size_hw, config.points_per_side).to(backbone.device)
+    representative, _ = backbone.distinct_points(embedding, points)
+    area = embedding.canvas.cell_area
+    proposed = []
+    for batch in torch.split(points[representative], config.points_per_batch):
+        answers = MaskSet.from_prompts(backbone.decode_points(embedding, batch), area, config.stability_score_offset)
+        passes = (
+            (answers.predicted_iou >= config.pred_iou_thresh)
+            & (answers.stability_score >= config.stability_score_thresh)
+            & answers.masks.any(dim=1)
+        )
+        proposed.append(answers[passes])
+    masks = MaskSet.concatenate(proposed)
+    kept = cell_mask_nms(masks.masks, masks.predicted_iou, config.duplicate_iou_thresh, area)
+    return masks[kept[: config.max_masks]]
+
+
+def frame_share(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
+    """(M, P) bool masks → (M,) float32, share of the canvas's outermost pixels in each mask, [0, 1]."""
+    frame = torch.ones_like(canvas.cell_index, dtype=torch.bool)
+    frame[1:-1, 1:-1] = False
+    in_cell = torch.bincount(canvas.cell_index[frame], minlength=canvas.num_cells).to(torch.float32)
+    return masks.to(torch.float32) @ in_cell / frame.sum()
+
+
+def occupancy(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
+    """(M, P) bool masks → (M, OCCUPANCY_SIDE²) float32, how much of every box of a grid over the canvas each covers.
+
+    Boxes are in rows from the top; on a canvas with fewer pixels than boxes, those without a pixel are 0.
+    """
+    height, width = canvas.size_hw
+    device = canvas.cell_index.device
+    rows = torch.arange(height, device=device) * OCCUPANCY_SIDE // height
+    columns = torch.arange(width, device=device) * OCCUPANCY_SIDE // width
+    box = (rows[:, None] * OCCUPANCY_SIDE + columns).flatten()
+    pixels = torch.bincount(box, minlength=OCCUPANCY_SIDE**2).to(torch.float32)
+    # A cell lies in few boxes: dense, this matrix would be 256 times the canvas for backbones whose cells are pixels.
+    share = torch.sparse_coo_tensor(
+        torch.stack([box, canvas.cell_index.flatten()]),
+        1 / pixels[box],
+        (OCCUPANCY_SIDE**2, canvas.num_cells),
+        check_invariants=True,
+    )
+    covered: torch.Tensor = torch.sparse.mm(share, masks.to(torch.float32).T)
+    return covered.T.clamp(0, 1)
+
+
+@torch.inference_mode()
+def describe_masks(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, masks: MaskSet, pooled: torch.Tensor
+) -> MaskEmbeddings:
+    """Bring masks to original resolution and pack them with tokens and (M, F) pooled features."""
+    rles = [
+        rle
+        for chunk in torch.split(masks.logits, MASKS_PER_CHUNK)
+        for rle in encode_masks(backbone.full_resolution_logits(embedding, chunk) > 0)
+    ]
+    return MaskEmbeddings(
+        size_hw=embedding.canvas.original_size_hw,
+        tokens=masks.tokens.cpu().numpy().astype(np.float16),
+        pooled=pooled.cpu().numpy().astype(np.float16),
+        predicted_iou=masks.predicted_iou.cpu().numpy().astype(np.float32),
+        stability_score=masks.stability_score.cpu().numpy().astype(np.float32),
+        frame_share=frame_share(embedding.canvas, masks.masks).cpu().numpy(),
+        occupancy=(occupancy(embedding.canvas, masks.masks) * 255).round().to(torch.uint8).cpu().numpy(),
+        point_coords=masks.point_coords.cpu().numpy().astype(np.float32),
+        rles=tuple(rles),
+        backbone=backbone.name,
+        weights_sha256=backbone.weights_sha256,
+    )

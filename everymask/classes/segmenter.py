@@ -1,0 +1,155 @@
+"""U-SAM inference (section 3.6): mask embeddings and a class head → labelled masks of the user's classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.classes.config import ClassesConfig
+from everymask.classes.embeddings import MaskEmbeddings
+from everymask.classes.head import ClassHead, check_backbone
+from everymask.classes.proposals import describe_masks, propose_masks
+from everymask.classes.uncertainty import normalised_entropy
+from everymask.errors import ConfigurationError
+from everymask.masks.boxes import boxes_from_rles
+from everymask.masks.nms import mask_nms
+from everymask.masks.rle import decode_mask, rle_areas, rle_ious
+from everymask.records import ImageLabels, LabelledMask, Rle
+
+SEMANTIC_BACKGROUND = 0
+AREA_EXPONENT = 0.25
+"""Of a mask's share of the image, in the order in which masks of one class suppress each other (our choice)."""
+
+
+def embed_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClassesConfig) -> MaskEmbeddings:
+    """Every mask of an image with its embedding: what `classify_masks` needs, for any head, without the backbone.
+
+    Raises:
+        ModelOutputError: the backbone answered with NaN or infinity.
+    """
+    masks = propose_masks(backbone, embedding, config.masks)
+    return describe_masks(backbone, embedding, masks, backbone.pool_features(embedding, masks.masks))
+
+
+def classify_masks(embeddings: MaskEmbeddings, head: ClassHead, config: ClassesConfig) -> ImageLabels:
+    """Name the masks, keep the confident ones, and drop those that repeat one of their class.
+
+    Raises:
+        HeadMismatchError: the head was trained on another backbone or other weights.
+        ConfigurationError: a threshold names a class that the head does not know.
+    """
+    check_backbone(head.spec, embeddings.backbone, embeddings.weights_sha256)
+    thresholds = class_thresholds(head.spec.classes, config)
+    probabilities = head.probabilities(embeddings.tokens, embeddings.pooled)
+    chosen = _confident(probabilities, thresholds)
+    return _label(embeddings[chosen.numpy()], probabilities[chosen], head.spec.classes, config)
+
+
+def segment_classes(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, head: ClassHead, config: ClassesConfig
+) -> ImageLabels:
+    """`classify_masks(embed_masks(…))`, with only the confident masks brought to original resolution.
+
+    Raises:
+        ModelOutputError: the backbone answered with NaN or infinity.
+        HeadMismatchError: the head was trained on another backbone or other weights.
+        ConfigurationError: a threshold names a class that the head does not know.
+    """
+    check_backbone(head.spec, backbone.name, backbone.weights_sha256)
+    thresholds = class_thresholds(head.spec.classes, config)
+    masks = propose_masks(backbone, embedding, config.masks)
+    pooled = backbone.pool_features(embedding, masks.masks)
+    probabilities = head.probabilities(
+        masks.tokens.cpu().numpy().astype(np.float16), pooled.cpu().numpy().astype(np.float16)
+    )
+    chosen = _confident(probabilities, thresholds)
+    index = chosen.to(masks.logits.device)
+    embeddings = describe_masks(backbone, embedding, masks[index], pooled[index])
+    return _label(embeddings, probabilities[chosen], head.spec.classes, config)
+
+
+def class_thresholds(classes: tuple[str, ...], config: ClassesConfig) -> torch.Tensor:
+    """(C,) float32 least probability of each class.
+
+    Raises:
+        ConfigurationError: a threshold names a class that is not among `classes`.
+    """
+    unknown = sorted(set(config.class_score_thresh) - set(classes))
+    if unknown:
+        raise ConfigurationError(
+            f"a threshold is given for class {', '.join(unknown)}, but the head knows {', '.join(classes)}"
+        )
+    return torch.tensor([config.class_score_thresh.get(name, config.score_thresh) for name in classes])
+
+
+def semantic_map(labels: ImageLabels) -> NDArray[np.int32]:
+    """(H, W) int32: 0 background, class_id + 1 elsewhere; where masks overlap, the class of the highest score."""
+    pixels = np.full(labels.size_hw, SEMANTIC_BACKGROUND, dtype=np.int32)
+    for mask in sorted(labels.masks, key=lambda mask: mask.score):
+        if mask.class_id is not None:
+            pixels[decode_mask(mask.rle)] = mask.class_id + 1
+    return pixels
+
+
+def _confident(probabilities: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
+    """(K,) int64 indices of masks whose likeliest class is no background and passes its threshold."""
+    best, index = probabilities.max(dim=-1)
+    is_object = index < thresholds.shape[0]
+    passes = best >= torch.cat([thresholds, thresholds.new_ones(1)])[index]
+    return (is_object & passes).nonzero().flatten()
+
+
+def _label(
+    embeddings: MaskEmbeddings, probabilities: torch.Tensor, classes: tuple[str, ...], config: ClassesConfig
+) -> ImageLabels:
+    """Labelled masks of K confident masks with (K, C + 1) probabilities, after NMS within each class."""
+    areas = rle_areas(embeddings.rles)
+    boxes = boxes_from_rles(embeddings.rles)
+    likelihood, class_ids = probabilities.max(dim=-1)
+    # A sure class on a poor mask is worth less: parts are often surer of their class than the whole object.
+    scores = likelihood * torch.from_numpy(embeddings.predicted_iou).clamp(0, 1)
+    uncertainty = normalised_entropy(probabilities)
+    height, width = embeddings.size_hw
+    # Of masks that repeat each other, a larger one is more often the whole object.
+    rank = scores * (torch.from_numpy(areas).float() / (height * width)) ** AREA_EXPONENT
+    # A mask thinner than a pixel may have none at original resolution.
+    visible = torch.from_numpy(areas > 0)
+    kept = [
+        i
+        for class_id in torch.unique(class_ids)
+        for i in _suppress(((class_ids == class_id) & visible).nonzero().flatten(), embeddings.rles, rank, config)
+    ]
+    kept.sort(key=lambda i: (-float(scores[i]), i))
+    masks = tuple(
+        LabelledMask(
+            rle=embeddings.rles[i],
+            box_xyxy=(int(boxes[i, 0]), int(boxes[i, 1]), int(boxes[i, 2]), int(boxes[i, 3])),
+            area=int(areas[i]),
+            predicted_iou=float(embeddings.predicted_iou[i]),
+            stability_score=float(embeddings.stability_score[i]),
+            point_coords=(float(embeddings.point_coords[i, 0]), float(embeddings.point_coords[i, 1])),
+            score=float(scores[i]),
+            class_id=int(class_ids[i]),
+            class_name=classes[int(class_ids[i])],
+            uncertainty=float(uncertainty[i]),
+        )
+        for i in kept
+    )
+    covered = int(coco_mask.area(coco_mask.merge([mask.rle for mask in masks]))) if masks else 0
+    return ImageLabels(embeddings.size_hw, masks, covered / (height * width))
+
+
+def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], rank: torch.Tensor, config: ClassesConfig) -> list[int]:
+    """Of the masks at (K,) int64 `index`, all of one class, those that repeat none of higher rank."""
+    chosen = [rles[i] for i in index.tolist()]
+    iou = torch.from_numpy(rle_ious(chosen, chosen))
+    areas = torch.from_numpy(rle_areas(chosen)).double()
+    # inter / union = iou and |a| + |b| = inter + union give the intersection without decoding a mask.
+    inter = iou / (1 + iou) * (areas[:, None] + areas[None, :])
+    containment = inter / torch.minimum(areas[:, None], areas[None, :]).clamp_min(1)
+    repeats = (iou > config.nms_iou_thresh) | (containment > config.nms_containment_thresh)
+    kept: list[int] = index[mask_nms(repeats.float(), rank[index], 0.5)].tolist()
+    return kept

@@ -1,0 +1,239 @@
+"""One HTML page about a trained head, with its pictures inside: nothing else to carry along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from everymask.classes.embeddings import StoredEmbeddings
+from everymask.classes.head import ClassHead
+from everymask.classes.training.train import Epoch, TrainingResult
+from everymask.classes.uncertainty import normalised_entropy
+from everymask.masks.boxes import boxes_from_rles
+from everymask.masks.rle import rle_areas
+from everymask.pictures.embedded import data_uri
+from everymask.pictures.overlay import overlay
+from everymask.records import ImageLabels, LabelledMask
+
+_PICTURE_SIDE = 320
+
+
+@dataclass(frozen=True)
+class ShownMask:
+    """One mask for the page.
+
+    Attributes:
+        image_id: of its picture.
+        index: of the mask among those of the picture.
+        class_id: the likeliest object class.
+        probability: of that class.
+        uncertainty: normalised entropy, [0, 1].
+    """
+
+    image_id: str
+    index: int
+    class_id: int
+    probability: float
+    uncertainty: float
+
+
+def most_certain(head: ClassHead, records: Sequence[StoredEmbeddings], per_class: int) -> list[ShownMask]:
+    """The masks with the highest probability of each class, one a picture, class after class."""
+    masks = sorted(_object_masks(head, records), key=lambda mask: -mask.probability)
+    shown = []
+    for class_id in range(head.num_classes):
+        best = {mask.image_id: mask for mask in reversed(masks) if mask.class_id == class_id}
+        shown += sorted(best.values(), key=lambda mask: -mask.probability)[:per_class]
+    return shown
+
+
+def most_uncertain(head: ClassHead, records: Sequence[StoredEmbeddings], count: int) -> list[ShownMask]:
+    """The masks with the highest uncertainty, one a picture."""
+    worst: dict[str, ShownMask] = {}
+    for mask in sorted(_object_masks(head, records), key=lambda mask: mask.uncertainty):
+        worst[mask.image_id] = mask
+    return sorted(worst.values(), key=lambda mask: -mask.uncertainty)[:count]
+
+
+def _object_masks(head: ClassHead, records: Sequence[StoredEmbeddings]) -> list[ShownMask]:
+    masks = []
+    for record in records:
+        probabilities = head.probabilities(record.embeddings.tokens, record.embeddings.pooled)
+        best, class_ids = probabilities[:, :-1].max(dim=-1)
+        uncertainty = normalised_entropy(probabilities)
+        masks += [
+            ShownMask(record.image_id, index, int(class_ids[index]), float(best[index]), float(uncertainty[index]))
+            for index in range(len(probabilities))
+        ]
+    return masks
+
+
+def draw_mask(
+    image: NDArray[np.uint8], record: StoredEmbeddings, mask: ShownMask, classes: Sequence[str]
+) -> NDArray[np.uint8]:
+    """The picture with one of its masks, small: (h, w, 3) uint8 RGB."""
+    rle = record.embeddings.rles[mask.index]
+    x0, y0, x1, y1 = (int(value) for value in boxes_from_rles([rle])[0])
+    labelled = LabelledMask(
+        rle=rle,
+        box_xyxy=(x0, y0, x1, y1),
+        area=int(rle_areas([rle])[0]),
+        predicted_iou=float(record.embeddings.predicted_iou[mask.index]),
+        stability_score=float(record.embeddings.stability_score[mask.index]),
+        point_coords=(0.0, 0.0),
+        score=mask.probability,
+        class_id=mask.class_id,
+        class_name=classes[mask.class_id],
+        uncertainty=mask.uncertainty,
+    )
+    return overlay(image, ImageLabels(record.embeddings.size_hw, (labelled,), 0.0), max_side=_PICTURE_SIDE)
+
+
+def training_report(
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    result: TrainingResult,
+    certain: Sequence[tuple[NDArray[np.uint8], str]],
+    uncertain: Sequence[tuple[NDArray[np.uint8], str]],
+) -> str:
+    """The page.
+
+    Args:
+        title: its heading.
+        facts: (name, value) about the training.
+        result: of the training.
+        certain: pictures with captions, of the most certain masks of held-out exemplars.
+        uncertain: the same of the most uncertain ones.
+    """
+    classes = result.head.spec.classes
+    return _PAGE.format(
+        title=escape(title),
+        facts="".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts),
+        curves="".join(_curves(stage, result.history) for stage in ("teacher", "student")),
+        confusion=_confusion_table(classes, result.confusion),
+        certain=_gallery(certain),
+        uncertain=_gallery(uncertain),
+    )
+
+
+def _curves(stage: str, history: Sequence[Epoch]) -> str:
+    """Training and held-out loss of a stage over its epochs, as SVG; empty when the stage was not trained."""
+    epochs = [epoch for epoch in history if epoch.stage == stage]
+    if not epochs:
+        return ""
+    lines = {
+        "training": [(epoch.number, epoch.training_loss) for epoch in epochs],
+        "held out": [(epoch.number, epoch.held_out_loss) for epoch in epochs if epoch.held_out_loss is not None],
+    }
+    values = [value for points in lines.values() for _, value in points]
+    low, high = min(values), max(max(values), min(values) + 1e-6)
+    width, height, left, bottom = 420, 220, 46, 28
+    step = (width - left - 12) / max(len(epochs) - 1, 1)
+
+    def place(number: int, value: float) -> str:
+        x = left + (number - 1) * step
+        y = 12 + (high - value) / (high - low) * (height - bottom - 12)
+        return f"{x:.1f},{y:.1f}"
+
+    drawn = "".join(
+        f'<polyline class="{name.replace(" ", "-")}" points="{" ".join(place(*point) for point in points)}"/>'
+        for name, points in lines.items()
+    )
+    return f"""<figure class="curve"><svg viewBox="0 0 {width} {height}" role="img" aria-label="loss of the {stage}">
+<text x="4" y="18">{high:.2f}</text><text x="4" y="{height - bottom}">{low:.2f}</text>
+<text x="{left}" y="{height - 6}">epoch 1</text>
+<text x="{width - 12}" y="{height - 6}" text-anchor="end">{len(epochs)}</text>{drawn}</svg>
+<figcaption>{stage}: <span class="training">training loss</span> · <span class="held-out">held-out loss</span>\
+</figcaption></figure>"""
+
+
+def _confusion_table(classes: Sequence[str], confusion: torch.Tensor) -> str:
+    if int(confusion.sum()) == 0:
+        return "<p>No picture was held out.</p>"
+    head = "".join(f"<th><span>{escape(name)}</span></th>" for name in classes)
+    rows = []
+    for name, counts in zip(classes, confusion.tolist(), strict=True):
+        total = sum(counts)
+        right = counts[classes.index(name)]
+        cells = "".join(
+            f'<td style="--share:{count / max(total, 1):.3f}">{count if count else ""}</td>' for count in counts
+        )
+        accuracy = f"{right / total:.0%} of {total}" if total else "none held out"
+        rows.append(f"<tr><th>{escape(name)}</th>{cells}<td class='accuracy'>{accuracy}</td></tr>")
+    header = f"<tr><th></th>{head}<th>right</th></tr>"
+    return f'<div class="wide"><table class="confusion">{header}{"".join(rows)}</table></div>'
+
+
+def _gallery(pictures: Sequence[tuple[NDArray[np.uint8], str]]) -> str:
+    return "".join(
+        f'<figure><img loading="lazy" src="{data_uri(picture)}" alt="{escape(caption)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for picture, caption in pictures
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --paper: #fafaf8; --card: #fff; --ink: #222226; --soft: #6a6a70; --line: #e2e2de;
+  --one: #2563eb; --two: #d97706; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --paper: #161618; --card: #1f1f22; --ink: #ececee; --soft: #a0a0a8; --line: #333338;
+    --one: #60a5fa; --two: #fbbf24; }}
+}}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0 auto; max-width: 1400px; padding: 1.5rem clamp(.75rem, 3vw, 2.5rem) 3rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.45 system-ui, sans-serif; }}
+h1 {{ font-size: clamp(1.3rem, 4vw, 1.8rem); margin: 0 0 1rem; overflow-wrap: anywhere; }}
+h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .75rem; }}
+dl {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .5rem; margin: 0 0 1.25rem; }}
+dl div, figure {{ background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }}
+dl div {{ padding: .5rem .8rem; }}
+dt {{ color: var(--soft); font-size: .8rem; }}
+dd {{ margin: 0; font-size: 1.1rem; font-weight: 600; overflow-wrap: anywhere; }}
+.row {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+figure {{ margin: 0; overflow: hidden; }}
+figcaption {{ padding: .4rem .6rem; font-size: .85rem; color: var(--soft); }}
+.gallery {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem; }}
+.gallery img {{ display: block; width: 100%; height: 10.5rem; object-fit: contain; }}
+.curve {{ flex: 1 1 22rem; max-width: 36rem; }}
+svg {{ display: block; width: 100%; }}
+svg text {{ fill: var(--soft); font-size: 12px; }}
+polyline {{ fill: none; stroke-width: 2; stroke-linejoin: round; }}
+polyline.training {{ stroke: var(--one); }}
+polyline.held-out {{ stroke: var(--two); }}
+span.training {{ color: var(--one); }}
+span.held-out {{ color: var(--two); }}
+.wide {{ overflow-x: auto; }}
+.confusion {{ border-collapse: collapse; font-size: .85rem; }}
+.confusion th {{ font-weight: 600; padding: .25rem .5rem; text-align: left; white-space: nowrap; }}
+.confusion tr:first-child th span {{ writing-mode: vertical-rl; }}
+.confusion tr:first-child th {{ vertical-align: bottom; }}
+.confusion td {{ text-align: center; min-width: 2.1rem; padding: .3rem; border: 1px solid var(--line);
+  background: color-mix(in srgb, var(--one) calc(var(--share, 0) * 70%), transparent); }}
+.confusion td.accuracy {{ white-space: nowrap; padding: .3rem .6rem; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<dl>{facts}</dl>
+<h2>Loss</h2>
+<div class="row">{curves}</div>
+<h2>Held-out exemplars: true class (row) and class with the highest score (column)</h2>
+{confusion}
+<h2>Most certain masks of held-out exemplars</h2>
+<div class="gallery">{certain}</div>
+<h2>Most uncertain masks: look at these first</h2>
+<div class="gallery">{uncertain}</div>
+</body>
+</html>
+"""

@@ -1,0 +1,231 @@
+"""Training of a class head: a teacher by multiple-instance learning, then a student by uncertainty distillation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from everymask.classes.head import ClassHead, FeatureKind, HeadSpec
+from everymask.classes.training.bags import UNNAMED, Bags, split_bags
+from everymask.classes.training.distillation import bad_masks, uncertainty_loss
+from everymask.classes.training.localisation import object_labels, object_loss
+from everymask.classes.training.mil import bag_scores, bag_targets, frame_loss, mil_loss, presence_loss
+from everymask.errors import ConfigurationError
+
+Stage = Literal["teacher", "student"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a head is trained. The paper's batch size, learning rate, s, η and loss weights are lost from its text; ours
+    were chosen on held-out exemplars and COCO training images (docs/decisions/classes.md)."""
+
+    features: FeatureKind = "token+pooled"
+    """`token` is the paper's head; `token+pooled` also reads image features averaged under the mask."""
+    distillation: bool = True
+    """Train a student by uncertainty distillation; off, the teacher is the result (MIL only, table 4)."""
+    hidden_dim: int = 256
+    """Width of the hidden layers."""
+    dropout: float = 0.1
+    """Share of hidden activations dropped while training."""
+    min_area: float = 0.03
+    """Masks that cover a smaller share of their picture teach nothing (our choice): they are parts or specks, of which
+    an exemplar has more than it has of wholes."""
+    topk_divisor: int = 4
+    """s: a bag of m masks is scored by its max(1, m // s) largest activations (eq. 1)."""
+    entropy_thresh: float = 0.5
+    """η: masks whose teacher prediction has a higher normalised entropy are uncertain."""
+    uncertainty_weight: float = 0.3
+    """Weight of the uncertainty loss beside the MIL loss."""
+    object_weight: float = 1.0
+    """Weight, for the student, of the masks that the teacher's answers together show to be the object, or beside it
+    (our choice)."""
+    presence_weight: float = 0.5
+    """Weight of the loss that asks for masks which are surely the object and surely background (our choice)."""
+    frame_thresh: float = 0.3
+    """Masks that cover a larger share of a picture's outermost pixels are taken for background (our choice)."""
+    frame_weight: float = 1.0
+    """Weight of the loss that says so. It alone tells a single class from its background: MIL cannot."""
+    epochs: int = 10
+    """At most so many passes over the bags for the teacher, and as many for the student."""
+    patience: int = 4
+    """Stop after so many epochs without a lower loss on held-out exemplars."""
+    held_out_share: float = 0.15
+    """Share of the exemplars of each class that is held out for early stopping and the report."""
+    masks_per_bag: int = 64
+    """At most so many masks of a picture in one step, drawn anew each epoch: faster, and it regularises."""
+    batch_size: int = 32
+    """Bags a step."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    weight_decay: float = 1e-4
+    """Of Adam, decoupled."""
+    seed: int = 0
+    """Of the split, the order of the bags, the initial weights and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_dim", "topk_divisor", "epochs", "patience", "masks_per_bag", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("dropout", "entropy_thresh", "frame_thresh", "held_out_share", "min_area"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigurationError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ConfigurationError(f"learning_rate must be positive, not {self.learning_rate}")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training bags.
+
+    Attributes:
+        training_loss: mean over batches, dropout on.
+        held_out_loss: `picture_loss` of held-out bags; None when none are held out.
+        held_out_accuracy: share of held-out pictures whose highest-scored object class is theirs.
+    """
+
+    stage: Stage
+    number: int
+    training_loss: float
+    held_out_loss: float | None
+    held_out_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training gives.
+
+    Attributes:
+        head: the student, or the teacher without distillation; ready for inference.
+        teacher: the head trained by MIL alone.
+        history: every epoch of every stage.
+        held_out: the bags that were held out.
+        confusion: (C, C) int64, held-out pictures by true (row) and highest-scored (column) class.
+    """
+
+    head: ClassHead
+    teacher: ClassHead
+    history: tuple[Epoch, ...]
+    held_out: Bags
+    confusion: torch.Tensor
+
+
+def train_head(
+    bags: Bags, spec: HeadSpec, config: TrainingConfig, progress: Callable[[Epoch], None] | None = None
+) -> TrainingResult:
+    """Train on stored bags; on the CPU, where it takes a minute or two.
+
+    Args:
+        bags: of every class in `spec`.
+        spec: classes and backbone; `spec.features` says what the bags hold.
+        config: the same seed and bags give the same head.
+        progress: called after every epoch.
+
+    Raises:
+        ConfigurationError: the inputs or the loss became NaN or infinite; nothing was written.
+    """
+    if not bool(torch.isfinite(bags.inputs).all()):
+        raise ConfigurationError("the stored mask embeddings hold NaN or infinity; delete the bags and make them again")
+    training, held_out = split_bags(bags.of_area(config.min_area), config.held_out_share, config.seed)
+    history: list[Epoch] = []
+
+    def report(epoch: Epoch) -> None:
+        history.append(epoch)
+        if progress is not None:
+            progress(epoch)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        teacher = head = _fit("teacher", training, held_out, spec, config, None, report)
+        if config.distillation:
+            named = [_named(part, teacher) if config.object_weight else part for part in (training, held_out)]
+            head = _fit("student", named[0], named[1], spec, config, teacher, report)
+    return TrainingResult(head, teacher, tuple(history), held_out, _confusion(head, held_out, config))
+
+
+def _fit(
+    stage: Stage,
+    training: Bags,
+    held_out: Bags,
+    spec: HeadSpec,
+    config: TrainingConfig,
+    teacher: ClassHead | None,
+    report: Callable[[Epoch], None],
+) -> ClassHead:
+    """Train one fresh head and give back its best epoch."""
+    head = ClassHead(spec, config.dropout)
+    head.standardise(training.inputs)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    best_loss, best_state, since_best = float("inf"), copy.deepcopy(head.state_dict()), 0
+    for number in range(1, config.epochs + 1):
+        head.train()
+        total = 0.0
+        for index in torch.split(torch.randperm(len(training)), config.batch_size):
+            batch = training[index].sample(config.masks_per_bag)
+            logits = head(batch.inputs)
+            loss = picture_loss(logits, batch, config)
+            if teacher is not None:
+                with torch.no_grad():
+                    bad = bad_masks(teacher(batch.inputs), batch.mask_class_ids, config.entropy_thresh)
+                loss = loss + config.uncertainty_weight * uncertainty_loss(logits[bad & (batch.labels == UNNAMED)])
+            if not bool(torch.isfinite(loss)):
+                raise ConfigurationError(
+                    f"the {stage}'s loss became {loss.item()} in epoch {number}; lower --learning-rate "
+                    f"(now {config.learning_rate:g})"
+                )
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            total += float(loss.detach()) * len(index)
+        epoch = Epoch(stage, number, total / len(training), *_held_out_figures(head, held_out, config))
+        report(epoch)
+        watched = epoch.training_loss if epoch.held_out_loss is None else epoch.held_out_loss
+        if watched < best_loss:
+            best_loss, best_state, since_best = watched, copy.deepcopy(head.state_dict()), 0
+        else:
+            since_best += 1
+            if since_best >= config.patience:
+                break
+    head.load_state_dict(best_state)
+    return head.eval()
+
+
+@torch.no_grad()
+def _named(bags: Bags, teacher: ClassHead) -> Bags:
+    return replace(bags, labels=object_labels(teacher(bags.inputs).softmax(dim=-1), bags))
+
+
+def picture_loss(logits: torch.Tensor, bags: Bags, config: TrainingConfig) -> torch.Tensor:
+    """What pictures of known class say about (N, C + 1) logits of their masks: eq. 2 and our three additions."""
+    scores = bag_scores(logits, bags.sizes, config.topk_divisor)
+    loss = mil_loss(scores, bag_targets(bags.class_ids, logits.shape[-1] - 1))
+    loss = loss + config.presence_weight * presence_loss(logits, bags.sizes, bags.class_ids, config.topk_divisor)
+    loss = loss + config.frame_weight * frame_loss(logits, bags.frame_share, config.frame_thresh)
+    return loss + config.object_weight * object_loss(logits, bags.labels)
+
+
+@torch.no_grad()
+def _held_out_figures(head: ClassHead, held_out: Bags, config: TrainingConfig) -> tuple[float | None, float | None]:
+    if len(held_out) == 0:
+        return None, None
+    logits = head.eval()(held_out.inputs)
+    right = predicted_classes(logits, held_out, config) == held_out.class_ids
+    return float(picture_loss(logits, held_out, config)), float(right.float().mean())
+
+
+def predicted_classes(logits: torch.Tensor, bags: Bags, config: TrainingConfig) -> torch.Tensor:
+    """(B,) int64, the object class with the highest score (eq. 1) in each bag."""
+    return bag_scores(logits, bags.sizes, config.topk_divisor)[:, :-1].argmax(dim=1)
+
+
+@torch.no_grad()
+def _confusion(head: ClassHead, held_out: Bags, config: TrainingConfig) -> torch.Tensor:
+    confusion = torch.zeros(head.num_classes, head.num_classes, dtype=torch.int64)
+    if len(held_out):
+        predicted = predicted_classes(head(held_out.inputs), held_out, config)
+        confusion.index_put_((held_out.class_ids, predicted), torch.ones_like(predicted), accumulate=True)
+    return confusion

@@ -1,0 +1,131 @@
+import json
+import struct
+import zlib
+
+import pytest
+
+from everymask.classes.class_set import ClassSet
+from everymask.classes.exemplars.crawl import CrawlConfig, crawl
+from everymask.classes.exemplars.download_limits import DownloadConfig
+from everymask.classes.exemplars.manifest import ExemplarFolder, load_exemplars
+from everymask.errors import ConfigurationError
+from tests.classes.exemplars.pictures import picture_file
+from tests.classes.exemplars.web import website
+
+DOWNLOAD = DownloadConfig(
+    requests_per_second=1e6, backoff_s=0.001, retries=1, allowed_private_networks=("127.0.0.1/32",)
+)
+CATS = ClassSet.parse("cat")
+
+
+@pytest.fixture
+def site():
+    with website() as site:
+        yield site
+
+
+def result(url: str, **fields: object) -> dict[str, object]:
+    plain = {"license": "by", "license_version": "2.0", "creator": "Ann", "foreign_landing_url": url + "/page"}
+    return {"url": url, **plain, **fields}
+
+
+def run(site, results, folder, **settings):
+    config = CrawlConfig(endpoint=site.search(results), download=DOWNLOAD, **settings)
+    return list(crawl(CATS, ExemplarFolder(folder, CATS), config))
+
+
+def bomb() -> bytes:
+    """A PNG that claims 60,000 × 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_pictures_are_kept_with_licence_and_creator_over_several_pages(site, tmp_path):
+    results = [result(site.serve(f"/{i}.jpg", picture_file(i)), creator=f"artist {i}") for i in range(7)]
+    run(site, results, tmp_path)
+
+    exemplars = load_exemplars(tmp_path)
+    assert len(exemplars) == 7
+    assert {item.origin.creator for item in exemplars} == {f"artist {i}" for i in range(7)}
+    first = exemplars[0].origin
+    assert (first.license, first.prompt, first.source) == ("by 2.0", "cat", "crawl")
+    assert first.landing_url == f"{first.url}/page"
+
+
+def test_only_as_many_as_asked_for_and_only_accepted_licences(site, tmp_path):
+    results = [result(site.serve(f"/{i}.jpg", picture_file(i)), license="by-nc" if i % 2 else "by") for i in range(10)]
+    run(site, results, tmp_path, images_per_subject=4)
+    assert len(load_exemplars(tmp_path)) == 4
+    assert {item.origin.license for item in load_exemplars(tmp_path)} == {"by 2.0"}
+
+
+def test_a_server_that_ignores_the_licence_filter_is_not_trusted(site, tmp_path):
+    item = result(site.serve("/1.jpg", picture_file(1)), license="by-nc")
+    answer = json.dumps({"page_count": 1, "results": [item]}).encode()
+    endpoint = site.answer("/v1/images/", lambda query, count: (200, {"Content-Type": "application/json"}, answer))
+    config = CrawlConfig(endpoint=endpoint, download=DOWNLOAD)
+    assert list(crawl(CATS, ExemplarFolder(tmp_path, CATS), config)) == []
+
+
+def test_every_bad_picture_is_rejected_with_its_reason_and_the_good_ones_are_kept(site, tmp_path):
+    bad = {
+        "status 500": site.answer("/500.jpg", lambda query, count: (500, {}, b"")),
+        "status 404": site.base + "/404.jpg",
+        "redirects": site.answer("/loop.jpg", lambda query, count: (302, {"Location": "/loop.jpg"}, b"")),
+        "content type text/html": site.serve("/page.jpg", b"<html>", "text/html"),
+        "pixels": site.serve("/bomb.png", bomb(), "image/png"),
+        "image": site.serve("/fake.jpg", b"not a picture"),
+        "near-duplicate": site.serve("/again.jpg", picture_file(1, (100, 117))),
+        "private address": "http://169.254.169.254/latest/meta-data",
+        "shorter side": site.serve("/small.jpg", picture_file(3, (20, 20))),
+    }
+    good = [result(site.serve("/1.jpg", picture_file(1))), result(site.serve("/2.jpg", picture_file(2)))]
+    outcomes = run(site, [good[0], *(result(url) for url in bad.values()), good[1]], tmp_path)
+
+    assert len(load_exemplars(tmp_path)) == 2
+    reasons = {origin.url: reason for origin, reason in outcomes}
+    for expected, url in bad.items():
+        assert expected in reasons[url], (expected, reasons[url])
+
+
+def test_the_search_is_retried_when_the_api_asks_to_slow_down(site, tmp_path):
+    endpoint = site.search([result(site.serve("/1.jpg", picture_file(1)))])
+    usual = site.pages["/v1/images/"]
+    site.answer(
+        "/v1/images/", lambda query, count: (429, {"Retry-After": "0"}, b"") if count == 0 else usual(query, count)
+    )
+    list(crawl(CATS, ExemplarFolder(tmp_path, CATS), CrawlConfig(endpoint=endpoint, download=DOWNLOAD)))
+    assert len(load_exemplars(tmp_path)) == 1
+
+
+def test_a_second_run_goes_on_where_the_first_stopped(site, tmp_path):
+    results = [result(site.serve(f"/{i}.jpg", picture_file(i))) for i in range(6)]
+    results.insert(1, result(site.base + "/gone.jpg"))
+    run(site, results, tmp_path, images_per_subject=2)
+    run(site, results, tmp_path, images_per_subject=5)
+    assert len(load_exemplars(tmp_path)) == 5
+    assert site.requests["/0.jpg"] == 1
+    assert site.requests["/gone.jpg"] == 1
+
+
+def test_a_search_that_does_not_answer_is_one_sentence_and_keeps_what_there_is(site, tmp_path):
+    results = [result(site.serve(f"/{i}.jpg", picture_file(i))) for i in range(3)]
+    run(site, results, tmp_path)
+    for broken in (
+        lambda query, count: (500, {}, b""),
+        lambda query, count: (200, {"Content-Type": "application/json"}, b"{]"),
+        lambda query, count: (200, {"Content-Type": "application/json"}, b'{"detail": "no"}'),
+    ):
+        config = CrawlConfig(endpoint=site.answer("/v1/images/", broken), download=DOWNLOAD)
+        with pytest.raises(ConfigurationError, match="run the same command again"):
+            list(crawl(CATS, ExemplarFolder(tmp_path, CATS), config))
+    assert len(load_exemplars(tmp_path)) == 3

@@ -1,0 +1,131 @@
+import gzip
+import socket
+import threading
+from dataclasses import replace
+
+import pytest
+
+from everymask.classes.exemplars.download import HttpClient
+from everymask.classes.exemplars.download_limits import DownloadConfig, DownloadError
+from tests.classes.exemplars.web import website
+
+CONFIG = DownloadConfig(
+    requests_per_second=1e6, backoff_s=0.001, retries=2, max_bytes=1000, allowed_private_networks=("127.0.0.0/8",)
+)
+KIND = ("text/plain",)
+
+
+@pytest.fixture
+def site():
+    with website() as site:
+        yield site
+
+
+@pytest.fixture
+def client():
+    with HttpClient(CONFIG) as client:
+        yield client
+
+
+def test_a_file_is_fetched_by_a_client_that_names_itself(site, client):
+    assert client.get(site.serve("/a", b"hello", "text/plain; charset=utf-8"), KIND) == b"hello"
+    assert all("everymask/" in agent for agent in site.agents)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_or_broken_server_is_asked_again(site, client, status):
+    headers = {"Retry-After": "0"} if status == 429 else {}
+    url = site.answer(
+        "/a", lambda query, count: (status, headers, b"") if count < 2 else (200, {"Content-Type": "text/plain"}, b"ok")
+    )
+    assert client.get(url, KIND) == b"ok"
+    assert site.requests["/a"] == 3
+
+
+def test_retries_end(site, client):
+    url = site.answer("/a", lambda query, count: (500, {}, b""))
+    with pytest.raises(DownloadError, match="status 500, after 3 attempts"):
+        client.get(url, KIND)
+    assert site.requests["/a"] == 3
+
+
+def test_what_will_not_get_better_is_not_asked_again(site, client):
+    with pytest.raises(DownloadError, match="status 404"):
+        client.get(site.base + "/nothing", KIND)
+    assert site.requests["/nothing"] == 1
+
+
+def test_redirects_are_followed_and_an_endless_chain_is_not(site, client):
+    target = site.serve("/there", b"ok", "text/plain")
+    assert client.get(site.answer("/here", lambda query, count: (302, {"Location": target}, b"")), KIND) == b"ok"
+    loop = site.answer("/loop", lambda query, count: (302, {"Location": f"/loop?{count}"}, b""))
+    with pytest.raises(DownloadError, match="more than 5 redirects"):
+        client.get(loop, KIND)
+    assert site.requests["/loop"] == 6
+
+
+def test_another_type_is_refused_unread(site, client):
+    with pytest.raises(DownloadError, match="text/html"):
+        client.get(site.serve("/a", b"<html>", "text/html"), KIND)
+
+
+def test_a_file_above_the_limit_is_refused_whether_or_not_it_says_so(site, client):
+    with pytest.raises(DownloadError, match="1,000 bytes"):
+        client.get(site.serve("/a", b"x" * 1001, "text/plain"), KIND)
+
+    def chunked(query, count):
+        body = b"".join(b"64\r\n" + b"x" * 100 + b"\r\n" for _ in range(20)) + b"0\r\n\r\n"
+        return 200, {"Content-Type": "text/plain", "Transfer-Encoding": "chunked", "Content-Length": ""}, body
+
+    with pytest.raises(DownloadError):
+        client.get(site.answer("/b", chunked), KIND)
+
+
+def test_a_compressed_bomb_is_refused(site, client):
+    small = gzip.compress(b"\0" * 10**6)
+    headers = {"Content-Type": "text/plain", "Content-Encoding": "gzip"}
+    with HttpClient(replace(CONFIG, max_bytes=5000)) as roomy, pytest.raises(DownloadError, match="5,000 bytes"):
+        roomy.get(site.answer("/a", lambda query, count: (200, headers, small)), KIND)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "0.0.0.0", "[::ffff:10.0.0.1]"]
+)
+def test_private_addresses_are_refused_before_anything_is_sent(host):
+    with HttpClient(DownloadConfig(backoff_s=0.001)) as client, pytest.raises(DownloadError, match="private address"):
+        client.get(f"http://{host}:9/x", KIND)
+
+
+def test_a_redirect_to_a_private_address_is_refused(site):
+    # Only the site's own address is allowed; 127.0.0.2 is as private as any.
+    inside = site.base.replace("127.0.0.1", "127.0.0.2")
+    url = site.answer("/a", lambda query, count: (302, {"Location": inside + "/secret"}, b""))
+    site.serve("/secret", b"secret", "text/plain")
+    config = replace(CONFIG, allowed_private_networks=("127.0.0.1/32",))
+    with HttpClient(config) as client, pytest.raises(DownloadError, match=r"127\.0\.0\.2"):
+        client.get(url, KIND)
+    assert site.requests["/secret"] == 0
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://", "nonsense"])
+def test_what_is_no_web_address_is_refused(client, url):
+    with pytest.raises(DownloadError):
+        client.get(url, KIND)
+
+
+def test_a_server_that_hangs_up_is_one_error_after_the_retries(client):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted = []
+
+        def hang_up() -> None:
+            for _ in range(3):
+                connection, _ = listener.accept()
+                accepted.append(1)
+                connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(DownloadError, match="after 3 attempts"):
+            client.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", KIND)
+        thread.join()
+    assert len(accepted) == 3

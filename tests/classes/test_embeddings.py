@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from everymask.classes.config import ClassesConfig, MaskConfig
+from everymask.classes.embeddings import (
+    StoredEmbeddings,
+    load_embeddings,
+    open_embeddings,
+    read_embeddings,
+    write_embeddings,
+)
+from everymask.classes.segmenter import embed_masks
+from everymask.errors import ConfigurationError, HeadMismatchError, InputError, OutputError
+from tests.classes.toy import ColourBackbone, picture
+
+CONFIG = MaskConfig(points_per_side=8)
+
+
+def record(image_id: str, image, backbone=None) -> StoredEmbeddings:
+    backbone = backbone or ColourBackbone()
+    embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig(masks=CONFIG))
+    return StoredEmbeddings(image_id, f"/images/{image_id}", "0" * 64, embeddings)
+
+
+@pytest.fixture
+def records():
+    one = record("a.jpg", picture([("cherry", (2, 2, 20, 20))]))
+    empty = record("b.jpg", picture([]))
+    none = StoredEmbeddings("c.jpg", "/images/c.jpg", "0" * 64, empty.embeddings[np.zeros(0, dtype=np.int64)])
+    return [one, empty, none]
+
+
+def same(first: StoredEmbeddings, second: StoredEmbeddings) -> bool:
+    mine, other = first.embeddings, second.embeddings
+    arrays = ("tokens", "pooled", "predicted_iou", "stability_score", "frame_share", "occupancy", "point_coords")
+    equal = all(
+        np.array_equal(getattr(mine, name).ravel(), getattr(other, name).ravel())
+        and getattr(mine, name).dtype == getattr(other, name).dtype
+        for name in arrays
+    )
+    return equal and (mine.rles, mine.size_hw, mine.backbone) == (other.rles, other.size_hw, other.backbone)
+
+
+def test_what_is_written_comes_back(records, tmp_path):
+    write_embeddings(tmp_path, records, CONFIG)
+    loaded = load_embeddings(tmp_path)
+
+    assert [item.image_id for item in loaded] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert all(same(mine, other) for mine, other in zip(records, loaded, strict=True))
+    assert len(loaded[2].embeddings) == 0
+    assert open_embeddings(tmp_path)[1] == CONFIG
+
+
+def test_an_image_written_twice_by_a_resumed_run_counts_once(records, tmp_path):
+    write_embeddings(tmp_path, records, CONFIG)
+    write_embeddings(tmp_path, records, CONFIG)
+    write_embeddings(tmp_path, records[1:], CONFIG)
+    assert len(list(tmp_path.glob("*.parquet"))) == 2
+    assert sorted(item.image_id for item in load_embeddings(tmp_path)) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_other_mask_settings_are_refused(records, tmp_path):
+    write_embeddings(tmp_path, records[:1], CONFIG)
+    with pytest.raises(ConfigurationError, match="choose another directory"):
+        write_embeddings(tmp_path, records[1:], MaskConfig(points_per_side=9))
+    write_embeddings(tmp_path, records[1:], MaskConfig(points_per_side=8, points_per_batch=3))
+
+
+def test_a_store_of_two_backbones_is_refused(records, tmp_path):
+    write_embeddings(tmp_path, records[:1], CONFIG)
+    other = [record("d.jpg", picture([]), ColourBackbone("b" * 64))]
+    with pytest.raises(ConfigurationError, match="choose another directory"):
+        write_embeddings(tmp_path, other, CONFIG)
+    shard = Path(write_embeddings(tmp_path / "other", other, CONFIG))
+    shard.rename(tmp_path / shard.name)
+    with pytest.raises(HeadMismatchError, match="mixes"):
+        load_embeddings(tmp_path)
+
+
+def test_a_directory_without_embeddings_says_how_to_make_them(tmp_path):
+    with pytest.raises(ConfigurationError, match="--save-embeddings"):
+        load_embeddings(tmp_path)
+
+
+def test_a_damaged_shard_is_named(records, tmp_path):
+    shard = Path(write_embeddings(tmp_path, records, CONFIG))
+    shard.write_bytes(shard.read_bytes()[:-30])
+    with pytest.raises(InputError, match=shard.name):
+        load_embeddings(tmp_path)
+
+
+def test_a_table_without_the_columns_is_refused(records, tmp_path):
+    table = pq.read_table(write_embeddings(tmp_path, records, CONFIG))
+    with pytest.raises(InputError, match="tokens"):
+        read_embeddings(table.drop_columns(["tokens"]))
+
+
+def test_an_unwritable_directory_is_named(records, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        write_embeddings(tmp_path / "file", records, CONFIG)
+
+
+def test_a_store_of_another_version_is_refused_by_name(records, tmp_path):
+    write_embeddings(tmp_path, records, CONFIG)
+    settings = tmp_path / "masks.json"
+    settings.write_text(settings.read_text().replace('"version": "2"', '"version": "1"'))
+    with pytest.raises(ConfigurationError, match=r"version 1, this release reads 2; make them again") as caught:
+        load_embeddings(tmp_path)
+    assert str(tmp_path) in str(caught.value)

@@ -1,0 +1,150 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from everymask.classes.config import ClassesConfig
+from everymask.classes.head import ClassHead, HeadSpec
+from everymask.classes.segmenter import (
+    classify_masks,
+    embed_masks,
+    segment_classes,
+    semantic_map,
+)
+from everymask.classes.uncertainty import normalised_entropy
+from everymask.errors import ConfigurationError, HeadMismatchError
+from everymask.masks.rle import decode_mask, encode_mask
+from tests.classes.toy import COLOURS, ColourBackbone, picture
+
+CHERRY_BOX = (4, 6, 20, 18)
+LIME_BOX = (26, 20, 40, 36)
+
+
+class NearestColour(torch.nn.Module):
+    """Logits by distance to the colour of each class, grey for background: a classifier with nothing to learn."""
+
+    def __init__(self, sharpness: float) -> None:
+        super().__init__()
+        self.sharpness = sharpness
+        self.register_buffer("anchors", torch.tensor([COLOURS["cherry"], COLOURS["lime"], (128, 128, 128)]) / 255)
+
+    def forward(self, colours: torch.Tensor) -> torch.Tensor:
+        return -self.sharpness * torch.cdist(colours, self.anchors)
+
+
+def colour_head(sharpness: float = 40.0, sha256: str = "a" * 64) -> ClassHead:
+    head = ClassHead(HeadSpec(("cherry", "lime"), "colour", sha256, "token", 3, 3))
+    head.layers = NearestColour(sharpness)
+    return head.eval()
+
+
+def label(image, head=None, config=None):
+    config = config or ClassesConfig()
+    backbone = ColourBackbone()
+    return classify_masks(embed_masks(backbone, backbone.embed([image])[0], config), head or colour_head(), config)
+
+
+def test_each_object_gets_its_mask_at_original_resolution_and_its_name():
+    labels = label(picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)]))
+
+    assert {mask.class_name: mask.box_xyxy for mask in labels.masks} == {"cherry": CHERRY_BOX, "lime": LIME_BOX}
+    assert [mask.area for mask in sorted(labels.masks, key=lambda mask: mask.class_id)] == [16 * 12, 14 * 16]
+    assert labels.coverage == pytest.approx((16 * 12 + 14 * 16) / (40 * 48))
+    assert decode_mask(labels.masks[0].rle).shape == (40, 48)
+
+
+def test_two_objects_of_one_class_are_two_masks_and_a_repeated_mask_is_one():
+    labels = label(picture([("cherry", CHERRY_BOX), ("cherry", LIME_BOX)]))
+    assert sorted(mask.box_xyxy for mask in labels.masks) == sorted([CHERRY_BOX, LIME_BOX])
+
+
+def test_a_part_of_an_object_of_the_same_class_is_dropped_unless_containment_is_allowed():
+    image = picture([("cherry", CHERRY_BOX)])
+    backbone = ColourBackbone()
+    config = ClassesConfig()
+    embeddings = embed_masks(backbone, backbone.embed([image])[0], config)
+    whole = next(i for i, rle in enumerate(embeddings.rles) if decode_mask(rle).sum() == 16 * 12)
+    inner = np.zeros((40, 48), dtype=bool)
+    inner[8:12, 6:12] = True
+    nested = embeddings[np.array([whole, whole])]
+    nested = replace(nested, rles=(nested.rles[0], encode_mask(inner)))
+    assert len(classify_masks(nested, colour_head(), config).masks) == 1
+    assert len(classify_masks(nested, colour_head(), ClassesConfig(nms_containment_thresh=1.0)).masks) == 2
+
+
+def test_a_whole_outranks_a_part_of_it_that_is_surer_of_its_class_but_a_poorer_mask():
+    backbone = ColourBackbone()
+    image = picture([("cherry", CHERRY_BOX)])
+    embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig())
+    whole = next(i for i, rle in enumerate(embeddings.rles) if decode_mask(rle).sum() == 16 * 12)
+    inner = np.zeros((40, 48), dtype=bool)
+    inner[8:12, 6:12] = True
+    pair = replace(
+        embeddings[np.array([whole, whole])],
+        rles=(embeddings.rles[whole], encode_mask(inner)),
+        tokens=np.array([[0.8, 0.15, 0.15], np.array(COLOURS["cherry"]) / 255], dtype=np.float16),
+        predicted_iou=np.array([0.9, 0.3], dtype=np.float32),
+    )
+    (kept,) = classify_masks(pair, colour_head(20.0), ClassesConfig()).masks
+    assert kept.area == 16 * 12
+    assert 0.7 * 0.9 <= kept.score < 0.9
+
+
+def test_an_image_without_the_classes_has_no_mask():
+    labels = label(picture([("plum", CHERRY_BOX)]), colour_head(200.0))
+    assert labels.masks == ()
+    assert labels.coverage == 0
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (2, 60)])
+def test_tiny_images_are_labelled(size_hw):
+    assert label(np.zeros((*size_hw, 3), dtype=np.uint8)).size_hw == size_hw
+
+
+def test_thresholds_can_differ_by_class():
+    image = picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)])
+    # With this sharpness both are right with a probability of about 0.85.
+    head = colour_head(4.0)
+    scores = {mask.class_name: mask.score for mask in label(image, head).masks}
+    strict = ClassesConfig(class_score_thresh={"lime": 0.99})
+    assert set(scores) == {"cherry", "lime"}
+    assert {mask.class_name for mask in label(image, head, strict).masks} == {"cherry"}
+
+
+def test_a_threshold_for_an_unknown_class_is_refused():
+    with pytest.raises(ConfigurationError, match="pear"):
+        label(picture([]), config=ClassesConfig(class_score_thresh={"pear": 0.5}))
+
+
+def test_a_head_of_other_weights_is_refused():
+    with pytest.raises(HeadMismatchError, match="bbbbbbbbbbbb"):
+        label(picture([]), colour_head(sha256="b" * 64))
+
+
+def test_labelling_an_image_and_labelling_its_embeddings_agree():
+    backbone = ColourBackbone()
+    embedding = backbone.embed([picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)])])[0]
+    config = ClassesConfig(score_thresh=0.3)
+    stored = classify_masks(embed_masks(backbone, embedding, config), colour_head(3.0), config)
+    assert segment_classes(backbone, embedding, colour_head(3.0), config) == stored
+    assert stored.masks
+
+
+def test_the_semantic_map_shows_the_most_probable_class_where_masks_overlap():
+    labels = label(picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)]))
+    pixels = semantic_map(labels)
+    assert pixels[10, 10] == 1
+    assert pixels[30, 30] == 2
+    assert pixels[0, 0] == 0
+
+    cherry, lime = sorted(labels.masks, key=lambda mask: mask.class_id)
+    surer = replace(lime, rle=cherry.rle, score=1.0)
+    less = replace(cherry, score=0.9)
+    for order in ((surer, less), (less, surer)):
+        assert semantic_map(replace(labels, masks=order))[10, 10] == 2
+
+
+def test_normalised_entropy_is_zero_when_certain_and_one_when_uniform():
+    values = normalised_entropy(torch.tensor([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]]))
+    assert values.tolist() == pytest.approx([0.0, 1.0])

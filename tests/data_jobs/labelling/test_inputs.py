@@ -1,0 +1,124 @@
+"""Folders, globs, lists and manifests list the images a user means, in a fixed order, with stable ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_jobs.labelling.inputs import ImageRef, canonical_uri, list_images
+from everymask.errors import ConfigurationError
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for name in ("a/1.jpg", "b/1.jpg", "b/c/2.PNG", "3.webp", "notes.txt", ".hidden.jpg", ".git/4.jpg", "b/._5.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    return root
+
+
+def ids(location: Path | str, skip: str | None = None) -> list[str]:
+    return [ref.image_id for ref in list_images(str(location), skip)]
+
+
+def test_a_folder_is_walked_and_only_visible_images_count(photos: Path) -> None:
+    assert ids(photos) == ["3.webp", "a/1.jpg", "b/1.jpg", "b/c/2.PNG"]
+    assert ids(f"{photos}/") == ids(photos)
+    assert next(iter(list_images(str(photos)))) == ImageRef("3.webp", str(photos / "3.webp"))
+
+
+def test_a_relative_folder_gives_absolute_uris(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    assert list(list_images("photos")) == list(list_images(str(photos)))
+    assert canonical_uri("photos/../photos/") == str(photos)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.webp", ["3.webp"]),
+        ("*/*.jpg", ["a/1.jpg", "b/1.jpg"]),
+        ("**/*.jpg", ["a/1.jpg", "b/1.jpg"]),
+        ("b/**", ["1.jpg", "c/2.PNG"]),
+        ("[ab]/1.jp?", ["a/1.jpg", "b/1.jpg"]),
+        ("notes.*", ["notes.txt"]),
+        ("*.nothing", []),
+    ],
+)
+def test_a_glob_takes_what_it_matches(photos: Path, pattern: str, found: list[str]) -> None:
+    assert ids(f"{photos}/{pattern}") == found
+
+
+def test_a_name_with_brackets_is_no_glob(tmp_path: Path) -> None:
+    (tmp_path / "holiday [2024]").mkdir()
+    (tmp_path / "holiday [2024]" / "x.jpg").write_bytes(b"x")
+    assert ids(tmp_path / "holiday [2024]") == ["x.jpg"]
+
+
+def test_one_image_is_an_input(photos: Path) -> None:
+    assert list(list_images(str(photos / "a/1.jpg"))) == [ImageRef("1.jpg", str(photos / "a/1.jpg"))]
+
+
+def test_a_list_keeps_ids_when_lines_are_added(photos: Path) -> None:
+    listing = photos / "list.txt"
+    listing.write_text(f"# comment\na/1.jpg\n\n{photos}/b/1.jpg  # here too\n/elsewhere/x.jpg\ns3://bucket/y.jpg\n")
+    assert list(list_images(str(listing))) == [
+        ImageRef("a/1.jpg", str(photos / "a/1.jpg")),
+        ImageRef("b/1.jpg", str(photos / "b/1.jpg")),
+        ImageRef("/elsewhere/x.jpg", "/elsewhere/x.jpg"),
+        ImageRef("s3://bucket/y.jpg", "s3://bucket/y.jpg"),
+    ]
+
+
+def test_a_manifest_may_name_its_ids(photos: Path) -> None:
+    manifest = photos / "m.parquet"
+    pq.write_table(pa.table({"uri": ["a/1.jpg", "b/1.jpg"], "image_id": ["first", None], "more": [1, 2]}), manifest)
+    assert list(list_images(str(manifest))) == [
+        ImageRef("first", str(photos / "a/1.jpg")),
+        ImageRef("b/1.jpg", str(photos / "b/1.jpg")),
+    ]
+
+
+def test_a_manifest_without_uris_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a"]}), tmp_path / "m.parquet")
+    with pytest.raises(ConfigurationError, match="has no column `uri`, only path"):
+        ids(tmp_path / "m.parquet")
+    (tmp_path / "n.parquet").write_bytes(b"no parquet at all")
+    with pytest.raises(ConfigurationError, match="is not a Parquet file"):
+        ids(tmp_path / "n.parquet")
+
+
+def test_a_missing_input_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"the input .*/nowhere is not there; give a folder"):
+        ids(tmp_path / "nowhere")
+
+
+def test_the_output_inside_the_input_is_not_listed(photos: Path) -> None:
+    (photos / "labels/preview").mkdir(parents=True)
+    (photos / "labels/preview/contact_sheet.jpg").write_bytes(b"x")
+    assert ids(photos, skip=f"{photos}/labels") == ["3.webp", "a/1.jpg", "b/1.jpg", "b/c/2.PNG"]
+
+
+def test_a_file_name_that_is_no_utf8_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "ok.jpg").write_bytes(b"x")
+    with open(bytes(tmp_path) + b"/\xff.jpg", "wb"):
+        pass
+    found = ids(tmp_path)
+    assert found == ["ok.jpg", "\\xff.jpg"] or found == ["\\xff.jpg", "ok.jpg"]
+    pa.array(found)
+
+
+def test_remote_folders_and_globs_keep_the_address() -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("a/1.jpg", "a/b/2.png", "a/b/readme.md", "a/.3.jpg"):
+        memory.pipe(f"/listing/{name}", b"x")
+    assert list(list_images("memory://listing/a")) == [
+        ImageRef("1.jpg", "memory://listing/a/1.jpg"),
+        ImageRef("b/2.png", "memory://listing/a/b/2.png"),
+    ]
+    assert ids("memory://listing/**/*.png") == ["a/b/2.png"]

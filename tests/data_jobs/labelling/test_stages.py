@@ -1,0 +1,139 @@
+"""The stages without Ray: bytes in, rows out, whatever the input."""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from data_jobs.labelling.labeller import Labeller, load_model
+from data_jobs.labelling.ledger import MAX_STARTS, Ledger
+from data_jobs.labelling.model_spec import ModelSpec
+from data_jobs.labelling.stages import LOADED_SCHEMA, load_bytes, write_part
+from everymask.entities.config import AmgConfig
+from everymask.errors import CheckpointError
+from everymask.images import ImageLimits, decode_image
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_images
+from everymask.labels.rows import LabelledImage, from_batch
+from everymask.labels.store import LabelStore, PartSummary
+
+LIMITS = ImageLimits(max_bytes=50_000, max_pixels=10_000)
+AMG = LabelConfig("amg", amg=AmgConfig(points_per_side=4, pred_iou_thresh=0, stability_score_thresh=0))
+
+
+def png(size: tuple[int, int], seed: int = 0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def loaded(**images: bytes | None) -> pa.Table:
+    rows = [
+        {
+            "image_id": name,
+            "uri": f"/in/{name}",
+            "data": data,
+            "content_sha256": None,
+            "error": None if data else "lost",
+        }
+        for name, data in images.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=LOADED_SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_sam_checkpoint: Path) -> ModelSpec:
+    return ModelSpec("vit_b", str(tiny_sam_checkpoint), None, "cpu", AMG, LIMITS, threads=1)
+
+
+def run(spec: ModelSpec, ledger: Ledger, table: pa.Table) -> dict[str, LabelledImage]:
+    rows = from_batch(Labeller(spec, ledger)(table))
+    assert [row.image_id for row in rows] == table["image_id"].to_pylist()
+    return {row.image_id: row for row in rows}
+
+
+def test_bytes_are_read_and_every_failure_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "ok").write_bytes(b"12345")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "big").write_bytes(b"x" * 50_001)
+    (tmp_path / "folder").mkdir()
+    names = ["ok", "empty", "big", "folder", "missing"]
+    batch = pa.table({"image_id": names, "uri": [str(tmp_path / name) for name in names]})
+    rows = {row["image_id"]: row for row in load_bytes(batch, LIMITS).to_pylist()}
+    assert rows["ok"]["data"] == b"12345"
+    assert rows["ok"]["content_sha256"] == hashlib.sha256(b"12345").hexdigest()
+    assert {name: rows[name]["error"] for name in names} == {
+        "ok": None,
+        "empty": "the file is empty (0 bytes)",
+        "big": "the file has 50,001 bytes, more than the limit of 50,000; raise max-bytes to take it",
+        "folder": "this is a folder, not a file",
+        "missing": "the file is not there",
+    }
+
+
+def test_an_address_nothing_opens_is_an_error_row() -> None:
+    row = load_bytes(pa.table({"image_id": ["x"], "uri": ["nosuch://bucket/x.jpg"]}), LIMITS).to_pylist()[0]
+    assert row["data"] is None
+    assert "cannot be opened" in row["error"]
+
+
+def test_labels_are_those_of_the_library_whatever_fails_beside_them(spec: ModelSpec) -> None:
+    good, other = png((48, 32)), png((20, 40), seed=1)
+    rows = run(spec, Ledger(), loaded(good=good, lost=None, noise=b"no image", other=other, bomb=png((101, 100))))
+    backbone, _ = load_model(spec)
+    expected = label_images(backbone, [decode_image(good), decode_image(other)], AMG)
+    assert [rows["good"].labels, rows["other"].labels] == expected
+    assert rows["lost"].error == "lost"
+    assert rows["noise"].error == "not an image in a known format (it starts with b'no image')"
+    assert rows["bomb"].error is not None
+    assert rows["bomb"].error.startswith("the image has 101 x 100 = 10,100 pixels")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+def test_extreme_shapes_are_labelled(spec: ModelSpec, size: tuple[int, int]) -> None:
+    rows = run(spec, Ledger(), loaded(image=png(size)))
+    labels = rows["image"].labels
+    assert labels is not None
+    assert labels.size_hw == (size[1], size[0])
+
+
+def test_a_batch_after_a_death_is_done_one_by_one_and_the_guilty_image_is_given_up(spec: ModelSpec) -> None:
+    """Each death leaves its starts booked; they are booked here as the workers that died would have."""
+    ledger = Ledger()
+    assert ledger.begin_batch(["a", "guilty", "b"]) == [0, 0, 0]
+    for _ in range(MAX_STARTS - 1):
+        ledger.begin_alone("guilty")
+    table = loaded(a=png((20, 20)), guilty=png((20, 20)), b=png((20, 20)))
+    for _ in range(2):  # a second time, as when the block is redone because of another image
+        rows = run(spec, ledger, table)
+        assert rows["a"].labels is not None
+        assert rows["b"].labels is not None
+        assert rows["guilty"].error == "given up: 3 workers died while labelling this image"
+
+
+def test_the_ledger_forgets_what_came_through_and_counts_it() -> None:
+    ledger = Ledger()
+    ledger.begin_batch(["a", "b"])
+    ledger.finish(["a", "b"], errors=1)
+    assert ledger.begin_batch(["a", "c"]) == [0, 0]
+    assert ledger.progress() == (2, 1)
+
+
+def test_a_missing_checkpoint_is_named(spec: ModelSpec) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
+        load_model(ModelSpec("vit_b", "/nowhere.pth", None, "cpu", AMG, LIMITS, 1))
+
+
+def test_parts_are_written_and_summed(spec: ModelSpec, tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path))
+    rows = Labeller(spec, Ledger())(loaded(good=png((20, 20)), lost=None))
+    (summary,) = write_part(rows, store).to_pylist()
+    assert PartSummary(**summary) == store.summary()
+    assert (summary["images"], summary["errors"]) == (2, 1)
