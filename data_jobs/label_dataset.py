@@ -48,6 +48,7 @@ from everymask.images import ImageLimits
 from everymask.label_config import LabelConfig
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.redaction import redact, redact_all
 
 _GPU_BATCH = 4
 # Options that change time or memory, never a label: a run may be resumed with others.
@@ -150,7 +151,7 @@ class LabelDatasetConfig:
             "limits": asdict(self.limits),
         }
         as_stored: dict[str, Any] = json.loads(json.dumps(content))
-        return as_stored
+        return redact_all(as_stored)
 
 
 def _without_neutral(options: dict[str, Any]) -> dict[str, Any]:
@@ -283,7 +284,7 @@ def _relabel(config: LabelDatasetConfig, source: str, store: LabelStore, command
     finished = settle_store(store, config.retry_failed)
     pending = unfinished(shards, finished.ids)
     images = sum(len(shard.rows) for shard in pending)
-    print(f"{images:,} images to label from {source}, {len(finished.ids):,} labelled before", flush=True)
+    print(f"{images:,} images to label from {redact(source)}, {len(finished.ids):,} labelled before", flush=True)
     added = PartSummary()
     if pending:
         added = relabel_pending(store, pending, canonical_uri(config.head), config.classes, os.cpu_count() or 1)
@@ -336,12 +337,12 @@ def _count(store: LabelStore, expected: int) -> PartSummary:
 def _report(config: LabelDatasetConfig, counts: PartSummary, added: PartSummary, seconds: float) -> None:
     speed = f" ({added.images / seconds:.3g} images/s)" if added.images else ""
     print(
-        f"{added.images:,} images labelled in {format_duration(seconds)}{speed}; {config.output} holds "
+        f"{added.images:,} images labelled in {format_duration(seconds)}{speed}; {redact(config.output)} holds "
         f"{counts.images:,} images, {counts.masks:,} masks, {counts.errors:,} errors",
         flush=True,
     )
     if config.previews:
-        print(f"look at {config.output}/preview/index.html", flush=True)
+        print(f"look at {redact(config.output)}/preview/index.html", flush=True)
 
 
 def _exit_code(config: LabelDatasetConfig, counts: PartSummary) -> int:

@@ -12,9 +12,14 @@
 
 from __future__ import annotations
 
+from everymask.redaction import redact
+
 
 class EverymaskError(Exception):
-    """Base of every error a user can cause and mend."""
+    """Base of every error a user can cause and mend. No message repeats the secrets of an address."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class InputError(EverymaskError):

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from everymask.errors import ConfigurationError, OutputError
+from everymask.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -150,10 +151,10 @@ def _draft(filesystem: pafs.FileSystem, path: str) -> Iterator[pa.NativeFile]:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks and stack traces."""
+    """What an error says, without line breaks, stack traces and the secrets of addresses."""
     if isinstance(error, OSError) and error.strerror and not isinstance(error, pa.ArrowException):
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return redact(" ".join(str(error).split())) or type(error).__name__
 
 
 def _errno(error: OSError) -> int | None:

@@ -19,6 +19,7 @@ from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 
 from everymask.errors import ConfigurationError
 from everymask.images import IMAGE_SUFFIXES
+from everymask.redaction import redact
 from everymask.storage import is_remote, one_line, resolve, split_query
 
 _WILDCARD = re.compile(r"[*?\[]")
@@ -183,4 +184,5 @@ def _relative_ref(entry: str, location: str) -> ImageRef:
     else:
         uri = os.path.abspath(os.path.join(folder, entry))
     inside = uri.removesuffix(query) if query else uri
-    return ImageRef(inside[len(folder) + 1 :] if inside.startswith(f"{folder}/") else inside, uri)
+    # Without the signature: an address that is signed anew keeps its id.
+    return ImageRef(redact(inside[len(folder) + 1 :] if inside.startswith(f"{folder}/") else inside), uri)

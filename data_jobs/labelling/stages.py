@@ -21,6 +21,7 @@ from data_jobs.labelling.model_spec import ModelSpec
 from everymask.errors import EverymaskError, InputError
 from everymask.images import ImageLimits
 from everymask.labels.store import LabelStore
+from everymask.redaction import redact
 from everymask.storage import one_line, resolve
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def _read_with_retries(uri: str, limits: ImageLimits) -> bytes:
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             raise
         except OSError as error:
-            logger.warning("cannot read %s, trying again in %s s: %s", uri, delay, one_line(error))
+            logger.warning("cannot read %s, trying again in %s s: %s", redact(uri), delay, one_line(error))
             time.sleep(delay)
     return read_bytes(uri, limits)
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from everymask.classes.config import MaskConfig
 from everymask.errors import ConfigurationError, HeadMismatchError, InputError
 from everymask.records import Rle
+from everymask.redaction import redact
 from everymask.storage import one_line, resolve, write_whole
 
 FORMAT_VERSION = "2"
@@ -280,7 +281,7 @@ def _to_table(records: Sequence[StoredEmbeddings]) -> pa.Table:
     rows = [record.embeddings for record in records]
     columns = {
         "image_id": [record.image_id for record in records],
-        "uri": [record.uri for record in records],
+        "uri": [redact(record.uri) for record in records],
         "content_sha256": [record.content_sha256 for record in records],
         "size_hw": [list(row.size_hw) for row in rows],
         "backbone": [row.backbone for row in rows],

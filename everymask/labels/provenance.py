@@ -13,6 +13,7 @@ from typing import Any
 from everymask.errors import ConfigurationError
 from everymask.labels.schema import FORMAT_VERSION
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.redaction import redact_all
 from everymask.storage import write_whole
 
 _PACKAGES = ("everymask", "numpy", "pillow", "pyarrow", "pycocotools", "ray", "scikit-image", "torch")
@@ -23,7 +24,7 @@ class RunAttempt:
     """One start of the command; a run that was killed and resumed has several.
 
     Attributes:
-        command: as it was typed.
+        command: as it was typed, but for the secrets of addresses.
         started_at: UTC, ISO 8601.
         seconds: wall clock; None while it runs, and for ever if it was killed.
         labelled: rows this attempt added.
@@ -71,7 +72,7 @@ def package_versions() -> dict[str, str]:
 
 
 def write_run(store: LabelStore, record: RunRecord) -> None:
-    """Write run.json, whole or not at all.
+    """Write run.json, whole or not at all, without the secrets of addresses.
 
     Raises:
         OutputError: the place is full or not writable.
@@ -83,7 +84,8 @@ def write_run(store: LabelStore, record: RunRecord) -> None:
         "counts": asdict(record.counts) if record.counts else None,
         "attempts": [asdict(attempt) for attempt in record.attempts],
     }
-    write_whole(store.filesystem, f"{store.root}/run.json", (json.dumps(content, indent=2) + "\n").encode())
+    text = json.dumps(redact_all(content), indent=2) + "\n"
+    write_whole(store.filesystem, f"{store.root}/run.json", text.encode())
 
 
 def read_run(store: LabelStore) -> RunRecord | None:

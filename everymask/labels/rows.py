@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from everymask.labels.schema import SCHEMA
 from everymask.records import ImageLabels, LabelledMask, Rle
+from everymask.redaction import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class LabelledImage:
 
     Attributes:
         image_id: unique in the run, the uri relative to the input root.
-        uri: where the image is.
+        uri: where the image is; stored without the secrets of an address.
         labels: None exactly where `error` is not.
         error: one sentence.
         content_sha256: hex digest of the file's bytes, None where it could not be read.
@@ -51,10 +52,10 @@ def _to_row(image: LabelledImage) -> dict[str, Any]:
     labels = image.labels
     row: dict[str, Any] = {
         "image_id": image.image_id,
-        "uri": image.uri,
+        "uri": redact(image.uri),
         "content_sha256": image.content_sha256,
         "seconds": image.seconds,
-        "error": image.error,
+        "error": None if image.error is None else redact(image.error),
         "status": "error" if labels is None else "ok",
     }
     if labels is not None:

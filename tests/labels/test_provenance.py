@@ -24,6 +24,18 @@ def test_a_record_survives(store: LabelStore) -> None:
     assert read_run(store) == record
 
 
+def test_no_secret_of_an_address_is_recorded(store: LabelStore) -> None:
+    command = "python x --checkpoint 'https://alice:word@h/a.pth?X-Amz-Signature=abc' --input s3://b/set"
+    write_run(store, RunRecord({"input": "https://t0ken@h/list.txt"}, [RunAttempt(command, "", "cpu", {})]))
+    content = Path(store.root, "run.json").read_text()
+    assert not any(secret in content for secret in ("alice", "word", "abc", "t0ken"))
+    record = read_run(store)
+    assert record is not None
+    assert record.attempts[0].command == (
+        "python x --checkpoint 'https://***@h/a.pth?X-Amz-Signature=***' --input s3://b/set"
+    )
+
+
 def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
     one, other = RunRecord({"a": 1, "b": {"c": 2, "d": 3}}), RunRecord({"b": {"d": 3, "c": 2}, "a": 1})
     assert one.config_sha256 == other.config_sha256

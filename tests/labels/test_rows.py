@@ -33,6 +33,11 @@ def test_no_mask_is_an_empty_list_and_an_error_is_null() -> None:
     assert rows[2]["width"] is None
 
 
+def test_rows_hold_no_secret_of_an_address() -> None:
+    (row,) = to_table([LabelledImage("x", "https://h/x.jpg?sig=abc", None, "https://t@h/ answers 403")]).to_pylist()
+    assert (row["uri"], row["error"]) == ("https://h/x.jpg?sig=***", "https://***@h/ answers 403")
+
+
 def test_an_image_has_either_labels_or_an_error() -> None:
     with pytest.raises(ValueError, match="either labels or an error"):
         LabelledImage("x", "x", labels(), "and an error")

@@ -75,6 +75,13 @@ def test_a_list_keeps_ids_when_lines_are_added(photos: Path) -> None:
     ]
 
 
+def test_an_address_that_is_signed_anew_keeps_its_id(photos: Path) -> None:
+    listing = photos / "list.txt"
+    listing.write_text("https://h/x.jpg?X-Amz-Signature=abc\n")
+    address = "https://h/x.jpg?X-Amz-Signature="
+    assert list(list_images(str(listing))) == [ImageRef(f"{address}***", f"{address}abc")]
+
+
 def test_a_manifest_may_name_its_ids(photos: Path) -> None:
     manifest = photos / "m.parquet"
     pq.write_table(pa.table({"uri": ["a/1.jpg", "b/1.jpg"], "image_id": ["first", None], "more": [1, 2]}), manifest)
