@@ -7,7 +7,7 @@
     - CheckpointError: weights missing, corrupt, of another architecture or with another sha256
     - HeadMismatchError: a class head made for another backbone
   - OutputError: results cannot be written; what was finished is kept
-- ModelOutputError: the model answered with NaN or infinity
+  - ModelOutputError: the model answered with NaN or infinity
 """
 
 from __future__ import annotations
