@@ -199,9 +199,10 @@ def _plain(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None, program: str = "python data_jobs/evaluate.py") -> int:
+    """The command; returns its exit code."""
     try:
-        config = tyro.cli(EvaluateConfig, description=__doc__)
+        config = tyro.cli(EvaluateConfig, args=arguments, prog=program, description=__doc__)
         figures = evaluate(config)
         print(table(figures))
         if config.json is not None:

@@ -52,9 +52,9 @@ def export(config: ExportConfig) -> ExportCounts:
     return write(store, config.output)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python data_jobs/export_labels.py") -> int:
     """The command; returns its exit code."""
-    config = tyro.cli(ExportConfig, args=arguments, prog="export_labels.py")
+    config = tyro.cli(ExportConfig, args=arguments, prog=program)
     try:
         counts = export(config)
     except EverymaskError as error:

@@ -356,11 +356,11 @@ def _exit_code(config: LabelDatasetConfig, counts: PartSummary) -> int:
     return TOO_MANY_ERRORS
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python data_jobs/label_dataset.py") -> int:
     """The command; returns its exit code."""
-    command = shlex.join(["python", "data_jobs/label_dataset.py", *(sys.argv[1:] if arguments is None else arguments)])
+    command = f"{program} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
     return exit_code(
-        lambda: run(tyro.cli(LabelDatasetConfig, args=arguments, prog="label_dataset.py"), command),
+        lambda: run(tyro.cli(LabelDatasetConfig, args=arguments, prog=program), command),
         "what is finished is kept, the same command resumes",
     )
 

@@ -189,11 +189,11 @@ def _write_sheets(config: MakeExemplarsConfig, class_set: ClassSet) -> None:
             target.write_bytes(stream.getvalue())
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python data_jobs/make_exemplars.py") -> int:
     """The command; returns its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     return exit_code(
-        lambda: run(tyro.cli(MakeExemplarsConfig, args=arguments, prog="make_exemplars.py")),
+        lambda: run(tyro.cli(MakeExemplarsConfig, args=arguments, prog=program)),
         "what is finished is kept, the same command resumes",
     )
 

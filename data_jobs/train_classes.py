@@ -192,10 +192,10 @@ def _write_report(
     write_whole(filesystem, path, html.encode())
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python data_jobs/train_classes.py") -> int:
     """The command; returns its exit code."""
     return exit_code(
-        lambda: run(tyro.cli(TrainClassesConfig, args=arguments, prog="train_classes.py")),
+        lambda: run(tyro.cli(TrainClassesConfig, args=arguments, prog=program)),
         "embedded exemplars are kept, the same command goes on",
     )
 

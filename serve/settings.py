@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
 
-HOME = Path(__file__).resolve().parent.parent
-"""Relative paths in a configuration are taken from the folder that holds `serve/`, wherever a replica runs."""
+HOME = Path(os.environ.get("EVERYMASK_HOME") or Path(__file__).resolve().parent.parent)
+"""Where relative paths of a configuration start, wherever a replica runs: EVERYMASK_HOME, or what holds `serve/`."""
 
 
 @dataclass(frozen=True)

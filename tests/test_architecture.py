@@ -14,10 +14,10 @@ import everymask
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FORBIDDEN = {
-    "everymask": {"ray", "fastapi", "gradio", "starlette", "data_jobs", "serve", "ui"},
-    "data_jobs": {"serve", "ui", "gradio", "fastapi"},
-    "serve": {"data_jobs", "ui", "gradio"},
-    "ui": {"everymask", "data_jobs", "serve", "ray", "torch"},
+    "everymask": {"ray", "fastapi", "gradio", "starlette", "data_jobs", "serve", "ui", "everymask_cli"},
+    "data_jobs": {"serve", "ui", "gradio", "fastapi", "everymask_cli"},
+    "serve": {"data_jobs", "ui", "gradio", "everymask_cli"},
+    "ui": {"everymask", "data_jobs", "serve", "ray", "torch", "everymask_cli"},
 }
 
 
@@ -59,5 +59,15 @@ def test_importing_the_whole_library_loads_no_ray_http_or_gradio() -> None:
 def test_the_driver_of_a_labelling_run_loads_no_model_code() -> None:
     """It describes work that others do; torch alone would be half a GiB of its memory."""
     script = "import sys, data_jobs.label_dataset\nprint(sorted({'torch', 'torchvision'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_importing_the_front_door_loads_no_model_code() -> None:
+    script = (
+        "import sys, everymask\n"
+        "assert 'label' in dir(everymask)\n"
+        "print(sorted({'torch', 'numpy', 'ray', 'pyarrow'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -34,12 +34,12 @@ class UiOptions:
     """Folder of pictures to pick from."""
 
 
-def main() -> None:
-    """Serve the page until interrupted."""
-    options = tyro.cli(UiOptions)
+def main(arguments: list[str] | None = None, program: str = "python ui/app.py") -> int:
+    """Serve the page until interrupted; returns the exit code."""
+    options = tyro.cli(UiOptions, args=arguments, prog=program)
     if not options.endpoint.startswith(("http://", "https://")):
         print(f"--endpoint {options.endpoint!r} is no http(s) address, such as http://127.0.0.1:8000", file=sys.stderr)
-        raise SystemExit(2)
+        return 2
     page = build_page(ServiceClient(options.endpoint, os.environ.get(API_KEY_VARIABLE)), options.examples)
     page.launch(
         server_name=options.host,
@@ -49,7 +49,8 @@ def main() -> None:
         footer_links=[],
         allowed_paths=[str(options.examples.resolve())],
     )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

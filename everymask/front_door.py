@@ -1,0 +1,74 @@
+"""What most programs want, in five names: load a model, label an image, open a store, export it.
+
+They are offered as `everymask.load_model`, `everymask.label`, … and imported on first use, so that `import everymask`
+costs nothing and loads neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.classes.head import ClassHead, load_head
+from everymask.errors import EverymaskError, InputError
+from everymask.images import ImageLimits, decode_image
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_images
+from everymask.labels.store import LabelStore
+from everymask.records import ImageLabels
+
+load_model = load_backbone
+
+
+def label(
+    image: str | Path | bytes | NDArray[np.uint8],
+    model: str | PromptableBackbone = "nano",
+    *,
+    config: LabelConfig | None = None,
+    head: str | Path | ClassHead | None = None,
+    limits: ImageLimits | None = None,
+) -> ImageLabels:
+    """Every mask of one image: entities by default.
+
+    Args:
+        image: path of an image file, its bytes, or an (H, W, 3) uint8 RGB array.
+        model: name of a model, or one that `load_model` returned. Load it once when you label many images.
+        config: what to do and how; `LabelConfig(method="classes")` by default where a head is given.
+        head: class head, or its file, for method `classes`.
+        limits: sizes above which a file is refused before decoding.
+
+    Raises:
+        InputError: the image cannot be read or decoded.
+        ConfigurationError: unknown model, or options that do not fit together.
+        CheckpointError: the model's weights are missing or corrupt.
+        ModelOutputError: the model answered with NaN or infinity.
+    """
+    pixels = image if isinstance(image, np.ndarray) else decode_image(_read(image), limits or ImageLimits())
+    backbone = load_backbone(model) if isinstance(model, str) else model
+    loaded = load_head(str(head)) if isinstance(head, str | Path) else head
+    chosen = config or LabelConfig(method="entities" if loaded is None else "classes")
+    (labels,) = label_images(backbone, [pixels], chosen, loaded)
+    if isinstance(labels, EverymaskError):
+        raise labels
+    return labels
+
+
+def open_store(uri: str | Path) -> LabelStore:
+    """The label store at a path or an address such as `s3://bucket/labels`.
+
+    Raises:
+        ConfigurationError: the address cannot be opened.
+    """
+    return LabelStore(str(uri))
+
+
+def _read(image: str | Path | bytes) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except OSError as error:
+        raise InputError(f"{image} cannot be read ({error.strerror}); check the path") from error

@@ -1,0 +1,46 @@
+"""The console command: its list, its errors, and that every command it names can be asked for help."""
+
+from __future__ import annotations
+
+import pytest
+
+import everymask
+from everymask_cli.main import COMMANDS, Command, main
+from everymask_cli.serve import SHIPPED, config_file
+
+
+def test_without_a_command_it_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    listed = capsys.readouterr().out
+    assert all(
+        f"  {' '.join(command.words)}  " in listed for command in COMMANDS if command.words != ("train", "classes")
+    )
+    assert "train classes" in listed
+
+
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"everymask {everymask.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["labels"], ["train"], ["train", "sam"]])
+def test_an_unknown_command_names_those_there_are(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert repr(words[0]) in error
+    assert "train nano" in error
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.words))
+def test_every_command_explains_itself_under_its_own_name(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.words, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: everymask {' '.join(command.words)}" in capsys.readouterr().out
+
+
+def test_a_configuration_is_a_shipped_name_or_a_file() -> None:
+    assert config_file("local") == SHIPPED / "local.yaml"
+    assert config_file(str(SHIPPED / "gpu.yaml")) == SHIPPED / "gpu.yaml"
+    with pytest.raises(everymask.errors.ConfigurationError, match=r"missing\.yaml; give one of gpu, local"):
+        config_file("missing.yaml")

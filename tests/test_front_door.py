@@ -1,0 +1,46 @@
+"""`import everymask` as a newcomer uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import everymask
+from everymask.entities.config import AmgConfig
+from everymask.errors import ConfigurationError, InputError
+from everymask.images import decode_image
+
+PHOTO = Path(__file__).resolve().parent.parent / "examples" / "images" / "coffee.jpg"
+AMG = AmgConfig(points_per_side=4)
+
+
+def test_a_path_its_bytes_and_its_pixels_get_the_same_masks() -> None:
+    model = everymask.load_model("nano", device="cpu")
+    config = everymask.LabelConfig(method="amg", amg=AMG)
+    by_path = everymask.label(PHOTO, model, config=config)
+    assert by_path.masks
+    data = PHOTO.read_bytes()
+    for same in (str(PHOTO), data, decode_image(data)):
+        assert everymask.label(same, model, config=config) == by_path
+
+
+def test_what_cannot_be_labelled_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.jpg cannot be read"):
+        everymask.label(tmp_path / "absent.jpg")
+    with pytest.raises(InputError, match=r"not an image|cannot"):
+        everymask.label(b"no picture")
+    with pytest.raises(ConfigurationError, match="'sam' is unknown"):
+        everymask.label(np.zeros((8, 8, 3), np.uint8), "sam")
+
+
+def test_a_store_is_opened_by_its_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a label store"):
+        next(everymask.open_store(tmp_path).batches())
+
+
+def test_other_names_are_refused_as_python_does() -> None:
+    name = "lable"
+    with pytest.raises(AttributeError, match="has no attribute 'lable'"):
+        getattr(everymask, name)
