@@ -22,6 +22,8 @@ from everymask.records import ImageLabels
 
 load_model = load_backbone
 
+__all__ = ["LabelConfig", "label", "load_model", "open_store"]
+
 
 def label(
     image: str | Path | bytes | NDArray[np.uint8],
