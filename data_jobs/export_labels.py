@@ -1,9 +1,10 @@
 """Turn a label store into a format that other tools read.
 
     python data_jobs/export_labels.py --labels labels --format coco --output instances.json
-    python data_jobs/export_labels.py --labels labels --format entity-png --output maps
+    python data_jobs/export_labels.py --labels labels --format yolo --output yolo --images copy
 
-Exit codes: 0 done; 2 usage, no label store, or an output that cannot be written.
+An export is written whole or not at all, and ends with what it lost. Exit codes: 0 done; 2 usage, no label store, names
+that collide, a loss above --max-loss, or an output that cannot be written.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tyro
 
+from data_jobs.runtime.progress import ProgressLine
 from everymask.errors import EverymaskError
-from everymask.formats.coco import Segmentation, to_coco
-from everymask.formats.exported import ExportCounts
-from everymask.formats.label_png import to_entity_png, to_semantic_png
-from everymask.formats.yolo import to_yolo
+from everymask.formats.export import ExportReport, ExportRequest, export
+from everymask.formats.picture_files import ImagesMode
+from everymask.formats.registry import FORMATS, find_format, help_text
+from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 
 
@@ -32,36 +34,61 @@ class ExportConfig:
     labels: str
     """Folder or address of the label store."""
     output: str
-    """The file (coco) or folder (all others) to write, local or remote."""
-    format: Literal["coco", "semantic-png", "entity-png", "yolo"] = "coco"
-    """coco: instance JSON; semantic-png: class maps; entity-png: 16-bit entity maps; yolo: segmentation polygons."""
-    segmentation: Segmentation = "rle"
-    """For coco: rle keeps masks exactly in the least space; polygon is read by more tools."""
+    """The file or folder to write, local or remote."""
+    format: Annotated[Literal[tuple(FORMATS)], tyro.conf.arg(help=help_text())] = "coco"  # type: ignore[valid-type]
+    segmentation: str | None = None
+    """How masks are written, where the format has a choice; see --format. By default the first."""
+    images: ImagesMode | None = None
+    """Put the images beside the labels, under plain unique names, as trainers want them: link or copy."""
+    tolerance: float | None = None
+    """For polygons: how far an outline may leave the mask's, in pixels. 0 keeps every pixel edge. Small masks get a
+    finer outline, so that none comes back at less than IoU 0.99."""
+    max_loss: float | None = None
+    """Write nothing if any mask would come back with 1 - IoU above this."""
+    overwrite: bool = False
+    """Replace an earlier export."""
 
 
-def export(config: ExportConfig) -> ExportCounts:
+def run(config: ExportConfig) -> ExportReport:
     """Write the export.
 
     Raises:
         EverymaskError: no label store, labels the format cannot hold, or an output that cannot be written.
     """
     store = LabelStore(config.labels)
-    if config.format == "coco":
-        return to_coco(store, config.output, config.segmentation)
-    write = {"semantic-png": to_semantic_png, "entity-png": to_entity_png, "yolo": to_yolo}[config.format]
-    return write(store, config.output)
+    chosen = find_format(config.format)
+    record = read_run(store)
+    options = chosen.options(
+        config.segmentation, config.tolerance, None, record.config_sha256[:12] if record else "unknown"
+    )
+    request = ExportRequest(chosen, options, config.output, config.images, config.max_loss, config.overwrite)
+    line: ProgressLine | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal line
+        line = line or ProgressLine(total, verb="exported")
+        line.update(done, 0)
+
+    try:
+        return export(store, request, show)
+    finally:
+        if line is not None:
+            line.close()
 
 
 def main(arguments: list[str] | None = None, program: str = "python data_jobs/export_labels.py") -> int:
     """The command; returns its exit code."""
-    config = tyro.cli(ExportConfig, args=arguments, prog=program)
+    config = tyro.cli(ExportConfig, args=arguments, prog=program, description=__doc__)
     try:
-        counts = export(config)
+        report = run(config)
     except EverymaskError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    left_out = f"; {counts.errors:,} images with errors are left out" if counts.errors else ""
-    print(f"{config.output}: {counts.images:,} images, {counts.masks:,} masks{left_out}")
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    for number, text in enumerate(report.lines()):
+        print(text if number else f"{config.output}: {text}")
     return 0
 
 

@@ -9,8 +9,8 @@ from io import BytesIO
 from PIL import Image
 from pyarrow.fs import FileType
 
-from data_jobs.labelling.stages import read_bytes
 from everymask.errors import EverymaskError
+from everymask.image_files import read_bytes
 from everymask.images import ImageLimits, decode_image
 from everymask.labels.rows import LabelledImage, from_batch
 from everymask.labels.store import LabelStore, PartSummary

@@ -13,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from data_jobs.labelling.ledger import Bookkeeper
 from data_jobs.labelling.model_spec import ModelSpec
-from everymask.errors import EverymaskError, InputError
+from everymask.errors import EverymaskError
+from everymask.image_files import read_bytes
 from everymask.images import ImageLimits
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
-from everymask.storage import one_line, resolve
+from everymask.storage import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -79,26 +79,6 @@ def _read_with_retries(uri: str, limits: ImageLimits) -> bytes:
             logger.warning("cannot read %s, trying again in %s s: %s", redact(uri), delay, one_line(error))
             time.sleep(delay)
     return read_bytes(uri, limits)
-
-
-def read_bytes(uri: str, limits: ImageLimits) -> bytes:
-    """The bytes of one file; its size is looked at first.
-
-    Raises:
-        InputError: missing, not a file, or empty.
-        ImageTooLargeError: more bytes than the limit.
-        ConfigurationError: the address cannot be opened.
-        OSError: it cannot be read now.
-    """
-    filesystem, path = resolve(uri)
-    kind = filesystem.get_file_info(path).type
-    if kind == pafs.FileType.NotFound:
-        raise InputError("the file is not there")
-    if kind == pafs.FileType.Directory:
-        raise InputError("this is a folder, not a file")
-    with filesystem.open_input_file(path) as file:
-        limits.check_bytes(file.size())
-        return bytes(file.read())
 
 
 class LabellerStage:

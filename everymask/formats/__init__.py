@@ -1,0 +1,1 @@
+"""A label store as other tools read it, one module a format. `registry.FORMATS` lists them all."""

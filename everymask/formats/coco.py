@@ -1,43 +1,47 @@
 """COCO instance JSON (https://cocodataset.org/#format-data): what pycocotools and every trainer read.
 
-Every mask is one annotation with `iscrowd` 0 and the area and box of the mask itself. Encodings keep masks exactly. An
+Every mask is one annotation with `iscrowd` 0 and the area and box of the mask itself, in order of image id. An
 annotation also has the store's `score`, `predicted_iou`, `stability_score` and, for classes, `uncertainty`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
-from everymask.formats.exported import ExportCounts, class_of, dense_names, known_class_names, labelled_images
-from everymask.labels.store import LabelStore
-from everymask.masks.polygons import coco_segmentation
-from everymask.masks.rle import decode_mask
-from everymask.records import LabelledMask
-from everymask.storage import open_whole, resolve
-
-Segmentation = Literal["rle", "polygon"]
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.outlines import coco_polygons, fill_polygons
+from everymask.formats.spool import Spool
+from everymask.masks.runs import rle_from_runs, rle_runs
+from everymask.records import LabelledMask, Rle
 
 
-def coco_annotation(
-    mask: LabelledMask, annotation_id: int, image_id: int, category_id: int, segmentation: Segmentation = "rle"
-) -> dict[str, Any]:
-    """One mask as a COCO annotation.
+def coco_segmentation_of(mask: LabelledMask, options: ExportOptions) -> tuple[Any, Rle]:
+    """One mask as `segmentation`, and what a reader makes of it."""
+    height, width = mask.rle["size"]
+    if options.segmentation == "rle":
+        return mask.rle, mask.rle
+    if options.segmentation == "uncompressed":
+        runs = rle_runs(mask.rle).tolist()
+        return {"size": [height, width], "counts": runs}, rle_from_runs(runs, (height, width))
+    polygons = coco_polygons(mask, options.tolerance_px)
+    return polygons, fill_polygons(polygons, (height, width))
+
+
+def coco_annotation(mask: LabelledMask, segmentation: Any, image_number: int, category_id: int) -> dict[str, Any]:
+    """One mask as a COCO annotation, without its number in the file.
 
     Args:
         mask: the mask.
-        annotation_id: unique in the file, from 1.
-        image_id: the image's number in the file.
+        segmentation: of it.
+        image_number: the image's id in the file.
         category_id: from 1.
-        segmentation: `rle`, the compressed encoding, or `polygon`, outlines along pixel edges with holes cut in.
     """
     x0, y0, x1, y1 = mask.box_xyxy
     annotation: dict[str, Any] = {
-        "id": annotation_id,
-        "image_id": image_id,
+        "image_id": image_number,
         "category_id": category_id,
-        "segmentation": mask.rle if segmentation == "rle" else coco_segmentation(decode_mask(mask.rle)),
+        "segmentation": segmentation,
         "area": mask.area,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "iscrowd": 0,
@@ -50,49 +54,63 @@ def coco_annotation(
     return annotation
 
 
-def to_coco(store: LabelStore, output: str, segmentation: Segmentation = "rle") -> ExportCounts:
-    """Write a label store as one COCO file, whole or not at all, in memory that does not grow with the store.
-
-    `file_name` is the image id; `category_id` is class_id + 1, or 1 (`entity`) for masks without a class. Images with
-    an error are left out.
-
-    Raises:
-        InputError: there is no label store.
-        ConfigurationError: the store mixes class lists.
-        OutputError: the file cannot be written.
-    """
-    names = known_class_names(store)
-    filesystem, path = resolve(output)
-    images = errors = 0
-    masks = 0
-    with open_whole(filesystem, path) as stream:
-        stream.write(b'{"info": {"description": "everymask"}, "licenses": [],\n"images": [')
-        for batch in store.batches(["image_id", "width", "height", "status"], batch_size=4096):
-            for row in batch.to_pylist():
-                if row["status"] == "error":
-                    errors += 1
-                    continue
-                images += 1
-                entry = {"id": images, "file_name": row["image_id"], "width": row["width"], "height": row["height"]}
-                stream.write(_item(entry, first=images == 1))
-        stream.write(b'],\n"annotations": [')
-        for annotation in _annotations(store, names, segmentation):
-            masks += 1
-            stream.write(_item(annotation, first=masks == 1))
-        stream.write(b'],\n"categories": ')
-        categories = [{"id": index + 1, "name": name} for index, name in enumerate(dense_names(names) or ["entity"])]
-        stream.write(json.dumps(categories).encode() + b"}\n")
-    return ExportCounts(images, masks, errors)
+def categories(names: list[str]) -> list[dict[str, Any]]:
+    """COCO's list of classes, ids from 1."""
+    return [{"id": index + 1, "name": name, "supercategory": ""} for index, name in enumerate(names)]
 
 
-def _annotations(store: LabelStore, names: dict[int, str], segmentation: Segmentation) -> Iterator[dict[str, Any]]:
-    number = 0
-    # Both passes read the store in the same order, so that the n-th labelled image has number n in both.
-    for image_number, (_, labels) in enumerate(labelled_images(store), start=1):
-        for mask in labels.masks:
-            number += 1
-            yield coco_annotation(mask, number, image_number, class_of(mask, names) + 1, segmentation)
+class CocoWriter:
+    """Writes one file; images and annotations wait on disk until their order is known."""
+
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+        self._options = options
+        self._images = Spool(destination.folder / "images.spool")
+        self._annotations = Spool(destination.folder / "annotations.spool")
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        height, width = exported.labels.size_hw
+        entry = {"id": exported.number, "file_name": exported.name, "width": width, "height": height}
+        if exported.name != exported.image.image_id:
+            entry["everymask_image_id"] = exported.image.image_id
+        self._images.add(exported.number, json.dumps(entry).encode())
+        lines, written = [], []
+        for mask in exported.labels.masks:
+            segmentation, read = coco_segmentation_of(mask, self._options)
+            category = self._destination.names.index(mask) + 1
+            lines.append(json.dumps(coco_annotation(mask, segmentation, exported.number, category)))
+            written.append(read)
+        self._annotations.add(exported.number, "\n".join(lines).encode())
+        return written
+
+    def close(self) -> None:
+        """See `Writer`."""
+        info = {"description": "everymask", "version": self._options.model_version}
+        if self._options.tolerance_px:
+            info["everymask_tolerance_px"] = str(self._options.tolerance_px)
+        with (self._destination.folder / self._destination.main).open("wb") as stream:
+            stream.write(b'{"info": ' + json.dumps(info).encode() + b', "licenses": [],\n"images": [')
+            for number, piece in enumerate(self._images.pieces()):
+                stream.write((b",\n" if number else b"\n") + piece)
+            stream.write(b'],\n"annotations": [')
+            number = 0
+            for piece in self._annotations.pieces():
+                for line in piece.splitlines():
+                    stream.write(b'%s{"id": %d, ' % (b",\n" if number else b"\n", number + 1) + line[1:])
+                    number += 1
+            stream.write(b'],\n"categories": ')
+            stream.write(json.dumps(categories(self._destination.names.dense())).encode() + b"}\n")
 
 
-def _item(entry: dict[str, Any], first: bool) -> bytes:
-    return (b"\n" if first else b",\n") + json.dumps(entry).encode()
+COCO = Format(
+    name="coco",
+    summary="COCO instances, one JSON file: pycocotools, torchvision, detectron2, supervision, CVAT, FiftyOne",
+    suffix=".json",
+    naming=Naming.IMAGE_ID,
+    keeps=frozenset(Keeps),
+    exact=True,
+    writer=CocoWriter,
+    segmentations=("rle", "uncompressed", "polygon"),
+    tolerance_px=0.0,
+)

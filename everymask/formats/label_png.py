@@ -1,35 +1,40 @@
 """Label maps as PNG files, one for each image, named `IMAGE_ID.png`.
 
-- `semantic-png`: 8-bit palette, 0 is background and class_id + 1 a class; `classes.json` names the values.
+- `semantic-png`: 8-bit, 0 is background and class_id + 1 a class; `classes.json` names the values. With a palette for
+  people, or plain grey for readers that would turn a palette into brightness.
 - `entity-png`: 16-bit grey, 0 is background and k the k-th mask of the image's row, in descending score.
 """
 
 from __future__ import annotations
 
 import json
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.errors import ConfigurationError
-from everymask.formats.exported import (
-    ExportCounts,
-    class_of,
-    dense_names,
-    known_class_names,
-    labelled_images,
-    relative_path,
-)
-from everymask.labels.store import LabelStore
-from everymask.masks.rle import decode_mask
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.naming import relative_path
+from everymask.masks.rle import decode_mask, encode_label_map, encode_mask
 from everymask.pictures.colours import mask_colours
-from everymask.records import ImageLabels
-from everymask.storage import resolve, write_whole
+from everymask.records import ImageLabels, Rle
 
 _MAX_CLASSES = 255
 _MAX_ENTITIES = 65_535
+
+
+def mask_numbers(labels: ImageLabels) -> NDArray[np.int32]:
+    """(H, W) int32: k - 1 where the k-th mask is on top, -1 where there is none; the higher score wins an overlap."""
+    numbers = np.full(labels.size_hw, -1, dtype=np.int32)
+    for number in range(len(labels.masks) - 1, -1, -1):
+        numbers[decode_mask(labels.masks[number].rle)] = number
+    return numbers
+
+
+def masks_of_numbers(numbers: NDArray[np.int32], labels: ImageLabels) -> list[Rle]:
+    """Every mask of the image as a map of `mask_numbers` shows it."""
+    return encode_label_map(numbers, len(labels.masks))
 
 
 def semantic_map(labels: ImageLabels) -> NDArray[np.uint8]:
@@ -38,14 +43,14 @@ def semantic_map(labels: ImageLabels) -> NDArray[np.uint8]:
     Raises:
         ConfigurationError: masks without a class, or more than 255 classes.
     """
-    classes = np.zeros(labels.size_hw, dtype=np.uint8)
-    for mask in reversed(labels.masks):
+    values = np.zeros(len(labels.masks) + 1, dtype=np.uint8)  # the last stands for -1, no mask
+    for number, mask in enumerate(labels.masks):
         if mask.class_id is None:
             raise ConfigurationError("these labels are entities and have no classes; export them as entity-png")
         if mask.class_id >= _MAX_CLASSES:
             raise ConfigurationError(f"a semantic PNG holds {_MAX_CLASSES} classes, not {mask.class_id + 1}; use coco")
-        classes[decode_mask(mask.rle)] = mask.class_id + 1
-    return classes
+        values[number] = mask.class_id + 1
+    return values[mask_numbers(labels)]
 
 
 def entity_map(labels: ImageLabels) -> NDArray[np.uint16]:
@@ -56,57 +61,74 @@ def entity_map(labels: ImageLabels) -> NDArray[np.uint16]:
     """
     if len(labels.masks) > _MAX_ENTITIES:
         raise ConfigurationError(f"an entity PNG holds {_MAX_ENTITIES:,} masks, not {len(labels.masks):,}; use coco")
-    entities = np.zeros(labels.size_hw, dtype=np.uint16)
-    for number in range(len(labels.masks), 0, -1):
-        entities[decode_mask(labels.masks[number - 1].rle)] = number
-    return entities
+    return (mask_numbers(labels) + 1).astype(np.uint16)
 
 
-def to_semantic_png(store: LabelStore, output: str) -> ExportCounts:
-    """Write a class map for every labelled image, and classes.json.
+class SemanticPngWriter:
+    """Writes class maps, and classes.json."""
 
-    Raises:
-        InputError: there is no label store.
-        ConfigurationError: the store holds entities, too many classes, or mixes class lists.
-        OutputError: the folder cannot be written.
-    """
-    names = known_class_names(store)
-    filesystem, folder = resolve(output)
-    images = masks = 0
-    for image, labels in labelled_images(store):
-        for mask in labels.masks:
-            class_of(mask, names)
-        picture = Image.fromarray(semantic_map(labels))
-        picture.putpalette(_palette())
-        write_whole(filesystem, f"{folder}/{relative_path(image.image_id)}.png", _png(picture))
-        images, masks = images + 1, masks + len(labels.masks)
-    values = {"0": "background"} | {str(index + 1): name for index, name in enumerate(dense_names(names))}
-    write_whole(filesystem, f"{folder}/classes.json", (json.dumps(values, indent=2) + "\n").encode())
-    return ExportCounts(images, masks, store.summary().errors)
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+        self._palette = options.segmentation == "palette"
 
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`. A class map holds the masks of one class as one: each mask is measured as its share of that."""
+        classes = semantic_map(exported.labels)
+        picture = Image.fromarray(classes)
+        if self._palette:
+            picture.putpalette([0, 0, 0, *mask_colours(_MAX_CLASSES).ravel().tolist()])
+        _save(picture, self._destination, exported.name)
+        return [
+            encode_mask(decode_mask(mask.rle) & (classes == (mask.class_id or 0) + 1)) for mask in exported.labels.masks
+        ]
 
-def to_entity_png(store: LabelStore, output: str) -> ExportCounts:
-    """Write an entity map for every labelled image.
-
-    Raises:
-        InputError: there is no label store.
-        ConfigurationError: an image has too many masks.
-        OutputError: the folder cannot be written.
-    """
-    filesystem, folder = resolve(output)
-    images = masks = 0
-    for image, labels in labelled_images(store):
-        data = _png(Image.fromarray(entity_map(labels)))
-        write_whole(filesystem, f"{folder}/{relative_path(image.image_id)}.png", data)
-        images, masks = images + 1, masks + len(labels.masks)
-    return ExportCounts(images, masks, store.summary().errors)
+    def close(self) -> None:
+        """See `Writer`."""
+        names = self._destination.names.dense()
+        values = {"0": "background"} | {str(index + 1): name for index, name in enumerate(names)}
+        (self._destination.folder / "classes.json").write_text(
+            json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
-def _palette() -> list[int]:
-    return [0, 0, 0, *mask_colours(_MAX_CLASSES).ravel().tolist()]
+class EntityPngWriter:
+    """Writes entity maps."""
+
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        entities = entity_map(exported.labels)
+        _save(Image.fromarray(entities), self._destination, exported.name)
+        return masks_of_numbers(entities.astype(np.int32) - 1, exported.labels)
+
+    def close(self) -> None:
+        """See `Writer`."""
 
 
-def _png(picture: Image.Image) -> bytes:
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+def _save(picture: Image.Image, destination: Destination, name: str) -> None:
+    path = destination.folder / f"{relative_path(name)}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, "PNG")
+
+
+SEMANTIC_PNG = Format(
+    name="semantic-png",
+    summary="class maps, an 8-bit PNG for each image, value class_id + 1: MMSegmentation and most semantic trainers",
+    suffix="",
+    naming=Naming.PATH,
+    keeps=frozenset({Keeps.HOLES, Keeps.PARTS}),
+    exact=True,
+    writer=SemanticPngWriter,
+    segmentations=("palette", "grey"),
+)
+ENTITY_PNG = Format(
+    name="entity-png",
+    summary="entity maps, a 16-bit PNG for each image, value k for the k-th mask: any image library",
+    suffix="",
+    naming=Naming.PATH,
+    keeps=frozenset({Keeps.HOLES, Keeps.PARTS}),
+    exact=True,
+    writer=EntityPngWriter,
+)

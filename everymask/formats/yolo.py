@@ -1,38 +1,27 @@
-"""YOLO segmentation: a text file for each image, `labels/IMAGE_ID without ending.txt`, and data.yaml.
+"""YOLO segmentation: a text file for each image, `labels/IMAGE without ending.txt`, and data.yaml.
 
-A line is `class x0 y0 x1 y1 …`, one polygon with corners in [0, 1] of width and height. A mask of several parts, or
-with holes, stays one line: its rings are joined by cuts of no width, as COCO-to-YOLO converters do.
+A line is `class x0 y0 x1 y1 …`, classes from 0, one polygon with corners in [0, 1] of width and height. A mask of
+several parts, or with holes, stays one line: its rings are joined by cuts of no width, as COCO-to-YOLO converters do.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from everymask.errors import ConfigurationError
-from everymask.formats.exported import (
-    ENTITY_CLASS,
-    ExportCounts,
-    class_of,
-    dense_names,
-    known_class_names,
-    labelled_images,
-    relative_path,
-)
-from everymask.labels.store import LabelStore
-from everymask.masks.polygons import Ring, polygons_from_mask
-from everymask.masks.rle import decode_mask
-from everymask.records import ImageLabels, LabelledMask
-from everymask.storage import resolve, write_whole
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.naming import stem_path
+from everymask.formats.outlines import Polygon, coco_polygons, fill_polygons
+from everymask.records import LabelledMask, Rle
 
 
-def yolo_polygon(mask: LabelledMask) -> Ring:
+def yolo_polygon(mask: LabelledMask, tolerance_px: float = 0.0) -> Polygon:
     """(K, 2) corners (x, y) in pixels of one ring around every part of the mask; (0, 2) for an empty mask."""
-    rings = polygons_from_mask(decode_mask(mask.rle))
+    rings = [np.array(polygon).reshape(-1, 2) for polygon in coco_polygons(mask, tolerance_px)]
     if not rings:
-        return np.zeros((0, 2), dtype=np.int64)
+        return np.zeros((0, 2))
     start = rings[0][:1]
     joined = [rings[0]]
     for ring in rings[1:]:
@@ -40,45 +29,52 @@ def yolo_polygon(mask: LabelledMask) -> Ring:
     return np.concatenate([*joined, start] if len(rings) > 1 else joined)
 
 
-def yolo_lines(labels: ImageLabels, names: dict[int, str]) -> str:
-    """One line for each mask; `names` learns the classes.
-
-    Raises:
-        ConfigurationError: one class_id has two names.
-    """
-    height, width = labels.size_hw
-    lines = []
-    for mask in labels.masks:
-        corners = yolo_polygon(mask) / (width, height)
-        if len(corners):
-            lines.append(f"{class_of(mask, names)} " + " ".join(f"{value:.6f}" for value in corners.ravel()))
-    return "".join(line + "\n" for line in lines)
+def yolo_line(mask: LabelledMask, class_index: int, tolerance_px: float = 0.0) -> str:
+    """One mask as a line; an empty string for an empty mask."""
+    height, width = mask.rle["size"]
+    corners = yolo_polygon(mask, tolerance_px) / (width, height)
+    return f"{class_index} " + " ".join(f"{value:.7g}" for value in corners.ravel()) if len(corners) else ""
 
 
-def to_yolo(store: LabelStore, output: str) -> ExportCounts:
-    """Write a label file for every labelled image, empty where there is no mask, and data.yaml.
+def filled_line(line: str, size_hw: tuple[int, int]) -> Rle:
+    """What a reader makes of a line, holes and joins included."""
+    height, width = size_hw
+    corners = np.array([float(value) for value in line.split()[1:]]).reshape(-1, 2) * (width, height)
+    return fill_polygons([corners.ravel().tolist()], size_hw)
 
-    Raises:
-        InputError: there is no label store.
-        ConfigurationError: two images differ only in their ending, or the store mixes class lists.
-        OutputError: the folder cannot be written.
-    """
-    names = known_class_names(store)
-    filesystem, folder = resolve(output)
-    taken: dict[str, str] = {}
-    masks = 0
-    for image, labels in labelled_images(store):
-        stem = str(PurePosixPath(relative_path(image.image_id)).with_suffix(""))
-        if stem in taken:
-            raise ConfigurationError(
-                f"YOLO names labels by image without ending, so {taken[stem]} and {image.image_id} collide; rename "
-                "one, or export as coco"
-            )
-        taken[stem] = image.image_id
-        write_whole(filesystem, f"{folder}/labels/{stem}.txt", yolo_lines(labels, names).encode())
-        masks += len(labels.masks)
-    listed = "".join(
-        f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(dense_names(names) or [ENTITY_CLASS])
-    )
-    write_whole(filesystem, f"{folder}/data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{listed}".encode())
-    return ExportCounts(len(taken), masks, store.summary().errors)
+
+class YoloWriter:
+    """Writes one label file for each image, empty where there is no mask."""
+
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+        self._tolerance_px = options.tolerance_px
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        lines = [
+            yolo_line(mask, self._destination.names.index(mask), self._tolerance_px) for mask in exported.labels.masks
+        ]
+        path = self._destination.folder / "labels" / f"{stem_path(exported.name)}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
+        return [filled_line(line, exported.labels.size_hw) for line in lines]
+
+    def close(self) -> None:
+        """See `Writer`."""
+        names = self._destination.names.dense()
+        listed = "".join(f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(names))
+        text = f"path: .\ntrain: images\nval: images\nnc: {len(names)}\nnames:\n{listed}"
+        Path(self._destination.folder, "data.yaml").write_text(text, encoding="utf-8")
+
+
+YOLO = Format(
+    name="yolo",
+    summary="YOLO segmentation, a text file for each image and data.yaml: Ultralytics",
+    suffix="",
+    naming=Naming.STEM,
+    keeps=frozenset({Keeps.OVERLAPS, Keeps.HOLES, Keeps.PARTS}),
+    exact=True,
+    writer=YoloWriter,
+    tolerance_px=0.0,
+)

@@ -10,16 +10,16 @@ import pytest
 from pycocotools.coco import COCO
 
 from everymask.errors import InputError
-from everymask.formats.coco import Segmentation, to_coco
-from everymask.formats.exported import ExportCounts
 from everymask.labels.rows import to_table
 from everymask.labels.store import LabelStore
+from tests.formats.exporting import run_export
 from tests.labels.examples import images, labels, ring_and_disc
 
 
-@pytest.mark.parametrize("segmentation", ["rle", "polygon"])
-def test_pycocotools_finds_every_mask_exactly(entities: LabelStore, tmp_path: Path, segmentation: Segmentation) -> None:
-    assert to_coco(entities, str(tmp_path / "out.json"), segmentation) == ExportCounts(images=2, masks=2, errors=1)
+@pytest.mark.parametrize("segmentation", ["rle", "uncompressed", "polygon"])
+def test_pycocotools_finds_every_mask_exactly(entities: LabelStore, tmp_path: Path, segmentation: str) -> None:
+    report = run_export(entities, "coco", tmp_path / "out.json", segmentation)
+    assert (report.images, report.masks, report.errors, report.loss.worst_iou) == (2, 2, 1, 1.0)
     coco = COCO(str(tmp_path / "out.json"))
     (image,) = [image for image in coco.imgs.values() if image["file_name"] == "a/1.jpg"]
     assert (image["width"], image["height"]) == (60, 40)
@@ -32,31 +32,36 @@ def test_pycocotools_finds_every_mask_exactly(entities: LabelStore, tmp_path: Pa
         x0, y0, x1, y1 = record.box_xyxy
         assert annotation["bbox"] == [x0, y0, x1 - x0, y1 - y0]
         assert annotation["score"] == record.score
-    assert coco.loadCats(coco.getCatIds()) == [{"id": 1, "name": "entity"}]
+    assert coco.loadCats(coco.getCatIds()) == [{"id": 1, "name": "entity", "supercategory": ""}]
 
 
-def test_ids_are_unique_and_join_up(entities: LabelStore, tmp_path: Path) -> None:
-    entities.write_part(to_table(images()[1:2]))
-    to_coco(entities, str(tmp_path / "out.json"))
-    content = json.loads((tmp_path / "out.json").read_text())
-    ids = [annotation["id"] for annotation in content["annotations"]]
-    assert sorted(ids) == list(range(1, len(ids) + 1))
-    assert {annotation["image_id"] for annotation in content["annotations"]} <= {
-        image["id"] for image in content["images"]
-    }
+def test_ids_and_images_are_in_order_whatever_the_parts_are(tmp_path: Path) -> None:
+    rows = images(classes=True)
+    texts = []
+    for name, parts in (("one", [rows]), ("three", [[row] for row in rows[::-1]])):
+        store = LabelStore(str(tmp_path / name))
+        for part in parts:
+            store.write_part(to_table(part))
+        run_export(store, "coco", tmp_path / f"{name}.json")
+        texts.append((tmp_path / f"{name}.json").read_text())
+    assert texts[0] == texts[1]
+    content = json.loads(texts[0])
+    assert [image["file_name"] for image in content["images"]] == ["a/1.jpg", "b/1.jpg"]
+    assert [annotation["id"] for annotation in content["annotations"]] == [1, 2]
+    assert {annotation["image_id"] for annotation in content["annotations"]} == {1}
 
 
 def test_classes_become_categories_from_one(classes: LabelStore, tmp_path: Path) -> None:
-    to_coco(classes, str(tmp_path / "out.json"))
+    run_export(classes, "coco", tmp_path / "out.json")
     content = json.loads((tmp_path / "out.json").read_text())
-    assert content["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    assert [(item["id"], item["name"]) for item in content["categories"]] == [(1, "cat"), (2, "dog")]
     assert [annotation["category_id"] for annotation in content["annotations"]] == [1, 2]
     assert content["annotations"][0]["uncertainty"] == 0.25
 
 
 def test_golden_annotation(classes: LabelStore, tmp_path: Path) -> None:
     """The format is a contract: a change of any key must be meant."""
-    to_coco(classes, str(tmp_path / "out.json"))
+    run_export(classes, "coco", tmp_path / "out.json")
     annotation = json.loads((tmp_path / "out.json").read_text())["annotations"][0]
     assert annotation == {
         "id": 1,
@@ -76,11 +81,11 @@ def test_golden_annotation(classes: LabelStore, tmp_path: Path) -> None:
 def test_a_store_without_a_mask_is_valid_coco(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path / "store"))
     store.write_part(to_table(images()[1:]))
-    assert to_coco(store, str(tmp_path / "out.json")).masks == 0
+    assert run_export(store, "coco", tmp_path / "out.json").masks == 0
     assert COCO(str(tmp_path / "out.json")).getAnnIds() == []
 
 
 def test_no_store_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a label store"):
-        to_coco(LabelStore(str(tmp_path / "nothing")), str(tmp_path / "out.json"))
+        run_export(LabelStore(str(tmp_path / "nothing")), "coco", tmp_path / "out.json")
     assert list(tmp_path.glob("*")) == []

@@ -11,15 +11,16 @@ import pytest
 from PIL import Image
 
 from everymask.errors import ConfigurationError
-from everymask.formats.label_png import entity_map, semantic_map, to_entity_png, to_semantic_png
+from everymask.formats.label_png import entity_map, semantic_map
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
+from tests.formats.exporting import run_export
 from tests.labels.examples import labels, mask_record, ring_and_disc
 
 
 def test_entity_files_are_16_bit_and_numbered_by_rank(entities: LabelStore, tmp_path: Path) -> None:
-    to_entity_png(entities, str(tmp_path / "maps"))
+    run_export(entities, "entity-png", tmp_path / "maps")
     with Image.open(tmp_path / "maps" / "a" / "1.jpg.png") as image:
         assert image.mode == "I;16"
         found = np.asarray(image)
@@ -38,12 +39,12 @@ def test_numbers_beyond_8_bits_survive(tmp_path: Path) -> None:
     many = ImageLabels((20, 20), tuple(masks), 1.0)
     store = LabelStore(str(tmp_path / "store"))
     store.write_part(to_table([LabelledImage("x.png", "x.png", many)]))
-    to_entity_png(store, str(tmp_path))
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "x.png.png")).ravel(), np.arange(1, 401))
+    run_export(store, "entity-png", tmp_path / "maps")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "maps" / "x.png.png")).ravel(), np.arange(1, 401))
 
 
 def test_semantic_files_have_a_palette_and_a_list_of_classes(classes: LabelStore, tmp_path: Path) -> None:
-    to_semantic_png(classes, str(tmp_path / "maps"))
+    run_export(classes, "semantic-png", tmp_path / "maps")
     with Image.open(tmp_path / "maps" / "a" / "1.jpg.png") as image:
         assert image.mode == "P"
         found = np.asarray(image)
@@ -51,6 +52,15 @@ def test_semantic_files_have_a_palette_and_a_list_of_classes(classes: LabelStore
     np.testing.assert_array_equal(found, ring + 2 * blobs.astype(np.uint8))
     listed = json.loads((tmp_path / "maps" / "classes.json").read_text())
     assert listed == {"0": "background", "1": "cat", "2": "dog"}
+
+
+def test_grey_files_hold_the_same_without_a_palette(classes: LabelStore, tmp_path: Path) -> None:
+    run_export(classes, "semantic-png", tmp_path / "grey", "grey")
+    run_export(classes, "semantic-png", tmp_path / "palette")
+    with Image.open(tmp_path / "grey" / "a" / "1.jpg.png") as grey:
+        assert grey.mode == "L"
+        with Image.open(tmp_path / "palette" / "a" / "1.jpg.png") as coloured:
+            np.testing.assert_array_equal(np.asarray(grey), np.asarray(coloured))
 
 
 def test_the_higher_score_wins_an_overlap() -> None:
@@ -63,7 +73,7 @@ def test_the_higher_score_wins_an_overlap() -> None:
 
 def test_entities_have_no_semantic_map(entities: LabelStore, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="have no classes; export them as entity-png"):
-        to_semantic_png(entities, str(tmp_path))
+        run_export(entities, "semantic-png", tmp_path / "maps")
 
 
 def test_a_class_that_does_not_fit_8_bits_is_refused() -> None:

@@ -1,0 +1,60 @@
+"""The classes of an export: numbered from 0 by `class_id`, dense, the same from run to run."""
+
+from __future__ import annotations
+
+from everymask.errors import ConfigurationError
+from everymask.labels.provenance import read_run
+from everymask.labels.store import LabelStore
+from everymask.records import LabelledMask
+
+ENTITY_CLASS = "entity"
+"""The one class of masks that have none."""
+_MAX_CLASSES = 100_000
+
+
+class ClassNames:
+    """Names by class index, learned from run.json and then from every mask.
+
+    Args:
+        known: names in order of their index, those without a single mask included.
+    """
+
+    def __init__(self, known: list[str] | None = None) -> None:
+        self._names = dict(enumerate(known or []))
+
+    @classmethod
+    def of_store(cls, store: LabelStore) -> ClassNames:
+        """Those that the run recorded; none for entities.
+
+        Raises:
+            ConfigurationError: run.json is damaged.
+        """
+        record = read_run(store)
+        return cls(record.config.get("class_names") if record else None)
+
+    def index(self, mask: LabelledMask) -> int:
+        """The class index of a mask, 0 for entities; its name is learned.
+
+        Raises:
+            ConfigurationError: one class_id has two names, or is no plausible number.
+        """
+        index = 0 if mask.class_id is None else mask.class_id
+        name = self.name(mask)
+        if not 0 <= index < _MAX_CLASSES:
+            raise ConfigurationError(f"class {name!r} has the id {index}; ids lie below {_MAX_CLASSES:,}")
+        if self._names.setdefault(index, name) != name:
+            raise ConfigurationError(
+                f"class {index} is {self._names[index]!r} in one row and {name!r} in another; the store mixes class "
+                "heads, so label it again with one"
+            )
+        return index
+
+    @staticmethod
+    def name(mask: LabelledMask) -> str:
+        """The class name of a mask, `entity` for entities."""
+        return ENTITY_CLASS if mask.class_name is None else mask.class_name
+
+    def dense(self) -> list[str]:
+        """Names in order of their index, gaps filled with `class N`; at least `entity`."""
+        names = [self._names.get(index, f"class {index}") for index in range(max(self._names, default=-1) + 1)]
+        return names or [ENTITY_CLASS]

@@ -1,0 +1,155 @@
+"""One export from beginning to end: names planned, images streamed, losses measured, all of it put in place at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from everymask.errors import ConfigurationError
+from everymask.formats.class_names import ClassNames
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps
+from everymask.formats.loss import Loss
+from everymask.formats.naming import NamePlan, plan_names
+from everymask.formats.picture_files import ImagesMode, PictureFiles
+from everymask.formats.staging import main_file, staged
+from everymask.images import ImageLimits
+from everymask.labels.store import LabelStore
+
+Progress = Callable[[int, int], None]
+"""Called with images done and images to do."""
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export and where to.
+
+    Attributes:
+        format: the registry's entry.
+        options: how it is written.
+        output: file or folder, local or remote.
+        images: put the images beside the labels, under unique names; None leaves them where they are.
+        max_loss: the most that 1 − IoU of any mask may be; None for any.
+        overwrite: replace an earlier export.
+        image_ids: only these; None for all.
+        limits: of images that are read.
+    """
+
+    format: Format
+    options: ExportOptions
+    output: str
+    images: ImagesMode | None = None
+    max_loss: float | None = None
+    overwrite: bool = False
+    image_ids: frozenset[str] | None = None
+    limits: ImageLimits = field(default_factory=ImageLimits)
+
+    def __post_init__(self) -> None:
+        if self.max_loss is not None and not 0 <= self.max_loss <= 1:
+            raise ConfigurationError(f"max-loss must lie in [0, 1]; got {self.max_loss}")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote and lost.
+
+    Attributes:
+        images: labelled images.
+        masks: masks in them.
+        errors: images left out because they have an error in place of labels.
+        loss: of the masks.
+        not_kept: what the format has no place for.
+        turned: images written upright.
+    """
+
+    images: int
+    masks: int
+    errors: int
+    loss: Loss
+    not_kept: tuple[Keeps, ...] = ()
+    turned: int = 0
+
+    def lines(self) -> list[str]:
+        """The report as sentences, for a terminal."""
+        left_out = f"; {self.errors:,} images with errors are left out" if self.errors else ""
+        loss = self.loss
+        lines = [
+            f"{self.images:,} images, {self.masks:,} masks{left_out}",
+            f"IoU of what was written with the store: mean {loss.mean_iou:.4f}, worst {loss.worst_iou:.4f}"
+            + (f" ({loss.worst})" if loss.worst else ""),
+        ]
+        if loss.changed:
+            lines.append(f"{loss.changed:,} masks differ from the store, {loss.vanished:,} of them are gone")
+        if loss.overlapping:
+            lines.append(f"{loss.overlapping:,} masks overlap another; the pixels went to the higher score")
+        if self.not_kept:
+            lines.append("not kept by this format: " + ", ".join(item.value for item in self.not_kept))
+        if self.turned:
+            lines.append(f"{self.turned:,} images were written upright, without their EXIF orientation")
+        return lines
+
+
+def export(store: LabelStore, request: ExportRequest, progress: Progress = lambda done, total: None) -> ExportReport:
+    """Write one export, whole or not at all, in memory that does not grow with the masks of the store.
+
+    Raises:
+        InputError: there is no label store, it is damaged, or an image to be put beside the labels cannot be read.
+        ConfigurationError: names that collide, labels that the format cannot hold, a loss above the limit, or an output
+            that is there already.
+        OutputError: the output cannot be written.
+    """
+    chosen = request.format
+    main = main_file(request.output, chosen.suffix)
+    beside = [PurePosixPath(main).stem + chosen.sidecar_suffix] if chosen.sidecar_suffix else []
+    if main and request.images:
+        beside.append(chosen.image_folder)
+    plan, errors = _plan(store, request)
+    loss, images = Loss(), 0
+    names = ClassNames.of_store(store)
+    with staged(request.output, beside, not main, request.overwrite) as folder:
+        destination = Destination(folder, main, names, len(plan.numbers), request.images is not None)
+        writer = chosen.writer(destination, request.options)
+        pictures = (
+            PictureFiles(folder / chosen.image_folder, request.images, request.limits) if request.images else None
+        )
+        for image in store.images():
+            if image.labels is None or image.image_id not in plan.numbers:
+                continue
+            for mask in image.labels.masks:
+                names.index(mask)
+            name = plan.name(image.image_id)
+            if pictures is not None:
+                pictures.add(image, name)
+            exported = ExportedImage(plan.numbers[image.image_id], name, image, image.labels)
+            written = writer.add(exported)
+            loss.add(image.image_id, image.labels.masks, written, Keeps.OVERLAPS in chosen.keeps)
+            images += 1
+            progress(images, len(plan.numbers))
+        writer.close()
+        _check_loss(loss, request.max_loss)
+    not_kept = tuple(item for item in Keeps if item not in chosen.keeps)
+    return ExportReport(images, loss.masks, errors, loss, not_kept, pictures.turned if pictures else 0)
+
+
+def _plan(store: LabelStore, request: ExportRequest) -> tuple[NamePlan, int]:
+    """Names of the images to export, and how many images have an error in place of labels."""
+    ids, errors = [], 0
+    for batch in store.batches(["image_id", "status"], batch_size=4096):
+        for row in batch.to_pylist():
+            if request.image_ids is not None and row["image_id"] not in request.image_ids:
+                continue
+            if row["status"] == "error":
+                errors += 1
+            else:
+                ids.append(row["image_id"])
+    chosen = request.format
+    return plan_names(ids, chosen.naming, chosen.refused_characters, unique=request.images is not None), errors
+
+
+def _check_loss(loss: Loss, max_loss: float | None) -> None:
+    if max_loss is not None and 1 - loss.worst_iou > max_loss:
+        raise ConfigurationError(
+            f"a mask of {loss.worst} would come back at IoU {loss.worst_iou:.4f}, a loss above --max-loss "
+            f"{max_loss:g}; nothing was written: lower --tolerance, or choose a format that keeps masks exactly, such "
+            "as coco"
+        )

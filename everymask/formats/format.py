@@ -1,0 +1,163 @@
+"""What an export format is: its entry in the registry, and the writer it makes for one export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from everymask.errors import ConfigurationError
+from everymask.formats.class_names import ClassNames
+from everymask.labels.rows import LabelledImage
+from everymask.records import ImageLabels, Rle
+
+IMAGE_FOLDER = "images"
+"""Where most formats want the images, below the export."""
+
+
+class Naming(Enum):
+    """What a format names an image's labels by."""
+
+    IMAGE_ID = "the image id, as text in a file"
+    PATH = "a file named like the image, ending included"
+    STEM = "a file named like the image, without its ending"
+
+
+class Keeps(Enum):
+    """What a format may keep of a mask, besides its pixels and its class."""
+
+    IDS = "ids"
+    SCORES = "scores"
+    OVERLAPS = "overlaps"
+    HOLES = "holes"
+    PARTS = "parts"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a format is written.
+
+    Attributes:
+        segmentation: one of the format's `segmentations`, an empty string where it has none.
+        tolerance_px: how far a polygon may leave the outline of its mask, in pixels; 0 keeps every pixel edge.
+        image_address: template of the images' addresses for formats that hold one; `{image_id}` and `{uri}` are
+            filled in.
+        model_version: what made the labels, for formats that say so.
+    """
+
+    segmentation: str = ""
+    tolerance_px: float = 0.0
+    image_address: str = "/data/local-files/?d={image_id}"
+    model_version: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance_px < float("inf"):
+            raise ConfigurationError(f"tolerance must be a number of pixels, at least 0; got {self.tolerance_px}")
+
+
+@dataclass(frozen=True)
+class ExportedImage:
+    """One image on its way into an export.
+
+    Attributes:
+        number: its place among the exported images in order of `image_id`, from 1.
+        name: what the export calls it: its id, or the unique name of its copy or link.
+        image: its row.
+        labels: of that row.
+    """
+
+    number: int
+    name: str
+    image: LabelledImage
+    labels: ImageLabels
+
+
+class Writer(Protocol):
+    """Writes one export below a folder of its own."""
+
+    def add(self, exported: ExportedImage) -> Sequence[Rle]:
+        """Write an image; images come in the order of the store.
+
+        Returns:
+            every mask of the image, in order, as readers will find it: what is lost is measured by these.
+
+        Raises:
+            ConfigurationError: the format cannot hold these labels.
+        """
+        ...
+
+    def close(self) -> None:
+        """Write what comes after the last image."""
+        ...
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where one export is written, before it is moved into place whole.
+
+    Attributes:
+        folder: holds everything that is written.
+        main: name of the file in it that the format consists of; empty for formats that are a folder.
+        names: of the classes; complete once every image was added.
+        images: how many images will be added.
+        with_images: whether the images themselves are put into the export.
+    """
+
+    folder: Path
+    main: str
+    names: ClassNames
+    images: int
+    with_images: bool
+
+
+@dataclass(frozen=True)
+class Format:
+    """One entry of the registry.
+
+    Attributes:
+        name: as in `--format`.
+        summary: what it is and who reads it, one line for `--help` and the documentation.
+        suffix: of the file it writes; empty for a folder.
+        naming: what must be unique.
+        keeps: what survives, besides pixels and classes.
+        exact: whether masks survive to the pixel, overlaps apart, with a tolerance of 0.
+        writer: makes the writer of one export.
+        segmentations: how masks may be written, the default first; empty where there is one way.
+        tolerance_px: the default tolerance of formats that hold polygons; None for the others.
+        image_folder: where images go below the export.
+        sidecar_suffix: of a second file beside the first; empty for none.
+        refused_characters: that no image's name may hold in this format.
+    """
+
+    name: str
+    summary: str
+    suffix: str
+    naming: Naming
+    keeps: frozenset[Keeps]
+    exact: bool
+    writer: Callable[[Destination, ExportOptions], Writer]
+    segmentations: tuple[str, ...] = ()
+    tolerance_px: float | None = None
+    image_folder: str = IMAGE_FOLDER
+    sidecar_suffix: str = ""
+    refused_characters: str = field(default="\0")
+
+    def options(
+        self, segmentation: str | None, tolerance_px: float | None, image_address: str | None, model_version: str
+    ) -> ExportOptions:
+        """The options of one export, defaults filled in.
+
+        Raises:
+            ConfigurationError: the format does not have such an option.
+        """
+        if segmentation is not None and segmentation not in self.segmentations:
+            allowed = ", ".join(self.segmentations) or "none to choose from"
+            raise ConfigurationError(f"--segmentation of {self.name}: {allowed}; got {segmentation}")
+        if tolerance_px and self.tolerance_px is None:
+            raise ConfigurationError(f"--tolerance is for polygons; {self.name} has none, leave it out")
+        chosen = segmentation or (self.segmentations[0] if self.segmentations else "")
+        tolerance = self.tolerance_px or 0.0 if tolerance_px is None else tolerance_px
+        address = image_address or ExportOptions.image_address
+        return ExportOptions(chosen, tolerance, address, model_version)

@@ -1,0 +1,144 @@
+"""What an export calls each image, planned before anything is written, so that no two are ever taken for one."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from everymask.errors import ConfigurationError
+from everymask.formats.format import Naming
+
+_SHOWN = 3
+_MAX_NAME_BYTES = 200
+_ODD = re.compile(r"[^\w.()+=@-]+")
+
+
+@dataclass(frozen=True)
+class NamePlan:
+    """Names of the images of one export.
+
+    Attributes:
+        numbers: image ids in sorted order, each with its place from 1.
+        unique: names by image id where images are put into the export under names of their own; None where images
+            are called by their ids.
+    """
+
+    numbers: dict[str, int]
+    unique: dict[str, str] | None
+
+    def name(self, image_id: str) -> str:
+        """What the export calls an image."""
+        return image_id if self.unique is None else self.unique[image_id]
+
+
+def plan_names(image_ids: Sequence[str], naming: Naming, refused: str, unique: bool) -> NamePlan:
+    """Decide what every image is called.
+
+    Args:
+        image_ids: of the images to export, in any order.
+        naming: what the format names labels by.
+        refused: characters that the format cannot hold in a name.
+        unique: give every image a plain name of its own, as for `--images`.
+
+    Raises:
+        ConfigurationError: two images would share a file, or a name cannot be written; nothing was written yet.
+    """
+    ordered = sorted(image_ids)
+    numbers = {image_id: number for number, image_id in enumerate(ordered, start=1)}
+    if len(numbers) != len(ordered):
+        twice = next(first for first, second in itertools.pairwise(ordered) if first == second)
+        raise ConfigurationError(
+            f"the store has two rows of {shown(twice)}; run the labelling command again to settle them"
+        )
+    if unique:
+        return NamePlan(numbers, _unique_names(ordered))
+    if naming is not Naming.IMAGE_ID:
+        _check_characters(ordered, refused)
+        _check_collisions(ordered, naming)
+    return NamePlan(numbers, None)
+
+
+def relative_path(image_id: str) -> str:
+    """An image id as a path below an export's folder: never absolute, never above it."""
+    parts = [part for part in image_id.replace("\\", "/").replace("://", "/").split("/") if part not in ("", ".")]
+    return "/".join("_" if part == ".." else part for part in parts)
+
+
+def stem_path(name: str) -> str:
+    """A name as a path below an export's folder, without its ending."""
+    return str(PurePosixPath(relative_path(name)).with_suffix(""))
+
+
+def shown(image_id: str) -> str:
+    """An image id inside a sentence: line breaks and the like are spelled out."""
+    return image_id if image_id.isprintable() else ascii(image_id)
+
+
+def _check_characters(image_ids: Sequence[str], refused: str) -> None:
+    for image_id in image_ids:
+        found = sorted(set(image_id) & set(refused))
+        if found:
+            raise ConfigurationError(
+                f"the name of {shown(image_id)} holds {found[0]!a}, which this format cannot write; rename the "
+                "image, or use --images copy, which gives every image a plain name"
+            )
+
+
+def _check_collisions(image_ids: Sequence[str], naming: Naming) -> None:
+    path_of = relative_path if naming is Naming.PATH else stem_path
+    first: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
+    for image_id in image_ids:
+        # File systems of macOS take the composed and the decomposed spelling of a name for one.
+        path = unicodedata.normalize("NFC", path_of(image_id))
+        if path in first:
+            groups.setdefault(path, [first[path]]).append(image_id)
+        else:
+            first[path] = image_id
+    if groups:
+        examples = "; ".join(" and ".join(map(_spelled, ids)) for ids in list(groups.values())[:_SHOWN])
+        more = f"; and {len(groups) - _SHOWN:,} more groups" if len(groups) > _SHOWN else ""
+        raise ConfigurationError(
+            f"this format names labels by {naming.value}, so these collide: {examples}{more}. Nothing was written; "
+            "use --images link or --images copy, which gives every image a name of its own, or choose coco"
+        )
+
+
+def _spelled(image_id: str) -> str:
+    """Like `shown`; a decomposed name is spelled out, since it looks like its composed twin."""
+    composed = unicodedata.is_normalized("NFC", image_id)
+    return shown(image_id) if composed else ascii(image_id)
+
+
+def _unique_names(ordered: Sequence[str]) -> dict[str, str]:
+    """Plain file names without folders whose stems differ even where case does not count."""
+    taken: set[str] = set()
+    names = {}
+    for image_id in ordered:
+        name = _plain(image_id)
+        stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+        digest = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()
+        shortened = stem
+        while len((shortened + suffix).encode()) > _MAX_NAME_BYTES:
+            shortened = shortened[: len(shortened) * 3 // 4]
+        if shortened != stem:
+            shortened = f"{shortened}-{digest[:8]}"
+        length = 8
+        candidate = shortened
+        while candidate.casefold() in taken:
+            candidate = f"{shortened}-{digest[:length]}"
+            length += 8
+        taken.add(candidate.casefold())
+        names[image_id] = candidate + suffix
+    return names
+
+
+def _plain(image_id: str) -> str:
+    """One file name for a path: letters and digits of any script, composed; everything else becomes a low line."""
+    composed = unicodedata.normalize("NFC", relative_path(image_id).replace("/", "_"))
+    return _ODD.sub("_", composed).lstrip(".") or "image"

@@ -1,0 +1,123 @@
+"""Masks as polygons for other tools: outlines along pixel edges, simplified as far as a tolerance allows.
+
+All polygons are in pixels, corners at pixel corners, so that x lies in [0, width] and y in [0, height].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from skimage.measure import approximate_polygon, label, regionprops
+
+from everymask.masks.polygons import outline_rings, polygons_from_mask, ring_area
+from everymask.masks.rle import rle_ious
+from everymask.masks.runs import crop_of
+from everymask.records import LabelledMask, Rle
+
+Polygon = NDArray[np.float64]
+"""(K, 2) corners (x, y) in pixels, closed implicitly."""
+
+LEAST_IOU = 0.99
+"""A simplified mask is never further from its mask than this; small masks get a finer outline than the tolerance."""
+_HALVINGS = 4
+
+
+def coco_polygons(mask: LabelledMask, tolerance_px: float) -> list[list[float]]:
+    """A COCO `segmentation`: one polygon for each part, its holes joined in by cuts of no width.
+
+    Simplified, every hole becomes its own cut into the part first, since a cut of no width would open.
+    """
+    if mask.area == 0:
+        return []
+    if tolerance_px == 0:
+        return _flat(_shifted(polygons_from_mask(crop_of(mask.rle, mask.box_xyxy)), mask))
+    return _flat(simple_polygons(mask, tolerance_px))
+
+
+def simple_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[Polygon]:
+    """Polygons without holes that together are the mask: a part with a hole is cut through the hole into two.
+
+    Args:
+        mask: may be empty, which gives an empty list.
+        tolerance_px: corners may go where the outline stays as near as this; 0 keeps all.
+    """
+    exact = _shifted(_simple_rings(crop_of(mask.rle, mask.box_xyxy)), mask)
+    height, width = mask.rle["size"]
+    return simplified(exact, tolerance_px, lambda polygons: _iou(mask, _flat(polygons), (height, width)))
+
+
+def simplified(polygons: list[Polygon], tolerance_px: float, iou: Callable[[list[Polygon]], float]) -> list[Polygon]:
+    """Fewer corners (Douglas and Peucker, 1973), at the greatest of tolerance, tolerance / 2, … that keeps `LEAST_IOU`.
+
+    Args:
+        polygons: exact outlines.
+        tolerance_px: the most that an outline may move.
+        iou: of polygons with the mask they stand for.
+    """
+    for halving in range(_HALVINGS if tolerance_px > 0 else 0):
+        tolerance = tolerance_px / 2**halving
+        fewer = [_approximate(polygon, tolerance) for polygon in polygons]
+        if iou(fewer) >= LEAST_IOU:
+            return fewer
+    return polygons
+
+
+def fill_polygons(polygons: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> Rle:
+    """What pycocotools makes of polygons [x0, y0, x1, y1, …]: their union."""
+    height, width = size_hw
+    usable = [list(polygon) for polygon in polygons if len(polygon) >= 6]
+    if not usable:
+        usable = [[0.0] * 6]
+    raw = coco_mask.merge(coco_mask.frPyObjects(usable, height, width))
+    return Rle(size=[height, width], counts=raw["counts"].decode("ascii"))
+
+
+def _simple_rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    if not mask.any():
+        return []
+    found = []
+    for region in regionprops(label(mask, connectivity=1)):  # type: ignore[no-untyped-call]
+        part = region.image
+        corner = np.array([region.bbox[1], region.bbox[0]])
+        rings = outline_rings(part)
+        if len(rings) == 1:
+            found.append(rings[0] + corner)
+            continue
+        # Cut through the hole nearest to the middle, across the longer side: halves shrink fastest that way.
+        axis = 0 if part.shape[1] >= part.shape[0] else 1
+        middle = part.shape[1 - axis] / 2
+        holes = sorted(rings, key=lambda ring: abs(ring_area(ring)))[:-1]
+        cuts = [int(hole[:, axis].min() + hole[:, axis].max()) // 2 for hole in holes]
+        cut = min(cuts, key=lambda position: abs(position - middle))
+        first, second = (part[:, :cut], part[:, cut:]) if axis == 0 else (part[:cut], part[cut:])
+        offset = np.array([cut, 0] if axis == 0 else [0, cut])
+        found += [ring + corner for ring in _simple_rings(first)]
+        found += [ring + corner + offset for ring in _simple_rings(second)]
+    return found
+
+
+def _shifted(rings: Sequence[NDArray[np.int64]], mask: LabelledMask) -> list[Polygon]:
+    return [(ring + np.array(mask.box_xyxy[:2])).astype(np.float64) for ring in rings]
+
+
+def _approximate(polygon: Polygon, tolerance_px: float) -> Polygon:
+    """Both halves between two far corners are simplified, so that the result does not hang on where the ring begins."""
+    far = int(np.abs(polygon - polygon[0]).sum(axis=1).argmax())
+    closed = np.concatenate([polygon, polygon[:1]])
+    halves = [
+        approximate_polygon(half, tolerance_px)  # type: ignore[no-untyped-call]
+        for half in (closed[: far + 1], closed[far:])
+    ]
+    fewer: Polygon = np.concatenate([halves[0][:-1], halves[1][:-1]])
+    return fewer if len(fewer) >= 3 else polygon
+
+
+def _flat(polygons: Sequence[Polygon]) -> list[list[float]]:
+    return [polygon.ravel().tolist() for polygon in polygons]
+
+
+def _iou(mask: LabelledMask, polygons: list[list[float]], size_hw: tuple[int, int]) -> float:
+    return float(rle_ious([mask.rle], [fill_polygons(polygons, size_hw)])[0, 0])

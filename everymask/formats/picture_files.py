@@ -1,0 +1,83 @@
+"""The images of an export, put beside their labels as links or copies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from everymask.errors import ConfigurationError, EverymaskError, InputError
+from everymask.image_files import read_bytes
+from everymask.images import ImageLimits, decode_image
+from everymask.labels.rows import LabelledImage
+from everymask.storage import is_remote, one_line
+
+ImagesMode = Literal["link", "copy"]
+_JPEG_QUALITY = 95
+_ORIENTATION_TAG, _UPRIGHT = 0x0112, 1
+
+
+class PictureFiles:
+    """Puts images into one folder, upright.
+
+    Masks are those of the upright picture, and many trainers ignore EXIF orientation: an image that has one is written
+    anew with its pixels turned, never linked.
+
+    Args:
+        folder: made if it is not there.
+        mode: symbolic links, of local images only, or copies.
+        limits: of the images that are read.
+
+    Attributes:
+        turned: images that were written anew.
+    """
+
+    def __init__(self, folder: Path, mode: ImagesMode, limits: ImageLimits) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._mode = mode
+        self._limits = limits
+        self.turned = 0
+
+    def add(self, image: LabelledImage, name: str) -> None:
+        """Put one image there as `name`.
+
+        Raises:
+            InputError: the image cannot be read, or is not what was labelled.
+            ConfigurationError: a remote image cannot be linked.
+        """
+        if self._mode == "link" and is_remote(image.uri):
+            raise ConfigurationError(f"{image.uri} is not on this machine and cannot be linked; use --images copy")
+        try:
+            data = read_bytes(image.uri, self._limits)
+            turned = _is_turned(data)
+            pixels = decode_image(data, self._limits) if turned else None
+        except (EverymaskError, OSError) as error:
+            raise InputError(
+                f"{image.image_id} cannot be put into the export ({one_line(error)}); put the file back at "
+                f"{image.uri}, or export without --images"
+            ) from error
+        if image.content_sha256 and hashlib.sha256(data).hexdigest() != image.content_sha256:
+            raise InputError(f"{image.image_id} has changed since it was labelled; label it again before exporting it")
+        target = self._folder / name
+        if pixels is not None:
+            self.turned += 1
+            kind = "JPEG" if target.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif") else None
+            Image.fromarray(pixels).save(target, kind, quality=_JPEG_QUALITY, subsampling=0)
+        elif self._mode == "link":
+            os.symlink(image.uri.removeprefix("file://"), target)
+        else:
+            target.write_bytes(data)
+
+
+def _is_turned(data: bytes) -> bool:
+    """Whether the EXIF orientation asks for another view than the pixels as they are stored."""
+    try:
+        with Image.open(BytesIO(data)) as picture:
+            return picture.getexif().get(_ORIENTATION_TAG, _UPRIGHT) in range(2, 9)
+    except Exception:  # broken EXIF beside sound pixels, as in `decode_image`
+        return False

@@ -1,0 +1,50 @@
+"""Every export format. The command line, `--help` and the documentation's table are made from this list."""
+
+from __future__ import annotations
+
+from everymask.errors import ConfigurationError
+from everymask.formats.coco import COCO
+from everymask.formats.format import Format, Keeps
+from everymask.formats.label_png import ENTITY_PNG, SEMANTIC_PNG
+from everymask.formats.yolo import YOLO
+
+FORMATS: dict[str, Format] = {item.name: item for item in (COCO, YOLO, SEMANTIC_PNG, ENTITY_PNG)}
+
+
+def find_format(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if name not in FORMATS:
+        raise ConfigurationError(f"there is no format {name!r}; choose one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def help_text() -> str:
+    """The formats for `--help`: a line each, and how masks may be written."""
+    lines = []
+    for item in FORMATS.values():
+        choices = f" [--segmentation {'|'.join(item.segmentations)}]" if item.segmentations else ""
+        lines.append(f"{item.name}: {item.summary}{choices}")
+    return ".\n".join(lines)
+
+
+def markdown_table() -> str:
+    """The table of formats for the documentation."""
+    header = ["format", "what it is and who reads it", "output", "`--segmentation`", "exact", "keeps", "named by"]
+    rows = [header, ["---"] * len(header)]
+    for item in FORMATS.values():
+        rows.append(
+            [
+                f"`{item.name}`",
+                item.summary,
+                f"`{item.suffix}` file" if item.suffix else "folder",
+                ", ".join(f"`{choice}`" for choice in item.segmentations) or "–",
+                "yes" if item.exact else "no",
+                ", ".join(kept.value for kept in Keeps if kept in item.keeps),
+                item.naming.value,
+            ]
+        )
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -1,0 +1,24 @@
+"""Exports in one line, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from everymask.formats.export import ExportReport, ExportRequest, export
+from everymask.formats.registry import find_format
+from everymask.labels.store import LabelStore
+
+
+def run_export(
+    store: LabelStore,
+    name: str,
+    output: Path,
+    segmentation: str | None = None,
+    tolerance_px: float | None = None,
+    **request: Any,
+) -> ExportReport:
+    """Export `store` as format `name`; further arguments are those of `ExportRequest`."""
+    chosen = find_format(name)
+    options = chosen.options(segmentation, tolerance_px, None, "test")
+    return export(store, ExportRequest(chosen, options, str(output), **request))

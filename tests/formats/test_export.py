@@ -1,0 +1,179 @@
+"""An export is whole or not there, says what it lost, and puts images beside it when asked."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_jobs import export_labels
+from everymask.errors import ConfigurationError, InputError
+from everymask.formats.registry import FORMATS, help_text
+from everymask.images import decode_image
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore
+from everymask.masks.rle import encode_mask
+from everymask.records import ImageLabels
+from tests.formats.exporting import run_export
+from tests.labels.examples import labels, mask_record
+
+FOLDERS = [name for name, item in FORMATS.items() if not item.suffix]
+
+
+def target(folder: Path, name: str) -> Path:
+    """An output of the kind that the format writes."""
+    return folder / f"out{FORMATS[name].suffix}"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_nothing_is_left_when_an_image_cannot_be_written(classes: LabelStore, tmp_path: Path, name: str) -> None:
+    broken = replace(labels(classes=True).masks[0], class_name="horse")
+    classes.write_part(to_table([LabelledImage("z.jpg", "z.jpg", ImageLabels((40, 60), (broken,), 0.1))]))
+    with pytest.raises(ConfigurationError, match="the store mixes class heads"):
+        run_export(classes, name, target(tmp_path / "new" / "folder", name))
+    assert [path for path in (tmp_path / "new").rglob("*") if path.is_file()] == []
+    assert list((tmp_path / "new" / "folder").glob(".*")) == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_there_is_replaced_only_when_asked(classes: LabelStore, tmp_path: Path, name: str) -> None:
+    output = target(tmp_path, name)
+    run_export(classes, name, output)
+    with pytest.raises(ConfigurationError, match="is there already"):
+        run_export(classes, name, output)
+    run_export(classes, name, output, overwrite=True)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_of_the_user_is_never_replaced(classes: LabelStore, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out" / "labels" / "train").mkdir(parents=True)
+    (tmp_path / "out" / "labels" / "train" / "mine.txt").write_text("0 0.5")
+    with pytest.raises(ConfigurationError, match="is not an export of everymask"):
+        run_export(classes, name, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "labels" / "train" / "mine.txt").read_text() == "0 0.5"
+
+
+def test_the_loss_is_measured_and_limited(tmp_path: Path) -> None:
+    whole, corner = np.ones((10, 10), bool), np.zeros((10, 10), bool)
+    corner[:5, :5] = True
+    store = LabelStore(str(tmp_path / "store"))
+    both = ImageLabels((10, 10), (mask_record(corner, 0.9, 1), mask_record(whole, 0.8, 0)), 1.0)
+    store.write_part(to_table([LabelledImage("a.png", "a.png", both)]))
+    loss = run_export(store, "entity-png", tmp_path / "maps").loss
+    assert (loss.masks, loss.changed, loss.overlapping, loss.worst, loss.worst_iou) == (2, 1, 2, "a.png", 0.75)
+    assert loss.mean_iou == 0.875
+    with pytest.raises(ConfigurationError, match=r"IoU 0\.7500, a loss above --max-loss 0\.2; nothing was written"):
+        run_export(store, "entity-png", tmp_path / "strict", max_loss=0.2)
+    assert not (tmp_path / "strict").exists()
+    assert run_export(store, "coco", tmp_path / "exact.json", max_loss=0.0).loss.worst_iou == 1.0
+
+
+NAMES = ["a/1.jpg", "b/1.jpg", "a/1.png", unicodedata.normalize("NFD", "é.jpg"), "é.jpg", "x #?%'\"\n.jpg"]
+
+
+def picture_store(folder: Path, names: list[str], orientation: int = 1) -> LabelStore:
+    """Images of 60 x 40 upright pixels, and their labels."""
+    rows = []
+    for number, name in enumerate(names):
+        path = folder / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((40, 60, 3), 20 * number, np.uint8)
+        pixels[:20, :30] = 250
+        turned = Image.fromarray(pixels if orientation == 1 else np.rot90(pixels))
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        turned.save(path, exif=exif, **({"quality": 95} if name.endswith("jpg") else {}))
+        rows.append(LabelledImage(name, str(path), labels(classes=True)))
+    store = LabelStore(str(folder / "store"))
+    store.write_part(to_table(rows))
+    return store
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_with_images_no_name_is_refused(tmp_path: Path, name: str, mode: str) -> None:
+    store = picture_store(tmp_path, NAMES)
+    report = run_export(store, name, target(tmp_path / "export", name), images=mode)
+    assert (report.images, report.turned) == (6, 0)
+    folder = tmp_path / "export" / ("" if FORMATS[name].suffix else "out") / FORMATS[name].image_folder
+    found = [path for path in folder.iterdir() if path.suffix in (".jpg", ".png")]
+    assert len({path.stem for path in found}) == 6
+    assert {path.is_symlink() for path in found} == {mode == "link"}
+    contents = {(tmp_path / "pictures" / image_id).read_bytes() for image_id in NAMES}
+    assert {path.read_bytes() for path in found} == contents
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_a_portrait_is_written_upright(tmp_path: Path, mode: str) -> None:
+    store = picture_store(tmp_path, ["portrait.jpg"], orientation=6)
+    upright = decode_image((tmp_path / "pictures" / "portrait.jpg").read_bytes())
+    assert upright.shape == (40, 60, 3)
+    assert run_export(store, "yolo", tmp_path / "yolo", images=mode).turned == 1
+    with Image.open(BytesIO((tmp_path / "yolo" / "images" / "portrait.jpg").read_bytes())) as written:
+        assert written.getexif().get(0x0112, 1) == 1
+        assert np.abs(np.asarray(written).astype(int) - upright).max() < 16
+
+
+def test_an_image_that_changed_since_is_refused_with_its_name(tmp_path: Path) -> None:
+    store = picture_store(tmp_path, ["a.jpg"])
+    (row,) = store.images()
+    store.write_part(to_table([replace(row, content_sha256="0" * 64)]))
+    with pytest.raises(InputError, match=r"a\.jpg has changed since it was labelled"):
+        run_export(store, "yolo", tmp_path / "yolo", images="copy")
+    (tmp_path / "pictures" / "a.jpg").unlink()
+    with pytest.raises(InputError, match=r"a\.jpg cannot be put into the export \(the file is not there\)"):
+        run_export(store, "yolo", tmp_path / "yolo", images="copy")
+    assert not (tmp_path / "yolo").exists()
+
+
+def test_a_part_of_the_store_is_exported(classes: LabelStore, tmp_path: Path) -> None:
+    report = run_export(classes, "coco", tmp_path / "some.json", image_ids=frozenset({"a/1.jpg", "c.jpg"}))
+    assert (report.images, report.errors) == (1, 1)
+
+
+def test_the_command_says_what_was_lost(
+    classes: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--labels", classes.uri, "--format", "yolo", "--output", str(tmp_path / "yolo")]
+    assert export_labels.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "2 images, 2 masks; 1 images with errors are left out" in printed
+    assert "mean 1.0000, worst 1.0000" in printed
+    assert "not kept by this format: ids, scores" in printed
+    assert export_labels.main(arguments) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--format", "coco", "--segmentation", "brush"], "rle, uncompressed, polygon; got brush"),
+        (["--format", "entity-png", "--tolerance", "1"], "--tolerance is for polygons; entity-png has none"),
+        (["--format", "coco", "--tolerance", "-1"], "tolerance must be a number of pixels, at least 0"),
+        (["--format", "coco", "--max-loss", "2"], r"max-loss must lie in \[0, 1\]"),
+        (["--format", "coco"], "must be a .json file for this format"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_sentence(
+    classes: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], problem: str
+) -> None:
+    assert export_labels.main(["--labels", classes.uri, "--output", str(tmp_path / "out"), *arguments]) == 2
+    assert problem.replace("\\", "") in capsys.readouterr().err
+
+
+def test_every_format_is_in_the_help() -> None:
+    assert all(f"{name}: " in help_text() for name in FORMATS)
+
+
+def test_an_empty_mask_is_no_crash(tmp_path: Path) -> None:
+    empty = replace(labels(classes=True).masks[0], rle=encode_mask(np.zeros((40, 60), bool)), area=0, box_xyxy=(0,) * 4)
+    store = LabelStore(str(tmp_path / "store"))
+    store.write_part(to_table([LabelledImage("a.jpg", "a.jpg", ImageLabels((40, 60), (empty,), 0.0))]))
+    for name in FORMATS:
+        assert run_export(store, name, target(tmp_path / name, name)).masks == 1

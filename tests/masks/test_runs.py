@@ -1,0 +1,46 @@
+"""Run lengths against the pixels themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.typing import NDArray
+
+from everymask.masks.rle import encode_mask
+from everymask.masks.runs import crop_of, rle_from_crop, rle_from_runs, rle_runs, row_major_runs
+from tests.masks.strategies import masks
+
+
+@given(masks())
+def test_runs_are_the_pixels_in_columns(mask: NDArray[np.bool_]) -> None:
+    rle = encode_mask(mask)
+    runs = rle_runs(rle)
+    np.testing.assert_array_equal(np.repeat(np.arange(len(runs)) % 2, runs), mask.ravel(order="F"))
+    assert rle_from_runs(runs, mask.shape) == rle
+
+
+@given(masks())
+def test_crops_and_row_major_runs(mask: NDArray[np.bool_]) -> None:
+    height, width = mask.shape
+    x0, y0 = width // 3, height // 3
+    crop = crop_of(encode_mask(mask), (x0, y0, width, height))
+    np.testing.assert_array_equal(crop, mask[y0:, x0:])
+    expected = np.zeros_like(mask)
+    expected[y0:, x0:] = mask[y0:, x0:]
+    assert rle_from_crop(crop, (x0, y0), (height, width)) == encode_mask(expected)
+    runs = row_major_runs(crop, (x0, y0), (height, width))
+    np.testing.assert_array_equal(np.repeat(np.arange(len(runs)) % 2, runs), expected.ravel())
+
+
+def test_large_numbers_survive_the_text() -> None:
+    mask = np.zeros((5000, 700), bool)
+    mask[17:4000, 300:650] = True
+    assert rle_from_runs(rle_runs(encode_mask(mask)), mask.shape) == encode_mask(mask)
+
+
+def test_runs_that_do_not_fill_the_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="runs of 7 pixels do not make a mask of 2 x 4"):
+        rle_from_runs([3, 4], (4, 2))
+    with pytest.raises(ValueError, match="reaches beyond an image of 3 x 3"):
+        rle_from_crop(np.ones((2, 2), bool), (2, 2), (3, 3))
