@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import hashlib
 import itertools
-import json
 import os
 import re
 import shlex
@@ -46,13 +45,12 @@ from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
 from everymask.label_config import LabelConfig
+from everymask.labels.identity import label_settings
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.store import LabelStore, PartSummary
-from everymask.redaction import redact, redact_all
+from everymask.redaction import redact
 
 _GPU_BATCH = 4
-# Options that change time or memory, never a label: a run may be resumed with others.
-_NEUTRAL_OPTIONS = frozenset({"points_per_batch", "lazy_gallery"})
 
 
 @dataclass(frozen=True)
@@ -139,27 +137,11 @@ class LabelDatasetConfig:
 
     def identity(self, facts: ModelFacts) -> dict[str, Any]:
         """Everything that changes a label: rows of one store have all of it in common."""
-        options = _without_neutral(asdict(getattr(self, self.method)))
-        content = {
-            "input": canonical_uri(self.input or self.from_embeddings or ""),
-            "method": self.method,
-            self.method: options,
-            "model": self.model,
-            "weights_sha256": facts.weights_sha256,
-            "head_sha256": facts.head_sha256,
-            "class_names": facts.class_names,
-            "limits": asdict(self.limits),
-        }
-        as_stored: dict[str, Any] = json.loads(json.dumps(content))
-        return redact_all(as_stored)
-
-
-def _without_neutral(options: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_neutral(value) if isinstance(value, dict) else value
-        for name, value in options.items()
-        if name not in _NEUTRAL_OPTIONS
-    }
+        settings = label_settings(
+            self.label_config(), self.model, facts.weights_sha256, facts.head_sha256, facts.class_names
+        )
+        place = redact(canonical_uri(self.input or self.from_embeddings or ""))
+        return {"input": place, **settings, "limits": asdict(self.limits)}
 
 
 def tolerated_errors(max_errors: str, images: int) -> float:
@@ -251,7 +233,7 @@ def _label(
     added = PartSummary()
     if pending.images:
         batch_size = config.batch_size or (_GPU_BATCH if actors.gpus else 1)
-        added = label_pending(store, pending, spec, actors, batch_size)
+        added = label_pending(store, pending, spec, record.config, actors, batch_size)
     seconds = round(time.monotonic() - started, 3)
     counts = _close_run(config, store, record, finished, len(finished.ids) + pending.images, added, seconds)
     if sample is not None:
@@ -287,7 +269,8 @@ def _relabel(config: LabelDatasetConfig, source: str, store: LabelStore, command
     print(f"{images:,} images to label from {redact(source)}, {len(finished.ids):,} labelled before", flush=True)
     added = PartSummary()
     if pending:
-        added = relabel_pending(store, pending, canonical_uri(config.head), config.classes, os.cpu_count() or 1)
+        head_file, workers = canonical_uri(config.head), os.cpu_count() or 1
+        added = relabel_pending(store, pending, head_file, config.classes, record.config, workers)
     seconds = round(time.monotonic() - started, 3)
     return _close_run(config, store, record, finished, len(finished.ids) + images, added, seconds)
 

@@ -8,10 +8,10 @@ import torch
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.errors import InputError
-from everymask.masks.boxes import boxes_from_rles
-from everymask.masks.rle import encode_masks, rle_areas
+from everymask.masks.labelled import labelled_masks
+from everymask.masks.rle import encode_masks
 from everymask.masks.stability import stability_scores
-from everymask.records import ImageLabels, LabelledMask
+from everymask.records import ImageLabels
 
 
 @dataclass(frozen=True)
@@ -99,19 +99,12 @@ def segment_clicks(
     logits, predicted_iou = answer.logits[0, order], answer.predicted_iou[0, order].tolist()
     stability = stability_scores(logits, embedding.canvas.cell_area).tolist()
     rles = encode_masks(backbone.full_resolution_logits(embedding, logits) > 0)
-    areas, boxes = rle_areas(rles).tolist(), boxes_from_rles(rles).tolist()
-    masks = tuple(
-        LabelledMask(
-            rle=rles[i],
-            box_xyxy=(boxes[i][0], boxes[i][1], boxes[i][2], boxes[i][3]),
-            area=areas[i],
-            predicted_iou=predicted_iou[i],
-            stability_score=stability[i],
-            point_coords=prompt.anchor,
-            score=min(max(predicted_iou[i], 0.0), 1.0),
-        )
-        for i in range(len(rles))
-        if areas[i] > 0
+    masks = labelled_masks(
+        rles,
+        predicted_iou=predicted_iou,
+        stability_score=stability,
+        point_coords=[prompt.anchor] * len(rles),
+        score=predicted_iou,
     )
     coverage = masks[0].area / (size_hw[0] * size_hw[1]) if masks else 0.0
-    return ImageLabels(size_hw, masks, coverage)
+    return ImageLabels(size_hw, tuple(masks), coverage)

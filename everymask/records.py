@@ -30,6 +30,9 @@ class LabelledMask:
         class_id: index into the class list, None for entities.
         class_name: None for entities.
         uncertainty: normalised entropy of the class probabilities, [0, 1]; None for entities.
+        agreement: IoU of an entity with the pixels its own logits claim, [0, 1]; None for other methods.
+        mask_id: 24 hexadecimal digits, the same wherever the same settings find this mask in the same file; None until
+            `everymask.labels.identity.with_mask_ids` has given one.
     """
 
     rle: Rle
@@ -42,6 +45,8 @@ class LabelledMask:
     class_id: int | None = None
     class_name: str | None = None
     uncertainty: float | None = None
+    agreement: float | None = None
+    mask_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

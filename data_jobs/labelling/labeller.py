@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +20,7 @@ from everymask.classes.head import ClassHead, check_backbone, load_head
 from everymask.errors import EverymaskError, InputError
 from everymask.images import decode_image
 from everymask.labelling import label_images, label_images_keeping_masks
+from everymask.labels.identity import label_settings, settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.records import ImageLabels
 from everymask.storage import one_line
@@ -47,9 +46,11 @@ def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
 
 def model_facts(spec: ModelSpec) -> ModelFacts:
     """What is recorded of the model; raises as `load_model`."""
-    backbone, head = load_model(spec)
-    head_sha256 = hashlib.sha256(Path(spec.head).read_bytes()).hexdigest() if spec.head else None
-    class_names = head.spec.classes if head else None
+    return _facts(*load_model(spec))
+
+
+def _facts(backbone: PromptableBackbone, head: ClassHead | None) -> ModelFacts:
+    head_sha256, class_names = (head.file_sha256, head.spec.classes) if head else (None, None)
     return ModelFacts(str(backbone.device), backbone.weights_sha256, head_sha256, class_names)
 
 
@@ -61,6 +62,10 @@ class Labeller:
         self._spec = spec
         self._ledger = ledger
         self._backbone, self._head = load_model(spec)
+        facts = _facts(self._backbone, self._head)
+        self._settings_sha256 = settings_digest(
+            label_settings(spec.config, spec.model, facts.weights_sha256, facts.head_sha256, facts.class_names)
+        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """`LOADED_SCHEMA` → rows of the label store, in order."""
@@ -91,7 +96,13 @@ class Labeller:
         results = [Answer(image) if isinstance(image, str) else next(answers) for image in decoded]
         self._keep_masks(rows, results)
         seconds = (time.perf_counter() - started) / max(len(rows), 1)
-        return [row.labelled(result.labels, seconds) for row, result in zip(rows, results, strict=True)]
+        return [self._row(row, result.labels, seconds) for row, result in zip(rows, results, strict=True)]
+
+    def _row(self, row: _LoadedRow, result: ImageLabels | str, seconds: float) -> LabelledImage:
+        if isinstance(result, str):
+            return row.failed(result, seconds)
+        labels = with_mask_ids(result, row.content_sha256, self._settings_sha256)
+        return LabelledImage(row.image_id, row.uri, labels, None, row.content_sha256, seconds)
 
     def _keep_masks(self, rows: list[_LoadedRow], answers: list[Answer]) -> None:
         """Before the labels: an image with a row has its embeddings, wherever the job is killed."""
@@ -157,8 +168,3 @@ class _LoadedRow:
 
     def failed(self, error: str, seconds: float = 0.0) -> LabelledImage:
         return LabelledImage(self.image_id, self.uri, None, error, self.content_sha256, seconds)
-
-    def labelled(self, result: ImageLabels | str, seconds: float) -> LabelledImage:
-        if isinstance(result, str):
-            return self.failed(result, seconds)
-        return LabelledImage(self.image_id, self.uri, result, None, self.content_sha256, seconds)

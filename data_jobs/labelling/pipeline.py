@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -67,7 +67,14 @@ def _inspect(spec: ModelSpec) -> ModelFacts:
     return model_facts(spec)
 
 
-def label_pending(store: LabelStore, pending: Pending, spec: ModelSpec, actors: Actors, batch_size: int) -> PartSummary:
+def label_pending(
+    store: LabelStore,
+    pending: Pending,
+    spec: ModelSpec,
+    configuration: Mapping[str, Any],
+    actors: Actors,
+    batch_size: int,
+) -> PartSummary:
     """Label everything that is pending; returns what was added to the store.
 
     Raises:
@@ -78,7 +85,7 @@ def label_pending(store: LabelStore, pending: Pending, spec: ModelSpec, actors: 
     ledger = (
         ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here).remote()
     )
-    dataset = _build(store, pending, spec, actors, batch_size, ledger)
+    dataset = _build(store, pending, spec, configuration, actors, batch_size, ledger)
     added = PartSummary()
     with _progress(ledger, pending.images):
         # Iterating keeps the driver in touch with each part as it lands, and holds only its four numbers.
@@ -93,6 +100,7 @@ def _build(
     store: LabelStore,
     pending: Pending,
     spec: ModelSpec,
+    configuration: Mapping[str, Any],
     actors: Actors,
     batch_size: int,
     ledger: Any,
@@ -138,7 +146,7 @@ def _build(
         )
         .map_batches(
             write_part,  # type: ignore[arg-type]
-            fn_kwargs={"store": store},
+            fn_kwargs={"store": store, "configuration": configuration},
             batch_size=rows_per_part(pending.images),
             batch_format="pyarrow",
             num_cpus=WRITE_CPUS,

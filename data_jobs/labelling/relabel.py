@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -22,6 +22,7 @@ from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import EmbeddingShard
 from everymask.classes.head import load_head
 from everymask.classes.segmenter import classify_masks
+from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore, PartSummary
 
@@ -31,10 +32,11 @@ CPUS_PER_WORKER = 0.5
 class Relabeller:
     """A stage that labels the images of embedding shards. Each worker loads the head once; raises as `load_head`."""
 
-    def __init__(self, head: str, config: ClassesConfig) -> None:
+    def __init__(self, head: str, config: ClassesConfig, settings_sha256: str) -> None:
         torch.set_num_threads(1)
         self._head = load_head(head)
         self._config = config
+        self._settings_sha256 = settings_sha256
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """directory, name, rows, image_ids of shards → rows of the label store.
@@ -49,6 +51,7 @@ class Relabeller:
             for record in shard.read():
                 started = time.perf_counter()
                 labels = classify_masks(record.embeddings, self._head, self._config)
+                labels = with_mask_ids(labels, record.content_sha256, self._settings_sha256)
                 seconds = time.perf_counter() - started
                 images.append(
                     LabelledImage(record.image_id, record.uri, labels, None, record.content_sha256 or None, seconds)
@@ -72,9 +75,22 @@ def unfinished(shards: Iterable[EmbeddingShard], finished: IdSet) -> list[Embedd
 
 
 def relabel_pending(
-    store: LabelStore, shards: list[EmbeddingShard], head: str, config: ClassesConfig, workers: int
+    store: LabelStore,
+    shards: list[EmbeddingShard],
+    head: str,
+    config: ClassesConfig,
+    configuration: Mapping[str, Any],
+    workers: int,
 ) -> PartSummary:
     """Label the images of shards; returns what was added to the store.
+
+    Args:
+        store: the label store.
+        shards: stored mask embeddings.
+        head: file of the class head.
+        config: of method classes.
+        configuration: of the run, as in run.json.
+        workers: at most so many.
 
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the head, a shard or the output cannot be used.
@@ -92,13 +108,22 @@ def relabel_pending(
         .repartition(target_num_rows_per_block=1)
         .map_batches(
             Relabeller,
-            fn_constructor_kwargs={"head": head, "config": config},
+            fn_constructor_kwargs={
+                "head": head,
+                "config": config,
+                "settings_sha256": settings_digest(configuration),
+            },
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, max_size=workers),
             num_cpus=CPUS_PER_WORKER,
         )
-        .map_batches(partial(write_part, store=store), batch_size=None, batch_format="pyarrow", num_cpus=WRITE_CPUS)
+        .map_batches(
+            partial(write_part, store=store, configuration=configuration),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=WRITE_CPUS,
+        )
         .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     )
     added = PartSummary()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -94,10 +96,10 @@ class LabellerStage:
         return self._labeller(batch)
 
 
-def write_part(rows: pa.Table, store: LabelStore) -> pa.Table:
+def write_part(rows: pa.Table, store: LabelStore, configuration: Mapping[str, Any]) -> pa.Table:
     """Rows of the label store → one row of `SUMMARY_SCHEMA`, after the part is safely there.
 
     Raises:
         OutputError: the store cannot be written.
     """
-    return pa.Table.from_pylist([asdict(store.write_part(rows))], schema=SUMMARY_SCHEMA)
+    return pa.Table.from_pylist([asdict(store.write_part(rows, configuration))], schema=SUMMARY_SCHEMA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -69,6 +70,8 @@ class ClassHead(nn.Module):
 
     input_mean: torch.Tensor
     input_deviation: torch.Tensor
+    file_sha256: str | None = None
+    """Hex digest of the file it was read from, None for one that was just trained."""
 
     def __init__(self, spec: HeadSpec, dropout: float = 0.0) -> None:
         super().__init__()
@@ -162,9 +165,10 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
     if not file.is_file():
         raise ConfigurationError(f"there is no class head at {file}; {remedy}")
     try:
-        with safetensors.safe_open(file, framework="pt") as content:
-            metadata = content.metadata() or {}
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+        # Read once, so that the digest is of the very bytes that were used.
+        content = file.read_bytes()
+        tensors = safetensors.torch.load(content)
+        metadata = _metadata(content)
     except (safetensors.SafetensorError, OSError) as error:
         raise ConfigurationError(f"the class head {file} is damaged ({error}); {remedy}") from error
     if metadata.get("format") != FORMAT:
@@ -181,4 +185,12 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
         head.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ConfigurationError(f"the class head {file} does not fit together ({error}); {remedy}") from error
+    head.file_sha256 = hashlib.sha256(content).hexdigest()
     return head.to(device).eval()
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What a safetensors file says of itself: JSON behind its own length in 8 bytes, little endian."""
+    length = int.from_bytes(content[:8], "little")
+    found: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    return found

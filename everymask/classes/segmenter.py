@@ -14,10 +14,10 @@ from everymask.classes.head import ClassHead, check_backbone
 from everymask.classes.proposals import describe_masks, propose_masks
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
-from everymask.masks.boxes import boxes_from_rles
+from everymask.masks.labelled import labelled_masks
 from everymask.masks.nms import mask_nms
 from everymask.masks.rle import decode_mask, rle_areas, rle_ious
-from everymask.records import ImageLabels, LabelledMask, Rle
+from everymask.records import ImageLabels, Rle
 
 SEMANTIC_BACKGROUND = 0
 AREA_EXPONENT = 0.25
@@ -107,7 +107,6 @@ def _label(
 ) -> ImageLabels:
     """Labelled masks of K confident masks with (K, C + 1) probabilities, after NMS within each class."""
     areas = rle_areas(embeddings.rles)
-    boxes = boxes_from_rles(embeddings.rles)
     likelihood, class_ids = probabilities.max(dim=-1)
     # A sure class on a poor mask is worth less: parts are often surer of their class than the whole object.
     scores = likelihood * torch.from_numpy(embeddings.predicted_iou).clamp(0, 1)
@@ -123,23 +122,18 @@ def _label(
         for i in _suppress(((class_ids == class_id) & visible).nonzero().flatten(), embeddings.rles, rank, config)
     ]
     kept.sort(key=lambda i: (-float(scores[i]), i))
-    masks = tuple(
-        LabelledMask(
-            rle=embeddings.rles[i],
-            box_xyxy=(int(boxes[i, 0]), int(boxes[i, 1]), int(boxes[i, 2]), int(boxes[i, 3])),
-            area=int(areas[i]),
-            predicted_iou=float(embeddings.predicted_iou[i]),
-            stability_score=float(embeddings.stability_score[i]),
-            point_coords=(float(embeddings.point_coords[i, 0]), float(embeddings.point_coords[i, 1])),
-            score=float(scores[i]),
-            class_id=int(class_ids[i]),
-            class_name=classes[int(class_ids[i])],
-            uncertainty=float(uncertainty[i]),
-        )
-        for i in kept
+    masks = labelled_masks(
+        [embeddings.rles[i] for i in kept],
+        predicted_iou=embeddings.predicted_iou[kept].tolist(),
+        stability_score=embeddings.stability_score[kept].tolist(),
+        point_coords=embeddings.point_coords[kept].tolist(),
+        score=scores[kept].tolist(),
+        class_id=class_ids[kept].tolist(),
+        class_names=classes,
+        uncertainty=uncertainty[kept].tolist(),
     )
     covered = int(coco_mask.area(coco_mask.merge([mask.rle for mask in masks]))) if masks else 0
-    return ImageLabels(embeddings.size_hw, masks, covered / (height * width))
+    return ImageLabels(embeddings.size_hw, tuple(masks), covered / (height * width))
 
 
 def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], rank: torch.Tensor, config: ClassesConfig) -> list[int]:

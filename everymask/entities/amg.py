@@ -15,6 +15,7 @@ from everymask.entities.confidence import confidence_thresholds
 from everymask.entities.config import AmgConfig
 from everymask.entities.prompting import point_grid
 from everymask.masks.boxes import boxes_from_rles
+from everymask.masks.labelled import labelled_masks
 from everymask.masks.regions import drop_small_islands, fill_small_holes
 from everymask.masks.rle import decode_mask, encode_mask, encode_masks, rle_areas
 from everymask.records import ImageLabels, LabelledMask, Rle
@@ -70,11 +71,13 @@ def _good_masks(
         stability = torch.where(loose > 0, strict / loose, 0)
         stable = (stability >= least.stability_score).nonzero().squeeze(1)
         origin = chunk[stable]
-        good += _records(
+        estimates = predicted_iou[origin].tolist()
+        good += labelled_masks(
             encode_masks(full[stable] > 0),
-            predicted_iou[origin].tolist(),
-            stability[stable].tolist(),
-            answers.point_coords[origin // answers.predicted_iou.shape[1]].tolist(),
+            predicted_iou=estimates,
+            stability_score=stability[stable].tolist(),
+            point_coords=answers.point_coords[origin // answers.predicted_iou.shape[1]].tolist(),
+            score=estimates,
         )
     return good
 
@@ -82,29 +85,6 @@ def _good_masks(
 def _count(masks: torch.Tensor) -> torch.Tensor:
     """(M, H, W) bool → (M,) int64 pixels inside."""
     return masks.flatten(1).sum(1)
-
-
-def _records(
-    rles: Sequence[Rle], predicted_iou: Sequence[float], stability: Sequence[float], points: Sequence[Sequence[float]]
-) -> list[LabelledMask]:
-    """Records of the masks that are not empty."""
-    boxes = boxes_from_rles(rles).tolist()
-    areas = rle_areas(rles).tolist()
-    return [
-        LabelledMask(
-            rle=rle,
-            box_xyxy=(x0, y0, x1, y1),
-            area=area,
-            predicted_iou=iou,
-            stability_score=stable,
-            point_coords=(x, y),
-            score=min(max(iou, 0.0), 1.0),
-        )
-        for rle, (x0, y0, x1, y1), area, iou, stable, (x, y) in zip(
-            rles, boxes, areas, predicted_iou, stability, points, strict=True
-        )
-        if area > 0
-    ]
 
 
 def _suppress(masks: list[LabelledMask], scores: Sequence[float], iou_thresh: float) -> list[LabelledMask]:

@@ -13,13 +13,13 @@ from everymask.entities.emr import refine_entities
 from everymask.entities.mmg import generate_levels
 from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import fill_uncovered
-from everymask.masks.boxes import boxes_from_rles
 from everymask.masks.label_map import full_resolution_label_map, region_fields
+from everymask.masks.labelled import labelled_masks
 from everymask.masks.mask_set import MaskSet
 from everymask.masks.nms import descending_order
 from everymask.masks.overlap import mask_areas
-from everymask.masks.rle import encode_label_map, rle_areas
-from everymask.records import ImageLabels, LabelledMask
+from everymask.masks.rle import encode_label_map
+from everymask.records import ImageLabels
 
 _AREA_EXPONENT = 0.25
 
@@ -63,12 +63,24 @@ def entity_scores(entities: MaskSet, cell_area: torch.Tensor) -> torch.Tensor:
     also rises with the fourth root of its share of the image. (Our choices; the paper does not say how entities are
     ranked.)
     """
+    inter, union = _claimed(entities, cell_area)
+    share = mask_areas(entities.masks, cell_area) / cell_area.sum()
+    scores = entities.predicted_iou * inter / union * share**_AREA_EXPONENT
+    return scores.clamp(0, 1).to(torch.float32)
+
+
+def entity_agreement(entities: MaskSet, cell_area: torch.Tensor) -> torch.Tensor:
+    """(M,) float in [0, 1]: IoU of each entity with the mask that the model gave for it."""
+    inter, union = _claimed(entities, cell_area)
+    return inter / union
+
+
+def _claimed(entities: MaskSet, cell_area: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(M,) pixels that the entity and the model's mask share, and (M,) those in either, at least 1."""
     claimed = entities.logits > 0
     inter = mask_areas(claimed & entities.masks, cell_area)
     union = mask_areas(claimed | entities.masks, cell_area)
-    share = mask_areas(entities.masks, cell_area) / cell_area.sum()
-    scores = entities.predicted_iou * inter / union.clamp_min(1) * share**_AREA_EXPONENT
-    return scores.clamp(0, 1).to(torch.float32)
+    return inter, union.clamp_min(1)
 
 
 def entity_labels(entities: MaskSet, canvas: Canvas) -> ImageLabels:
@@ -83,33 +95,16 @@ def entity_labels(entities: MaskSet, canvas: Canvas) -> ImageLabels:
     entities, scores = entities[order], scores[order]
     label_map = full_resolution_label_map(region_fields(entities.masks, entities.logits), canvas)
     rles = encode_label_map(label_map, len(entities))
-    areas = rle_areas(rles).tolist()
-    boxes = boxes_from_rles(rles).tolist()
-    columns = zip(
+    masks = labelled_masks(
         rles,
-        boxes,
-        areas,
-        entities.predicted_iou.tolist(),
-        entities.stability_score.tolist(),
-        entities.point_coords.tolist(),
-        scores.tolist(),
-        strict=True,
-    )
-    masks = tuple(
-        LabelledMask(
-            rle=rle,
-            box_xyxy=tuple(box),
-            area=area,
-            predicted_iou=predicted_iou,
-            stability_score=stability_score,
-            point_coords=tuple(point),
-            score=score,
-        )
-        for rle, box, area, predicted_iou, stability_score, point, score in columns
-        if area
+        predicted_iou=entities.predicted_iou.tolist(),
+        stability_score=entities.stability_score.tolist(),
+        point_coords=entities.point_coords.tolist(),
+        score=scores.tolist(),
+        agreement=entity_agreement(entities, canvas.cell_area).tolist(),
     )
     height, width = canvas.original_size_hw
-    return ImageLabels((height, width), masks, sum(areas) / (height * width))
+    return ImageLabels((height, width), tuple(masks), sum(mask.area for mask in masks) / (height * width))
 
 
 def first_come(masks: torch.Tensor) -> torch.Tensor:

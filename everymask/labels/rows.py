@@ -68,6 +68,7 @@ def _to_row(image: LabelledImage) -> dict[str, Any]:
 def _to_mask(mask: LabelledMask) -> dict[str, Any]:
     x0, y0, x1, y1 = mask.box_xyxy
     return {
+        "mask_id": mask.mask_id,
         "rle": mask.rle,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "area": mask.area,
@@ -78,6 +79,7 @@ def _to_mask(mask: LabelledMask) -> dict[str, Any]:
         "class_name": mask.class_name,
         "score": mask.score,
         "uncertainty": mask.uncertainty,
+        "agreement": mask.agreement,
     }
 
 
@@ -106,4 +108,6 @@ def _from_mask(mask: dict[str, Any]) -> LabelledMask:
         class_id=mask["class_id"],
         class_name=mask["class_name"],
         uncertainty=mask["uncertainty"],
+        agreement=mask["agreement"],
+        mask_id=mask["mask_id"],
     )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
-"""Written into every file and into run.json; readers refuse a newer one."""
+FORMAT_VERSION = 2
+"""Written into every part and into run.json; readers refuse a newer one.
+
+1 had no `mask_id`, no `agreement`, and no configuration and checksums in its parts. Read, its masks get the ids they
+would have had.
+"""
 
 RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
 """COCO compressed run-length encoding: size is [height, width] in pixels."""
 
 MASK = pa.struct(
     [
+        pa.field("mask_id", pa.string()),  # 24 hexadecimal digits
         pa.field("rle", RLE),
         pa.field("bbox", pa.list_(pa.int32())),  # [x, y, width, height] in pixels
         pa.field("area", pa.int64()),  # pixels
@@ -22,6 +27,7 @@ MASK = pa.struct(
         pa.field("class_name", pa.string()),
         pa.field("score", pa.float64()),
         pa.field("uncertainty", pa.float64()),
+        pa.field("agreement", pa.float64()),  # null for other methods than entities
     ]
 )
 

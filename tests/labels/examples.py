@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from everymask.labels.identity import with_mask_ids
 from everymask.labels.rows import LabelledImage
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels, LabelledMask
@@ -37,10 +38,11 @@ def ring_and_disc() -> list[NDArray[np.bool_]]:
 
 
 def labels(classes: bool = False) -> ImageLabels:
-    """Labels of a 60 x 40 image."""
+    """Labels of a 60 x 40 image; masks have ids."""
     masks = [mask_record(mask, 0.875 - 0.25 * i, i if classes else None) for i, mask in enumerate(ring_and_disc())]
     covered = np.logical_or.reduce(ring_and_disc())
-    return ImageLabels(size_hw=(40, 60), masks=tuple(masks), coverage=float(np.float32(covered.mean())))
+    found = ImageLabels(size_hw=(40, 60), masks=tuple(masks), coverage=float(np.float32(covered.mean())))
+    return with_mask_ids(found, "ab" * 32, "0" * 64)
 
 
 def images(classes: bool = False) -> list[LabelledImage]:

@@ -65,6 +65,6 @@ def test_a_damaged_record_is_refused_with_the_remedy(store: LabelStore, content:
 
 
 def test_a_newer_record_is_refused(store: LabelStore) -> None:
-    Path(store.root, "run.json").write_text('{"format": 2}')
-    with pytest.raises(ConfigurationError, match="has format 2; this everymask reads up to 1"):
+    Path(store.root, "run.json").write_text('{"format": 3}')
+    with pytest.raises(ConfigurationError, match="has format 3; this everymask reads up to 2"):
         read_run(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels.rows import LabelledImage, to_table
-from everymask.labels.schema import SCHEMA
+from everymask.labels.schema import FORMAT_VERSION, SCHEMA
 from everymask.labels.store import LabelStore, PartSummary
 from tests.labels.examples import images
 
@@ -35,6 +36,30 @@ def test_images_come_back(store: LabelStore) -> None:
 
 def test_summaries_count_rows_errors_and_masks(store: LabelStore) -> None:
     assert store.summary() == PartSummary(images=3, errors=1, masks=2, seconds=0.75)
+
+
+def test_a_part_says_how_its_labels_were_made(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path))
+    store.write_part(to_table(images()), {"method": "amg", "amg": {"points_per_side": 4}})
+    (part,) = store.parts()
+    described = json.loads(pq.read_schema(part).metadata[b"everymask"])
+    assert described["format"] == FORMAT_VERSION
+    assert described["configuration"] == {"method": "amg", "amg": {"points_per_side": 4}}
+    store.keep_rows(part, [True, False, True])
+    assert store.configuration() == described["configuration"]
+
+
+def test_a_flipped_bit_in_any_column_is_noticed(store: LabelStore) -> None:
+    part = Path(store.parts()[0])
+    sound = part.read_bytes()
+    metadata = pq.read_metadata(part)
+    for column in range(metadata.num_columns):
+        chunk = metadata.row_group(0).column(column)
+        damaged = bytearray(sound)
+        damaged[(chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size - 1] ^= 1
+        part.write_bytes(damaged)
+        with pytest.raises(InputError, match="is damaged"):
+            list(store.images())
 
 
 def test_writing_a_part_twice_changes_nothing(store: LabelStore) -> None:
@@ -82,7 +107,7 @@ def test_a_newer_format_is_refused(store: LabelStore) -> None:
     part = store.parts()[0]
     metadata = {b"everymask": b'{"format": 99, "images": 1, "errors": 0, "masks": 0, "seconds": 0.0}'}
     pq.write_table(pq.read_table(part).replace_schema_metadata(metadata), part)
-    with pytest.raises(ConfigurationError, match="has format 99; this everymask reads up to 1"):
+    with pytest.raises(ConfigurationError, match="has format 99; this everymask reads up to 2"):
         store.summary()
 
 

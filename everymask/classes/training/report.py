@@ -14,11 +14,10 @@ from everymask.classes.embeddings import StoredEmbeddings
 from everymask.classes.head import ClassHead
 from everymask.classes.training.train import Epoch, TrainingResult
 from everymask.classes.uncertainty import normalised_entropy
-from everymask.masks.boxes import boxes_from_rles
-from everymask.masks.rle import rle_areas
+from everymask.masks.labelled import labelled_masks
 from everymask.pictures.embedded import data_uri
 from everymask.pictures.overlay import overlay
-from everymask.records import ImageLabels, LabelledMask
+from everymask.records import ImageLabels
 
 _PICTURE_SIDE = 320
 
@@ -78,20 +77,17 @@ def draw_mask(
 ) -> NDArray[np.uint8]:
     """The picture with one of its masks, small: (h, w, 3) uint8 RGB."""
     rle = record.embeddings.rles[mask.index]
-    x0, y0, x1, y1 = (int(value) for value in boxes_from_rles([rle])[0])
-    labelled = LabelledMask(
-        rle=rle,
-        box_xyxy=(x0, y0, x1, y1),
-        area=int(rle_areas([rle])[0]),
-        predicted_iou=float(record.embeddings.predicted_iou[mask.index]),
-        stability_score=float(record.embeddings.stability_score[mask.index]),
-        point_coords=(0.0, 0.0),
-        score=mask.probability,
-        class_id=mask.class_id,
-        class_name=classes[mask.class_id],
-        uncertainty=mask.uncertainty,
+    labelled = labelled_masks(
+        [rle],
+        predicted_iou=[float(record.embeddings.predicted_iou[mask.index])],
+        stability_score=[float(record.embeddings.stability_score[mask.index])],
+        point_coords=[(0.0, 0.0)],
+        score=[mask.probability],
+        class_id=[mask.class_id],
+        class_names=classes,
+        uncertainty=[mask.uncertainty],
     )
-    return overlay(image, ImageLabels(record.embeddings.size_hw, (labelled,), 0.0), max_side=_PICTURE_SIDE)
+    return overlay(image, ImageLabels(record.embeddings.size_hw, tuple(labelled), 0.0), max_side=_PICTURE_SIDE)
 
 
 def training_report(

@@ -20,8 +20,10 @@ from everymask.errors import CheckpointError
 from everymask.images import ImageLimits, decode_image
 from everymask.label_config import LabelConfig
 from everymask.labelling import label_images
+from everymask.labels.identity import label_settings, settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, from_batch
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.records import ImageLabels
 
 LIMITS = ImageLimits(max_bytes=50_000, max_pixels=10_000)
 AMG = LabelConfig("amg", amg=AmgConfig(points_per_side=4, pred_iou_thresh=0, stability_score_thresh=0))
@@ -88,7 +90,12 @@ def test_labels_are_those_of_the_library_whatever_fails_beside_them(spec: ModelS
     good, other = png((48, 32)), png((20, 40), seed=1)
     rows = run(spec, Ledger(), loaded(good=good, lost=None, noise=b"no image", other=other, bomb=png((101, 100))))
     backbone, _ = load_model(spec)
-    expected = label_images(backbone, [decode_image(good), decode_image(other)], AMG)
+    settings = settings_digest(label_settings(AMG, "vit_b", backbone.weights_sha256))
+    expected = [
+        with_mask_ids(labels, None, settings)
+        for labels in label_images(backbone, [decode_image(good), decode_image(other)], AMG)
+        if isinstance(labels, ImageLabels)
+    ]
     assert [rows["good"].labels, rows["other"].labels] == expected
     assert rows["lost"].error == "lost"
     assert rows["noise"].error == "not an image in a known format (it starts with b'no image')"
@@ -134,6 +141,6 @@ def test_a_missing_checkpoint_is_named(spec: ModelSpec) -> None:
 def test_parts_are_written_and_summed(spec: ModelSpec, tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path))
     rows = Labeller(spec, Ledger())(loaded(good=png((20, 20)), lost=None))
-    (summary,) = write_part(rows, store).to_pylist()
+    (summary,) = write_part(rows, store, {}).to_pylist()
     assert PartSummary(**summary) == store.summary()
     assert (summary["images"], summary["errors"]) == (2, 1)

@@ -1,0 +1,54 @@
+"""Encoded masks and what is known of each → the records that stores, services and exports share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from everymask.masks.boxes import boxes_from_rles
+from everymask.masks.rle import rle_areas
+from everymask.records import LabelledMask, Rle
+
+
+def labelled_masks(
+    rles: Sequence[Rle],
+    *,
+    predicted_iou: Sequence[float],
+    stability_score: Sequence[float],
+    point_coords: Sequence[Sequence[float]],
+    score: Sequence[float],
+    class_id: Sequence[int] | None = None,
+    class_names: Sequence[str] = (),
+    uncertainty: Sequence[float] | None = None,
+    agreement: Sequence[float] | None = None,
+) -> list[LabelledMask]:
+    """Records of N encoded masks at the image's resolution, in order; masks without a pixel are left out.
+
+    Args:
+        rles: N masks.
+        predicted_iou: N values, about [0, 1].
+        stability_score: N values in [0, 1].
+        point_coords: N prompts (x, y) in original pixels.
+        score: N values; brought into [0, 1].
+        class_id: N indices into `class_names`; None for entities.
+        class_names: of every class.
+        uncertainty: N values in [0, 1]; None for entities.
+        agreement: N values in [0, 1]; None where the method knows none.
+    """
+    areas, boxes = rle_areas(rles).tolist(), boxes_from_rles(rles).tolist()
+    return [
+        LabelledMask(
+            rle=rle,
+            box_xyxy=(boxes[i][0], boxes[i][1], boxes[i][2], boxes[i][3]),
+            area=areas[i],
+            predicted_iou=float(predicted_iou[i]),
+            stability_score=float(stability_score[i]),
+            point_coords=(float(point_coords[i][0]), float(point_coords[i][1])),
+            score=min(max(float(score[i]), 0.0), 1.0),
+            class_id=None if class_id is None else int(class_id[i]),
+            class_name=None if class_id is None else class_names[int(class_id[i])],
+            uncertainty=None if uncertainty is None else float(uncertainty[i]),
+            agreement=None if agreement is None else float(agreement[i]),
+        )
+        for i, rle in enumerate(rles)
+        if areas[i] > 0
+    ]

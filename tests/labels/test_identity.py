@@ -1,0 +1,112 @@
+"""A mask's id says the same of it everywhere: in a job, in a service, and in stores of the older format."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_jobs.label_dataset import LabelDatasetConfig
+from data_jobs.labelling.model_spec import ModelFacts
+from everymask.entities.config import AmgConfig, EntityConfig
+from everymask.label_config import LabelConfig
+from everymask.labels.identity import click_settings, label_settings, settings_digest, with_mask_ids
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.schema import MASK, SCHEMA
+from everymask.labels.store import LabelStore
+from everymask.records import ImageLabels
+from serve.settings import read_settings
+from tests.labels.examples import images, labels
+
+FILE, WEIGHTS = "ab" * 32, "cd" * 32
+DIGEST = settings_digest(label_settings(LabelConfig(), "nano", WEIGHTS))
+
+
+def without_ids(found: ImageLabels) -> ImageLabels:
+    return replace(found, masks=tuple(replace(mask, mask_id=None) for mask in found.masks))
+
+
+def ids(found: ImageLabels, content_sha256: str | None = FILE, digest: str = DIGEST) -> list[str | None]:
+    return [mask.mask_id for mask in with_mask_ids(without_ids(found), content_sha256, digest).masks]
+
+
+def test_an_id_is_24_hexadecimal_digits_and_does_not_change() -> None:
+    first = ids(labels())
+    assert all(re.fullmatch("[0-9a-f]{24}", str(mask_id)) for mask_id in first)
+    assert first == ids(labels())
+    # Written down, so that ids in the stores of users stay what they are.
+    assert ids(labels(), FILE, "0" * 64) == ["1b3d30fd5fd646d2001e38ed", "a47180f0aafb5ec7645b04da"]
+
+
+def test_file_settings_mask_and_class_all_count_and_the_order_of_masks_does_not() -> None:
+    first = ids(labels())
+    assert not set(first) & set(ids(labels(), "ef" * 32))
+    other_settings = settings_digest(label_settings(LabelConfig("amg"), "nano", WEIGHTS))
+    assert not set(first) & set(ids(labels(), FILE, other_settings))
+    assert not set(first) & set(ids(labels(classes=True)))
+    assert ids(replace(labels(), masks=labels().masks[::-1])) == first[::-1]
+
+
+def test_a_mask_that_stands_twice_has_two_ids() -> None:
+    first, second = labels().masks
+    repeated = ids(replace(labels(), masks=(first, second, first)))
+    assert len(set(repeated)) == 3
+    assert repeated[:2] == ids(labels())
+
+
+def test_an_id_once_given_stays() -> None:
+    assert with_mask_ids(labels(), "ef" * 32, DIGEST) == labels()
+
+
+@pytest.mark.parametrize("method", ["entities", "amg"])
+def test_a_job_and_a_service_with_the_same_settings_give_the_same_ids(method: Literal["entities", "amg"]) -> None:
+    """However each of them writes a number, and whatever else they are told."""
+    options: dict[str, Any] = {"points_per_side": 8, "pred_iou_thresh": 0, "points_per_batch": 7}
+    entities, amg = EntityConfig(**options), AmgConfig(**options)
+    job = LabelDatasetConfig(output="labels", input="photos", method=method, entities=entities, amg=amg)
+    configuration = job.identity(ModelFacts("cpu", WEIGHTS, None, None))
+    service = read_settings({method: {**options, "points_per_batch": 16}, "limits": {"max_bytes": 1000}})
+    config = LabelConfig(method, service.entities, service.amg, service.classes)
+    assert settings_digest(configuration) == settings_digest(label_settings(config, "nano", WEIGHTS))
+    assert settings_digest(configuration) != settings_digest(click_settings("nano", WEIGHTS))
+    other = replace(config, entities=EntityConfig(points_per_side=9), amg=replace(config.amg, points_per_side=9))
+    assert settings_digest(configuration) != settings_digest(label_settings(other, "nano", WEIGHTS))
+
+
+def test_a_store_of_the_older_format_reads_as_if_it_had_ids(tmp_path: Path) -> None:
+    configuration = {"input": "/photos", **label_settings(LabelConfig(), "nano", WEIGHTS), "limits": {"max_bytes": 1}}
+    write_older_store(tmp_path / "old", configuration)
+    new = LabelStore(str(tmp_path / "new"))
+    new.write_part(to_table(images_without_ids()), configuration)
+    old = LabelStore(str(tmp_path / "old"))
+    assert list(old.images()) == list(new.images())
+    assert [image.image_id for image in old.images()] == ["a/1.jpg", "b/1.jpg", "c.jpg"]
+    found = next(old.images()).labels
+    assert found is not None
+    assert [mask.mask_id for mask in found.masks] == ids(labels(), FILE, settings_digest(configuration))
+    assert old.summary() == new.summary()
+
+
+def images_without_ids() -> list[LabelledImage]:
+    return [image if image.labels is None else replace(image, labels=without_ids(image.labels)) for image in images()]
+
+
+def write_older_store(folder: Path, configuration: dict[str, object]) -> None:
+    """As releases of format 1 wrote it."""
+    (folder / "labels").mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"format": 1, "config": configuration, "attempts": [], "counts": None}))
+    mask = pa.struct([field for field in MASK if field.name not in ("mask_id", "agreement")])
+    schema = SCHEMA.set(SCHEMA.get_field_index("masks"), pa.field("masks", pa.list_(mask)))
+    rows = to_table(images()).to_pylist()
+    for row in rows:
+        for item in row["masks"] or ():
+            del item["mask_id"], item["agreement"]
+    counts = {"format": 1, "images": 3, "errors": 1, "masks": 2, "seconds": 0.75}
+    table = pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata({b"everymask": json.dumps(counts)})
+    pq.write_table(table, folder / "labels" / "part-0.parquet", compression="zstd")
