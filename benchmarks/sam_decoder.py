@@ -39,8 +39,7 @@ from everymask.backbone.registry import choose_device
 from everymask.backbone.sam import SamArchitecture, SamBackbone, SamConfig, build_sam
 from everymask.backbone.sam.checkpoint import load_checkpoint
 from everymask.backbone.sam.config import Precision
-from everymask.backbone.sam.published import PUBLISHED_WEIGHTS
-from everymask.backbone.weights import resolve_weights
+from everymask.backbone.weights import model_weights
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.entities.prompting import point_grid
@@ -250,7 +249,7 @@ class Contest:
 def _weights(config: SamBenchmark) -> tuple[Sam, str]:
     if config.model == "random":
         return build_sam(RANDOM, seed=0), "random"
-    weights = resolve_weights(config.checkpoint or PUBLISHED_WEIGHTS[config.model])
+    weights = model_weights(config.model, config.checkpoint)
     return load_checkpoint(weights.path, config.model), weights.sha256
 
 

@@ -36,6 +36,7 @@ from everymask.evaluation.ground_truth import read_bsds, read_coco_panoptic
 from everymask.evaluation.semantic import semantic_figures
 from everymask.images import decode_image
 from everymask.labels.store import LabelStore
+from everymask.models import ModelName
 from everymask.records import ImageLabels
 
 
@@ -63,7 +64,7 @@ class EvaluateConfig:
     clicks: bool = False
     """Click every segment of the ground truth once, and measure the answers of --model beside a baseline that learns
     nothing; --path needs images/ too."""
-    model: str = "nano"
+    model: ModelName = "nano"
     """Backbone of the ablation and of the clicks."""
     checkpoint: str | None = None
     """Other weights for it: a file or an http(s) URL."""

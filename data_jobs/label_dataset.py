@@ -23,7 +23,7 @@ import shlex
 import time
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import tyro
 
@@ -48,9 +48,8 @@ from everymask.label_config import LabelConfig
 from everymask.labels.identity import label_settings
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.models import ModelName, find_model, model_help
 from everymask.redaction import redact
-
-_GPU_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,7 @@ class LabelDatasetConfig:
     method: Literal["entities", "classes", "amg"] = "entities"
     """entities: every entity once (E-SAM); classes: masks of your classes (U-SAM), needs --head; amg: SAM's automatic
     masks, which overlap."""
-    model: Literal["nano", "vit_b", "vit_l", "vit_h"] = "nano"
-    """nano is built in; the official SAM models are downloaded on first use."""
+    model: Annotated[ModelName, tyro.conf.arg(help=model_help())] = "nano"
     checkpoint: str | None = None
     """File or URL of other weights of that model."""
     head: str | None = None
@@ -85,7 +83,8 @@ class LabelDatasetConfig:
     node_labels: tuple[str, ...] = ()
     """Run the model workers only on machines with these Ray labels: KEY=VALUE, such as ray.io/market-type=on-demand."""
     batch_size: int | None = None
-    """Images encoded together; by default 4 on a GPU, 1 on a CPU, where more gain nothing. Rounding depends on it."""
+    """Images encoded together; by default what suits the model on a GPU, 1 on a CPU, where more gain nothing. Rounding
+    depends on it."""
     retry_failed: bool = False
     """Label again the images whose row is an error; other rows stay as they are."""
     overwrite: bool = False
@@ -232,7 +231,7 @@ def _label(
         pending = sample.pending
     added = PartSummary()
     if pending.images:
-        batch_size = config.batch_size or (_GPU_BATCH if actors.gpus else 1)
+        batch_size = config.batch_size or (find_model(config.model).gpu_batch_size if actors.gpus else 1)
         added = label_pending(store, pending, spec, record.config, actors, batch_size)
     seconds = round(time.monotonic() - started, 3)
     counts = _close_run(config, store, record, finished, len(finished.ids) + pending.images, added, seconds)

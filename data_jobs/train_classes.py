@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -40,6 +40,7 @@ from everymask.classes.training.report import ShownMask, draw_mask, most_certain
 from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, train_head
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
+from everymask.models import ModelName, model_help
 from everymask.storage import resolve, write_whole
 
 CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
@@ -56,8 +57,9 @@ class TrainClassesConfig:
     classes: str | None = None
     """Which classes, as for make_exemplars.py: `cat,dog`, or `animals=cat+dog,person` to gather several subjects into
     one class. By default those of the manifest, or every directory."""
-    model: Literal["nano", "vit_b", "vit_l", "vit_h"] = "nano"
-    """The backbone that images will be labelled with."""
+    model: Annotated[
+        ModelName, tyro.conf.arg(help="The backbone that images will be labelled with. " + model_help())
+    ] = "nano"
     checkpoint: str | None = None
     """File or URL of other weights of that model."""
     device: str = "auto"

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from everymask.backbone.registry import MODELS
 from everymask.classes.config import ClassesConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
+from everymask.models import find_model
 
 HOME = Path(os.environ.get("EVERYMASK_HOME") or Path(__file__).resolve().parent.parent)
 """Where relative paths of a configuration start, wherever a replica runs: EVERYMASK_HOME, or what holds `serve/`."""
@@ -102,8 +102,10 @@ class ServiceSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.model not in MODELS:
-            raise ValueError(f"model {self.model!r} is unknown; choose one of {', '.join(MODELS)}")
+        try:
+            find_model(self.model)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
         for name in ("torch_threads", "embedding_cache_mib", "max_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")

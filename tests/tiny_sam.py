@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from everymask.backbone.sam import SamArchitecture, SamBackbone, SamConfig, build_sam, load_sam
+from everymask.backbone.sam import SamArchitecture, SamBackbone, SamConfig, build_sam, load
 
 TINY = SamArchitecture(
     image_size=256,
@@ -31,4 +31,4 @@ def write_tiny_checkpoint(folder: Path, seed: int = 0) -> Path:
 
 def load_tiny_sam(folder: Path, config: SamConfig | None = None) -> SamBackbone:
     """The backbone of `write_tiny_checkpoint`, on the CPU."""
-    return load_sam("vit_b", write_tiny_checkpoint(folder), torch.device("cpu"), config)
+    return load("vit_b", write_tiny_checkpoint(folder), torch.device("cpu"), config)

@@ -12,6 +12,7 @@ import ray
 
 from data_jobs.runtime.scheduling import Demand, alive_nodes, most_workers_beside
 from everymask.errors import ConfigurationError
+from everymask.models import find_model
 
 # Reading and writing wait for disks and networks most of the time.
 READ_CPUS = 0.25
@@ -20,7 +21,6 @@ _REPARTITION_CPUS = 1.0  # Ray Data's own choice for its short tasks that cut th
 _GPU_LABELLER_CPUS = 0.5
 _LEAST_LABELLER_CPUS = 0.05
 _MAX_OBJECT_STORE_BYTES = 2 * 2**30
-_BYTES_PER_SAM = 8 * 2**30
 
 
 def connect() -> None:
@@ -90,7 +90,7 @@ def plan_actors(
     Args:
         actors: `auto`, `N` or `MIN:MAX`.
         gpus_per_actor: None for 1 where the cluster has a GPU now, else 0.
-        model: registry name of the backbone; SAM needs gigabytes on a CPU, the built-in model does not.
+        model: name of the backbone; its row says what memory and how many cores a worker takes.
         labels: of the nodes they may run on.
 
     Raises:
@@ -142,8 +142,9 @@ def parse_actors(actors: str) -> tuple[int, int]:
 def _default_maximum(gpus: float, gpus_there: float, cpus_there: float, memory: float, model: str) -> int:
     if gpus:
         return max(1, int(gpus_there / gpus))
+    row = find_model(model)
     cores = max(1, int(cpus_there) - 2)
-    return cores if model == "nano" else max(1, min(cores // 4, int(memory / _BYTES_PER_SAM)))
+    return max(1, min(cores // row.worker_cores, int(memory / row.worker_memory_bytes)))
 
 
 def _cpu_share(cpus_there: float, actors: int) -> tuple[float, int]:

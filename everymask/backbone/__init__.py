@@ -7,11 +7,10 @@ from everymask.backbone.protocol import (
     PromptableBackbone,
     PromptMasks,
 )
-from everymask.backbone.registry import MODELS, choose_device, load_backbone
+from everymask.backbone.registry import choose_device, load_backbone
 
 __all__ = [
     "MASKS_PER_PROMPT",
-    "MODELS",
     "Canvas",
     "ImageEmbedding",
     "PromptMasks",

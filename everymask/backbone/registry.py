@@ -1,16 +1,15 @@
-"""Which models there are, and how to get one by name."""
+"""How to get a model by its name."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.errors import ConfigurationError
-
-SAM_MODELS = ("vit_b", "vit_l", "vit_h")
-MODELS = ("nano", *SAM_MODELS)
+from everymask.models import find_model
 
 
 def choose_device(device: str) -> torch.device:
@@ -36,7 +35,7 @@ def load_backbone(
     """Load a backbone, ready to embed.
 
     Args:
-        model: one of `MODELS`.
+        model: one of `everymask.models.MODELS`.
         checkpoint: a file or http(s) URL with other weights of the same architecture; None for the published ones.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
@@ -44,13 +43,6 @@ def load_backbone(
         ConfigurationError: unknown model or device.
         CheckpointError: weights missing, corrupt, or of another architecture.
     """
-    target = choose_device(device)
-    if model == "nano":
-        from everymask.backbone.nano import load_nano
-
-        return load_nano(checkpoint, target)
-    if model in SAM_MODELS:
-        from everymask.backbone.sam import load_sam
-
-        return load_sam(model, checkpoint, target)
-    raise ConfigurationError(f"model {model!r} is unknown; choose one of {', '.join(MODELS)}")
+    family = import_module(f"everymask.backbone.{find_model(model).family}")
+    backbone: PromptableBackbone = family.load(model, checkpoint, choose_device(device))
+    return backbone

@@ -24,27 +24,13 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from everymask.errors import CheckpointError
+from everymask.models import MODELS, WeightSource
 
 CACHE_VARIABLE = "EVERYMASK_CACHE"
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0
 _ATTEMPTS = 5
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-@dataclass(frozen=True)
-class WeightSource:
-    """A checkpoint to be downloaded.
-
-    Attributes:
-        url: http or https.
-        sha256: lower-case hex digest of the file; None when it is not known beforehand.
-        size_bytes: of the file; None when it is not known beforehand.
-    """
-
-    url: str
-    sha256: str | None = None
-    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +75,17 @@ def resolve_weights(
         return Weights(path, file_sha256(path))
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}); check its permissions") from error
+
+
+def model_weights(model: str, checkpoint: str | Path | None) -> Weights:
+    """The checkpoint file of a model of the table: the given file or URL, or what is published.
+
+    Raises:
+        CheckpointError: as `resolve_weights`.
+    """
+    source = MODELS[model].weights if checkpoint is None else checkpoint
+    assert source is not None, f"{model} comes with its weights"
+    return resolve_weights(source)
 
 
 def file_sha256(path: Path) -> str:

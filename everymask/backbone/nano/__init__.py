@@ -10,7 +10,7 @@ from everymask.backbone.nano.backbone import NanoBackbone
 from everymask.backbone.nano.checkpoint import NanoConfig, NanoModel, load_checkpoint, save_checkpoint
 from everymask.backbone.weights import resolve_weights
 
-__all__ = ["SHIPPED_WEIGHTS", "NanoBackbone", "NanoConfig", "NanoModel", "load_nano", "save_checkpoint"]
+__all__ = ["SHIPPED_WEIGHTS", "NanoBackbone", "NanoConfig", "NanoModel", "load", "load_nano", "save_checkpoint"]
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "nano.safetensors"
 
@@ -26,3 +26,8 @@ def load_nano(checkpoint: str | Path | None, device: torch.device) -> NanoBackbo
     """
     weights = resolve_weights(SHIPPED_WEIGHTS if checkpoint is None else checkpoint)
     return NanoBackbone(load_checkpoint(weights.path), weights_sha256=weights.sha256, device=device)
+
+
+def load(model: str, checkpoint: str | Path | None, device: torch.device) -> NanoBackbone:
+    """`load_nano`, as every family of the table of models is loaded; there is one `model` of it."""
+    return load_nano(checkpoint, device)

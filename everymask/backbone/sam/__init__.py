@@ -10,13 +10,12 @@ from everymask.backbone.sam.architecture import OFFICIAL_ARCHITECTURES, SamArchi
 from everymask.backbone.sam.backbone import SamBackbone
 from everymask.backbone.sam.checkpoint import load_checkpoint
 from everymask.backbone.sam.config import SamConfig
-from everymask.backbone.sam.published import PUBLISHED_WEIGHTS
-from everymask.backbone.weights import resolve_weights
+from everymask.backbone.weights import model_weights
 
-__all__ = ["OFFICIAL_ARCHITECTURES", "SamArchitecture", "SamBackbone", "SamConfig", "build_sam", "load_sam"]
+__all__ = ["OFFICIAL_ARCHITECTURES", "SamArchitecture", "SamBackbone", "SamConfig", "build_sam", "load"]
 
 
-def load_sam(
+def load(
     model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None
 ) -> SamBackbone:
     """Load a SAM, ready to embed.
@@ -29,6 +28,6 @@ def load_sam(
     Raises:
         CheckpointError: weights missing, corrupt, or of another architecture.
     """
-    weights = resolve_weights(PUBLISHED_WEIGHTS[model] if checkpoint is None else checkpoint)
+    weights = model_weights(model, checkpoint)
     sam = load_checkpoint(weights.path, model)
     return SamBackbone(sam, name=model, weights_sha256=weights.sha256, device=device, config=config)

@@ -12,7 +12,6 @@ from everymask.backbone import load_backbone
 from everymask.backbone.sam import SamArchitecture, build_sam
 from everymask.backbone.sam.architecture import OFFICIAL_ARCHITECTURES
 from everymask.backbone.sam.checkpoint import load_checkpoint
-from everymask.backbone.sam.published import PUBLISHED_WEIGHTS
 from everymask.errors import CheckpointError
 from tests.tiny_sam import TINY
 
@@ -82,15 +81,6 @@ def test_a_tensor_of_another_shape_is_refused(tiny_sam_checkpoint: Path, tmp_pat
     torch.save(tensors, tmp_path / "seven.pth")
     with pytest.raises(CheckpointError, match=r"does not fit .* size mismatch for mask_decoder\.mask_tokens"):
         load_checkpoint(tmp_path / "seven.pth", "vit_b")
-
-
-def test_published_weights_are_complete() -> None:
-    assert PUBLISHED_WEIGHTS.keys() == OFFICIAL_ARCHITECTURES.keys()
-    for name, source in PUBLISHED_WEIGHTS.items():
-        assert source.url.startswith(f"https://dl.fbaipublicfiles.com/segment_anything/sam_{name}_")
-        assert source.sha256 is not None
-        # The file's name ends with the first digits of an older digest, so only the form can be checked here.
-        assert len(bytes.fromhex(source.sha256)) == 32
 
 
 def test_the_default_architecture_is_vit_b() -> None:
