@@ -1,15 +1,16 @@
 """What a promptable backbone is: image → embedding, point prompts → masks, scores and mask tokens.
 
 Everything above `everymask.backbone` speaks to a model through this module alone. A backbone answers prompts on a
-*canvas*: the original image scaled to `(H', W')` and partitioned into P *cells*. For the official SAM a cell is one
-decoder pixel; a model that answers by superpixel has few, large cells. Mask logic (areas, IoU, unions) then works on
-`(M, P)` matrices with `cell_area` as weights, whatever the backbone is.
+*canvas*: a grid of `(H', W')` pixels, partitioned into P *cells*, with the scaled image at its top left. For the
+official SAM a cell is one decoder pixel; a model that answers by superpixel has few, large cells. Mask logic (areas,
+IoU, unions) then works on `(M, P)` matrices with `cell_area` as weights, whatever the backbone is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -27,11 +28,17 @@ class Canvas:
         cell_index: (H', W') int64, the cell of every canvas pixel, in [0, P); every cell owns at least one pixel.
         cell_area: (P,) float32, canvas pixels in each cell; sums to H' * W'.
         original_size_hw: (height, width) of the image in original pixels.
+        extent_hw: (height, width) of the image in canvas pixels, fractions included: the canvas rows [0, height) and
+            columns [0, width) lie under the image. None: the whole canvas. The two sides may be scaled differently.
+        enlarged_by: whole factor by which the model's own post-processing enlarges logits before it scales them to the
+            image; bilinear up-scaling in two steps is not quite the same as in one.
     """
 
     cell_index: torch.Tensor
     cell_area: torch.Tensor
     original_size_hw: tuple[int, int]
+    extent_hw: tuple[float, float] | None = None
+    enlarged_by: int = 1
 
     def __post_init__(self) -> None:
         if self.cell_index.ndim != 2 or self.cell_area.ndim != 1:
@@ -39,6 +46,8 @@ class Canvas:
                 f"cell_index must be (H', W') and cell_area (P,); got {tuple(self.cell_index.shape)} "
                 f"and {tuple(self.cell_area.shape)}"
             )
+        if not all(0 < extent <= side for extent, side in zip(self.image_extent_hw, self.size_hw, strict=True)):
+            raise ValueError(f"extent_hw must be inside the canvas of {self.size_hw}; got {self.extent_hw}")
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -61,13 +70,32 @@ class Canvas:
         sums = flat.new_zeros(*flat.shape[:-1], self.num_cells).scatter_add_(-1, index, flat)
         return sums / self.cell_area.to(flat.device)
 
+    @property
+    def image_extent_hw(self) -> tuple[float, float]:
+        """`extent_hw`, the canvas size where it is None."""
+        return self.extent_hw or self.size_hw
+
+    @property
+    def scale_xy(self) -> tuple[float, float]:
+        """Canvas pixels along x and along y that an original pixel measures."""
+        (height, width), (original_height, original_width) = self.image_extent_hw, self.original_size_hw
+        return width / original_width, height / original_height
+
+    def to_canvas(self, point_coords: torch.Tensor) -> torch.Tensor:
+        """(..., 2) float points (x, y) in original pixels → the same points in canvas pixels."""
+        return point_coords * point_coords.new_tensor(self.scale_xy)
+
+    def to_original(self, canvas_coords: torch.Tensor) -> torch.Tensor:
+        """(..., 2) float points (x, y) in canvas pixels → original pixels, clamped to the image."""
+        height, width = self.original_size_hw
+        coords = canvas_coords / canvas_coords.new_tensor(self.scale_xy)
+        return torch.minimum(coords.clamp_min(0), coords.new_tensor([width, height]))
+
     def canvas_coords(self, point_coords: torch.Tensor) -> torch.Tensor:
-        """(N, 2) points (x, y) in original pixels → (N, 2) int64 canvas pixels (column, row), clamped inside."""
-        height, width = self.size_hw
-        original_height, original_width = self.original_size_hw
-        scale = point_coords.new_tensor([width / original_width, height / original_height])
-        limit = torch.tensor([width - 1, height - 1], device=point_coords.device)
-        return torch.minimum((point_coords * scale).floor().long().clamp_min(0), limit)
+        """(N, 2) points (x, y) in original pixels → (N, 2) int64 canvas pixels (column, row), clamped to the image."""
+        height, width = self.image_extent_hw
+        limit = torch.tensor([math.ceil(width) - 1, math.ceil(height) - 1], device=point_coords.device)
+        return torch.minimum(self.to_canvas(point_coords).floor().long().clamp_min(0), limit)
 
     def cells_at(self, point_coords: torch.Tensor) -> torch.Tensor:
         """(N, 2) points (x, y) in original pixels → (N,) int64, the cell under each point."""
@@ -81,7 +109,8 @@ class ImageEmbedding:
 
     Attributes:
         canvas: the grid its masks live on.
-        canvas_image: (H', W', 3) uint8 RGB, the image at canvas resolution (superpixels are computed on it).
+        canvas_image: (H', W', 3) uint8 RGB, the image at canvas resolution (superpixels are computed on it); past the
+            image's end its last row and column go on.
         features: the backbone's own tensors by name; only the backbone that made them reads them.
         weights_sha256: of the weights that made it; decoding with others is refused.
     """
@@ -93,8 +122,8 @@ class ImageEmbedding:
 
     def to(self, device: torch.device | str) -> ImageEmbedding:
         """The same embedding with its tensors on `device`."""
-        canvas = Canvas(
-            self.canvas.cell_index.to(device), self.canvas.cell_area.to(device), self.canvas.original_size_hw
+        canvas = replace(
+            self.canvas, cell_index=self.canvas.cell_index.to(device), cell_area=self.canvas.cell_area.to(device)
         )
         features = {name: tensor.to(device) for name, tensor in self.features.items()}
         return ImageEmbedding(canvas, self.canvas_image, features, self.weights_sha256)

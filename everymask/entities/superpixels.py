@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,25 +38,26 @@ class Superpixels:
 
 
 def find_superpixels(embedding: ImageEmbedding, config: SuperpixelConfig) -> Superpixels:
-    """Superpixels of the canvas image, at most `WORKING_SIDE_PX` along its longest side.
+    """Superpixels of the image on its canvas, at most `WORKING_SIDE_PX` along its longest side.
 
     The weight w_k of eq. 3 is our choice: a / (a + |S_k|) with a the median superpixel's area, so that a superpixel of
     common size weighs 1/2, the smallest nearly 1 and the largest nearly 0.
     """
     canvas = embedding.canvas
     device = canvas.cell_index.device
-    small = _felzenszwalb(_working_image(embedding.canvas_image), config)
+    height, width = (math.ceil(extent) for extent in canvas.image_extent_hw)
+    small = _felzenszwalb(_working_image(embedding.canvas_image[:height, :width]), config)
     areas = np.bincount(small.ravel())
-    original_height, original_width = canvas.original_size_hw
-    scale = np.array([original_width / small.shape[1], original_height / small.shape[0]])
-    centroids = (_inner_centroids(small, areas) + 0.5) * scale
+    scale = np.array([width / small.shape[1], height / small.shape[0]])
+    centroids = canvas.to_original(torch.from_numpy((_inner_centroids(small, areas) + 0.5) * scale))
 
-    label_map = _enlarged(small, canvas.size_hw)
+    past_image = ((0, canvas.size_hw[0] - height), (0, canvas.size_hw[1] - width))
+    label_map = np.pad(_enlarged(small, (height, width)), past_image, mode="edge")
     weights = np.median(areas) / (np.median(areas) + areas)
     density = canvas.from_pixels(torch.from_numpy(weights[label_map].astype(np.float32)).to(device))
     owner = _majority(canvas.cell_index.cpu().numpy().ravel(), label_map.ravel(), canvas.num_cells)
     masks = torch.from_numpy(owner).to(device)[None] == torch.arange(areas.size, device=device)[:, None]
-    return Superpixels(masks, torch.from_numpy(centroids.astype(np.float32)).to(device), density)
+    return Superpixels(masks, centroids.to(device, torch.float32), density)
 
 
 def _working_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -64,18 +64,23 @@ def additional_prompts(
 
 
 def mask_centroids(embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
-    """(M, P) bool masks, none empty → (M, 2) float32 (x, y) in original pixels, the mean of each mask's pixels."""
+    """(M, P) bool masks, none empty → (M, 2) float32 (x, y) in original pixels, the mean of each mask's pixels.
+
+    Of a canvas pixel that reaches past the image, only the part under the image counts.
+    """
     canvas = embedding.canvas
-    height, width = canvas.size_hw
     device = canvas.cell_index.device
-    rows, columns = torch.meshgrid(
-        torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij"
-    )
-    cells = torch.stack([canvas.from_pixels(columns), canvas.from_pixels(rows)], dim=1)
-    weights = masks.to(torch.float32) * canvas.cell_area
-    original_height, original_width = canvas.original_size_hw
-    scale = cells.new_tensor([original_width / width, original_height / height])
-    return weights @ cells / weights.sum(dim=1, keepdim=True) * scale
+    centres, shares = [], []
+    for side, extent in zip(canvas.size_hw, canvas.image_extent_hw, strict=True):
+        start = torch.arange(side, device=device).clamp_max(extent)
+        end = torch.arange(1, side + 1, device=device).clamp_max(extent)
+        centres.append((start + end) / 2)
+        # A mask that lies past the image altogether still has a centroid, at the edge.
+        shares.append((end - start).clamp_min(1e-6))
+    share = shares[0][:, None] * shares[1]
+    moments = torch.stack([share * centres[1], share * centres[0][:, None], share])
+    sums = masks.to(torch.float32) @ (canvas.from_pixels(moments) * canvas.cell_area).T
+    return canvas.to_original(sums[:, :2] / sums[:, 2:])
 
 
 def greedy_cover(entities: MaskSet, additional: MaskSet, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:

@@ -2,110 +2,132 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import interpolate
 
 from everymask.backbone.protocol import Canvas
 from everymask.masks.boxes import boxes_from_masks
 
 BACKGROUND = -1
+_DISAGREEMENT = 0.25
+"""Magnitude of a field, whose mean inside its region is 1, where the model's logit has the wrong sign."""
+_SMALLEST_LOGIT = 1e-6
 _BAND_PIXELS = 2**21
 """Regions are interpolated in bands of about this many pixels, so that temporaries stay at a few tens of MiB."""
+_REGIONS_AT_A_TIME = 64
+_MARGIN = 3
+"""Canvas pixels around a region that the edge of its enlarged field depends on."""
+_Box = tuple[int, int, int, int]
+"""(x0, y0, x1, y1), half-open."""
 
 
-@dataclass(frozen=True)
 class _Axis:
     """Bilinear sampling of one axis: output o reads `low[o]` and `high[o]`, the latter with weight `fraction[o]`."""
 
-    low: torch.Tensor
-    high: torch.Tensor
-    fraction: torch.Tensor
-
-    @classmethod
-    def between(cls, source: int, target: int, device: torch.device) -> _Axis:
-        """Pixel centres of `target` pixels laid over `source` pixels (`align_corners=False`)."""
-        position = (torch.arange(target, device=device, dtype=torch.float64) + 0.5) * (source / target) - 0.5
-        position = position.clamp(0, source - 1)
-        low = position.floor().long()
-        return cls(low, (low + 1).clamp_max(source - 1), (position - low).to(torch.float32))
+    def __init__(self, source: int, extent: float, target: int, device: torch.device) -> None:
+        """Centres of `target` pixels laid over the first `extent` of `source` pixels (`align_corners=False`)."""
+        last = min(source, math.ceil(extent)) - 1
+        position = (torch.arange(target, dtype=torch.float64) + 0.5) * (extent / target) - 0.5
+        position = position.clamp(0, last)
+        # Kept on the CPU as well: asking a GPU where every region begins would wait for it each time.
+        self._low = position.floor().long()
+        self._high = (self._low + 1).clamp_max(last)
+        self.low, self.high = self._low.to(device), self._high.to(device)
+        self.fraction = (position - self._low).to(device, torch.float32)
 
     def reading(self, start: int, stop: int) -> tuple[int, int]:
         """The range of outputs that read a source pixel in [start, stop)."""
-        touches = (self.high >= start) & (self.low < stop)
-        positions = torch.nonzero(touches).flatten()
-        return (int(positions[0]), int(positions[-1]) + 1) if positions.numel() else (0, 0)
+        return int(torch.searchsorted(self._high, start)), int(torch.searchsorted(self._low, stop))
 
 
-def _interpolate(
-    field: torch.Tensor, rows: _Axis, columns: _Axis, top: int, bottom: int, x0: int, x1: int
-) -> torch.Tensor:
-    """The (H', W') field at output rows [top, bottom) and columns [x0, x1)."""
-    low, high, fraction = rows.low[top:bottom], rows.high[top:bottom], rows.fraction[top:bottom, None]
+def _interpolate(field: torch.Tensor, rows: _Axis, columns: _Axis, box: _Box, origin: tuple[int, int]) -> torch.Tensor:
+    """Values at the output pixels of a box, from a window of the field whose first pixel is `origin` (row, column)."""
+    x0, y0, x1, y1 = box
+    row, column = origin
+    low, high, fraction = rows.low[y0:y1] - row, rows.high[y0:y1] - row, rows.fraction[y0:y1, None]
     lines = torch.lerp(field[low], field[high], fraction)
-    low, high, fraction = columns.low[x0:x1], columns.high[x0:x1], columns.fraction[None, x0:x1]
+    low, high, fraction = columns.low[x0:x1] - column, columns.high[x0:x1] - column, columns.fraction[None, x0:x1]
     return torch.lerp(lines[:, low], lines[:, high], fraction)
 
 
 def full_resolution_label_map(fields: torch.Tensor, canvas: Canvas) -> NDArray[np.int32]:
     """Bring disjoint regions from canvas cells to the original pixels.
 
-    Every original pixel goes to the region whose bilinearly interpolated field is greatest there, if that is positive;
-    a tie goes to the lower index. Between two regions the boundary thus runs where their fields cross, at a fraction of
+    Fields are interpolated bilinearly, as the model's own post-processing would do it. Every original pixel goes to
+    the region whose field is greatest there, if that is positive; a tie goes to the lower index. Between two regions the boundary thus runs where their fields cross, at a fraction of
     a canvas pixel.
 
     Args:
         fields: (M, P) float, positive on the cells of region m and negative elsewhere, the larger the more certain. No
             cell is positive in two fields.
-        canvas: the grid of the cells.
+        canvas: the grid of the cells, and where the image lies on it.
 
     Returns:
         (H, W) int32 of original size, values in [0, M), `BACKGROUND` (-1) where no region is. A region narrower than a
         pixel may end up with none.
     """
-    height, width = canvas.original_size_hw
     device = fields.device
-    source_height, source_width = canvas.size_hw
-    rows, columns = _Axis.between(source_height, height, device), _Axis.between(source_width, width, device)
+    factor = canvas.enlarged_by
+    rows, columns = (
+        _Axis(factor * source, factor * extent, target, device)
+        for source, extent, target in zip(canvas.size_hw, canvas.image_extent_hw, canvas.original_size_hw, strict=True)
+    )
     cell_index = canvas.cell_index.to(device)
-    labels = torch.full((height, width), BACKGROUND, dtype=torch.int32, device=device)
-    best = torch.zeros((height, width), dtype=torch.float32, device=device)
-    for region, cell_field in enumerate(fields):
-        field = cell_field.to(torch.float32)[cell_index]
-        sx0, sy0, sx1, sy1 = boxes_from_masks((field > 0)[None])[0].tolist()
-        # Outside this window only non-positive values are read.
-        y0, y1 = rows.reading(sy0, sy1)
-        x0, x1 = columns.reading(sx0, sx1)
-        if sx1 == 0 or x1 == 0 or y1 == 0:
+    labels = torch.full(canvas.original_size_hw, BACKGROUND, dtype=torch.int32, device=device)
+    best = torch.zeros(canvas.original_size_hw, dtype=torch.float32, device=device)
+    for region, (field, (sx0, sy0, sx1, sy1)) in enumerate(zip(fields, _boxes(fields, cell_index), strict=True)):
+        # Outside these outputs only values that are not positive are read.
+        x0, x1 = columns.reading(factor * (sx0 - 1), factor * (sx1 + 1))
+        y0, y1 = rows.reading(factor * (sy0 - 1), factor * (sy1 + 1))
+        if sx1 == 0 or x1 <= x0:
             continue
+        top, left = max(0, sy0 - _MARGIN), max(0, sx0 - _MARGIN)
+        window = field[cell_index[top : sy1 + _MARGIN, left : sx1 + _MARGIN]].to(torch.float32)
+        if factor > 1:
+            window = interpolate(window[None, None], scale_factor=factor, mode="bilinear", align_corners=False)[0, 0]
         step = max(1, _BAND_PIXELS // (x1 - x0))
-        for top in range(y0, y1, step):
-            bottom = min(top + step, y1)
-            values = _interpolate(field, rows, columns, top, bottom, x0, x1)
-            window = best[top:bottom, x0:x1]
-            wins = values > window
-            window[wins] = values[wins]
-            labels[top:bottom, x0:x1][wins] = region
+        for start in range(y0, y1, step):
+            box = (x0, start, x1, min(start + step, y1))
+            values = _interpolate(window, rows, columns, box, (factor * top, factor * left))
+            here = (slice(box[1], box[3]), slice(x0, x1))
+            labels[here].masked_fill_(values > best[here], region)
+            torch.maximum(best[here], values, out=best[here])
     return labels.cpu().numpy()
 
 
-def region_fields(masks: torch.Tensor, logits: torch.Tensor, limit: float = 4.0) -> torch.Tensor:
+def _boxes(fields: torch.Tensor, cell_index: torch.Tensor) -> list[_Box]:
+    """The canvas box around the positive part of every field; all zeros where there is none."""
+    boxes = [
+        boxes_from_masks((chunk > 0)[:, cell_index]) for chunk in torch.split(fields, _REGIONS_AT_A_TIME) if len(chunk)
+    ]
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in torch.cat(boxes).tolist()] if boxes else []
+
+
+def region_fields(masks: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Logits made to agree with disjoint masks, as `full_resolution_label_map` wants them.
+
+    Each region's logits are divided by their mean magnitude inside the mask, so that a confident region does not push
+    a boundary into a less confident neighbour. Unlike a limit, this leaves the place where a field crosses zero, and
+    with it the edge of a region against the background, where the model put it.
 
     Args:
         masks: (M, P) bool, disjoint.
         logits: (M, P) float, each mask's own mask logits before it was cut or grown.
-        limit: logits beyond ±limit count as the limit, so that a confident region does not push a boundary into a less
-            confident neighbour.
 
     Returns:
-        (M, P) float32: the logits, at least `limit / 4` inside and at most `-limit / 4` outside the mask where the
-        model's own sign disagrees.
+        (M, P) float32: the scaled logits; where the model's own sign disagrees with the mask, 0.25 inside and -0.25
+        outside (our choice).
     """
-    floor = limit / 4
-    bounded = logits.to(torch.float32).clamp(-limit, limit)
-    inside = torch.where(bounded > 0, bounded, floor)
-    outside = torch.where(bounded > 0, -floor, bounded)
-    return torch.where(masks, inside, outside)
+    fields = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
+    for field, mask, own in zip(fields, masks, logits, strict=True):
+        values = own.to(torch.float32)
+        agreed = torch.where(mask, values, 0).clamp_min(0)
+        scaled = values / (agreed.sum() / (agreed > 0).sum().clamp_min(1)).clamp_min(_SMALLEST_LOGIT)
+        inside = torch.where(scaled > 0, scaled, _DISAGREEMENT)
+        outside = torch.where(scaled > 0, -_DISAGREEMENT, scaled)
+        torch.where(mask, inside, outside, out=field)
+    return fields

@@ -67,6 +67,22 @@ def test_a_soft_edge_falls_between_canvas_pixels():
     assert (labels[0] == 0).sum() == pytest.approx(125, abs=1)
 
 
+def test_a_confident_region_does_not_push_into_a_less_confident_one():
+    canvas = pixel_canvas((1, 2), (1, 200))
+    masks = torch.tensor([[True, False], [False, True]])
+    labels = full_resolution_label_map(region_fields(masks, torch.tensor([[40.0, -40.0], [-0.1, 0.1]])), canvas)
+    assert (labels[0] == 0).sum() == 100
+
+
+def test_the_canvas_past_the_image_is_not_part_of_it():
+    cells = torch.arange(6).reshape(2, 3)
+    canvas = Canvas(cells, torch.ones(6), (4, 20), extent_hw=(2, 2.5))
+    masks = torch.tensor([[True, False, False] * 2, [False, True, False] * 2, [False, False, True] * 2])
+    labels = full_resolution_label_map(region_fields(masks, torch.where(masks, 1.0, -1.0)), canvas)
+    # Eight pixels to a canvas pixel, and half a canvas pixel of the third region.
+    np.testing.assert_array_equal(labels, np.repeat([[0] * 8 + [1] * 8 + [2] * 4], 4, axis=0))
+
+
 def test_no_region_leaves_background():
     canvas = pixel_canvas((3, 3), (5, 4))
     assert (full_resolution_label_map(torch.zeros(0, 9), canvas) == -1).all()
@@ -76,4 +92,4 @@ def test_no_region_leaves_background():
 def test_fields_agree_with_masks_whatever_the_model_said():
     masks = torch.tensor([[True, True, False, False]])
     fields = region_fields(masks, torch.tensor([[9.0, -3.0, 2.0, -0.5]]))
-    assert fields.tolist() == [[4.0, 1.0, -1.0, -0.5]]
+    assert fields.tolist() == [[1.0, 0.25, -0.25, pytest.approx(-0.5 / 9)]]

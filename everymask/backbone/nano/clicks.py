@@ -19,8 +19,9 @@ def _inside_box(canvas: Canvas, box_xyxy: torch.Tensor) -> torch.Tensor:
     """(P,) float32: the share of every cell inside a box in original pixels."""
     height, width = canvas.size_hw
     device = canvas.cell_index.device
-    rows = (torch.arange(height, device=device) + 0.5) * canvas.original_size_hw[0] / height
-    columns = (torch.arange(width, device=device) + 0.5) * canvas.original_size_hw[1] / width
+    scale_x, scale_y = canvas.scale_xy
+    rows = (torch.arange(height, device=device) + 0.5) / scale_y
+    columns = (torch.arange(width, device=device) + 0.5) / scale_x
     x0, y0, x1, y1 = box_xyxy.unbind()
     inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))[None]
     share: torch.Tensor = canvas.from_pixels(inside)
@@ -107,13 +108,12 @@ def _cut_off(
 def _box_iou(canvas: Canvas, masks: torch.Tensor, box_xyxy: torch.Tensor) -> torch.Tensor:
     """(M,): IoU of the box around each (M, P) mask with the given one; 0 for an empty mask."""
     pixels = canvas.to_pixels(masks)
-    height, width = canvas.size_hw
-    scale_y, scale_x = canvas.original_size_hw[0] / height, canvas.original_size_hw[1] / width
+    scale_x, scale_y = canvas.scale_xy
     found = []
     for line, scale in ((pixels.any(dim=1), scale_x), (pixels.any(dim=2), scale_y)):
         first = line.float().argmax(dim=1)
         last = line.shape[1] - line.flip(1).float().argmax(dim=1)
-        found.append((first * scale, last * scale))
+        found.append((first / scale, last / scale))
     (left, right), (top, bottom) = found
     x0, y0, x1, y1 = box_xyxy.unbind()
     overlap_x = (torch.minimum(right, x1) - torch.maximum(left, x0)).clamp_min(0)

@@ -69,7 +69,10 @@ class Frame:
         """The canvas, on the CPU; every decoder pixel is a cell."""
         height, width = self.canvas_size_hw
         cell_index = torch.arange(height * width).view(height, width)
-        return Canvas(cell_index, torch.ones(height * width), self.original_size_hw)
+        input_height, input_width = self.input_size_hw
+        # A canvas cut at the network's own size may end a fraction of a pixel before the image does.
+        extent_hw = (min(height, input_height / DECODER_STRIDE), min(width, input_width / DECODER_STRIDE))
+        return Canvas(cell_index, torch.ones(height * width), self.original_size_hw, extent_hw, DECODER_STRIDE)
 
     def canvas_image(self, resized: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(h, w, 3) uint8 at `input_size_hw` → (H', W', 3), the mean colour under each decoder pixel."""
