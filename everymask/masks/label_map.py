@@ -58,8 +58,8 @@ def full_resolution_label_map(fields: torch.Tensor, canvas: Canvas) -> NDArray[n
     """Bring disjoint regions from canvas cells to the original pixels.
 
     Fields are interpolated bilinearly, as the model's own post-processing would do it. Every original pixel goes to
-    the region whose field is greatest there, if that is positive; a tie goes to the lower index. Between two regions the boundary thus runs where their fields cross, at a fraction of
-    a canvas pixel.
+    the region whose field is greatest there, if that is positive; a tie goes to the lower index. Between two regions
+    the boundary thus runs where their fields cross, at a fraction of a canvas pixel.
 
     Args:
         fields: (M, P) float, positive on the cells of region m and negative elsewhere, the larger the more certain. No
