@@ -30,7 +30,7 @@ from everymask.classes.segmenter import classify_masks, embed_masks, segment_cla
 from everymask.classes.training.bags import make_bags
 from everymask.classes.training.train import TrainingConfig, train_head
 from everymask.errors import ConfigurationError
-from everymask.evaluation.class_truth import ClassTruth, read_coco_instances
+from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
 from everymask.images import decode_image
 

@@ -6,6 +6,7 @@
     python data_jobs/evaluate.py --labels DIR --ground-truth voc --path VOC2012           the same on PASCAL VOC
     python data_jobs/evaluate.py --ablation --path DIR                                    the modules of E-SAM, and AMG
     python data_jobs/evaluate.py --clicks --path DIR [--ground-truth bsds]                the model's answers to clicks
+    python data_jobs/evaluate.py --clicks --ground-truth voc --split val --min-area 0.01 --path VOC2012
 
 Exit codes: 0 done; 2 usage, or the labels and the ground truth do not fit.
 """
@@ -16,7 +17,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,12 +27,22 @@ from everymask.classes.class_set import ClassSet
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.evaluation.ablation import AblationRow, ablation_rows
-from everymask.evaluation.class_truth import read_coco_instances, read_voc
-from everymask.evaluation.clicks import backbone_answers, click_figures, felzenszwalb_answers, read_click_pictures
+from everymask.evaluation.clicks import backbone_answers, click_figures, click_pictures, felzenszwalb_answers
 from everymask.evaluation.covering import segmentation_covering
 from everymask.evaluation.disjoint import resolve_overlaps
 from everymask.evaluation.entity_ap import entity_ap
-from everymask.evaluation.ground_truth import read_bsds, read_coco_panoptic
+from everymask.evaluation.ground_truth import (
+    PictureReference,
+    bsds_pictures,
+    coco_instance_pictures,
+    coco_panoptic_pictures,
+    object_pictures,
+    read_bsds,
+    read_coco_instances,
+    read_coco_panoptic,
+    read_voc,
+    voc_pictures,
+)
 from everymask.evaluation.semantic import semantic_figures
 from everymask.images import decode_image
 from everymask.labels.store import LabelStore
@@ -46,12 +56,13 @@ class EvaluateConfig:
 
     path: Path
     """Folder of ground truth: panoptic.json, panoptic/ and images/ for coco_panoptic; segments/ for bsds;
-    instances.json for coco_instances; JPEGImages/, SegmentationClass/ and SegmentationObject/ for voc."""
+    instances.json for coco_instances; JPEGImages/, SegmentationClass/ and SegmentationObject/ for voc; images/ and
+    labels/ for objects."""
     labels: str | None = None
     """Label store to measure: a directory, or an address such as s3://bucket/run."""
-    ground_truth: Literal["coco_panoptic", "bsds", "coco_instances", "voc"] = "coco_panoptic"
+    ground_truth: Literal["coco_panoptic", "bsds", "coco_instances", "voc", "objects"] = "coco_panoptic"
     """coco_panoptic: AP^e of entities; bsds: covering of human segmentations; coco_instances and voc: mIoU (with
-    background) and mAP50 of named classes."""
+    background) and mAP50 of named classes. All of them, and objects, can be clicked."""
     classes: str | None = None
     """For coco_instances and voc: the classes measured, `cat,dog`, or `animals=cat+dog` where a class of the labels
     gathers several of the ground truth. By default the classes that the labels name."""
@@ -64,6 +75,8 @@ class EvaluateConfig:
     clicks: bool = False
     """Click every segment of the ground truth once, and measure the answers of --model beside a baseline that learns
     nothing; --path needs images/ too."""
+    min_area: float = 0.0
+    """Segments under this share of the picture are not clicked."""
     model: ModelName = "nano"
     """Backbone of the ablation and of the clicks."""
     checkpoint: str | None = None
@@ -84,6 +97,10 @@ class EvaluateConfig:
             raise ConfigurationError("give either --labels DIR or --ablation or --clicks, one of them")
         if self.ablation and self.ground_truth != "coco_panoptic":
             raise ConfigurationError("--ablation measures AP^e; it needs --ground-truth coco_panoptic")
+        if self.labels is not None and self.ground_truth == "objects":
+            raise ConfigurationError("--ground-truth objects has no measure of labels; it can be clicked with --clicks")
+        if not 0 <= self.min_area < 1:
+            raise ConfigurationError(f"--min-area is a share of the picture in [0, 1); got {self.min_area}")
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Any]]:
@@ -152,11 +169,23 @@ def _clicks(config: EvaluateConfig) -> dict[str, dict[str, Any]]:
     backbone = load_backbone(config.model, config.checkpoint, config.device)
     contenders = {config.model: backbone_answers(backbone), "felzenszwalb": felzenszwalb_answers()}
     return {
-        name: asdict(
-            click_figures(answers, islice(read_click_pictures(config.path, config.ground_truth), config.limit))
-        )
+        name: asdict(click_figures(answers, click_pictures(_pictures(config)[: config.limit], config.min_area)))
         for name, answers in contenders.items()
     }
+
+
+def _pictures(config: EvaluateConfig) -> list[PictureReference]:
+    if config.ground_truth == "voc":
+        return voc_pictures(config.path, config.split)
+    return _PICTURES[config.ground_truth](config.path)
+
+
+_PICTURES: dict[str, Callable[[Path], list[PictureReference]]] = {
+    "coco_panoptic": coco_panoptic_pictures,
+    "coco_instances": coco_instance_pictures,
+    "bsds": bsds_pictures,
+    "objects": object_pictures,
+}
 
 
 def _ablation(config: EvaluateConfig) -> dict[str, dict[str, Any]]:

@@ -35,14 +35,15 @@ from everymask.evaluation.clicks import (
     ClickAnswers,
     backbone_answers,
     click_figures,
+    click_pictures,
     felzenszwalb_answers,
-    read_click_pictures,
 )
+from everymask.evaluation.ground_truth import PictureReference, bsds_pictures, coco_panoptic_pictures
 from everymask.nano_training.cache import CacheConfig, write_cache
 from everymask.nano_training.curve import draw_learning_curve
 from everymask.nano_training.decoding import DecodingConfig, train_decoder
 from everymask.nano_training.distillation import DistillationConfig, train_encoder, write_views
-from everymask.nano_training.ground_truth import SOURCES, PictureReference, list_pictures, unlabelled_pictures
+from everymask.nano_training.ground_truth import SOURCES, training_pictures, unlabelled_pictures
 from everymask.nano_training.loop import file_report
 from everymask.nano_training.semantics import SemanticTrainingConfig, train_semantics, write_shards
 from everymask.nano_training.teacher import Teacher
@@ -50,6 +51,8 @@ from everymask.nano_training.teacher import Teacher
 ENCODER_FILE, SEMANTICS_FILE, METRICS_FILE = "encoder.pt", "semantics.pt", "metrics.jsonl"
 VALIDATION_PICTURES = 40
 """Described for the figures that are reported while the decoder is trained."""
+
+_VAL_READERS = {"coco_panoptic": coco_panoptic_pictures, "bsds500": bsds_pictures}
 
 T = TypeVar("T")
 
@@ -108,13 +111,15 @@ def train(config: TrainNanoConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     config.work.mkdir(parents=True, exist_ok=True)
-    pictures = _pictures(config, "train")
+    pictures = [
+        picture for source in config.sources for picture in training_pictures(config.data, source)[: config.limit]
+    ]
     rank = distributed.get_rank() if distributed.is_initialized() else 0
     encoder = _encoder(config, pictures, rank)
     branch = _semantics(config, pictures, encoder, rank)
     minutes_left = config.minutes * (1 - config.encoder_share)
     paths = _alone(lambda: _describe(config, pictures, encoder, "train", config.cache), rank)
-    val_pictures = _pictures(config, "val")
+    val_pictures = _val_pictures(config)
     val_pictures = val_pictures[:: max(1, len(val_pictures) // VALIDATION_PICTURES)]
     val_cache = replace(config.cache, views=1, augment=None)
     val_paths = _alone(lambda: _describe(config, val_pictures, encoder, "val", val_cache), rank)
@@ -138,9 +143,11 @@ def train(config: TrainNanoConfig) -> None:
         print(f"{config.output}: {config.output.stat().st_size / 1e6:.2f} MB")
 
 
-def _pictures(config: TrainNanoConfig, split: str) -> list[PictureReference]:
-    by_source = (list_pictures(config.data, split, (source,)) for source in config.sources)
-    return [reference for references in by_source for reference in references[: config.limit]]
+def _val_pictures(config: TrainNanoConfig) -> list[PictureReference]:
+    by_source = (
+        read(config.data / source / "val") for source, read in _VAL_READERS.items() if source in config.sources
+    )
+    return [picture for pictures in by_source for picture in pictures[: config.limit]]
 
 
 def _extra_pictures(config: TrainNanoConfig) -> list[PictureReference]:
@@ -240,7 +247,7 @@ def measure(config: TrainNanoConfig) -> dict[str, dict[str, float]]:
     """Click figures of the checkpoint and of the baseline on val/, by ground truth and name."""
     backbone = load_nano(config.output, torch.device("cpu"))
     figures: dict[str, dict[str, float]] = {}
-    for source, kind in (("coco_panoptic", "coco_panoptic"), ("bsds500", "bsds")):
+    for source, read in _VAL_READERS.items():
         if source not in config.sources:
             continue
         contenders: dict[str, ClickAnswers] = {
@@ -248,7 +255,7 @@ def measure(config: TrainNanoConfig) -> dict[str, dict[str, float]]:
             "felzenszwalb": felzenszwalb_answers(),
         }
         for name, answers in contenders.items():
-            result = click_figures(answers, read_click_pictures(config.data / source / "val", kind))
+            result = click_figures(answers, click_pictures(read(config.data / source / "val")))
             figures[f"{source}/val {name}"] = asdict(result)
             print(json.dumps({f"{source}/val {name}": asdict(result)}), flush=True)
     return figures

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,9 +17,7 @@ from skimage.segmentation import felzenszwalb
 
 from everymask.backbone.protocol import MASKS_PER_PROMPT, PromptableBackbone
 from everymask.errors import ConfigurationError
-from everymask.evaluation.ground_truth import read_bsds, read_coco_panoptic
-from everymask.images import decode_image
-from everymask.masks.rle import decode_masks
+from everymask.evaluation.ground_truth import UNLABELLED, PictureReference
 
 _CLICKS_PER_CHUNK = 16
 _FELZENSZWALB_SCALES = (100, 300, 800)
@@ -128,29 +125,13 @@ def felzenszwalb_answers() -> ClickAnswers:
     return answer
 
 
-def read_click_pictures(folder: Path, kind: str) -> Iterable[ClickPicture]:
-    """Pictures of a folder of ground truth with `images/`, one at a time, by name.
-
-    Args:
-        kind: `coco_panoptic` (entities; groups marked `iscrowd` are left out) or `bsds` (every annotator's segments).
-
-    Raises:
-        ConfigurationError: the folder does not hold that.
-    """
-    if kind == "coco_panoptic":
-        for name, truth in sorted(read_coco_panoptic(folder).items()):
-            kept = [rle for rle, crowd in zip(truth.entities, truth.iscrowd, strict=True) if not crowd]
-            yield _picture(folder, name, np.asarray(decode_masks(kept, truth.size_hw)))
-    elif kind == "bsds":
-        for name, label_maps in sorted(read_bsds(folder).items()):
-            masks = [label_map == label for label_map in label_maps for label in np.unique(label_map)]
-            yield _picture(folder, name, np.stack(masks))
-    else:
-        raise ConfigurationError(f"ground truth {kind!r} has no segments to click on; use coco_panoptic or bsds")
-
-
-def _picture(folder: Path, name: str, segments: BoolArray) -> ClickPicture:
-    path = folder / "images" / Path(name).with_suffix(".jpg").name
-    if not path.is_file():
-        raise ConfigurationError(f"{path} is annotated but not there; clicks need the images too")
-    return ClickPicture(decode_image(path.read_bytes()), segments[segments.any(axis=(1, 2))])
+def click_pictures(references: Iterable[PictureReference], min_area: float = 0.0) -> Iterable[ClickPicture]:
+    """Annotated pictures, one at a time, with every segment of every label map that fills `min_area` of its picture."""
+    for reference in references:
+        picture = reference.read()
+        segments = np.zeros((0, *picture.image.shape[:2]), dtype=bool)
+        for label_map in picture.label_maps:
+            labels, areas = np.unique(label_map, return_counts=True)
+            kept = labels[(labels != UNLABELLED) & (areas >= min_area * label_map.size)]
+            segments = np.concatenate([segments, label_map == kept[:, None, None]])
+        yield ClickPicture(picture.image, segments)

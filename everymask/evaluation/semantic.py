@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from everymask.classes.segmenter import semantic_map
 from everymask.errors import InputError
-from everymask.evaluation.class_truth import VOID, ClassTruth
+from everymask.evaluation.ground_truth import VOID, ClassTruth
 from everymask.records import ImageLabels
 
 

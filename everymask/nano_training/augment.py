@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from everymask.nano_training.ground_truth import UNLABELLED, AnnotatedPicture
+from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture
 
 
 @dataclass(frozen=True)

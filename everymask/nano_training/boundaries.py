@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage  # type: ignore[import-untyped]
 
-from everymask.nano_training.ground_truth import UNLABELLED, AnnotatedPicture
+from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture
 
 UNKNOWN = -1.0
 """Target of pixels without an answer."""

@@ -14,8 +14,8 @@ import torch
 from everymask.backbone.nano.backbone import LONGEST_SIDE_PX
 from everymask.backbone.nano.encoder import ConvEncoder
 from everymask.backbone.nano.regions import RegionConfig
+from everymask.evaluation.ground_truth import AnnotatedPicture, PictureReference
 from everymask.nano_training.augment import AugmentConfig, random_view, resize
-from everymask.nano_training.ground_truth import AnnotatedPicture, PictureReference
 from everymask.nano_training.samples import make_sample
 
 

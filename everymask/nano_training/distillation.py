@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from everymask.backbone.nano.encoder import STRIDES, ConvEncoder, EncoderConfig
+from everymask.evaluation.ground_truth import AnnotatedPicture, PictureReference
 from everymask.nano_training.augment import recolour, resize
 from everymask.nano_training.boundaries import UNKNOWN, boundary_target
-from everymask.nano_training.ground_truth import AnnotatedPicture, PictureReference
 from everymask.nano_training.loop import OptimizerConfig, Report, Trainer
 from everymask.nano_training.matching import (
     TARGET_CHANNELS,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from everymask.backbone.nano.encoder import ConvEncoder
 from everymask.backbone.nano.regions import RegionConfig
 from everymask.backbone.nano.tokens import CellTokens, describe_image
-from everymask.nano_training.ground_truth import UNLABELLED, AnnotatedPicture
+from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture
 
 
 @dataclass(frozen=True)

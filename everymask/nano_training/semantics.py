@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from everymask.backbone.nano.encoder import STRIDES, ConvEncoder
 from everymask.backbone.nano.semantics import SemanticBranch, SemanticsConfig
+from everymask.evaluation.ground_truth import AnnotatedPicture, PictureReference
 from everymask.nano_training.augment import recolour, resize
-from everymask.nano_training.ground_truth import AnnotatedPicture, PictureReference
 from everymask.nano_training.loop import OptimizerConfig, Report, Trainer
 from everymask.nano_training.matching import TARGET_CHANNELS, TARGETS, ChannelStatistics, class_divergence
 from everymask.nano_training.teacher import Teacher

@@ -1,23 +1,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from everymask.errors import ConfigurationError
 from everymask.evaluation.clicks import (
     BoolArray,
     ClickPicture,
     click_figures,
+    click_pictures,
     felzenszwalb_answers,
     interior_points,
-    read_click_pictures,
 )
+from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture, PictureReference
 
 
 def halves() -> ClickPicture:
@@ -72,21 +72,12 @@ def test_ground_truth_without_segments_is_refused() -> None:
         click_figures(felzenszwalb_answers(), [])
 
 
-def test_every_annotator_of_bsds_is_clicked(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "segments").mkdir()
-    Image.new("RGB", (8, 6), "red").save(tmp_path / "images" / "7.jpg")
-    for annotator, labels in enumerate((np.zeros((6, 8)), np.arange(48).reshape(6, 8) // 24)):
-        Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "segments" / f"7_{annotator}.png")
-    (picture,) = read_click_pictures(tmp_path, "bsds")
-    assert picture.image.shape == (6, 8, 3)
-    assert picture.segments.sum(axis=(1, 2)).tolist() == [48, 24, 24]
-
-
-def test_unknown_and_incomplete_ground_truth_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="coco_panoptic or bsds"):
-        list(read_click_pictures(tmp_path, "voc"))
-    (tmp_path / "segments").mkdir()
-    Image.fromarray(np.zeros((6, 8), dtype=np.uint16)).save(tmp_path / "segments" / "7_0.png")
-    with pytest.raises(ConfigurationError, match=r"7\.jpg"):
-        list(read_click_pictures(tmp_path, "bsds"))
+def test_every_segment_of_every_label_map_is_clicked_but_small_ones() -> None:
+    image = np.zeros((6, 8, 3), dtype=np.uint8)
+    halves, corner = np.arange(48).reshape(6, 8) // 24, np.full((6, 8), UNLABELLED)
+    corner[:2, :2] = 5
+    read = partial(AnnotatedPicture, "a", image, (halves.astype(np.int32), corner.astype(np.int32)), complete=False)
+    (picture,) = click_pictures([PictureReference("a", read)])
+    assert picture.segments.sum(axis=(1, 2)).tolist() == [24, 24, 4]
+    (picture,) = click_pictures([PictureReference("a", read)], min_area=0.1)
+    assert picture.segments.sum(axis=(1, 2)).tolist() == [24, 24]

@@ -1,25 +1,48 @@
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.errors import ConfigurationError
-from everymask.evaluation.ground_truth import read_bsds, read_coco_panoptic
+from everymask.evaluation.ground_truth import (
+    UNLABELLED,
+    bsds_pictures,
+    coco_instance_pictures,
+    coco_panoptic_pictures,
+    object_pictures,
+    read_bsds,
+    read_coco_panoptic,
+    voc_pictures,
+)
 from everymask.masks.rle import decode_mask
 
 
-def test_panoptic_segments_become_entities_and_unlabelled_pixels_none(tmp_path):
-    ids = np.array([[7, 7, 300], [0, 70000, 300]])
+def write_image(path: Path, width: int, height: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), "red").save(path)
+
+
+def write_panoptic(folder: Path, ids: NDArray[np.int64], segments: list[dict[str, Any]]) -> None:
     rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
-    (tmp_path / "panoptic").mkdir()
-    Image.fromarray(rgb).save(tmp_path / "panoptic" / "1.png")
-    segments = [{"id": 300, "iscrowd": 0}, {"id": 7, "iscrowd": 0}, {"id": 70000, "iscrowd": 1}]
+    (folder / "panoptic").mkdir()
+    Image.fromarray(rgb).save(folder / "panoptic" / "1.png")
     content = {
         "images": [{"id": 5, "file_name": "photo.jpg"}],
         "annotations": [{"image_id": 5, "file_name": "1.png", "segments_info": segments}],
     }
-    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    (folder / "panoptic.json").write_text(json.dumps(content))
+
+
+def test_panoptic_segments_become_entities_and_unlabelled_pixels_none(tmp_path: Path) -> None:
+    ids = np.array([[7, 7, 300], [0, 70000, 300]])
+    segments = [{"id": 300, "iscrowd": 0}, {"id": 7, "iscrowd": 0}, {"id": 70000, "iscrowd": 1}]
+    write_panoptic(tmp_path, ids, segments)
     truth = read_coco_panoptic(tmp_path)["photo.jpg"]
     assert truth.size_hw == (2, 3)
     assert truth.iscrowd == (False, False, True)
@@ -27,23 +50,95 @@ def test_panoptic_segments_become_entities_and_unlabelled_pixels_none(tmp_path):
         np.testing.assert_array_equal(decode_mask(entity), ids == segment["id"])
 
 
-def test_every_annotator_is_read(tmp_path):
+def test_groups_of_panoptic_pictures_are_unlabelled(tmp_path: Path) -> None:
+    segments = [{"id": 300, "iscrowd": 0}, {"id": 7, "iscrowd": 1}]
+    write_panoptic(tmp_path, np.array([[7, 7, 300], [0, 300, 300]]), segments)
+    write_image(tmp_path / "images" / "photo.jpg", 3, 2)
+    (reference,) = coco_panoptic_pictures(tmp_path)
+    picture = reference.read()
+    assert picture.name == reference.name == f"coco_panoptic/{tmp_path.name}/photo"
+    assert (picture.image.shape, picture.complete) == ((2, 3, 3), True)
+    assert picture.label_maps[0].tolist() == [[UNLABELLED, UNLABELLED, 0], [UNLABELLED, 0, 0]]
+
+
+def test_smaller_instances_are_in_front_and_groups_left_out(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "a.jpg", 8, 6)
+
+    def box(x0: int, y0: int, x1: int, y1: int, **more: int) -> dict[str, Any]:
+        return {"image_id": 1, "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]], **more}
+
+    annotations = [box(0, 0, 2, 2), box(0, 0, 8, 4), box(0, 4, 8, 6, iscrowd=1)]
+    content = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": annotations}
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    (reference,) = coco_instance_pictures(tmp_path)
+    (labels,) = reference.read().label_maps
+    assert labels[:2, :2].tolist() == [[1, 1], [1, 1]]
+    assert (labels[:4] >= 0).all()
+    assert (labels[4:] == UNLABELLED).all()
+
+
+def test_void_borders_of_voc_are_shared_and_background_is_unlabelled(tmp_path: Path) -> None:
+    objects = np.zeros((20, 40), dtype=np.uint8)
+    objects[:, 10:20] = 3
+    objects[:, 20:24] = 255  # A border: half of it belongs to the object.
+    for folder in ("SegmentationObject", "SegmentationClass"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(objects).save(tmp_path / folder / "7.png")
+    write_image(tmp_path / "JPEGImages" / "7.jpg", 40, 20)
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for split in ("val", "train_aug"):
+        (lists / f"{split}.txt").write_text("7\n")
+    (reference,) = voc_pictures(tmp_path, "val")
+    picture = reference.read()
+    assert (picture.complete, picture.sharp) == (False, True)
+    row = picture.label_maps[0][0].tolist()
+    assert row == [UNLABELLED] * 10 + [3] * 12 + [UNLABELLED] * 18
+    assert not voc_pictures(tmp_path, "train_aug")[0].read().sharp
+    with pytest.raises(ConfigurationError, match="no list"):
+        voc_pictures(tmp_path, "test")
+
+
+def test_an_object_in_parts_is_a_whole_and_its_connected_parts(tmp_path: Path) -> None:
+    values = np.zeros((20, 40), dtype=np.uint8)
+    values[:, 2:12], values[:, 20:30], values[:, 30:38], values[0, 0] = 5, 5, 9, 5
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(values).save(tmp_path / "labels" / "a.png")
+    Image.fromarray((values > 0).astype(np.uint8)).save(tmp_path / "labels" / "b.png")
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.jpg", 40, 20)
+    parted, plain = (reference.read() for reference in object_pictures(tmp_path))
+    whole, parts = parted.label_maps
+    assert np.array_equal(whole == 0, values > 0)
+    assert len(np.unique(parts)) == 1 + 3  # Equal values apart are two parts; the single pixel is left out.
+    assert parts[0, 0] == UNLABELLED
+    assert len(plain.label_maps) == 1
+
+
+def test_every_annotator_is_read(tmp_path: Path) -> None:
     (tmp_path / "segments").mkdir()
     for annotator in range(2):
         Image.fromarray(np.full((2, 3), annotator, dtype=np.uint16)).save(tmp_path / "segments" / f"12_{annotator}.png")
     truth = read_bsds(tmp_path)
     assert [label_map[0, 0] for label_map in truth["12.jpg"]] == [0, 1]
+    (reference,) = bsds_pictures(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"12\.jpg is annotated but not there"):
+        reference.read()
+    write_image(tmp_path / "images" / "12.jpg", 3, 2)
+    assert [label_map[0, 0] for label_map in reference.read().label_maps] == [0, 1]
 
 
-def test_a_folder_without_ground_truth_is_named(tmp_path):
+def test_a_folder_without_ground_truth_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"holds no panoptic\.json"):
         read_coco_panoptic(tmp_path)
     with pytest.raises(ConfigurationError, match="holds no segments"):
         read_bsds(tmp_path)
+    with pytest.raises(ConfigurationError, match="holds no labels"):
+        object_pictures(tmp_path)
 
 
 @pytest.mark.shared_data
-def test_real_annotations_agree_with_their_own_areas(shared_data):
+def test_real_annotations_agree_with_their_own_areas(shared_data: Path) -> None:
     folder = shared_data / "coco_panoptic" / "val"
     truth = read_coco_panoptic(folder)
     content = json.loads((folder / "panoptic.json").read_text())

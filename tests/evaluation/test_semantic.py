@@ -7,7 +7,7 @@ from PIL import Image
 
 from everymask.classes.class_set import ClassSet
 from everymask.errors import ConfigurationError, InputError
-from everymask.evaluation.class_truth import VOID, ClassTruth, InstanceTruth, read_coco_instances, read_voc
+from everymask.evaluation.ground_truth import VOID, ClassTruth, InstanceTruth, read_coco_instances, read_voc
 from everymask.evaluation.semantic import semantic_figures
 from everymask.masks.rle import decode_mask, encode_mask
 from everymask.records import ImageLabels, LabelledMask

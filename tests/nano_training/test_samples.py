@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from everymask.backbone.nano import NanoBackbone
 from everymask.backbone.nano.regions import RegionConfig
+from everymask.evaluation.ground_truth import AnnotatedPicture
 from everymask.nano_training.augment import AugmentConfig, random_view
 from everymask.nano_training.boundaries import UNKNOWN, boundary_target
 from everymask.nano_training.decoding import mirror, window
-from everymask.nano_training.ground_truth import AnnotatedPicture
 from everymask.nano_training.objective import (
     ObjectiveConfig,
     cell_iou,

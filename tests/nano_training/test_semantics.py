@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from everymask.backbone.nano.encoder import ConvEncoder, EncoderConfig
 from everymask.backbone.nano.semantics import SemanticsConfig
+from everymask.evaluation.ground_truth import AnnotatedPicture, PictureReference
 from everymask.nano_training import loop, semantics
-from everymask.nano_training.ground_truth import AnnotatedPicture, PictureReference
 from everymask.nano_training.matching import TARGET_CHANNELS
 from everymask.nano_training.semantics import (
     SemanticTrainingConfig,

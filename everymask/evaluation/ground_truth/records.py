@@ -1,0 +1,104 @@
+"""What ground truth is read into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everymask.errors import ConfigurationError
+from everymask.images import decode_image
+from everymask.records import Rle
+
+UNLABELLED = -1
+"""In a label map: pixels that nobody said anything about."""
+VOID = -1
+"""In a semantic map: pixels that count neither way."""
+
+
+@dataclass(frozen=True)
+class EntityTruth:
+    """Every entity of one image.
+
+    Attributes:
+        size_hw: (height, width) in pixels.
+        entities: disjoint masks.
+        iscrowd: for each, whether it is a group that predictions are neither right nor wrong on.
+    """
+
+    size_hw: tuple[int, int]
+    entities: tuple[Rle, ...]
+    iscrowd: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class InstanceTruth:
+    """One object of a named class.
+
+    Attributes:
+        class_id: index into the measured classes.
+        rle: its mask.
+        area: in pixels, as annotated.
+        iscrowd: a group that predictions are neither right nor wrong on.
+    """
+
+    class_id: int
+    rle: Rle
+    area: float
+    iscrowd: bool = False
+
+
+@dataclass(frozen=True)
+class ClassTruth:
+    """Objects of named classes in one image.
+
+    Attributes:
+        size_hw: (height, width) in pixels.
+        instances: objects of the measured classes.
+        semantic: (H, W) int32: 0 background, class_id + 1, or `VOID`.
+    """
+
+    size_hw: tuple[int, int]
+    instances: tuple[InstanceTruth, ...]
+    semantic: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class AnnotatedPicture:
+    """A picture and its segmentations.
+
+    Attributes:
+        name: unique among all sources, e.g. `bsds500/train/100075`.
+        image: (H, W, 3) uint8 RGB.
+        label_maps: (H, W) int32 maps, one an annotator or a level of detail; `UNLABELLED` where nobody said anything.
+        complete: whether every pixel was judged; if not, unlabelled pixels may hold any number of segments.
+        sharp: whether borders were drawn closely enough to learn them.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    label_maps: tuple[NDArray[np.int32], ...]
+    complete: bool
+    sharp: bool = True
+
+
+@dataclass(frozen=True)
+class PictureReference:
+    """A picture that is read when it is needed; picklable."""
+
+    name: str
+    read: Callable[[], AnnotatedPicture]
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB.
+
+    Raises:
+        ConfigurationError: it is annotated, but not there.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is annotated but not there; restore it")
+    return decode_image(path.read_bytes())
