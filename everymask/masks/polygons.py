@@ -1,14 +1,14 @@
 """Masks as COCO polygons along pixel edges, with every part and every hole kept.
 
 A COCO polygon is one closed ring, so a hole is joined to the ring around it by a cut of no width: the ring runs out to
-the hole, around it, and back. Filling the ring by either fill rule gives the mask again.
+the hole, around it, and back. Filling the ring by either fill rule gives the mask again. Time and memory grow with the
+pixels and the corners, however many holes there are.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label, regionprops
 
 Ring = NDArray[np.int64]
 """(K, 2) corners (x, y) in pixels, closed implicitly: the last joins the first."""
@@ -31,50 +31,111 @@ def _corners(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.boo
     return np.stack([xs, ys], axis=1).repeat(repeats, axis=0), twice.repeat(repeats)
 
 
-def _partners(order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Corners sorted along their lines pair up two by two: the partner of each."""
-    partners = np.empty_like(order)
-    partners[order[0::2]] = order[1::2]
-    partners[order[1::2]] = order[0::2]
-    return partners
+class _Outlines:
+    """The closed outlines of a mask as linked lists of corners, to be cut open and joined.
 
-
-def outline_rings(mask: NDArray[np.bool_]) -> list[Ring]:
-    """The closed outlines of a 4-connected (H, W) region: the outer one and one for each hole, in no given order.
-
-    Where two of its pixels touch at a corner only, the outlines pass the corner apart.
+    Node i < len(corners) is corner i; nodes that cuts add come after. `following` leads from node to node: clockwise on
+    the screen around a part, the other way around a hole.
     """
-    corners, twice = _corners(mask)
-    if corners.shape[0] == 0:
-        return []
-    index = np.arange(corners.shape[0])
-    # `corners` is sorted by (y, x) already, the two copies of a shared corner side by side; the first copy ends the
-    # edge from the left, the second begins the edge to the right.
-    across = _partners(index)
-    # In column-major order the copies may go either way: the choice joins or separates the two diagonal pixels.
-    second = np.zeros(index.size, dtype=np.int64)
-    doubled = np.flatnonzero(twice)
-    second[doubled[1::2]] = 1
+
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        corners, twice = _corners(mask)
+        self._lines = corners[::2, 1] * (mask.shape[1] + 1) + corners[::2, 0]
+        self._mask = mask
+        self.xs: list[int] = corners[:, 0].tolist()
+        self.ys: list[int] = corners[:, 1].tolist()
+        self.following: list[int] = [0] * len(self.xs)
+        self.parts: list[int] = []
+        self.holes: list[int] = []
+        self._link(_partners_down(mask, corners, twice))
+
+    def _link(self, down: list[int]) -> None:
+        """Trace the outlines: along a row to the corner's neighbour in the list, then along a column."""
+        seen = bytearray(len(self.xs))
+        # Corners are sorted, so an outline is met at its topmost corner, the left one of these: it goes right first.
+        for start in range(len(self.xs)):
+            if seen[start]:
+                continue
+            is_part = bool(self._mask[self.ys[start], self.xs[start]])
+            (self.parts if is_part else self.holes).append(start)
+            current = start
+            while not seen[current]:
+                turned = current ^ 1
+                after = down[turned]
+                seen[current] = seen[turned] = True
+                if is_part:
+                    self.following[current], self.following[turned] = turned, after
+                else:
+                    self.following[turned], self.following[after] = current, turned
+                current = after
+
+    def join_holes(self) -> None:
+        """Join every hole to the outline straight above its first corner, by a cut there and back.
+
+        That outline is met higher up, so the joined outlines make a tree with a part at its root.
+        """
+        above: dict[int, list[tuple[int, int]]] = {}
+        tops = _tops_of_runs(self._mask)
+        for hole in self.holes:
+            x, y = self.xs[hole], self.ys[hole]
+            line = int(tops[y - 1, x]) * (self._mask.shape[1] + 1) + x
+            edge = int(self._lines.searchsorted(line, side="right")) - 1
+            above.setdefault(2 * edge, []).append((x, hole))
+        for left, holes in above.items():
+            rightwards = self.following[left] == left + 1
+            begin, end = (left, left + 1) if rightwards else (left + 1, left)
+            for x, hole in sorted(holes, reverse=not rightwards):
+                enter = self._add(x, self.ys[left])
+                around = self._add(x, self.ys[hole])
+                leave = self._add(x, self.ys[left])
+                self.following[begin], self.following[enter] = enter, around
+                self.following[around], self.following[hole] = self.following[hole], leave
+                begin = leave
+            self.following[begin] = end
+
+    def _add(self, x: int, y: int) -> int:
+        self.xs.append(x)
+        self.ys.append(y)
+        self.following.append(0)
+        return len(self.xs) - 1
+
+    def ring(self, start: int) -> Ring:
+        """The corners of one outline, in order."""
+        ring: list[tuple[int, int]] = []
+        node = start
+        while True:
+            corner = (self.xs[node], self.ys[node])
+            if not ring or ring[-1] != corner:
+                ring.append(corner)
+            node = self.following[node]
+            if node == start:
+                return np.array(ring, dtype=np.int64)
+
+
+def _partners_down(mask: NDArray[np.bool_], corners: NDArray[np.int64], twice: NDArray[np.bool_]) -> list[int]:
+    """The corner at the other end of the vertical edge of each corner.
+
+    Of a corner that is listed twice, the first copy ends the edge from the left, the second begins the edge to the
+    right; which of them goes up and which down joins or separates the two diagonal pixels.
+    """
+    second = np.zeros(corners.shape[0], dtype=np.int64)
+    second[np.flatnonzero(twice)[1::2]] = 1
     xs, ys = corners[:, 0], corners[:, 1]
     # Diagonal pixels are apart when the outline from the left turns towards its own pixel: up for \, down for /.
     set_left_above = np.pad(mask, 1)[ys, xs]
-    rank = np.where(set_left_above, second, 1 - second)
-    down = _partners(np.lexsort((rank, ys, xs)))
+    order = np.lexsort((np.where(set_left_above, second, 1 - second), ys, xs))
+    # Sorted along their columns, corners pair up two by two.
+    partners = np.empty_like(order)
+    partners[order[0::2]] = order[1::2]
+    partners[order[1::2]] = order[0::2]
+    down: list[int] = partners.tolist()
+    return down
 
-    rings = []
-    seen = np.zeros(index.size, dtype=np.bool_)
-    for start in index:
-        if seen[start]:
-            continue
-        ring = []
-        current = start
-        while not seen[current]:
-            turned = across[current]
-            seen[current] = seen[turned] = True
-            ring += [current, turned]
-            current = down[turned]
-        rings.append(corners[ring])
-    return rings
+
+def _tops_of_runs(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """(H, W) int32: for a set pixel the first row of the unbroken vertical run that it belongs to."""
+    rows = np.arange(1, mask.shape[0] + 1, dtype=np.int32)[:, None]
+    return np.maximum.accumulate(np.where(mask, np.int32(0), rows), axis=0)
 
 
 def ring_area(ring: Ring) -> float:
@@ -83,35 +144,16 @@ def ring_area(ring: Ring) -> float:
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
-def _bridge(ring: Ring, hole: Ring) -> Ring:
-    """One ring that runs along `ring`, to `hole`, around it the other way, and back.
-
-    The cut is walked once each way, so it adds nothing to any point's winding number, whatever it crosses.
-    """
-    distance = np.abs(ring[:, None, :] - hole[None, :, :]).sum(-1)
-    at_ring, at_hole = np.unravel_index(int(distance.argmin()), distance.shape)
-    if np.sign(ring_area(ring)) == np.sign(ring_area(hole)):
-        hole = hole[::-1]
-        at_hole = hole.shape[0] - 1 - at_hole
-    around = np.roll(hole, -at_hole, axis=0)
-    return np.concatenate([ring[: at_ring + 1], around, around[:1], ring[at_ring:]])
-
-
 def polygons_from_mask(mask: NDArray[np.bool_]) -> list[Ring]:
     """Polygons of a (H, W) bool mask, one for each 4-connected part, its holes joined in by cuts of no width.
 
-    Corners are pixel corners, so x lies in [0, W] and y in [0, H], and the rings' areas sum to the mask's pixels. An
-    empty mask gives an empty list.
+    Corners are pixel corners, so x lies in [0, W] and y in [0, H], and the rings' areas sum to the mask's pixels. Parts
+    come in the order of their first pixels, row by row. An empty mask gives an empty list.
     """
-    polygons = []
-    for part in regionprops(label(mask, connectivity=1)):  # type: ignore[no-untyped-call]
-        y0, x0, _, _ = part.bbox
-        rings = sorted(outline_rings(part.image), key=lambda ring: abs(ring_area(ring)), reverse=True)
-        outer = rings[0]
-        for hole in rings[1:]:
-            outer = _bridge(outer, hole)
-        polygons.append(outer + np.array([x0, y0]))
-    return polygons
+    outlines = _Outlines(mask)
+    if outlines.holes:
+        outlines.join_holes()
+    return [outlines.ring(start) for start in outlines.parts]
 
 
 def coco_segmentation(mask: NDArray[np.bool_]) -> list[list[float]]:

@@ -39,6 +39,25 @@ def test_any_mask_fills_to_itself_and_keeps_its_area(mask):
     assert sum(abs(ring_area(ring)) for ring in polygons) == mask.sum()
 
 
+@pytest.mark.timeout(60)
+def test_a_sieve_with_ten_thousand_holes_is_one_polygon_in_seconds():
+    """Bridging each hole by comparing it with the whole ring took 47 s for the 2,401 holes of 100 x 100 pixels."""
+    mask = np.ones((201, 201), dtype=np.bool_)
+    mask[1:-1:2, 1:-1:2] = False
+    (polygon,) = polygons_from_mask(mask)
+    assert ring_area(polygon) == mask.sum() == 201**2 - 10_000
+    drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(coco_segmentation(mask), *mask.shape)))
+    np.testing.assert_array_equal(drawn.astype(np.bool_), mask)
+
+
+@given(masks(max_side=24))
+def test_pycocotools_draws_any_mask_again(mask):
+    if not mask.any():
+        return
+    drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(coco_segmentation(mask), *mask.shape)))
+    np.testing.assert_array_equal(drawn.astype(np.bool_), mask)
+
+
 def test_corners_are_pixel_corners_and_straight_edges_have_no_corner():
     mask = np.zeros((4, 6), dtype=np.bool_)
     mask[1:3, 2:6] = True
