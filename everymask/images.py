@@ -97,14 +97,7 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[n
         ImageTooLargeError: more bytes or pixels than the limits.
     """
     limits.check_bytes(len(data))
-    try:
-        with _pillow_pixel_limit_lifted():
-            image: Image.Image = Image.open(BytesIO(data), formats=_FORMATS)
-    except UnidentifiedImageError:
-        raise InputError(f"not an image in a known format (it starts with {data[:8]!r})") from None
-    except Exception as error:
-        raise _corrupt(error) from error
-    with image:
+    with _open(data) as image:
         limits.check_pixels(*image.size)
         try:
             image.load()
@@ -112,6 +105,31 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[n
         # Pillow's decoders raise nearly anything on hostile bytes: SyntaxError, struct.error, IndexError, …
         except Exception as error:
             raise _corrupt(error) from error
+
+
+def image_format(data: bytes) -> str:
+    """Pillow's name for the format of a picture that `decode_image` takes, such as `JPEG`.
+
+    Raises:
+        InputError: not an image in a known format.
+    """
+    with _open(data) as image:
+        return "JPEG" if image.format == "MPO" else str(image.format)
+
+
+def _open(data: bytes) -> Image.Image:
+    """The picture, its header read and nothing decoded.
+
+    Raises:
+        InputError: not an image in a known format, or its header is damaged.
+    """
+    try:
+        with _pillow_pixel_limit_lifted():
+            return Image.open(BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise InputError(f"not an image in a known format (it starts with {data[:8]!r})") from None
+    except Exception as error:
+        raise _corrupt(error) from error
 
 
 @contextmanager

@@ -113,16 +113,21 @@ def _search(client: HttpClient, subject: str, page: int, config: CrawlConfig) ->
         answer = json.loads(client.get(config.endpoint, accept=("application/json",), params=params))
         results = answer["results"] if page <= int(answer.get("page_count", page)) else []
         return [_origin(subject, query, item) for item in results if _usable(item, config.licenses)]
-    except (DownloadError, ValueError, KeyError, TypeError) as error:
+    # AttributeError: the JSON is no object; RecursionError: it is nested too deeply.
+    except (DownloadError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(
             f"the image search at {config.endpoint} does not answer for {query!r} ({error}); what was fetched is kept, "
             "run the same command again later"
         ) from error
 
 
-def _usable(item: dict[str, Any], licenses: tuple[str, ...]) -> bool:
-    """Whether a result names a picture and, whatever was asked for, an accepted licence."""
-    return bool(item.get("url")) and item.get("license") in licenses
+def _usable(item: object, licenses: tuple[str, ...]) -> bool:
+    """Whether a result names a picture and, whatever was asked for, an accepted licence, all of it in plain text."""
+    if not isinstance(item, dict):
+        return False
+    texts = [item.get(name) or "" for name in ("license_version", "creator", "foreign_landing_url")]
+    url = item.get("url")
+    return bool(url) and all(isinstance(text, str) for text in [url, *texts]) and item.get("license") in licenses
 
 
 def _origin(subject: str, query: str, item: dict[str, Any]) -> Origin:

@@ -21,7 +21,7 @@ class DownloadConfig:
     timeout_s: float = 20.0
     """To connect, and between two pieces of an answer."""
     max_total_s: float = 120.0
-    """For one whole answer."""
+    """For one address: its redirects, retries and pauses included."""
     retries: int = 4
     """Further attempts after 408, 425, 429, 5xx or a broken connection."""
     backoff_s: float = 1.0

@@ -11,7 +11,6 @@ Lines are only ever appended, so a killed run resumes; a torn last line is ignor
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections import Counter
@@ -20,15 +19,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.errors import ConfigurationError, InputError, OutputError
-from everymask.images import IMAGE_SUFFIXES, decode_image
+from everymask.images import IMAGE_SUFFIXES, decode_image, image_format
+from everymask.redaction import redact, redact_all
 
 MANIFEST = "manifest.jsonl"
 REJECTED = "rejected.jsonl"
+
+_ENDINGS = {"JPEG": ".jpg", "JPEG2000": ".jp2"}
+"""Of files by format, where it is not the format's own name."""
 
 Source = Literal["diffusion", "crawl", "folder"]
 
@@ -45,7 +46,7 @@ class Origin:
         model: that made it; empty unless made.
         license: as the source states it; empty if it does not.
         creator: as the source states it; empty if it does not.
-        url: of the picture, or the path of the original file.
+        url: of the picture, or the path of the original file; stored without the secrets of an address.
         landing_url: of the page that shows it, for attribution.
     """
 
@@ -62,7 +63,7 @@ class Origin:
     @property
     def key(self) -> str:
         """The same for two candidates that are the same picture of the same source."""
-        return json.dumps([self.subject, self.source, self.prompt, self.seed, self.model, self.url])
+        return json.dumps([self.subject, self.source, self.prompt, self.seed, self.model, redact(self.url)])
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class Exemplar:
     def from_fields(cls, fields: dict[str, Any]) -> Exemplar:
         """Raises KeyError or TypeError for anything else than `to_fields` gives."""
         own = {name: fields[name] for name in ("file", "class_name", "sha256", "perceptual_hash")}
+        if not all(isinstance(value, str) for value in own.values()):
+            raise TypeError(f"{', '.join(own)} must be text")
         return cls(**own, origin=Origin(**{name: value for name, value in fields.items() if name not in own}))
 
 
@@ -135,9 +138,7 @@ class ExemplarFolder:
             raise OutputError(f"exemplars cannot be written to {self.directory}: {error}") from error
         kept = _read_manifest(self.directory / MANIFEST)
         self._known = {item.origin.key for item in kept}
-        for fields in _read_lines(self.directory / REJECTED):
-            fields.pop("reason", None)
-            self._known.add(Origin(**fields).key)
+        self._known |= _read_rejected(self.directory / REJECTED)
         # A file that somebody deleted is known, but no exemplar: a crawl fills its place with another.
         self._counts = Counter(item.origin.subject for item in kept if (self.directory / item.file).is_file())
         for item in kept:
@@ -172,7 +173,8 @@ class ExemplarFolder:
             self.reject(origin, reason)
             return reason
         sha256 = hashlib.sha256(data).hexdigest()
-        file = f"{origin.subject}/{sha256[:16]}{_suffix(data)}"
+        file = f"{origin.subject}/{sha256[:16]}{_ending(data)}"
+        _check_inside(self.directory, file)
         try:
             _write_whole(self.directory / file, data)
         except OSError as error:
@@ -193,8 +195,9 @@ class ExemplarFolder:
 
     def _append(self, name: str, line: dict[str, object], origin: Origin) -> None:
         try:
-            with (self.directory / name).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            # Half a surrogate pair, as a hostile answer may hold, has no UTF-8; its escape is good JSON.
+            with (self.directory / name).open("a", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(json.dumps(redact_all(line), ensure_ascii=False) + "\n")
         except OSError as error:
             raise OutputError(f"exemplars cannot be written to {self.directory}: {error}") from error
         self._known.add(origin.key)
@@ -204,7 +207,7 @@ def load_exemplars(directory: str | Path) -> list[Exemplar]:
     """Every exemplar of a folder: by its manifest, or, without one, by a directory per class.
 
     Raises:
-        ConfigurationError: there is no exemplar, or a line of the manifest is no exemplar.
+        ConfigurationError: there is no exemplar, or a line of the manifest is no exemplar of this folder.
     """
     folder = Path(directory)
     if not folder.is_dir():
@@ -239,10 +242,38 @@ def _read_manifest(path: Path) -> list[Exemplar]:
     exemplars = []
     for number, fields in enumerate(_read_lines(path), start=1):
         try:
-            exemplars.append(Exemplar.from_fields(fields))
-        except (KeyError, TypeError) as error:
+            exemplar = Exemplar.from_fields(fields)
+            _check_inside(path.parent, exemplar.file)
+            exemplars.append(exemplar)
+        except (KeyError, TypeError, ConfigurationError) as error:
             raise ConfigurationError(f"line {number} of {path} is no exemplar ({error}); mend or delete it") from error
     return exemplars
+
+
+def _check_inside(folder: Path, file: str) -> None:
+    """Refuse a path that leads out of `folder`, also by a symbolic link: manifests come from strangers.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    try:
+        inside = (folder / file).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # a zero byte, a loop of links, a name that is too long
+        inside = False
+    if not inside or "\\" in file:
+        raise ConfigurationError(f"the file {file!r} lies outside its folder of exemplars")
+
+
+def _read_rejected(path: Path) -> set[str]:
+    """The keys of the candidates that were rejected."""
+    keys = set()
+    for number, fields in enumerate(_read_lines(path), start=1):
+        fields.pop("reason", None)
+        try:
+            keys.add(Origin(**fields).key)
+        except TypeError as error:
+            raise ConfigurationError(f"line {number} of {path} is no candidate ({error}); mend or delete it") from error
+    return keys
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -268,11 +299,9 @@ def _end_last_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def _suffix(data: bytes) -> str:
-    """The usual ending of a picture's format; it was decoded before."""
-    with Image.open(io.BytesIO(data)) as image:
-        name = (image.format or "img").lower()
-    return {"jpeg": ".jpg", "mpo": ".jpg"}.get(name, f".{name}")
+def _ending(data: bytes) -> str:
+    kind = image_format(data)
+    return _ENDINGS.get(kind, f".{kind.lower()}")
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -86,6 +86,11 @@ def test_every_bad_picture_is_rejected_with_its_reason_and_the_good_ones_are_kep
         "image": site.serve("/fake.jpg", b"not a picture"),
         "near-duplicate": site.serve("/again.jpg", picture_file(1, (100, 117))),
         "private address": "http://169.254.169.254/latest/meta-data",
+        "does not resolve": f"http://{'a' * 70}.example/x.jpg",
+        "not a web address": "http://[::1/x.jpg",
+        "compressed (br)": site.answer(
+            "/br.jpg", lambda query, count: (200, {"Content-Type": "image/jpeg", "Content-Encoding": "br"}, b"x")
+        ),
         "shorter side": site.serve("/small.jpg", picture_file(3, (20, 20))),
     }
     good = [result(site.serve("/1.jpg", picture_file(1))), result(site.serve("/2.jpg", picture_file(2)))]
@@ -124,6 +129,8 @@ def test_a_search_that_does_not_answer_is_one_sentence_and_keeps_what_there_is(s
         lambda query, count: (500, {}, b""),
         lambda query, count: (200, {"Content-Type": "application/json"}, b"{]"),
         lambda query, count: (200, {"Content-Type": "application/json"}, b'{"detail": "no"}'),
+        lambda query, count: (200, {"Content-Type": "application/json"}, b"[1]"),
+        lambda query, count: (200, {"Content-Type": "application/json"}, b"[" * 100_000),
     ):
         config = CrawlConfig(endpoint=site.answer("/v1/images/", broken), download=DOWNLOAD)
         with pytest.raises(ConfigurationError, match="run the same command again"):

@@ -1,10 +1,16 @@
 import gzip
+import ipaddress
+import itertools
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
+import brotli
 import pytest
 
+from everymask.classes.exemplars.connections import is_public
 from everymask.classes.exemplars.download import HttpClient
 from everymask.classes.exemplars.download_limits import DownloadConfig, DownloadError
 from tests.classes.exemplars.web import website
@@ -81,11 +87,117 @@ def test_a_file_above_the_limit_is_refused_whether_or_not_it_says_so(site, clien
         client.get(site.answer("/b", chunked), KIND)
 
 
-def test_a_compressed_bomb_is_refused(site, client):
-    small = gzip.compress(b"\0" * 10**6)
-    headers = {"Content-Type": "text/plain", "Content-Encoding": "gzip"}
-    with HttpClient(replace(CONFIG, max_bytes=5000)) as roomy, pytest.raises(DownloadError, match="5,000 bytes"):
-        roomy.get(site.answer("/a", lambda query, count: (200, headers, small)), KIND)
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate, gzip"])
+def test_a_compressed_answer_is_refused_undecoded(site, client, encoding):
+    small = {"gzip": gzip.compress, "br": brotli.compress}.get(encoding, bytes)(b"\0" * 900)
+
+    def page(query, count):
+        return 200, {"Content-Type": "text/plain", "Content-Encoding": encoding}, small
+
+    with pytest.raises(DownloadError, match=f"compressed \\({encoding}\\), which was not asked for"):
+        client.get(site.answer("/a", page), KIND)
+    assert site.headers["/a"]["Accept-Encoding"] == "identity"
+
+
+def dripping_server(pieces: Iterator[bytes]) -> tuple[str, threading.Event]:
+    """Its address, and what ends it: one connection that is sent a piece every 20 ms."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(10)
+    stop = threading.Event()
+
+    def drip() -> None:
+        with listener, suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                for piece in pieces:
+                    if stop.wait(0.02):
+                        return
+                    connection.sendall(piece)
+
+    threading.Thread(target=drip, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/", stop
+
+
+@pytest.mark.parametrize("where", ["status line", "headers", "body"])
+def test_one_deadline_covers_everything_a_slow_server_does(where):
+    beginning = {
+        "status line": b"H",
+        "headers": b"HTTP/1.1 200 OK\r\nX: ",
+        "body": b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n",
+    }[where]
+    url, stop = dripping_server(itertools.chain([beginning], itertools.repeat(b"x")))
+    slow = replace(CONFIG, max_total_s=0.5, max_bytes=10**6)
+    with HttpClient(slow) as client, pytest.raises(DownloadError, match=r"not finished after 0\.5 s"):
+        client.get(url, KIND)
+    stop.set()
+
+
+def test_pauses_count_towards_the_deadline(site):
+    url = site.answer("/a", lambda query, count: (429, {"Retry-After": "50"}, b""))
+    with HttpClient(replace(CONFIG, max_total_s=5)) as client, pytest.raises(DownloadError, match="no time is left"):
+        client.get(url, KIND)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (b"Content-Type: text/plain\r\nContent-Length: 9z", b"x"),
+        (b"Content-Type: text/plain\r\nTransfer-Encoding: chunked", b"zz\r\n"),
+        (b"Content-Type: text/plain\r\nContent-Encoding: gzip", b"no gzip"),
+        (b"Location: http://[::1/", b""),
+        (b"Location: http://" + b"a" * 70 + b".example/", b""),
+        (b"Location: //\xff\xfe/", b""),
+        (b"\xff\xff: \xff", b""),
+        (b"no header at all", b""),
+    ],
+)
+def test_whatever_a_server_answers_is_one_error_of_ours(headers, body):
+    status = b"302 Found" if headers.startswith(b"Location") else b"200 OK"
+    url, stop = dripping_server(iter([b"HTTP/1.1 " + status + b"\r\n" + headers + b"\r\n\r\n" + body]))
+    with HttpClient(replace(CONFIG, retries=0)) as client, pytest.raises(DownloadError):
+        client.get(url, KIND)
+    stop.set()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://" + "a" * 70 + ".example/",
+        "http://" + ".".join(["a" * 60] * 6) + "/",
+        "http://\ud800/",
+        "http://a\x00b/",
+        "http://xn--a/",
+        "http://h:99999999/",
+        "http://h:x/",
+    ],
+)
+def test_addresses_that_break_name_services_are_refused(client, url):
+    with pytest.raises(DownloadError):
+        client.get(url, KIND)
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("64:ff9b::a00:1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("2002:a00:1::1", False),
+        ("2001:0:a00:1::1", False),
+        ("192.88.99.1", False),
+        ("::10.0.0.1", False),
+        ("::ffff:0:10.0.0.1", False),
+        ("fec0::1", False),
+        ("fd00::1", False),
+        ("fe80::1", False),
+        ("ff02::1", False),
+        ("100.64.0.1", False),
+        ("::ffff:93.184.216.34", True),
+    ],
+)
+def test_tunnels_and_private_networks_are_not_public(address, public):
+    assert is_public(ipaddress.ip_address(address)) is public
 
 
 @pytest.mark.parametrize(

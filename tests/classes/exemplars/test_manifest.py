@@ -122,3 +122,38 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
         ExemplarFolder(tmp_path / "file", CLASSES)
+
+
+@pytest.mark.parametrize("file", ["/etc/hostname", "../outside.jpg", "cat/../../outside.jpg", "link/a.jpg", "a\0b", 7])
+def test_a_manifest_names_files_of_its_folder_only(tmp_path, file):
+    """Manifests come from strangers, and their pictures end in a report that others see."""
+    (tmp_path / "outside.jpg").write_bytes(picture_file(1))
+    folder = tmp_path / "exemplars"
+    ExemplarFolder(folder, CLASSES).add(picture_file(1), CAT)
+    (folder / "link").symlink_to(tmp_path)
+    line = json.loads((folder / "manifest.jsonl").read_text()) | {"file": file}
+    (folder / "manifest.jsonl").write_text(json.dumps(line) + "\n")
+    for read in (load_exemplars, lambda directory: ExemplarFolder(directory, CLASSES)):
+        with pytest.raises(ConfigurationError, match=r"line 1 of .*manifest\.jsonl is no exemplar"):
+            read(folder)
+
+
+def test_a_rejected_line_of_another_kind_is_named(tmp_path):
+    (tmp_path / "rejected.jsonl").write_text('{"other": 1}\n')
+    with pytest.raises(ConfigurationError, match=r"line 1 of .*rejected\.jsonl is no candidate"):
+        ExemplarFolder(tmp_path, CLASSES)
+
+
+def test_a_signed_address_is_kept_without_its_signature_and_still_known(tmp_path):
+    signed = Origin("cat", "crawl", url="http://x/1.jpg?sig=first")
+    ExemplarFolder(tmp_path, CLASSES).add(picture_file(1), signed)
+    assert "first" not in (tmp_path / "manifest.jsonl").read_text()
+    again = ExemplarFolder(tmp_path, CLASSES)
+    assert again.knows(signed)
+    assert again.knows(Origin("cat", "crawl", url="http://x/1.jpg?sig=second"))
+
+
+def test_half_a_surrogate_pair_is_written_and_read(tmp_path):
+    odd = Origin("cat", "crawl", creator="\ud800", url="http://x/\ud800.jpg")
+    ExemplarFolder(tmp_path, CLASSES).reject(odd, "not a web address")
+    assert ExemplarFolder(tmp_path, CLASSES).knows(odd)

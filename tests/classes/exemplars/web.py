@@ -16,12 +16,13 @@ Answer = tuple[int, dict[str, str], bytes]
 
 @dataclass
 class Site:
-    """Paths and what they answer; every request is counted by path."""
+    """Paths and what they answer; every request is counted, its headers kept, by path."""
 
     base: str = ""
     pages: dict[str, Callable[[dict[str, str], int], Answer]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     agents: set[str] = field(default_factory=set)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def serve(self, path: str, content: bytes, kind: str = "image/jpeg") -> str:
         """Answer `path` with a file; returns its address."""
@@ -60,6 +61,7 @@ def website() -> Iterator[Site]:
             before = site.requests[parts.path]
             site.requests[parts.path] += 1
             site.agents.add(self.headers.get("User-Agent", ""))
+            site.headers[parts.path] = dict(self.headers.items())
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             page = site.pages.get(parts.path)
             status, headers, content = page(query, before) if page else (404, {}, b"")
