@@ -138,6 +138,16 @@ def _tops_of_runs(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.maximum.accumulate(np.where(mask, np.int32(0), rows), axis=0)
 
 
+def outline_rings(mask: NDArray[np.bool_]) -> list[Ring]:
+    """The closed outlines of a (H, W) mask: those around 4-connected parts first, then those around holes.
+
+    Where two set pixels touch at a corner only, the outlines pass the corner apart. Outlines of parts have a positive
+    `ring_area`, those of holes a negative one.
+    """
+    outlines = _Outlines(mask)
+    return [outlines.ring(start) for start in outlines.parts + outlines.holes]
+
+
 def ring_area(ring: Ring) -> float:
     """Signed area in pixels (the shoelace formula)."""
     x, y = ring[:, 0].astype(np.float64), ring[:, 1].astype(np.float64)

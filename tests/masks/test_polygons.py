@@ -4,7 +4,7 @@ from hypothesis import given
 from pycocotools import mask as coco_mask
 from skimage.measure import label
 
-from everymask.masks.polygons import coco_segmentation, polygons_from_mask, ring_area
+from everymask.masks.polygons import coco_segmentation, outline_rings, polygons_from_mask, ring_area
 from tests.masks.strategies import STANDING_CASES, masks
 
 
@@ -37,6 +37,15 @@ def test_any_mask_fills_to_itself_and_keeps_its_area(mask):
     polygons = polygons_from_mask(mask)
     np.testing.assert_array_equal(winding_fill(polygons, mask.shape), mask)
     assert sum(abs(ring_area(ring)) for ring in polygons) == mask.sum()
+
+
+@given(masks())
+def test_outlines_wind_one_way_around_parts_and_the_other_around_holes(mask):
+    areas = [ring_area(ring) for ring in outline_rings(mask)]
+    parts = label(mask, connectivity=1).max()
+    assert all(area > 0 for area in areas[:parts])
+    assert all(area < 0 for area in areas[parts:])
+    assert sum(areas) == mask.sum()
 
 
 @pytest.mark.timeout(60)
