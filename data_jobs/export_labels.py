@@ -40,6 +40,9 @@ class ExportConfig:
     """How masks are written, where the format has a choice; see --format. By default the first."""
     images: ImagesMode | None = None
     """Put the images beside the labels, under plain unique names, as trainers want them: link or copy."""
+    image_address: str | None = None
+    """For label-studio: template of the images' addresses, with {image_id} and {uri}. By default the address of remote
+    images, and /data/local-files/?d={image_id} for others."""
     tolerance: float | None = None
     """For polygons: how far an outline may leave the mask's, in pixels. 0 keeps every pixel edge. Small masks get a
     finer outline, so that none comes back at less than IoU 0.99."""
@@ -59,7 +62,10 @@ def run(config: ExportConfig) -> ExportReport:
     chosen = find_format(config.format)
     record = read_run(store)
     options = chosen.options(
-        config.segmentation, config.tolerance, None, record.config_sha256[:12] if record else "unknown"
+        config.segmentation,
+        config.tolerance,
+        config.image_address,
+        record.config_sha256[:12] if record else "unknown",
     )
     request = ExportRequest(chosen, options, config.output, config.images, config.max_loss, config.overwrite)
     line: ProgressLine | None = None

@@ -39,6 +39,7 @@ def coco_annotation(mask: LabelledMask, segmentation: Any, image_number: int, ca
     """
     x0, y0, x1, y1 = mask.box_xyxy
     annotation: dict[str, Any] = {
+        "everymask_id": mask.mask_id,
         "image_id": image_number,
         "category_id": category_id,
         "segmentation": segmentation,

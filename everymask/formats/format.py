@@ -43,13 +43,13 @@ class ExportOptions:
         segmentation: one of the format's `segmentations`, an empty string where it has none.
         tolerance_px: how far a polygon may leave the outline of its mask, in pixels; 0 keeps every pixel edge.
         image_address: template of the images' addresses for formats that hold one; `{image_id}` and `{uri}` are
-            filled in.
+            filled in. Empty: the uri of remote images, the place in Label Studio's local files for the others.
         model_version: what made the labels, for formats that say so.
     """
 
     segmentation: str = ""
     tolerance_px: float = 0.0
-    image_address: str = "/data/local-files/?d={image_id}"
+    image_address: str = ""
     model_version: str = ""
 
     def __post_init__(self) -> None:
@@ -159,5 +159,4 @@ class Format:
             raise ConfigurationError(f"--tolerance is for polygons; {self.name} has none, leave it out")
         chosen = segmentation or (self.segmentations[0] if self.segmentations else "")
         tolerance = self.tolerance_px or 0.0 if tolerance_px is None else tolerance_px
-        address = image_address or ExportOptions.image_address
-        return ExportOptions(chosen, tolerance, address, model_version)
+        return ExportOptions(chosen, tolerance, image_address or "", model_version)

@@ -57,8 +57,8 @@ def plan_names(image_ids: Sequence[str], naming: Naming, refused: str, unique: b
         )
     if unique:
         return NamePlan(numbers, _unique_names(ordered))
+    _check_characters(ordered, refused)
     if naming is not Naming.IMAGE_ID:
-        _check_characters(ordered, refused)
         _check_collisions(ordered, naming)
     return NamePlan(numbers, None)
 

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from everymask.errors import ConfigurationError
 from everymask.formats.coco import COCO
+from everymask.formats.coco_panoptic import COCO_PANOPTIC
+from everymask.formats.cvat import CVAT
 from everymask.formats.format import Format, Keeps
 from everymask.formats.label_png import ENTITY_PNG, SEMANTIC_PNG
+from everymask.formats.label_studio import LABEL_STUDIO
+from everymask.formats.labelme import LABELME
+from everymask.formats.voc import VOC
+from everymask.formats.x_anylabeling import X_ANYLABELING
 from everymask.formats.yolo import YOLO
 
-FORMATS: dict[str, Format] = {item.name: item for item in (COCO, YOLO, SEMANTIC_PNG, ENTITY_PNG)}
+FORMATS: dict[str, Format] = {
+    item.name: item
+    for item in (
+        COCO,
+        COCO_PANOPTIC,
+        LABEL_STUDIO,
+        X_ANYLABELING,
+        LABELME,
+        CVAT,
+        VOC,
+        YOLO,
+        SEMANTIC_PNG,
+        ENTITY_PNG,
+    )
+}
 
 
 def find_format(name: str) -> Format:

@@ -63,8 +63,10 @@ def test_golden_annotation(classes: LabelStore, tmp_path: Path) -> None:
     """The format is a contract: a change of any key must be meant."""
     run_export(classes, "coco", tmp_path / "out.json")
     annotation = json.loads((tmp_path / "out.json").read_text())["annotations"][0]
+    (mask_id,) = {image.labels.masks[0].mask_id for image in classes.images() if image.labels and image.labels.masks}
     assert annotation == {
         "id": 1,
+        "everymask_id": mask_id,
         "image_id": 1,
         "category_id": 1,
         "segmentation": dict(labels().masks[0].rle),

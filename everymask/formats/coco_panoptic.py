@@ -1,0 +1,107 @@
+"""COCO panoptic (https://cocodataset.org/#format-data): a JSON file and a PNG for each image.
+
+    annotations/panoptic_default.json
+    annotations/panoptic_default/IMAGE without ending.png     segment id = R + 256 G + 65,536 B, 0 is no segment
+
+Every pixel has at most one segment: entities fit exactly, class masks that overlap lose pixels to the higher score.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from everymask.formats.coco import categories
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.label_png import mask_numbers, masks_of_numbers
+from everymask.formats.naming import stem_path
+from everymask.formats.spool import Spool
+from everymask.masks.boxes import boxes_from_rles
+from everymask.masks.rle import rle_areas
+from everymask.records import Rle
+
+_NAME = "panoptic_default"
+
+
+def segment_colours(segments: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """(H, W) segment ids → (H, W, 3) uint8."""
+    return np.stack([segments & 255, segments >> 8 & 255, segments >> 16], axis=-1).astype(np.uint8)
+
+
+class CocoPanopticWriter:
+    """Writes the PNG files as images come, the JSON file at the end."""
+
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+        self._folder = destination.folder / "annotations"
+        (self._folder / _NAME).mkdir(parents=True)
+        self._images = Spool(destination.folder / "images.spool")
+        self._annotations = Spool(destination.folder / "annotations.spool")
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        labels = exported.labels
+        height, width = labels.size_hw
+        numbers = mask_numbers(labels)
+        file_name = f"{stem_path(exported.name)}.png"
+        path = self._folder / _NAME / file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(segment_colours(numbers + 1)).save(path)
+        written = masks_of_numbers(numbers, labels)
+        entry = {"id": exported.number, "file_name": exported.name, "width": width, "height": height}
+        self._images.add(exported.number, json.dumps(entry).encode())
+        annotation = {
+            "image_id": exported.number,
+            "file_name": file_name,
+            "segments_info": self._segments(exported, written),
+        }
+        self._annotations.add(exported.number, json.dumps(annotation).encode())
+        return written
+
+    def _segments(self, exported: ExportedImage, written: list[Rle]) -> list[dict[str, Any]]:
+        if not written:
+            return []
+        areas, boxes = rle_areas(written).tolist(), boxes_from_rles(written).tolist()
+        return [
+            {
+                "id": number,
+                "category_id": self._destination.names.index(mask) + 1,
+                "area": area,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "iscrowd": 0,
+                "score": mask.score,
+                "everymask_id": mask.mask_id,
+            }
+            for number, (mask, area, (x0, y0, x1, y1)) in enumerate(
+                zip(exported.labels.masks, areas, boxes, strict=True), start=1
+            )
+            if area
+        ]
+
+    def close(self) -> None:
+        """See `Writer`."""
+        listed = [item | {"isthing": 1} for item in categories(self._destination.names.dense())]
+        with (self._folder / f"{_NAME}.json").open("wb") as stream:
+            stream.write(b'{"info": {"description": "everymask"}, "licenses": []')
+            for name, spool in (("images", self._images), ("annotations", self._annotations)):
+                stream.write(f',\n"{name}": ['.encode())
+                for number, piece in enumerate(spool.pieces()):
+                    stream.write((b",\n" if number else b"\n") + piece)
+                stream.write(b"]")
+            stream.write(b',\n"categories": ' + json.dumps(listed).encode() + b"}\n")
+
+
+COCO_PANOPTIC = Format(
+    name="coco-panoptic",
+    summary="COCO panoptic, a JSON file and a PNG for each image: panopticapi, detectron2, Mask2Former, Datumaro",
+    suffix="",
+    naming=Naming.STEM,
+    keeps=frozenset({Keeps.IDS, Keeps.SCORES, Keeps.HOLES, Keeps.PARTS}),
+    exact=True,
+    writer=CocoPanopticWriter,
+    image_folder="images/default",
+)

@@ -1,0 +1,126 @@
+"""LabelMe (https://labelme.io): a JSON file beside each image, `IMAGE without ending.json`.
+
+A shape of type `mask` holds a PNG of its box; `points` are the box's first and last pixel. LabelMe keeps the keys it
+does not know, so ids and scores come back.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from everymask.formats.class_names import ClassNames
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.naming import relative_path, stem_path
+from everymask.masks.runs import crop_of, rle_from_crop
+from everymask.records import LabelledMask, Rle
+
+_VERSION = "6.3.1"
+
+
+def labelme_shape(mask: LabelledMask) -> dict[str, Any]:
+    """One mask, which is not empty, as a shape."""
+    x0, y0, x1, y1 = mask.box_xyxy
+    return {
+        "label": ClassNames.name(mask),
+        "points": [[x0, y0], [x1 - 1, y1 - 1]],
+        "group_id": None,
+        "description": "",
+        "shape_type": "mask",
+        "flags": {},
+        "mask": png_of_crop(crop_of(mask.rle, mask.box_xyxy)),
+        "everymask_id": mask.mask_id,
+        "score": mask.score,
+    }
+
+
+def png_of_crop(crop: NDArray[np.bool_]) -> str:
+    """(h, w) bool → a PNG in base64."""
+    buffer = BytesIO()
+    Image.fromarray(crop).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def crop_of_png(text: str, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """The (h, w) bool mask of a PNG in base64; every value but 0 is mask.
+
+    Raises:
+        ValueError: not such a PNG, or larger than `size_hw`.
+        OSError: it is damaged.
+    """
+    with Image.open(BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as picture:
+        if picture.width > size_hw[1] or picture.height > size_hw[0]:
+            raise ValueError(f"its mask has {picture.width} x {picture.height} pixels, more than its image")
+        values = np.asarray(picture)
+    mask: NDArray[np.bool_] = values.reshape(*values.shape[:2], -1).max(axis=2) > 0
+    return mask
+
+
+def read_mask_shape(shape: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
+    """The mask of a shape of type `mask` in an image of `size_hw`.
+
+    Raises:
+        ValueError, TypeError, KeyError, OSError: it is damaged or reaches beyond the image.
+    """
+    x0, y0 = (int(value) for value in shape["points"][0])
+    return rle_from_crop(crop_of_png(shape["mask"], size_hw), (x0, y0), size_hw)
+
+
+def image_path_beside(exported: ExportedImage) -> str:
+    """`imagePath` of a file that lies beside its image."""
+    return PurePosixPath(relative_path(exported.name)).name
+
+
+def write_beside(destination: Destination, exported: ExportedImage, content: dict[str, Any]) -> None:
+    """Write the JSON file of one image, in the folder its image has or would have."""
+    path = destination.folder / f"{stem_path(exported.name)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+class LabelMeWriter:
+    """Writes one file for each image."""
+
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        height, width = exported.labels.size_hw
+        masks = [mask for mask in exported.labels.masks if mask.area]
+        shapes = [labelme_shape(mask) for mask in masks]
+        content: dict[str, Any] = {
+            "version": _VERSION,
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": image_path_beside(exported),
+            "imageData": None,
+            "imageHeight": height,
+            "imageWidth": width,
+            "everymask_image_id": exported.image.image_id,
+        }
+        write_beside(self._destination, exported, content)
+        read = iter([read_mask_shape(shape, (height, width)) for shape in shapes])
+        return [next(read) if mask.area else mask.rle for mask in exported.labels.masks]
+
+    def close(self) -> None:
+        """See `Writer`."""
+
+
+LABELME = Format(
+    name="labelme",
+    summary="LabelMe, a JSON file with mask shapes beside each image",
+    suffix="",
+    naming=Naming.STEM,
+    keeps=frozenset(Keeps),
+    exact=True,
+    writer=LabelMeWriter,
+    image_folder="",
+)

@@ -1,0 +1,93 @@
+"""PASCAL VOC segmentation: class and object maps as palette PNGs, a list of images, and labelmap.txt.
+
+    SegmentationClass/IMAGE without ending.png     0 background, class_id + 1
+    SegmentationObject/IMAGE without ending.png    0 background, k for the k-th mask
+    ImageSets/Segmentation/default.txt             IMAGE without ending, one a line
+    labelmap.txt                                   name:r,g,b:: for each class (CVAT, Datumaro)
+
+VOC keeps 255 for "void"; of overlapping masks the pixels go to the higher score.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from everymask.errors import ConfigurationError
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.label_png import mask_numbers, masks_of_numbers
+from everymask.formats.naming import stem_path
+from everymask.formats.spool import Spool
+from everymask.records import Rle
+
+_MOST = 254
+
+
+def voc_palette() -> NDArray[np.uint8]:
+    """(256, 3) colours of VOC's development kit: the bits of the index, spread over the channels from the highest."""
+    index = np.arange(256)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((index >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+class VocWriter:
+    """Writes two maps for each image, the list and the classes at the end."""
+
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+        self._palette = voc_palette()
+        self._stems = Spool(destination.folder / "stems.spool")
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        labels = exported.labels
+        classes = [self._destination.names.index(mask) + 1 for mask in labels.masks]
+        if max(len(classes), *classes, 0) > _MOST:
+            raise ConfigurationError(
+                f"{exported.image.image_id} has {len(classes)} masks and classes up to {max(classes)}; VOC holds "
+                f"{_MOST} of each, so choose coco or coco-panoptic"
+            )
+        numbers = mask_numbers(labels)
+        stem = stem_path(exported.name)
+        self._save("SegmentationClass", stem, np.array([*classes, 0], dtype=np.uint8)[numbers])
+        self._save("SegmentationObject", stem, (numbers + 1).astype(np.uint8))
+        self._stems.add(exported.number, f"{stem}\n".encode())
+        return masks_of_numbers(numbers, labels)
+
+    def _save(self, folder: str, stem: str, values: NDArray[np.uint8]) -> None:
+        path = self._destination.folder / folder / f"{stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(values)
+        picture.putpalette(self._palette.ravel().tolist())
+        picture.save(path)
+
+    def close(self) -> None:
+        """See `Writer`."""
+        folder = self._destination.folder / "ImageSets" / "Segmentation"
+        folder.mkdir(parents=True)
+        with (folder / "default.txt").open("wb") as stream:
+            for piece in self._stems.pieces():
+                stream.write(piece)
+        names = ["background", *self._destination.names.dense()]
+        lines = [
+            f"{name}:{','.join(map(str, colour))}::\n"
+            for name, colour in zip(names, self._palette.tolist(), strict=False)
+        ]
+        (self._destination.folder / "labelmap.txt").write_text("".join(lines), encoding="utf-8")
+
+
+VOC = Format(
+    name="voc",
+    summary="PASCAL VOC segmentation, palette PNGs and lists: most segmentation trainers, CVAT, Datumaro",
+    suffix="",
+    naming=Naming.STEM,
+    keeps=frozenset({Keeps.HOLES, Keeps.PARTS}),
+    exact=True,
+    writer=VocWriter,
+    image_folder="JPEGImages",
+    refused_characters='\0\n\r"',
+)

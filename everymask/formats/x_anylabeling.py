@@ -1,0 +1,85 @@
+"""X-AnyLabeling (https://github.com/CVHub520/X-AnyLabeling): a JSON file beside each image.
+
+It has no masks, only polygons without holes: a part with a hole is cut through the hole. The polygons of one mask have
+one `group_id`, which its own exports merge. It keeps the keys it does not know, so ids come back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everymask.formats.class_names import ClassNames
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.labelme import image_path_beside, write_beside
+from everymask.formats.outlines import fill_polygons, simple_polygons
+from everymask.records import LabelledMask, Rle
+
+_VERSION = "4.2.1"
+
+
+def x_anylabeling_shapes(mask: LabelledMask, group_id: int, tolerance_px: float) -> list[dict[str, Any]]:
+    """One mask as polygons of one group; none for an empty mask."""
+    return [
+        {
+            "label": ClassNames.name(mask),
+            "score": mask.score,
+            "points": polygon.tolist(),
+            "group_id": group_id,
+            "description": "",
+            "difficult": False,
+            "shape_type": "polygon",
+            "flags": {},
+            "attributes": {},
+            "kie_linking": [],
+            "everymask_id": mask.mask_id,
+        }
+        for polygon in simple_polygons(mask, tolerance_px)
+    ]
+
+
+class XAnyLabelingWriter:
+    """Writes one file for each image."""
+
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+        self._tolerance_px = options.tolerance_px
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        height, width = exported.labels.size_hw
+        shapes, written = [], []
+        for number, mask in enumerate(exported.labels.masks, start=1):
+            found = x_anylabeling_shapes(mask, number, self._tolerance_px)
+            shapes += found
+            polygons = [[value for point in shape["points"] for value in point] for shape in found]
+            written.append(fill_polygons(polygons, (height, width)))
+        content = {
+            "version": _VERSION,
+            "flags": {},
+            "checked": False,
+            "shapes": shapes,
+            "imagePath": image_path_beside(exported),
+            "imageData": None,
+            "imageHeight": height,
+            "imageWidth": width,
+            "everymask_image_id": exported.image.image_id,
+            "everymask_tolerance_px": self._tolerance_px,
+        }
+        write_beside(self._destination, exported, content)
+        return written
+
+    def close(self) -> None:
+        """See `Writer`."""
+
+
+X_ANYLABELING = Format(
+    name="x-anylabeling",
+    summary="X-AnyLabeling, a JSON file with polygons beside each image",
+    suffix="",
+    naming=Naming.STEM,
+    keeps=frozenset(Keeps),
+    exact=True,
+    writer=XAnyLabelingWriter,
+    tolerance_px=1.0,
+    image_folder="",
+)
