@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from segment_anything.modeling import Sam
-from torch.nn import functional as F
 
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptMasks
 from everymask.backbone.sam.config import SamConfig
+from everymask.backbone.sam.features import distinct_rows, pool_tokens, sample_tokens
 from everymask.backbone.sam.frame import Frame, network_input
 from everymask.backbone.sam.image_encoder import ImageEncoder
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
@@ -120,35 +120,14 @@ class SamBackbone:
     def distinct_points(
         self, embedding: ImageEmbedding, point_coords: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        unique, group = torch.unique(point_coords, dim=0, return_inverse=True)
-        position = torch.arange(len(point_coords), device=point_coords.device)
-        first = torch.full((len(unique),), len(point_coords), device=point_coords.device)
-        first = first.scatter_reduce(0, group, position, reduce="amin")
-        representative, order = torch.sort(first)
-        rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        return representative, rank[group]
+        return distinct_rows(point_coords)
 
     def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
-        frame = self._frame(embedding)
-        rows, columns = frame.token_size_hw
-        features = embedding.features["image"][:, :rows, :columns].float()
-        extent = torch.tensor([columns, rows], device=self._device) * self._patch_size
-        grid = 2 * frame.to_input(point_coords.to(self._device)) / extent - 1
-        sampled = F.grid_sample(
-            features[None], grid.float()[None, None], mode="bilinear", padding_mode="border", align_corners=False
-        )
-        return sampled[0, :, 0].t()
+        return sample_tokens(self._frame(embedding), embedding.features["image"], point_coords.to(self._device))
 
     def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
-        frame = self._frame(embedding)
-        rows, columns = frame.token_size_hw
-        height, width = embedding.canvas.size_hw
-        per_token = self._patch_size // 4
-        pixels = embedding.canvas.to_pixels(masks.to(self._device)).float()
-        pixels = F.pad(pixels, (0, columns * per_token - width, 0, rows * per_token - height))
-        weights = pixels.view(-1, rows, per_token, columns, per_token).sum(dim=(2, 4)).flatten(1)
-        features = embedding.features["image"][:, :rows, :columns].float().flatten(1).t()
-        return weights @ features / weights.sum(1, keepdim=True).clamp_min(1)
+        pixels = embedding.canvas.to_pixels(masks.to(self._device))
+        return pool_tokens(self._frame(embedding), embedding.features["image"], pixels)
 
     def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
         return self._frame(embedding).to_original(embedding.canvas.to_pixels(logits))

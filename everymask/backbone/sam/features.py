@@ -1,0 +1,42 @@
+"""Image tokens sampled at points and averaged under masks, and prompts that are the same point."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from everymask.backbone.sam.frame import DECODER_STRIDE, Frame
+
+
+def sample_tokens(frame: Frame, tokens: torch.Tensor, point_coords: torch.Tensor) -> torch.Tensor:
+    """(C, S, S) image tokens at points (N, 2) as (x, y) in original pixels: (N, C) float32, bilinear."""
+    rows, columns = frame.token_size_hw
+    features = tokens[:, :rows, :columns].float()
+    extent = torch.tensor([columns, rows], device=tokens.device) * frame.patch_size
+    grid = 2 * frame.to_input(point_coords) / extent - 1
+    sampled = F.grid_sample(
+        features[None], grid.float()[None, None], mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled[0, :, 0].t()
+
+
+def pool_tokens(frame: Frame, tokens: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """(C, S, S) image tokens averaged under (M, H', W') bool canvas masks: (M, C) float32; zeros for an empty mask."""
+    rows, columns = frame.token_size_hw
+    height, width = frame.canvas_size_hw
+    per_token = frame.patch_size // DECODER_STRIDE
+    pixels = F.pad(masks.float(), (0, columns * per_token - width, 0, rows * per_token - height))
+    weights = pixels.view(-1, rows, per_token, columns, per_token).sum(dim=(2, 4)).flatten(1)
+    features = tokens[:, :rows, :columns].float().flatten(1).t()
+    return weights @ features / weights.sum(1, keepdim=True).clamp_min(1)
+
+
+def distinct_rows(point_coords: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Equal points (N, 2) grouped: `PromptableBackbone.distinct_points` of a model that tells all others apart."""
+    unique, group = torch.unique(point_coords, dim=0, return_inverse=True)
+    position = torch.arange(len(point_coords), device=point_coords.device)
+    first = torch.full((len(unique),), len(point_coords), device=point_coords.device)
+    first = first.scatter_reduce(0, group, position, reduce="amin")
+    representative, order = torch.sort(first)
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    return representative, rank[group]
