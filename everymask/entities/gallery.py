@@ -135,5 +135,6 @@ class Gallery:
             ModelOutputError: the backbone answered with NaN or infinity.
         """
         self.prepare(region)
-        rows = self._row_of_prompt[np.unique(self._prompt_of_point[region[self._cell_of_point]])]
-        return rows[rows >= 0]
+        rows: NDArray[np.int64] = self._row_of_prompt[np.unique(self._prompt_of_point[region[self._cell_of_point]])]
+        known: NDArray[np.int64] = rows[rows >= 0]
+        return known

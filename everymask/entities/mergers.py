@@ -131,7 +131,7 @@ class _Merging:
             j = int(self._similarity[i].argmax())
             if not (self._prepared[i] and self._prepared[j]):
                 waiting = np.unique(np.argwhere(self._similarity >= least))
-                self._gallery.prepare(self._masks[waiting].any(axis=0))
+                self._gallery.prepare(np.logical_or.reduce(self._masks[waiting]))
                 self._prepared[waiting] = True
             encompassing = self._encompassing(i, j)
             if encompassing is None:

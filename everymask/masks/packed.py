@@ -89,7 +89,8 @@ class PackedMasks:
             span = _span(words)
             bits = np.unpackbits(words[span].view(np.uint8))
             sums[row] = bits.astype(np.float64) @ weighted[64 * span.start : 64 * span.stop]
-        return sums / np.maximum(self.areas, 1)
+        means: NDArray[np.float64] = sums / np.maximum(self.areas, 1)
+        return means
 
     def union(self) -> Words:
         """(W,) the cells in any mask."""
@@ -107,12 +108,14 @@ def intersections(first: PackedMasks, second: PackedMasks) -> NDArray[np.int64]:
 def iou(first: PackedMasks, second: PackedMasks) -> NDArray[np.float64]:
     """(N, M) float64 IoU in [0, 1]; 0 where both are empty."""
     inter = intersections(first, second)
-    return inter / np.maximum(first.areas[:, None] + second.areas - inter, 1)
+    ratio: NDArray[np.float64] = inter / np.maximum(first.areas[:, None] + second.areas - inter, 1)
+    return ratio
 
 
 def containment(first: PackedMasks, second: PackedMasks) -> NDArray[np.float64]:
     """(N, M) float64 in [0, 1], the share of mask n inside mask m; 0 for an empty n."""
-    return intersections(first, second) / np.maximum(first.areas, 1)[:, None]
+    share: NDArray[np.float64] = intersections(first, second) / np.maximum(first.areas, 1)[:, None]
+    return share
 
 
 def has_match(first: PackedMasks, second: PackedMasks, least_iou: float) -> NDArray[np.bool_]:
@@ -169,7 +172,8 @@ def _pack_on_device(masks: torch.Tensor) -> Words:
 def _count(words: Words, digits: Words) -> NDArray[np.int64]:
     """(N, W) → (N,) pixels, weighing every cell by its area."""
     if len(digits) == 1:
-        return np.bitwise_count(words).sum(axis=1, dtype=np.uint32).astype(np.int64)
+        bits: NDArray[np.int64] = np.bitwise_count(words).sum(axis=1, dtype=np.uint32).astype(np.int64)
+        return bits
     total = np.zeros(len(words), dtype=np.int64)
     for place, digit in enumerate(digits):
         total += np.bitwise_count(words & digit).sum(axis=1, dtype=np.int64) << place
