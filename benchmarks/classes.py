@@ -20,19 +20,23 @@ from typing import Any
 import torch
 import tyro
 
-from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.backbone import ImageEmbedding, PromptableBackbone, load_backbone
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import StoredEmbeddings, load_embeddings, write_embeddings
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
-from everymask.classes.head import ClassHead, FeatureKind, HeadSpec
-from everymask.classes.segmenter import classify_masks, embed_masks, segment_classes
+from everymask.classes.features import FeatureKind
+from everymask.classes.head import ClassHead
+from everymask.classes.recipes import PAPER_TRAINING, follow, follow_recipe
+from everymask.classes.segmenter import classify_masks, embed_masks
 from everymask.classes.training.bags import make_bags
-from everymask.classes.training.train import TrainingConfig, train_head
+from everymask.classes.training.train import TrainingConfig, head_spec, train_head
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
 from everymask.images import decode_image
+from everymask.label_config import LabelConfig
+from everymask.labelling import embed_images, label_images
 
 GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boat+car+motorcycle,person,chair"
 SHARD = 25
@@ -67,6 +71,7 @@ class BenchmarkConfig:
     json: Path | None = None
     """Also write the figures to this file."""
     classes: ClassesConfig = field(default_factory=ClassesConfig)
+    """With --classes.recipe paper, training follows the paper as well."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -89,7 +94,8 @@ def embedded(
 
 
 def _describe(backbone: PromptableBackbone, image_id: str, path: Path, config: ClassesConfig) -> StoredEmbeddings:
-    embedding = backbone.embed([decode_image(path.read_bytes())])[0]
+    (embedding,) = embed_images(backbone, [decode_image(path.read_bytes())], keep_picture=True)
+    assert isinstance(embedding, ImageEmbedding)
     return StoredEmbeddings(image_id, str(path), "", embed_masks(backbone, embedding, config))
 
 
@@ -140,15 +146,7 @@ def train(material: Material, class_set: ClassSet, config: TrainingConfig) -> tu
     started = time.perf_counter()
     subjects = {item.bag_id: item.origin.subject for item in material.exemplars}
     bags = make_bags(material.bags, subjects, class_set, config.features)
-    spec = HeadSpec(
-        class_set.classes,
-        material.backbone.name,
-        material.backbone.weights_sha256,
-        config.features,
-        material.backbone.token_dim,
-        material.backbone.feature_dim,
-        config.hidden_dim,
-    )
+    spec = head_spec(class_set.classes, material.backbone, config)
     result = train_head(bags, spec, config)
     return result.head, result.teacher, time.perf_counter() - started, len(result.history)
 
@@ -211,7 +209,7 @@ def relabelling(material: Material, head: ClassHead, config: BenchmarkConfig) ->
         labels = []
         for name in names:
             image = decode_image((config.ground_truth / "images" / name).read_bytes())
-            labels.append(segment_classes(material.backbone, material.backbone.embed([image])[0], head, config.classes))
+            labels += label_images(material.backbone, [image], LabelConfig("classes", classes=config.classes), head)
         return labels
 
     store = config.work / "relabelling"
@@ -242,6 +240,11 @@ def _timed(work: Any, repeats: int) -> tuple[float, Any]:
 def run(config: BenchmarkConfig) -> dict[str, Any]:
     """All figures."""
     torch.set_num_threads(config.threads)
+    config = replace(
+        config,
+        classes=follow_recipe(config.classes),
+        training=follow(config.training, config.classes.recipe, PAPER_TRAINING),
+    )
     material = prepare(config)
     class_set = ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in material.exemplars)))
     figures: dict[str, Any] = {

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import numpy as np
@@ -30,14 +30,15 @@ from data_jobs.runtime.exit_codes import DONE, exit_code
 from data_jobs.runtime.progress import format_duration
 from everymask.backbone import load_backbone
 from everymask.classes.class_set import ClassSet
-from everymask.classes.config import MaskConfig
+from everymask.classes.config import MaskConfig, Recipe
 from everymask.classes.embeddings import StoredEmbeddings, load_embeddings
 from everymask.classes.exemplars.filters import SingleObjectFilter
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
-from everymask.classes.head import HeadSpec, save_head
+from everymask.classes.head import save_head
+from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, follow
 from everymask.classes.training.bags import make_bags
 from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
-from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, train_head
+from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, head_spec, train_head
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
 from everymask.models import ModelName, model_help
@@ -72,6 +73,9 @@ class TrainClassesConfig:
     """Folder for the mask embeddings of the exemplars; by default .bags/ in the folder of exemplars."""
     single_object_only: bool = False
     """Leave out exemplars that show no clear object by their own masks."""
+    recipe: Recipe = "default"
+    """paper: U-SAM as published, MIL and uncertainty distillation on SAM's mask tokens with nothing added; default:
+    ours, derived from it. An option given beside it wins. Label with --classes.recipe paper, too."""
     masks: MaskConfig = field(default_factory=MaskConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     single_object: SingleObjectFilter = field(default_factory=SingleObjectFilter)
@@ -87,6 +91,13 @@ def run(config: TrainClassesConfig) -> int:
     Raises:
         EverymaskError: (or an error of Ray with one as its cause) see the module's exit code 2.
     """
+    config = replace(
+        config,
+        masks=follow(config.masks, config.recipe, PAPER_MASKS),
+        training=follow(config.training, config.recipe, PAPER_TRAINING),
+    )
+    if "crop" in config.training.features:
+        config = replace(config, masks=replace(config.masks, describer="crop"))
     exemplars = load_exemplars(config.exemplars)
     class_set = _class_set(config, exemplars)
     chosen = [item for item in exemplars if item.origin.subject in class_set.class_of]
@@ -96,15 +107,7 @@ def run(config: TrainClassesConfig) -> int:
     records = _embedded(config, chosen, directory)
     subject_of = {item.bag_id: item.origin.subject for item in chosen}
     bags = make_bags(records, subject_of, class_set, config.training.features)
-    spec = HeadSpec(
-        class_set.classes,
-        backbone.name,
-        backbone.weights_sha256,
-        config.training.features,
-        backbone.token_dim,
-        backbone.feature_dim,
-        config.training.hidden_dim,
-    )
+    spec = head_spec(class_set.classes, backbone, config.training)
     print(
         f"training {len(spec.classes)} classes on {len(bags):,} exemplars with {len(bags.inputs):,} masks", flush=True
     )
@@ -180,6 +183,7 @@ def _write_report(
         ("backbone", f"{result.head.spec.backbone} {result.head.spec.weights_sha256[:12]}"),
         ("features", result.head.spec.features),
         ("distillation", "on" if config.training.distillation else "off"),
+        ("recipe", config.recipe),
         ("seed", f"{config.training.seed}"),
         ("training", format_duration(seconds)),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -11,17 +12,22 @@ from numpy.typing import NDArray
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead
-from everymask.classes.segmenter import classify_masks, embed_masks, segment_classes
+from everymask.classes.segmenter import classify_masks, config_for, embed_masks, segment_classes
+from everymask.classes.zero_shot import segment_names
 from everymask.entities.amg import segment_amg
 from everymask.entities.segmenter import segment_entities
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.label_config import LabelConfig
+from everymask.pictures.overlay import shrink
 from everymask.records import ImageLabels
 
 T = TypeVar("T")
 
 LabelFailure = InputError | ModelOutputError
 """What can be wrong with one image while others are fine."""
+
+PICTURE_SIDE_PX = 1024
+"""Longest side of the picture that an embedding carries where crops of it are looked at."""
 
 
 def label_images(
@@ -40,7 +46,10 @@ def label_images(
         ConfigurationError: the options do not fit together, or the head does not fit the backbone.
     """
     _check_head(config, head)
-    return _label_each(backbone, images, lambda embedding: label_embedding(backbone, embedding, config, head))
+    crops = config.method == "clip" or (
+        head is not None and config_for(head.spec, config.classes).masks.describer == "crop"
+    )
+    return _label_each(backbone, images, lambda embedding: label_embedding(backbone, embedding, config, head), crops)
 
 
 def label_images_keeping_masks(
@@ -55,17 +64,21 @@ def label_images_keeping_masks(
     """
 
     def label(embedding: ImageEmbedding) -> tuple[ImageLabels, MaskEmbeddings]:
-        masks = embed_masks(backbone, embedding, config.classes)
-        return classify_masks(masks, head, config.classes), masks
+        masks = embed_masks(backbone, embedding, classes)
+        return classify_masks(masks, head, classes), masks
 
-    return _label_each(backbone, images, label)
+    classes = config_for(head.spec, config.classes)
+    return _label_each(backbone, images, label, classes.masks.describer == "crop")
 
 
 def _label_each(
-    backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]], label: Callable[[ImageEmbedding], T]
+    backbone: PromptableBackbone,
+    images: Sequence[NDArray[np.uint8]],
+    label: Callable[[ImageEmbedding], T],
+    keep_picture: bool,
 ) -> list[T | LabelFailure]:
     results: list[T | LabelFailure] = []
-    for embedding in embed_images(backbone, images):
+    for embedding in embed_images(backbone, images, keep_picture):
         if not isinstance(embedding, ImageEmbedding):
             results.append(embedding)
             continue
@@ -86,6 +99,8 @@ def label_embedding(
         ConfigurationError: the options do not fit together, or the head does not fit the backbone.
     """
     _check_head(config, head)
+    if config.method == "clip":
+        return segment_names(backbone, embedding, config.clip)
     if config.method == "amg":
         return segment_amg(backbone, embedding, config.amg)
     if config.method == "classes":
@@ -102,12 +117,21 @@ def _check_head(config: LabelConfig, head: ClassHead | None) -> None:
 
 
 def embed_images(
-    backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]]
+    backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]], keep_picture: bool = False
 ) -> list[ImageEmbedding | LabelFailure]:
-    """One batch if every image can be embedded, else each on its own to find out which cannot."""
+    """One batch if every image can be embedded, else each on its own to find out which cannot.
+
+    With `keep_picture` the embeddings carry the image at up to `PICTURE_SIDE_PX`, for describers that look at crops.
+    """
     try:
-        return [*backbone.embed(images)]
+        embeddings = backbone.embed(images)
+        if not keep_picture:
+            return [*embeddings]
+        return [
+            replace(embedding, picture=shrink(image, PICTURE_SIDE_PX))
+            for embedding, image in zip(embeddings, images, strict=True)
+        ]
     except (InputError, ModelOutputError) as error:
         if len(images) == 1:
             return [error]
-    return [embedding for image in images for embedding in embed_images(backbone, [image])]
+    return [embedding for image in images for embedding in embed_images(backbone, [image], keep_picture)]

@@ -25,6 +25,7 @@ class Encoder:
     def __init__(self, settings: ServiceSettings) -> None:
         torch.set_num_threads(settings.torch_threads)
         self._limits = settings.limits
+        self._keep_picture = settings.classes.masks.describer != "none"
         self._backbone = load_backbone(settings.model, settings.checkpoint, settings.device)
         self._stage = StageTimer()
         self._metrics = EncoderMetrics()
@@ -61,5 +62,5 @@ class Encoder:
             self._idle.set()
 
     def _embed(self, images: list[NDArray[np.uint8]]) -> list[ImageEmbedding | EverymaskError]:
-        embedded = embed_images(self._backbone, images)
+        embedded = embed_images(self._backbone, images, self._keep_picture)
         return [item.to("cpu") if isinstance(item, ImageEmbedding) else item for item in embedded]

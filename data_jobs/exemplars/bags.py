@@ -19,7 +19,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from data_jobs.labelling.stages import load_bytes
 from data_jobs.runtime.actors import READ_CPUS, Actors
 from data_jobs.runtime.progress import ProgressLine
-from everymask.backbone import load_backbone
+from everymask.backbone import ImageEmbedding, load_backbone
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import (
     OCCUPANCY_SIDE,
@@ -29,9 +29,11 @@ from everymask.classes.embeddings import (
     write_embeddings,
 )
 from everymask.classes.exemplars.manifest import Exemplar
+from everymask.classes.features import MaskFeatures
 from everymask.classes.segmenter import embed_masks
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.images import ImageLimits, decode_image
+from everymask.labelling import embed_images
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,9 @@ class DescribeExemplars:
         try:
             if data is None:
                 raise InputError(error or "no bytes")
-            embedding = self._backbone.embed([decode_image(data)])[0]
+            (embedding,) = embed_images(self._backbone, [decode_image(data)], keep_picture=True)
+            if not isinstance(embedding, ImageEmbedding):
+                raise embedding
             return embed_masks(self._backbone, embedding, ClassesConfig(masks=self._spec.masks)), None
         except (InputError, ModelOutputError) as reason:
             return self._nothing(), str(reason)
@@ -85,8 +89,7 @@ class DescribeExemplars:
         scores = np.zeros(0, dtype=np.float32)
         return MaskEmbeddings(
             size_hw=(1, 1),
-            tokens=np.zeros((0, self._backbone.token_dim), dtype=np.float16),
-            pooled=np.zeros((0, self._backbone.feature_dim), dtype=np.float16),
+            features=MaskFeatures(*(np.zeros((0, 0), dtype=np.float16) for _ in range(3))),
             predicted_iou=scores,
             stability_score=scores,
             frame_share=scores,

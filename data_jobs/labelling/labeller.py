@@ -17,6 +17,7 @@ from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from everymask.backbone import PromptableBackbone, load_backbone
 from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, write_embeddings
 from everymask.classes.head import ClassHead, check_backbone, load_head
+from everymask.classes.segmenter import config_for
 from everymask.errors import EverymaskError, InputError
 from everymask.images import decode_image
 from everymask.labelling import label_images, label_images_keeping_masks
@@ -112,7 +113,9 @@ class Labeller:
             if answer.masks is not None
         ]
         if records and self._spec.save_embeddings is not None:
-            write_embeddings(self._spec.save_embeddings, records, self._spec.config.classes.masks)
+            assert self._head is not None
+            masks = config_for(self._head.spec, self._spec.config.classes).masks
+            write_embeddings(self._spec.save_embeddings, records, masks)
 
     def _decode(self, row: _LoadedRow) -> NDArray[np.uint8] | str:
         if row.data is None:

@@ -113,12 +113,15 @@ class ImageEmbedding:
             image's end its last row and column go on.
         features: the backbone's own tensors by name; only the backbone that made them reads them.
         weights_sha256: of the weights that made it; decoding with others is refused.
+        picture: (h, w, 3) uint8 RGB, the image at up to 1,024 pixels, for what looks at crops of it; None where nothing
+            does.
     """
 
     canvas: Canvas
     canvas_image: NDArray[np.uint8]
     features: dict[str, torch.Tensor]
     weights_sha256: str
+    picture: NDArray[np.uint8] | None = None
 
     def to(self, device: torch.device | str) -> ImageEmbedding:
         """The same embedding with its tensors on `device`."""
@@ -126,7 +129,7 @@ class ImageEmbedding:
             self.canvas, cell_index=self.canvas.cell_index.to(device), cell_area=self.canvas.cell_area.to(device)
         )
         features = {name: tensor.to(device) for name, tensor in self.features.items()}
-        return ImageEmbedding(canvas, self.canvas_image, features, self.weights_sha256)
+        return replace(self, canvas=canvas, features=features)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from everymask.errors import ConfigurationError
+
+Recipe = Literal["default", "paper"]
+"""U-SAM as derived by us, or as published (`everymask.classes.recipes`)."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +27,59 @@ class MaskConfig:
     stability_score_offset: float = 1.0
     """Logit shift of the stability score, SAM's default."""
     duplicate_iou_thresh: float = 0.7
-    """Of masks that overlap more than this, only the one with the best predicted IoU is kept (our choice)."""
-    max_masks: int = 256
-    """At most so many masks an image, those with the best predicted IoU (our choice)."""
+    """Masks that overlap a mask of higher predicted IoU by more than this are dropped (our choice); 1 keeps all."""
+    max_masks: int | None = 256
+    """Only the masks with the best predicted IoU, so many at most (our choice); None keeps all."""
+    describer: Literal["none", "crop"] = "none"
+    """crop: an ImageNet encoder looks at a crop of every mask, for heads that read `crop` (our choice). It takes some
+    20 ms a mask on a CPU core, so only the masks of `max_described` and `min_described_area` are kept."""
+    max_described: int = 48
+    """With a describer: at most so many masks, those whose predicted IoU times the fourth root of their share of the
+    image is highest."""
+    min_described_area: float = 0.003
+    """With a describer: masks that cover a smaller share of the image are dropped."""
 
     def __post_init__(self) -> None:
-        if min(self.points_per_side, self.points_per_batch, self.max_masks) < 1:
-            raise ConfigurationError("points_per_side, points_per_batch and max_masks must be at least 1")
-        for name in ("pred_iou_thresh", "stability_score_thresh", "duplicate_iou_thresh"):
+        most = 1 if self.max_masks is None else self.max_masks
+        if min(self.points_per_side, self.points_per_batch, most, self.max_described) < 1:
+            raise ConfigurationError(
+                "points_per_side, points_per_batch, max_masks and max_described must be at least 1"
+            )
+        for name in ("pred_iou_thresh", "stability_score_thresh", "duplicate_iou_thresh", "min_described_area"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigurationError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """SAM + CLIP, the zero-shot baseline of the paper (section 4, table 3): names to masks without exemplars."""
+
+    names: tuple[str, ...] = ()
+    """The classes. CLIP compares them with each other, so at least two; `background` may be one of them."""
+    model: str = "openai/clip-vit-base-patch32"
+    """A CLIP model of transformers: its name on the hub, or a local folder."""
+    prompt: str = "a photo of a {c}"
+    """What is compared with a mask; {c} is the name."""
+    view: Literal["masked", "crop"] = "masked"
+    """masked: the picture multiplied by the mask, as in the paper; crop: a square around the mask, its surroundings
+    greyed (our choice)."""
+    score_thresh: float = 0.7
+    """Least probability of a labelled mask."""
+    nms_iou_thresh: float = 0.5
+    """Where two masks of one class have more IoU than this, the one of lower probability is dropped."""
+    batch_size: int = 32
+    """Masks looked at together."""
+    masks: MaskConfig = field(default_factory=MaskConfig)
+    """Which masks are looked at."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names) or any(not name.strip() for name in self.names):
+            raise ConfigurationError(f"class names must be different and not empty; got {', '.join(self.names)}")
+        if "{c}" not in self.prompt:
+            raise ConfigurationError(f"the prompt {self.prompt!r} must hold {{c}}, the place of the class name")
+        if self.batch_size < 1:
+            raise ConfigurationError(f"batch_size must be at least 1, not {self.batch_size}")
+        for name in ("score_thresh", "nms_iou_thresh"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigurationError(f"{name} must be in [0, 1], not {getattr(self, name)}")
 
@@ -39,21 +88,31 @@ class MaskConfig:
 class ClassesConfig:
     """From mask embeddings to labelled masks (section 3.6)."""
 
+    recipe: Recipe = "default"
+    """paper: thresholds and suppression as published. An option given beside it wins."""
     masks: MaskConfig = field(default_factory=MaskConfig)
     """Which masks are described and classified; must equal what the head was trained on to be of use."""
     score_thresh: float = 0.7
     """Least class probability of a labelled mask; 0.7 in the paper's protocol."""
     class_score_thresh: dict[str, float] = field(default_factory=dict)
     """Other thresholds for single classes, by class name."""
+    score: Literal["probability_times_iou", "probability"] = "probability_times_iou"
+    """What masks are ranked by: the probability alone, as in the paper, or times predicted IoU (our choice), so that a
+    sure class on a poor mask is worth less. Parts are often surer of their class than the whole object."""
+    area_exponent: float = 0.25
+    """Suppression ranks masks by score times this power of their share of the image (our choice): of two masks that
+    repeat each other, the larger is more often the whole object. 0 ranks by score alone, as the paper does."""
     nms_iou_thresh: float = 0.5
-    """Of two masks of one class with more IoU than this, the one with the higher score stays."""
+    """Where two masks of one class have more IoU than this, the lower-ranked one is dropped."""
     nms_containment_thresh: float = 0.8
-    """Of two masks of one class of which one lies in the other by more than this share, the one with the higher score
-    stays (our choice)."""
+    """Where one mask lies in another of its class by more than this share, the lower-ranked one is dropped (our
+    choice); 1 turns this off."""
 
     def __post_init__(self) -> None:
         unit = {name: getattr(self, name) for name in ("score_thresh", "nms_iou_thresh", "nms_containment_thresh")}
         unit |= {f"class_score_thresh[{name!r}]": value for name, value in self.class_score_thresh.items()}
+        if self.area_exponent < 0:
+            raise ConfigurationError(f"area_exponent must not be negative, not {self.area_exponent}")
         for name, value in unit.items():
             if not 0.0 <= value <= 1.0:
                 raise ConfigurationError(f"{name} must be in [0, 1], not {value}")

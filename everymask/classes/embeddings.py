@@ -20,13 +20,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from everymask.classes.config import MaskConfig
+from everymask.classes.features import MaskFeatures
 from everymask.errors import ConfigurationError, HeadMismatchError, InputError
 from everymask.records import Rle
 from everymask.redaction import redact
 from everymask.storage import one_line, resolve, write_whole
 
-FORMAT_VERSION = "2"
+FORMAT_VERSION = "3"
 SETTINGS_FILE = "masks.json"
+_FEATURES = ("tokens", "pooled", "crop")
+"""Columns of `MaskFeatures`, in its order."""
 OCCUPANCY_SIDE = 16
 """Boxes along each side of the grid that says where in the image a mask is."""
 
@@ -41,6 +44,7 @@ SCHEMA = pa.schema(
         pa.field("num_masks", pa.int32(), nullable=False),
         pa.field("tokens", pa.list_(pa.float16()), nullable=False),
         pa.field("pooled", pa.list_(pa.float16()), nullable=False),
+        pa.field("crop", pa.list_(pa.float16()), nullable=False),
         pa.field("predicted_iou", pa.list_(pa.float32()), nullable=False),
         pa.field("stability_score", pa.list_(pa.float32()), nullable=False),
         pa.field("frame_share", pa.list_(pa.float32()), nullable=False),
@@ -55,12 +59,9 @@ SCHEMA = pa.schema(
 class MaskEmbeddings:
     """Every mask of one image with what a class head reads, plus all that is needed to write the final masks.
 
-    Half precision is part of the record, so that labels from stored and from fresh embeddings are the same.
-
     Attributes:
         size_hw: (height, width) of the image in pixels.
-        tokens: (M, C) float16, SAM's mask tokens (the paper's mask embeddings).
-        pooled: (M, F) float16, image features averaged under each mask.
+        features: what a head reads of the M masks.
         predicted_iou: (M,) float32.
         stability_score: (M,) float32, [0, 1].
         frame_share: (M,) float32, share of the picture's outermost pixels that each mask covers, [0, 1].
@@ -73,8 +74,7 @@ class MaskEmbeddings:
     """
 
     size_hw: tuple[int, int]
-    tokens: NDArray[np.float16]
-    pooled: NDArray[np.float16]
+    features: MaskFeatures
     predicted_iou: NDArray[np.float32]
     stability_score: NDArray[np.float32]
     frame_share: NDArray[np.float32]
@@ -85,19 +85,9 @@ class MaskEmbeddings:
     weights_sha256: str
 
     def __post_init__(self) -> None:
-        lengths = {
-            name: len(getattr(self, name))
-            for name in (
-                "tokens",
-                "pooled",
-                "predicted_iou",
-                "stability_score",
-                "frame_share",
-                "occupancy",
-                "point_coords",
-                "rles",
-            )
-        }
+        arrays = ("predicted_iou", "stability_score", "frame_share", "occupancy", "point_coords", "rles")
+        lengths = {name: len(getattr(self, name)) for name in arrays}
+        lengths |= {name: len(getattr(self.features, name)) for name in ("token", "pooled", "crop")}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"all fields of mask embeddings must have one length; got {lengths}")
 
@@ -109,8 +99,7 @@ class MaskEmbeddings:
         """The masks at (K,) int `index`, in that order."""
         return MaskEmbeddings(
             self.size_hw,
-            self.tokens[index],
-            self.pooled[index],
+            self.features[index],
             self.predicted_iou[index],
             self.stability_score[index],
             self.frame_share[index],
@@ -287,8 +276,9 @@ def _to_table(records: Sequence[StoredEmbeddings]) -> pa.Table:
         "backbone": [row.backbone for row in rows],
         "weights_sha256": [row.weights_sha256 for row in rows],
         "num_masks": [len(row) for row in rows],
-        "tokens": [row.tokens.ravel() for row in rows],
-        "pooled": [row.pooled.ravel() for row in rows],
+        "tokens": [row.features.token.ravel() for row in rows],
+        "pooled": [row.features.pooled.ravel() for row in rows],
+        "crop": [row.features.crop.ravel() for row in rows],
         "predicted_iou": [row.predicted_iou for row in rows],
         "stability_score": [row.stability_score for row in rows],
         "frame_share": [row.frame_share for row in rows],
@@ -312,8 +302,7 @@ def _from_row(row: pa.Table) -> StoredEmbeddings:
     try:
         embeddings = MaskEmbeddings(
             size_hw=(height, width),
-            tokens=_matrix(array("tokens").astype(np.float16), count),
-            pooled=_matrix(array("pooled").astype(np.float16), count),
+            features=MaskFeatures(*(_matrix(array(name).astype(np.float16), count) for name in _FEATURES)),
             predicted_iou=array("predicted_iou").astype(np.float32),
             stability_score=array("stability_score").astype(np.float32),
             frame_share=array("frame_share").astype(np.float32),

@@ -8,21 +8,18 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from everymask.classes.features import FeatureKind, MaskFeatures
 from everymask.errors import ConfigurationError, HeadMismatchError, OutputError
 
 FORMAT = "everymask class head"
 FORMAT_VERSION = "1"
-
-FeatureKind = Literal["token", "token+pooled"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,12 @@ class HeadSpec:
         classes: names of the object classes; class_id is the index. Background is not among them: it is logit C.
         backbone: registry name of the backbone whose embeddings it reads.
         weights_sha256: of that backbone's weights.
-        features: `token`, the paper's head, or `token+pooled`, which also reads image features under the mask.
+        features: what it reads of a mask; `token` is the paper's head.
         token_dim: C_token, the length of a mask token.
         feature_dim: F, the length of an image feature.
         hidden_dim: width of the three hidden layers.
+        crop_dim: length of a crop's description, 0 for heads that read none.
+        describer: which encoder looked at the crops; empty for heads that read none.
     """
 
     classes: tuple[str, ...]
@@ -46,6 +45,8 @@ class HeadSpec:
     token_dim: int
     feature_dim: int
     hidden_dim: int = 256
+    crop_dim: int = 0
+    describer: str = ""
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -57,9 +58,15 @@ class HeadSpec:
             raise ConfigurationError(f"features {self.features!r} is unknown; use {' or '.join(get_args(FeatureKind))}")
 
     @property
+    def reads_crops(self) -> bool:
+        """Whether masks must be described by their crops."""
+        return "crop" in self.features.split("+")
+
+    @property
     def input_dim(self) -> int:
         """Length of the vector that describes one mask."""
-        return self.token_dim + (self.feature_dim if self.features == "token+pooled" else 0)
+        lengths = {"token": self.token_dim, "pooled": self.feature_dim, "crop": self.crop_dim}
+        return sum(lengths[name] for name in self.features.split("+"))
 
 
 class ClassHead(nn.Module):
@@ -102,20 +109,21 @@ class ClassHead(nn.Module):
         self.input_deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
     @torch.no_grad()
-    def probabilities(self, tokens: NDArray[np.float16], pooled: NDArray[np.float16]) -> torch.Tensor:
-        """(M, C) mask tokens and (M, F) pooled features → (M, C + 1) float32 softmax over classes and background."""
-        inputs = mask_inputs(tokens, pooled, self.spec.features).reshape(-1, self.spec.input_dim)
+    def probabilities(self, features: MaskFeatures) -> torch.Tensor:
+        """Descriptions of M masks → (M, C + 1) float32 softmax over classes and background.
+
+        Raises:
+            HeadMismatchError: the head reads crops, and nobody looked at them.
+        """
+        count = len(features.token)
+        if count and self.spec.reads_crops and features.crop.shape[1] != self.spec.crop_dim:
+            raise HeadMismatchError(
+                f"the class head ({', '.join(self.spec.classes)}) reads crops of masks, which these masks were not "
+                "described by; describe them with --classes.masks.describer crop"
+            )
+        inputs = features.inputs(self.spec.features).reshape(count, self.spec.input_dim)
         logits = self.forward(inputs.to(self.input_mean.device))
         return logits.softmax(dim=-1).cpu()
-
-
-def mask_inputs(tokens: NDArray[np.float16], pooled: NDArray[np.float16], features: FeatureKind) -> torch.Tensor:
-    """What a head reads of M masks, (M, D) float32: the tokens, followed by pooled features if `features` says so.
-
-    Both come in half precision, as they are stored, so that fresh and stored embeddings give the same labels.
-    """
-    parts = [tokens] if features == "token" else [tokens, pooled]
-    return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.float32))
 
 
 def check_backbone(spec: HeadSpec, backbone: str, weights_sha256: str) -> None:

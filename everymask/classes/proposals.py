@@ -7,7 +7,9 @@ import torch
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.classes.config import MaskConfig
+from everymask.classes.describers.imagenet import imagenet_describer
 from everymask.classes.embeddings import OCCUPANCY_SIDE, MaskEmbeddings
+from everymask.classes.features import MaskFeatures
 from everymask.masks.mask_set import MaskSet
 from everymask.masks.nms import cell_mask_nms
 from everymask.masks.rle import encode_masks
@@ -45,7 +47,35 @@ def propose_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
         proposed.append(answers[passes])
     masks = MaskSet.concatenate(proposed)
     kept = cell_mask_nms(masks.masks, masks.predicted_iou, config.duplicate_iou_thresh, area)
-    return masks[kept[: config.max_masks]]
+    masks = masks[kept[: config.max_masks]]
+    return masks if config.describer == "none" else _worth_describing(masks, area, config)
+
+
+def _worth_describing(masks: MaskSet, cell_area: torch.Tensor, config: MaskConfig) -> MaskSet:
+    """The masks that a describer looks at, likely wholes first: of equal estimates the larger is more often one."""
+    share = masks.masks.to(cell_area.dtype) @ cell_area / cell_area.sum()
+    rank = masks.predicted_iou * share**0.25
+    order = rank.argsort(descending=True, stable=True)
+    return masks[order[share[order] >= config.min_described_area][: config.max_described]]
+
+
+@torch.inference_mode()
+def describe_features(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, masks: MaskSet, config: MaskConfig
+) -> MaskFeatures:
+    """What a class head reads of masks.
+
+    Raises:
+        CheckpointError: the describer's weights are missing.
+    """
+    pooled = backbone.pool_features(embedding, masks.masks)
+    crop = torch.zeros(len(masks.masks), 0)
+    if config.describer == "crop":
+        if embedding.picture is None:
+            raise ValueError("a describer needs the embedding's picture; embed with keep_picture=True")
+        picture = torch.from_numpy(embedding.picture)
+        crop = imagenet_describer(backbone.device).describe(picture, embedding.canvas, masks.masks)
+    return MaskFeatures(*(part.cpu().numpy().astype(np.float16) for part in (masks.tokens, pooled, crop)))
 
 
 def frame_share(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
@@ -80,9 +110,9 @@ def occupancy(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def describe_masks(
-    backbone: PromptableBackbone, embedding: ImageEmbedding, masks: MaskSet, pooled: torch.Tensor
+    backbone: PromptableBackbone, embedding: ImageEmbedding, masks: MaskSet, features: MaskFeatures
 ) -> MaskEmbeddings:
-    """Bring masks to original resolution and pack them with tokens and (M, F) pooled features."""
+    """Bring masks to original resolution and pack them with their features."""
     rles = [
         rle
         for chunk in torch.split(masks.logits, MASKS_PER_CHUNK)
@@ -90,8 +120,7 @@ def describe_masks(
     ]
     return MaskEmbeddings(
         size_hw=embedding.canvas.original_size_hw,
-        tokens=masks.tokens.cpu().numpy().astype(np.float16),
-        pooled=pooled.cpu().numpy().astype(np.float16),
+        features=features,
         predicted_iou=masks.predicted_iou.cpu().numpy().astype(np.float32),
         stability_score=masks.stability_score.cpu().numpy().astype(np.float32),
         frame_share=frame_share(embedding.canvas, masks.masks).cpu().numpy(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,8 +12,9 @@ from pycocotools import mask as coco_mask
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import MaskEmbeddings
-from everymask.classes.head import ClassHead, check_backbone
-from everymask.classes.proposals import describe_masks, propose_masks
+from everymask.classes.head import ClassHead, HeadSpec, check_backbone
+from everymask.classes.proposals import describe_features, describe_masks, propose_masks
+from everymask.classes.recipes import follow_recipe
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
 from everymask.masks.labelled import labelled_masks
@@ -20,8 +23,6 @@ from everymask.masks.rle import decode_mask, rle_areas, rle_ious
 from everymask.records import ImageLabels, Rle
 
 SEMANTIC_BACKGROUND = 0
-AREA_EXPONENT = 0.25
-"""Of a mask's share of the image, in the order in which masks of one class suppress each other (our choice)."""
 
 
 def embed_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClassesConfig) -> MaskEmbeddings:
@@ -30,8 +31,17 @@ def embed_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config:
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    masks = propose_masks(backbone, embedding, config.masks)
-    return describe_masks(backbone, embedding, masks, backbone.pool_features(embedding, masks.masks))
+    settings = follow_recipe(config).masks
+    masks = propose_masks(backbone, embedding, settings)
+    return describe_masks(backbone, embedding, masks, describe_features(backbone, embedding, masks, settings))
+
+
+def config_for(spec: HeadSpec, config: ClassesConfig) -> ClassesConfig:
+    """The configuration with its recipe's values, and with the describer that a head needs."""
+    config = follow_recipe(config)
+    if not spec.reads_crops or config.masks.describer == "crop":
+        return config
+    return replace(config, masks=replace(config.masks, describer="crop"))
 
 
 def classify_masks(embeddings: MaskEmbeddings, head: ClassHead, config: ClassesConfig) -> ImageLabels:
@@ -41,11 +51,12 @@ def classify_masks(embeddings: MaskEmbeddings, head: ClassHead, config: ClassesC
         HeadMismatchError: the head was trained on another backbone or other weights.
         ConfigurationError: a threshold names a class that the head does not know.
     """
+    config = follow_recipe(config)
     check_backbone(head.spec, embeddings.backbone, embeddings.weights_sha256)
     thresholds = class_thresholds(head.spec.classes, config)
-    probabilities = head.probabilities(embeddings.tokens, embeddings.pooled)
-    chosen = _confident(probabilities, thresholds)
-    return _label(embeddings[chosen.numpy()], probabilities[chosen], head.spec.classes, config)
+    probabilities = head.probabilities(embeddings.features)
+    chosen = confident_masks(probabilities, thresholds)
+    return label_masks(embeddings[chosen.numpy()], probabilities[chosen], head.spec.classes, config)
 
 
 def segment_classes(
@@ -58,17 +69,15 @@ def segment_classes(
         HeadMismatchError: the head was trained on another backbone or other weights.
         ConfigurationError: a threshold names a class that the head does not know.
     """
+    config = config_for(head.spec, config)
     check_backbone(head.spec, backbone.name, backbone.weights_sha256)
     thresholds = class_thresholds(head.spec.classes, config)
     masks = propose_masks(backbone, embedding, config.masks)
-    pooled = backbone.pool_features(embedding, masks.masks)
-    probabilities = head.probabilities(
-        masks.tokens.cpu().numpy().astype(np.float16), pooled.cpu().numpy().astype(np.float16)
-    )
-    chosen = _confident(probabilities, thresholds)
-    index = chosen.to(masks.logits.device)
-    embeddings = describe_masks(backbone, embedding, masks[index], pooled[index])
-    return _label(embeddings, probabilities[chosen], head.spec.classes, config)
+    features = describe_features(backbone, embedding, masks, config.masks)
+    probabilities = head.probabilities(features)
+    chosen = confident_masks(probabilities, thresholds)
+    embeddings = describe_masks(backbone, embedding, masks[chosen.to(masks.logits.device)], features[chosen.numpy()])
+    return label_masks(embeddings, probabilities[chosen], head.spec.classes, config)
 
 
 def class_thresholds(classes: tuple[str, ...], config: ClassesConfig) -> torch.Tensor:
@@ -94,7 +103,7 @@ def semantic_map(labels: ImageLabels) -> NDArray[np.int32]:
     return pixels
 
 
-def _confident(probabilities: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
+def confident_masks(probabilities: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
     """(K,) int64 indices of masks whose likeliest class is no background and passes its threshold."""
     best, index = probabilities.max(dim=-1)
     is_object = index < thresholds.shape[0]
@@ -102,18 +111,18 @@ def _confident(probabilities: torch.Tensor, thresholds: torch.Tensor) -> torch.T
     return (is_object & passes).nonzero().flatten()
 
 
-def _label(
+def label_masks(
     embeddings: MaskEmbeddings, probabilities: torch.Tensor, classes: tuple[str, ...], config: ClassesConfig
 ) -> ImageLabels:
     """Labelled masks of K confident masks with (K, C + 1) probabilities, after NMS within each class."""
     areas = rle_areas(embeddings.rles)
     likelihood, class_ids = probabilities.max(dim=-1)
-    # A sure class on a poor mask is worth less: parts are often surer of their class than the whole object.
-    scores = likelihood * torch.from_numpy(embeddings.predicted_iou).clamp(0, 1)
+    scores = likelihood
+    if config.score == "probability_times_iou":
+        scores = likelihood * torch.from_numpy(embeddings.predicted_iou).clamp(0, 1)
     uncertainty = normalised_entropy(probabilities)
     height, width = embeddings.size_hw
-    # Of masks that repeat each other, a larger one is more often the whole object.
-    rank = scores * (torch.from_numpy(areas).float() / (height * width)) ** AREA_EXPONENT
+    rank = scores * (torch.from_numpy(areas).float() / (height * width)) ** config.area_exponent
     # A mask thinner than a pixel may have none at original resolution.
     visible = torch.from_numpy(areas > 0)
     kept = [
@@ -137,13 +146,14 @@ def _label(
 
 
 def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], rank: torch.Tensor, config: ClassesConfig) -> list[int]:
-    """Of the masks at (K,) int64 `index`, all of one class, those that repeat none of higher rank."""
+    """The masks at (K,) int64 `index`, all of one class, less those that repeat one of higher rank."""
     chosen = [rles[i] for i in index.tolist()]
     iou = torch.from_numpy(rle_ious(chosen, chosen))
     areas = torch.from_numpy(rle_areas(chosen)).double()
     # inter / union = iou and |a| + |b| = inter + union give the intersection without decoding a mask.
     inter = iou / (1 + iou) * (areas[:, None] + areas[None, :])
     containment = inter / torch.minimum(areas[:, None], areas[None, :]).clamp_min(1)
-    repeats = (iou > config.nms_iou_thresh) | (containment > config.nms_containment_thresh)
+    # Clamped: rounding must not lift a share above 1, the threshold that turns containment off.
+    repeats = (iou > config.nms_iou_thresh) | (containment.clamp_max(1) > config.nms_containment_thresh)
     kept: list[int] = index[mask_nms(repeats.float(), rank[index], 0.5)].tolist()
     return kept

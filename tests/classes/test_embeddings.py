@@ -35,12 +35,10 @@ def records():
 
 def same(first: StoredEmbeddings, second: StoredEmbeddings) -> bool:
     mine, other = first.embeddings, second.embeddings
-    arrays = ("tokens", "pooled", "predicted_iou", "stability_score", "frame_share", "occupancy", "point_coords")
-    equal = all(
-        np.array_equal(getattr(mine, name).ravel(), getattr(other, name).ravel())
-        and getattr(mine, name).dtype == getattr(other, name).dtype
-        for name in arrays
-    )
+    arrays = ("predicted_iou", "stability_score", "frame_share", "occupancy", "point_coords")
+    pairs = [(getattr(mine, name), getattr(other, name)) for name in arrays]
+    pairs += [(getattr(mine.features, name), getattr(other.features, name)) for name in ("token", "pooled", "crop")]
+    equal = all(np.array_equal(a.ravel(), b.ravel()) and a.dtype == b.dtype for a, b in pairs)
     return equal and (mine.rles, mine.size_hw, mine.backbone) == (other.rles, other.size_hw, other.backbone)
 
 
@@ -107,7 +105,7 @@ def test_an_unwritable_directory_is_named(records, tmp_path):
 def test_a_store_of_another_version_is_refused_by_name(records, tmp_path):
     write_embeddings(tmp_path, records, CONFIG)
     settings = tmp_path / "masks.json"
-    settings.write_text(settings.read_text().replace('"version": "2"', '"version": "1"'))
-    with pytest.raises(ConfigurationError, match=r"version 1, this release reads 2; make them again") as caught:
+    settings.write_text(settings.read_text().replace('"version": "3"', '"version": "1"'))
+    with pytest.raises(ConfigurationError, match=r"version 1, this release reads 3; make them again") as caught:
         load_embeddings(tmp_path)
     assert str(tmp_path) in str(caught.value)

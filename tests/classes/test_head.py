@@ -1,40 +1,70 @@
+"""Class heads: their file, their answers, and what they refuse."""
+
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
+from everymask.classes.features import MaskFeatures
 from everymask.classes.head import ClassHead, HeadSpec, check_backbone, load_head, save_head
 from everymask.errors import ConfigurationError, HeadMismatchError, OutputError
 
 SPEC = HeadSpec(("cat", "dog"), "nano", "c" * 64, "token+pooled", token_dim=4, feature_dim=5, hidden_dim=8)
 
 
+def masks_described_by(token: int, pooled: int, crop: int = 0) -> MaskFeatures:
+    """Three masks with descriptions of these lengths."""
+    generator = np.random.default_rng(0)
+    parts = [generator.normal(size=(3, length)).astype(np.float16) for length in (token, pooled, crop)]
+    return MaskFeatures(*parts)
+
+
 @pytest.fixture
-def head():
+def head() -> ClassHead:
     torch.manual_seed(0)
     head = ClassHead(SPEC)
     head.standardise(torch.randn(50, 9) * 3 + 1)
     return head.eval()
 
 
-def test_a_saved_head_comes_back_with_its_spec_and_answers(head, tmp_path):
+def test_a_saved_head_comes_back_with_its_spec_and_answers(head: ClassHead, tmp_path: Path) -> None:
     save_head(head, tmp_path / "new" / "pets.safetensors")
     loaded = load_head(tmp_path / "new" / "pets.safetensors")
 
     assert loaded.spec == SPEC
-    tokens, pooled = np.ones((3, 4), np.float16), np.zeros((3, 5), np.float16)
-    torch.testing.assert_close(loaded.probabilities(tokens, pooled), head.probabilities(tokens, pooled))
-    assert loaded.probabilities(tokens, pooled).shape == (3, 3)
+    features = masks_described_by(token=4, pooled=5)
+    torch.testing.assert_close(loaded.probabilities(features), head.probabilities(features))
+    assert loaded.probabilities(features).shape == (3, 3)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["pets.safetensors"]
 
 
-def test_no_mask_gives_no_probability(head):
-    assert head.probabilities(np.zeros((0, 0), np.float16), np.zeros((0, 0), np.float16)).shape == (0, 3)
+def test_no_mask_gives_no_probability(head: ClassHead) -> None:
+    nothing = np.zeros((0, 0), np.float16)
+    assert head.probabilities(MaskFeatures(nothing, nothing, nothing)).shape == (0, 3)
 
 
-def test_inputs_are_standardised_by_the_training_masks():
+def test_a_head_reads_the_descriptions_it_was_trained_on() -> None:
+    features = masks_described_by(token=4, pooled=5, crop=6)
+    for kind, length in (("token", 4), ("token+pooled", 9), ("crop", 6), ("token+crop", 10)):
+        spec = replace(SPEC, features=kind, crop_dim=6)
+        assert spec.input_dim == features.inputs(kind).shape[1] == length
+        assert ClassHead(spec).probabilities(features).shape == (3, 3)
+
+
+def test_a_head_that_reads_crops_says_so_where_nobody_looked() -> None:
+    head = ClassHead(replace(SPEC, features="token+crop", crop_dim=6))
+    with pytest.raises(HeadMismatchError, match="describer crop"):
+        head.probabilities(masks_described_by(token=4, pooled=5))
+
+
+def test_inputs_are_standardised_by_the_training_masks() -> None:
     head = ClassHead(HeadSpec(("a",), "nano", "", "token", 2, 0))
     inputs = torch.tensor([[0.0, 7.0], [4.0, 7.0]])
     head.standardise(inputs)
@@ -42,7 +72,7 @@ def test_inputs_are_standardised_by_the_training_masks():
     assert head.input_deviation.tolist() == [2.0, 1.0]
 
 
-def test_the_head_is_a_four_layer_perceptron():
+def test_the_head_is_a_four_layer_perceptron() -> None:
     assert sum(isinstance(layer, torch.nn.Linear) for layer in ClassHead(SPEC).layers) == 4
 
 
@@ -75,7 +105,9 @@ def other_shape(data: bytes) -> bytes:
         (other_shape, "does not fit together"),
     ],
 )
-def test_a_damaged_file_is_one_clear_sentence(head, tmp_path, damage, message):
+def test_a_damaged_file_is_one_clear_sentence(
+    head: ClassHead, tmp_path: Path, damage: Callable[[bytes], bytes], message: str
+) -> None:
     path = tmp_path / "head.safetensors"
     save_head(head, path)
     path.write_bytes(damage(path.read_bytes()))
@@ -83,12 +115,12 @@ def test_a_damaged_file_is_one_clear_sentence(head, tmp_path, damage, message):
         load_head(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nowhere"):
         load_head(tmp_path / "nowhere.safetensors")
 
 
-def test_a_head_with_nan_is_not_written(head, tmp_path):
+def test_a_head_with_nan_is_not_written(head: ClassHead, tmp_path: Path) -> None:
     with torch.no_grad():
         head.layers[0].weight[0, 0] = torch.nan
     with pytest.raises(ConfigurationError, match="NaN"):
@@ -96,7 +128,7 @@ def test_a_head_with_nan_is_not_written(head, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_older_head_survives_a_failed_write(head, tmp_path):
+def test_an_older_head_survives_a_failed_write(head: ClassHead, tmp_path: Path) -> None:
     target = tmp_path / "folder"
     target.mkdir()
     (target / "kept").touch()
@@ -106,12 +138,12 @@ def test_an_older_head_survives_a_failed_write(head, tmp_path):
 
 
 @pytest.mark.parametrize(("backbone", "sha256"), [("vit_b", "c" * 64), ("nano", "d" * 64)])
-def test_another_backbone_or_other_weights_are_refused(backbone, sha256):
+def test_another_backbone_or_other_weights_are_refused(backbone: str, sha256: str) -> None:
     with pytest.raises(HeadMismatchError, match="train the head again"):
         check_backbone(SPEC, backbone, sha256)
 
 
-def test_classes_must_be_named_once():
+def test_classes_must_be_named_once() -> None:
     with pytest.raises(ConfigurationError, match="dog is named twice"):
         HeadSpec(("dog", "cat", "dog"), "nano", "", "token", 1, 1)
     with pytest.raises(ConfigurationError, match="no class"):

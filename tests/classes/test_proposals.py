@@ -68,5 +68,5 @@ def test_described_masks_have_the_original_size_and_their_own_token():
     backbone = ColourBackbone()
     described = embed_masks(backbone, backbone.embed([IMAGE])[0], ClassesConfig())
     assert described.size_hw == IMAGE.shape[:2]
-    for token, rle in zip(described.tokens, described.rles, strict=True):
+    for token, rle in zip(described.features.token, described.rles, strict=True):
         np.testing.assert_allclose(token, IMAGE[decode_mask(rle)].mean(axis=0) / 255, atol=2e-3)

@@ -83,12 +83,37 @@ def test_a_whole_outranks_a_part_of_it_that_is_surer_of_its_class_but_a_poorer_m
     pair = replace(
         embeddings[np.array([whole, whole])],
         rles=(embeddings.rles[whole], encode_mask(inner)),
-        tokens=np.array([[0.8, 0.15, 0.15], np.array(COLOURS["cherry"]) / 255], dtype=np.float16),
+        features=replace(
+            embeddings[np.array([whole, whole])].features,
+            token=np.array([[0.8, 0.15, 0.15], np.array(COLOURS["cherry"]) / 255], dtype=np.float16),
+        ),
         predicted_iou=np.array([0.9, 0.3], dtype=np.float32),
     )
     (kept,) = classify_masks(pair, colour_head(20.0), ClassesConfig()).masks
     assert kept.area == 16 * 12
     assert 0.7 * 0.9 <= kept.score < 0.9
+
+
+def test_as_published_masks_rank_by_probability_and_a_part_stays_beside_its_whole():
+    backbone = ColourBackbone()
+    image = picture([("cherry", CHERRY_BOX)])
+    embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig())
+    whole = next(i for i, rle in enumerate(embeddings.rles) if decode_mask(rle).sum() == 16 * 12)
+    inner = np.zeros((40, 48), dtype=bool)
+    inner[8:12, 6:12] = True
+    pair = replace(
+        embeddings[np.array([whole, whole])],
+        rles=(embeddings.rles[whole], encode_mask(inner)),
+        features=replace(
+            embeddings[np.array([whole, whole])].features,
+            token=np.array([[0.8, 0.15, 0.15], np.array(COLOURS["cherry"]) / 255], dtype=np.float16),
+        ),
+        predicted_iou=np.array([0.9, 0.3], dtype=np.float32),
+    )
+    head = colour_head(20.0)
+    first, second = classify_masks(pair, head, ClassesConfig(recipe="paper")).masks
+    assert (first.area, second.area) == (4 * 6, 16 * 12)
+    assert first.score == pytest.approx(float(head.probabilities(pair.features)[1, 0]))
 
 
 def test_an_image_without_the_classes_has_no_mask():

@@ -9,7 +9,7 @@ import torch
 
 from everymask.classes.class_set import ClassSet
 from everymask.classes.embeddings import StoredEmbeddings
-from everymask.classes.head import FeatureKind, mask_inputs
+from everymask.classes.features import FeatureKind
 from everymask.errors import ConfigurationError
 
 UNNAMED = -1
@@ -137,7 +137,7 @@ def make_bags(
             raise ConfigurationError(f"the exemplars of {place} give no mask; use pictures with a clear object")
     ids = {name: class_id for class_id, name in enumerate(class_set.classes)}
     return Bags(
-        torch.cat([mask_inputs(item.embeddings.tokens, item.embeddings.pooled, features) for item in usable]),
+        torch.cat([item.embeddings.features.inputs(features) for item in usable]),
         torch.cat([torch.from_numpy(item.embeddings.frame_share) for item in usable]),
         torch.cat([torch.from_numpy(item.embeddings.occupancy) for item in usable]),
         torch.full((sum(len(item.embeddings) for item in usable),), UNNAMED),

@@ -68,19 +68,20 @@ def frame_loss(logits: torch.Tensor, frame_share: torch.Tensor, frame_thresh: fl
     return -log_softmax(along_frame, dim=-1)[:, -1].mean()
 
 
-def bag_targets(class_ids: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """The normalised multi-hot label of single-object bags: half the object's class, half background (last).
+def bag_targets(class_ids: torch.Tensor, num_classes: int, background_share: float) -> torch.Tensor:
+    """The normalised label of single-object bags: the object's class and, by a share, background (last).
 
     Args:
         class_ids: (B,) int64 in [0, num_classes).
         num_classes: C, without background.
+        background_share: in [0, 1). 0 names the object alone; 0.5 is the normalised multi-hot label of both.
 
     Returns:
         (B, C + 1) float32, rows sum to 1.
     """
     targets = torch.zeros(len(class_ids), num_classes + 1, device=class_ids.device)
-    targets[:, num_classes] = 0.5
-    targets[torch.arange(len(class_ids), device=class_ids.device), class_ids] = 0.5
+    targets[:, num_classes] = background_share
+    targets[torch.arange(len(class_ids), device=class_ids.device), class_ids] = 1 - background_share
     return targets
 
 

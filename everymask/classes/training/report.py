@@ -62,7 +62,7 @@ def most_uncertain(head: ClassHead, records: Sequence[StoredEmbeddings], count: 
 def _object_masks(head: ClassHead, records: Sequence[StoredEmbeddings]) -> list[ShownMask]:
     masks = []
     for record in records:
-        probabilities = head.probabilities(record.embeddings.tokens, record.embeddings.pooled)
+        probabilities = head.probabilities(record.embeddings.features)
         best, class_ids = probabilities[:, :-1].max(dim=-1)
         uncertainty = normalised_entropy(probabilities)
         masks += [

@@ -9,9 +9,12 @@ from typing import Literal
 
 import torch
 
-from everymask.classes.head import ClassHead, FeatureKind, HeadSpec
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.classes.describers import imagenet
+from everymask.classes.features import FeatureKind
+from everymask.classes.head import ClassHead, HeadSpec
 from everymask.classes.training.bags import UNNAMED, Bags, split_bags
-from everymask.classes.training.distillation import bad_masks, uncertainty_loss
+from everymask.classes.training.distillation import UncertaintyLoss, bad_masks, uncertainty_loss
 from everymask.classes.training.localisation import object_labels, object_loss
 from everymask.classes.training.mil import bag_scores, bag_targets, frame_loss, mil_loss, presence_loss
 from everymask.errors import ConfigurationError
@@ -25,11 +28,14 @@ class TrainingConfig:
     were chosen on held-out exemplars and COCO training images (docs/decisions/classes.md)."""
 
     features: FeatureKind = "token+pooled"
-    """`token` is the paper's head; `token+pooled` also reads image features averaged under the mask."""
+    """What the head reads of a mask. `token` is the paper's; `pooled`, image features averaged under the mask; `crop`,
+    what an ImageNet encoder sees in a crop of it."""
     distillation: bool = True
     """Train a student by uncertainty distillation; off, the teacher is the result (MIL only, table 4)."""
     hidden_dim: int = 256
     """Width of the hidden layers."""
+    standardise_inputs: bool = True
+    """Shift and scale inputs by the mean and deviation of the training masks (our choice)."""
     dropout: float = 0.1
     """Share of hidden activations dropped while training."""
     min_area: float = 0.03
@@ -37,10 +43,17 @@ class TrainingConfig:
     an exemplar has more than it has of wholes."""
     topk_divisor: int = 4
     """s: a bag of m masks is scored by its max(1, m // s) largest activations (eq. 1)."""
+    background_share: float = 0.5
+    """Share of background in the label of a single-object picture (eq. 2); 0 labels it with its object alone."""
     entropy_thresh: float = 0.5
     """η: masks whose teacher prediction has a higher normalised entropy are uncertain."""
+    background_is_wrong: bool = False
+    """Whether a sure background prediction of the teacher counts as wrong. By default it does not: most masks of an
+    exemplar are background (our choice)."""
     uncertainty_weight: float = 0.3
     """Weight of the uncertainty loss beside the MIL loss."""
+    uncertainty_loss: UncertaintyLoss = "uniform_divergence"
+    """Eq. 3: negative_entropy, its obvious reading, or uniform_divergence (our choice)."""
     object_weight: float = 1.0
     """Weight, for the student, of the masks that the teacher's answers together show to be the object, or beside it
     (our choice)."""
@@ -56,22 +69,24 @@ class TrainingConfig:
     """Stop after so many epochs without a lower loss on held-out exemplars."""
     held_out_share: float = 0.15
     """Share of the exemplars of each class that is held out for early stopping and the report."""
-    masks_per_bag: int = 64
-    """At most so many masks of a picture in one step, drawn anew each epoch: faster, and it regularises."""
+    masks_per_bag: int | None = 64
+    """At most so many masks of a picture in one step, drawn anew each epoch: faster, and it regularises (our choice).
+    None takes all."""
     batch_size: int = 32
     """Bags a step."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Adam learning rate."""
     weight_decay: float = 1e-4
-    """Of Adam, decoupled."""
+    """AdamW weight decay (our choice); 0 is plain Adam."""
     seed: int = 0
-    """Of the split, the order of the bags, the initial weights and dropout."""
+    """Seeds the split, the order of the bags, the initial weights and dropout."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_dim", "topk_divisor", "epochs", "patience", "masks_per_bag", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("dropout", "entropy_thresh", "frame_thresh", "held_out_share", "min_area"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {value}")
+        for name in ("dropout", "entropy_thresh", "frame_thresh", "held_out_share", "min_area", "background_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigurationError(f"{name} must be in [0, 1], not {getattr(self, name)}")
         if not self.learning_rate > 0:
@@ -112,6 +127,20 @@ class TrainingResult:
     history: tuple[Epoch, ...]
     held_out: Bags
     confusion: torch.Tensor
+
+
+def head_spec(classes: tuple[str, ...], backbone: PromptableBackbone, config: TrainingConfig) -> HeadSpec:
+    """What a head is for that is trained on a backbone's masks with a configuration."""
+    spec = HeadSpec(
+        classes,
+        backbone.name,
+        backbone.weights_sha256,
+        config.features,
+        backbone.token_dim,
+        backbone.feature_dim,
+        config.hidden_dim,
+    )
+    return replace(spec, crop_dim=imagenet.DIM, describer=imagenet.IDENTITY) if spec.reads_crops else spec
 
 
 def train_head(
@@ -158,20 +187,24 @@ def _fit(
 ) -> ClassHead:
     """Train one fresh head and give back its best epoch."""
     head = ClassHead(spec, config.dropout)
-    head.standardise(training.inputs)
+    if config.standardise_inputs:
+        head.standardise(training.inputs)
     optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     best_loss, best_state, since_best = float("inf"), copy.deepcopy(head.state_dict()), 0
     for number in range(1, config.epochs + 1):
         head.train()
         total = 0.0
         for index in torch.split(torch.randperm(len(training)), config.batch_size):
-            batch = training[index].sample(config.masks_per_bag)
+            batch = training[index] if config.masks_per_bag is None else training[index].sample(config.masks_per_bag)
             logits = head(batch.inputs)
             loss = picture_loss(logits, batch, config)
             if teacher is not None:
                 with torch.no_grad():
-                    bad = bad_masks(teacher(batch.inputs), batch.mask_class_ids, config.entropy_thresh)
-                loss = loss + config.uncertainty_weight * uncertainty_loss(logits[bad & (batch.labels == UNNAMED)])
+                    bad = bad_masks(
+                        teacher(batch.inputs), batch.mask_class_ids, config.entropy_thresh, config.background_is_wrong
+                    )
+                certainty = uncertainty_loss(logits[bad & (batch.labels == UNNAMED)], config.uncertainty_loss)
+                loss = loss + config.uncertainty_weight * certainty
             if not bool(torch.isfinite(loss)):
                 raise ConfigurationError(
                     f"the {stage}'s loss became {loss.item()} in epoch {number}; lower --learning-rate "
@@ -202,7 +235,7 @@ def _named(bags: Bags, teacher: ClassHead) -> Bags:
 def picture_loss(logits: torch.Tensor, bags: Bags, config: TrainingConfig) -> torch.Tensor:
     """What pictures of known class say about (N, C + 1) logits of their masks: eq. 2 and our three additions."""
     scores = bag_scores(logits, bags.sizes, config.topk_divisor)
-    loss = mil_loss(scores, bag_targets(bags.class_ids, logits.shape[-1] - 1))
+    loss = mil_loss(scores, bag_targets(bags.class_ids, logits.shape[-1] - 1, config.background_share))
     loss = loss + config.presence_weight * presence_loss(logits, bags.sizes, bags.class_ids, config.topk_divisor)
     loss = loss + config.frame_weight * frame_loss(logits, bags.frame_share, config.frame_thresh)
     return loss + config.object_weight * object_loss(logits, bags.labels)

@@ -92,7 +92,7 @@ def test_the_student_is_less_sure_where_its_teacher_was_not_to_be_relied_on():
     teacher = train_head(bags, spec(3), replace(CONFIG, distillation=False)).head
     student = train_head(bags, spec(3), replace(CONFIG, uncertainty_weight=1.0, object_weight=0.0)).head
     with torch.no_grad():
-        bad = bad_masks(teacher(bags.inputs), bags.mask_class_ids, CONFIG.entropy_thresh)
+        bad = bad_masks(teacher(bags.inputs), bags.mask_class_ids, CONFIG.entropy_thresh, False)
         before = normalised_entropy(teacher(bags.inputs[bad]).softmax(dim=1)).mean()
         after = normalised_entropy(student(bags.inputs[bad]).softmax(dim=1)).mean()
     assert bad.any()

@@ -1,0 +1,48 @@
+"""SAM + CLIP (U-SAM, section 4, table 3): the masks of SAM's grid, named by what CLIP says of each."""
+
+from __future__ import annotations
+
+import torch
+
+from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.classes.config import ClassesConfig, ClipConfig
+from everymask.classes.describers.clip import clip_describer
+from everymask.classes.features import MaskFeatures
+from everymask.classes.proposals import describe_masks, propose_masks
+from everymask.classes.recipes import PAPER_CLASSES, follow
+from everymask.classes.segmenter import class_thresholds, confident_masks, label_masks
+from everymask.records import ImageLabels
+
+BACKGROUND = "background"
+"""A name whose masks are compared like all others, and never labelled."""
+
+
+def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClipConfig) -> ImageLabels:
+    """Masks that look like one of the names, after a threshold and suppression within each name.
+
+    Args:
+        embedding: with its picture (`embed_images(..., keep_picture=True)`).
+        config: the names, and how they are compared.
+
+    Raises:
+        ConfigurationError: transformers is missing, the CLIP model cannot be loaded, or fewer than two names.
+        ModelOutputError: the backbone answered with NaN or infinity.
+    """
+    if embedding.picture is None:
+        raise ValueError("CLIP looks at the embedding's picture; embed with keep_picture=True")
+    clip = clip_describer(config.model, config.names, config.prompt, backbone.device)
+    masks = propose_masks(backbone, embedding, config.masks)
+    picture = torch.from_numpy(embedding.picture)
+    named = clip.probabilities(picture, embedding.canvas, masks.masks, config)
+    classes = tuple(name for name in config.names if name != BACKGROUND)
+    order = [config.names.index(name) for name in classes]
+    others = [index for index, name in enumerate(config.names) if name == BACKGROUND]
+    probabilities = torch.cat([named[:, order], named[:, others].sum(dim=1, keepdim=True)], dim=1)
+    settings = follow(
+        ClassesConfig(score_thresh=config.score_thresh, nms_iou_thresh=config.nms_iou_thresh), "paper", PAPER_CLASSES
+    )
+    chosen = confident_masks(probabilities, class_thresholds(classes, settings))
+    kept = masks[chosen.to(masks.logits.device)]
+    pooled = torch.zeros(len(kept), 0)
+    features = MaskFeatures(*(part.numpy().astype("float16") for part in (pooled, pooled, pooled)))
+    return label_masks(describe_masks(backbone, embedding, kept, features), probabilities[chosen], classes, settings)

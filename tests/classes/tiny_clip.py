@@ -1,0 +1,42 @@
+"""A CLIP model of real components, with random weights and a vocabulary of letters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+
+def save_tiny_clip(folder: Path) -> Path:
+    """Write a CLIP model and its processor that load in a second."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
+    vocabulary, merges = folder / "letters.json", folder / "letters.txt"
+    vocabulary.write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
+    merges.write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(str(vocabulary), str(merges), model_max_length=32)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    torch.manual_seed(0)
+    model = CLIPModel(
+        CLIPConfig(
+            text_config={
+                **sizes,
+                "vocab_size": len(tokens),
+                "max_position_embeddings": 32,
+                "bos_token_id": 0,
+                "eos_token_id": 1,
+            },
+            vision_config={**sizes, "image_size": 32, "patch_size": 8},
+            projection_dim=8,
+        )
+    )
+    # Random weights tell nothing apart; a larger scale makes some masks look surely like one of the names.
+    model.logit_scale.data.fill_(5.0)
+    target = folder / "tiny-clip"
+    model.save_pretrained(target)
+    size = {"height": 32, "width": 32}
+    CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size), tokenizer).save_pretrained(target)
+    return target
