@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo serve ui test test-fast test-slow lint format browser constraints clean
+.PHONY: help install demo serve ui test test-fast test-slow lint format browser readers constraints clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,9 +54,16 @@ browser: ## Install Debian's Chromium for the browser tests, where that is allow
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	} || echo "no Chromium here and no right to install it: the browser tests will be skipped"
 
+readers: $(STAMP) ## Install the tools that read exports, each in an environment of its own, for the slow tests.
+	for name in datasets tools; do \
+		$(PYTHON) -m venv .readers/$$name \
+		&& .readers/$$name/bin/pip install --quiet --disable-pip-version-check \
+			--requirement tests/formats/readers/requirements-$$name.txt || exit 1; \
+	done
+
 constraints: $(STAMP) ## Pin the versions installed now.
 	{ echo "# Every version the suite was run with, for pip's --constraint. Regenerate: make constraints"; \
 	  $(BIN)/pip freeze --exclude-editable; } > constraints.txt
 
 clean: ## Remove what the commands above made.
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) .readers runs build dist *.egg-info

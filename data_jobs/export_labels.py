@@ -25,6 +25,7 @@ from everymask.formats.picture_files import ImagesMode
 from everymask.formats.registry import FORMATS, find_format, help_text
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
+from everymask.review.queue import read_queue
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class ExportConfig:
     finer outline, so that none comes back at less than IoU 0.99."""
     max_loss: float | None = None
     """Write nothing if any mask would come back with 1 - IoU above this."""
+    queue: str | None = None
+    """Only the images of a review queue, from `everymask review queue`."""
+    uncorrected: bool = False
+    """Write the labels as the model made them, without the corrections of people."""
     overwrite: bool = False
     """Replace an earlier export."""
 
@@ -67,7 +72,16 @@ def run(config: ExportConfig) -> ExportReport:
         config.image_address,
         record.config_sha256[:12] if record else "unknown",
     )
-    request = ExportRequest(chosen, options, config.output, config.images, config.max_loss, config.overwrite)
+    request = ExportRequest(
+        chosen,
+        options,
+        config.output,
+        config.images,
+        config.max_loss,
+        config.overwrite,
+        frozenset(read_queue(config.queue).image_ids) if config.queue else None,
+        not config.uncorrected,
+    )
     line: ProgressLine | None = None
 
     def show(done: int, total: int) -> None:

@@ -19,7 +19,7 @@ from everymask.masks.runs import crop_of, rle_from_crop, row_major_runs
 from everymask.records import LabelledMask, Rle
 
 ID_ATTRIBUTE, SCORE_ATTRIBUTE = "everymask_id", "score"
-_NOT_IN_XML = "".join(chr(code) for code in range(32) if chr(code) not in "\t\n\r") + "\ufffe\uffff"
+_NOT_IN_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
 
 
 def crop_of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -109,5 +109,5 @@ CVAT = Format(
     keeps=frozenset(Keeps),
     exact=True,
     writer=CvatWriter,
-    refused_characters=_NOT_IN_XML,
+    refused_name=_NOT_IN_XML,
 )

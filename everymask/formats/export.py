@@ -14,6 +14,7 @@ from everymask.formats.naming import NamePlan, plan_names
 from everymask.formats.picture_files import ImagesMode, PictureFiles
 from everymask.formats.staging import main_file, staged
 from everymask.images import ImageLimits
+from everymask.labels.corrections import labelled_images
 from everymask.labels.store import LabelStore
 
 Progress = Callable[[int, int], None]
@@ -32,6 +33,7 @@ class ExportRequest:
         max_loss: the most that 1 − IoU of any mask may be; None for any.
         overwrite: replace an earlier export.
         image_ids: only these; None for all.
+        corrections: write labels as people left them; False writes what the model made.
         limits: of images that are read.
     """
 
@@ -42,6 +44,7 @@ class ExportRequest:
     max_loss: float | None = None
     overwrite: bool = False
     image_ids: frozenset[str] | None = None
+    corrections: bool = True
     limits: ImageLimits = field(default_factory=ImageLimits)
 
     def __post_init__(self) -> None:
@@ -112,17 +115,17 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
         pictures = (
             PictureFiles(folder / chosen.image_folder, request.images, request.limits) if request.images else None
         )
-        for image in store.images():
-            if image.labels is None or image.image_id not in plan.numbers:
+        for image, labels in labelled_images(store, request.corrections):
+            if image.image_id not in plan.numbers:
                 continue
-            for mask in image.labels.masks:
+            for mask in labels.masks:
                 names.index(mask)
             name = plan.name(image.image_id)
             if pictures is not None:
                 pictures.add(image, name)
-            exported = ExportedImage(plan.numbers[image.image_id], name, image, image.labels)
+            exported = ExportedImage(plan.numbers[image.image_id], name, image, labels)
             written = writer.add(exported)
-            loss.add(image.image_id, image.labels.masks, written, Keeps.OVERLAPS in chosen.keeps)
+            loss.add(image.image_id, labels.masks, written, Keeps.OVERLAPS in chosen.keeps)
             images += 1
             progress(images, len(plan.numbers))
         writer.close()
@@ -143,7 +146,7 @@ def _plan(store: LabelStore, request: ExportRequest) -> tuple[NamePlan, int]:
             else:
                 ids.append(row["image_id"])
     chosen = request.format
-    return plan_names(ids, chosen.naming, chosen.refused_characters, unique=request.images is not None), errors
+    return plan_names(ids, chosen.naming, chosen.refused_name, unique=request.images is not None), errors
 
 
 def _check_loss(loss: Loss, max_loss: float | None) -> None:

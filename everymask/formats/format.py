@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -128,7 +128,7 @@ class Format:
         tolerance_px: the default tolerance of formats that hold polygons; None for the others.
         image_folder: where images go below the export.
         sidecar_suffix: of a second file beside the first; empty for none.
-        refused_characters: that no image's name may hold in this format.
+        refused_name: a regular expression; names in which it is found cannot be written.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Format:
     tolerance_px: float | None = None
     image_folder: str = IMAGE_FOLDER
     sidecar_suffix: str = ""
-    refused_characters: str = field(default="\0")
+    refused_name: str = r"\0"
 
     def options(
         self, segmentation: str | None, tolerance_px: float | None, image_address: str | None, model_version: str

@@ -27,19 +27,17 @@ from PIL import Image
 from everymask.errors import InputError
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.outlines import Polygon, fill_polygons, simple_polygons
+from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_polygons
+from everymask.formats.outlines import fill_polygons
 from everymask.formats.spool import Spool
 from everymask.labels.doubt import image_doubt
 from everymask.masks.rle import decode_mask, encode_mask
-from everymask.masks.runs import crop_of, row_major_runs
 from everymask.records import LabelledMask, Rle
 from everymask.storage import is_remote
 
 Kind = Literal["bitmask", "brush", "polygon"]
 TAGS: dict[str, str] = {"bitmask": "BitmaskLabels", "brush": "BrushLabels", "polygon": "PolygonLabels"}
 FROM_NAME, TO_NAME = "masks", "image"
-_BRUSH_SIZES = (3, 4, 8, 16)
-_LONGEST_RUN = 2**16
 _OPAQUE = 128
 
 
@@ -62,16 +60,18 @@ def regions(mask: LabelledMask, kind: Kind, tolerance_px: float = 0.0) -> list[d
         kind: of region.
         tolerance_px: of polygons.
     """
-    height, width = mask.rle["size"]
     if mask.area == 0:
         return []
     if kind == "polygon":
-        polygons = simple_polygons(mask, tolerance_px)
+        rings = percent_polygons(mask, tolerance_px)
+        pieces = [mask.mask_id, *(f"{mask.mask_id}-{number}" for number in range(1, len(rings)))]
         return [
-            _region(mask, kind, {"points": _percent(polygon, (height, width)), "closed": True}, _piece_id(mask, number))
-            for number, polygon in enumerate(polygons)
+            _region(mask, kind, {"points": ring, "closed": True}, piece)
+            for ring, piece in zip(rings, pieces, strict=True)
         ]
-    value: dict[str, Any] = {"imageDataURL": bitmask_url(mask.rle)} if kind == "bitmask" else brush_value(mask)
+    value: dict[str, Any] = {"format": "rle", "rle": brush_rle(mask.rle)}
+    if kind == "bitmask":
+        value = {"imageDataURL": bitmask_url(mask.rle)}
     return [_region(mask, kind, value, mask.mask_id)]
 
 
@@ -87,49 +87,6 @@ def prediction(masks: Sequence[LabelledMask], kind: Kind, score: float, model_ve
     """
     result = [region for mask in masks for region in regions(mask, kind, tolerance_px)]
     return {"model_version": model_version, "score": score, "result": result}
-
-
-def bitmask_url(rle: Rle) -> str:
-    """A mask as a `data:` address of a PNG, black on transparent."""
-    picture = Image.fromarray(decode_mask(rle).view(np.uint8))
-    picture.putpalette([0, 0, 0, 0, 0, 0])
-    buffer = BytesIO()
-    picture.save(buffer, "PNG", transparency=bytes([0, 255]), bits=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def brush_value(mask: LabelledMask) -> dict[str, Any]:
-    """A mask as the value of a brush region."""
-    runs = row_major_runs(crop_of(mask.rle, mask.box_xyxy), mask.box_xyxy[:2], _size(mask.rle))
-    return {"format": "rle", "rle": brush_rle(runs)}
-
-
-def brush_rle(runs: NDArray[np.int64]) -> list[int]:
-    """Label Studio's run lengths of an image: bytes of a bit stream, 0 and 255 in all four channels.
-
-    Args:
-        runs: (K,) row-major, alternately background and foreground, in pixels.
-    """
-    lengths = runs * 4
-    values = np.where(np.arange(lengths.size) % 2, 255, 0)
-    pieces = np.maximum(1, -(-lengths // _LONGEST_RUN))
-    pieces[lengths == 0] = 0
-    last = np.cumsum(pieces) - 1
-    split = np.full(int(pieces.sum()), _LONGEST_RUN)
-    split[last[pieces > 0]] = (lengths - (pieces - 1) * _LONGEST_RUN)[pieces > 0]
-    split_values = np.repeat(values, pieces)
-    size_index = np.searchsorted([8, 16, 256], split, side="left")
-    size_bits = np.array(_BRUSH_SIZES)[size_index]
-    # A record: 1 for a run, 2 bits for the width of the length, the length - 1, 8 bits of value.
-    records = (((1 << 2) | size_index) << size_bits | (split - 1)) << 8 | split_values
-    record_bits = 3 + size_bits + 8
-    header_value = (int(lengths.sum()) << 21) | (7 << 16) | (2 << 12) | (3 << 8) | (7 << 4) | 15
-    header = [(header_value >> shift) & 1 for shift in range(52, -1, -1)]
-    owner = np.repeat(np.arange(records.size), record_bits)
-    place = np.arange(owner.size) - np.repeat(np.cumsum(record_bits) - record_bits, record_bits)
-    bits = (records[owner] >> (record_bits[owner] - 1 - place)) & 1
-    packed: list[int] = np.packbits(np.concatenate([header, bits]).astype(np.uint8)).tolist()
-    return packed
 
 
 def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
@@ -151,7 +108,7 @@ def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
         if "imageDataURL" in value:
             return encode_mask(_read_bitmask(value["imageDataURL"], size_hw))
         if "rle" in value:
-            return encode_mask(read_brush(value["rle"], size_hw))
+            return encode_mask(mask_from_brush_rle(value["rle"], size_hw))
         if "points" in value:
             points = np.asarray(value["points"], dtype=np.float64).reshape(-1, 2) * (width / 100, height / 100)
             return fill_polygons([points.ravel().tolist()], size_hw)
@@ -160,45 +117,6 @@ def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
     raise InputError(
         f"region {region.get('id')} is a {region.get('type')}; only bitmasks, brushes and polygons are read"
     )
-
-
-def read_brush(rle: Sequence[int], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) bool of Label Studio's run lengths: pixels whose alpha is at least 128.
-
-    Raises:
-        ValueError: they are cut short, or not of that size.
-    """
-    lengths, values = _brush_records(rle, size_hw[0] * size_hw[1] * 4)
-    channels = np.repeat(np.array(values, dtype=np.uint8), lengths)
-    return channels.reshape(*size_hw, 4)[:, :, 3] >= _OPAQUE
-
-
-def _brush_records(rle: Sequence[int], total: int) -> tuple[list[int], list[int]]:
-    """Lengths and values of the records of a brush's bit stream, `total` values together."""
-    data = bytes(rle)
-    bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
-    announced, word = int(bits[:32], 2), int(bits[32:37], 2) + 1
-    sizes = [int(bits[start : start + 4], 2) + 1 for start in range(37, 53, 4)]
-    if announced != total:
-        raise ValueError(f"it has {announced:,} run-length values where the image's four channels have {total:,}")
-    lengths, values = [], []
-    at, left = 53, total
-    while left > 0:
-        size = sizes[int(bits[at + 1 : at + 3], 2)]
-        length = int(bits[at + 3 : at + 3 + size], 2) + 1
-        is_run = bits[at] == "1"
-        at += 3 + size
-        if is_run:
-            lengths.append(min(length, left))
-            values.append(int(bits[at : at + word], 2))
-            at += word
-        else:
-            found = range(at, at + length * word, word)
-            lengths += [1] * min(length, left)
-            values += [int(bits[start : start + word], 2) for start in found][:left]
-            at += length * word
-        left -= length
-    return lengths, values
 
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -225,15 +143,6 @@ def _region(mask: LabelledMask, kind: Kind, value: dict[str, Any], region_id: st
         "score": mask.score,
         "value": value | {tag: [ClassNames.name(mask)]},
     }
-
-
-def _piece_id(mask: LabelledMask, number: int) -> str | None:
-    return mask.mask_id if number == 0 else f"{mask.mask_id}-{number}"
-
-
-def _percent(polygon: Polygon, size_hw: tuple[int, int]) -> list[list[float]]:
-    corners: list[list[float]] = (polygon * (100 / size_hw[1], 100 / size_hw[0])).tolist()
-    return corners
 
 
 def _size(rle: Rle) -> tuple[int, int]:

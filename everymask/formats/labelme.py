@@ -23,6 +23,8 @@ from everymask.masks.runs import crop_of, rle_from_crop
 from everymask.records import LabelledMask, Rle
 
 _VERSION = "6.3.1"
+REVIEWED_FLAG = "reviewed"
+"""Flag of an image that a person sets when they have finished it; only then does the image count as corrected."""
 
 
 def labelme_shape(mask: LabelledMask) -> dict[str, Any]:
@@ -98,7 +100,7 @@ class LabelMeWriter:
         shapes = [labelme_shape(mask) for mask in masks]
         content: dict[str, Any] = {
             "version": _VERSION,
-            "flags": {},
+            "flags": {REVIEWED_FLAG: False},
             "shapes": shapes,
             "imagePath": image_path_beside(exported),
             "imageData": None,

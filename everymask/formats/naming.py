@@ -42,7 +42,7 @@ def plan_names(image_ids: Sequence[str], naming: Naming, refused: str, unique: b
     Args:
         image_ids: of the images to export, in any order.
         naming: what the format names labels by.
-        refused: characters that the format cannot hold in a name.
+        refused: a regular expression for what the format cannot hold in a name.
         unique: give every image a plain name of its own, as for `--images`.
 
     Raises:
@@ -57,7 +57,7 @@ def plan_names(image_ids: Sequence[str], naming: Naming, refused: str, unique: b
         )
     if unique:
         return NamePlan(numbers, _unique_names(ordered))
-    _check_characters(ordered, refused)
+    _check_characters(ordered, naming, refused)
     if naming is not Naming.IMAGE_ID:
         _check_collisions(ordered, naming)
     return NamePlan(numbers, None)
@@ -79,12 +79,13 @@ def shown(image_id: str) -> str:
     return image_id if image_id.isprintable() else ascii(image_id)
 
 
-def _check_characters(image_ids: Sequence[str], refused: str) -> None:
+def _check_characters(image_ids: Sequence[str], naming: Naming, refused: str) -> None:
+    pattern = re.compile(refused)
     for image_id in image_ids:
-        found = sorted(set(image_id) & set(refused))
+        found = pattern.search(stem_path(image_id) if naming is Naming.STEM else image_id)
         if found:
             raise ConfigurationError(
-                f"the name of {shown(image_id)} holds {found[0]!a}, which this format cannot write; rename the "
+                f"the name of {shown(image_id)} holds {found[0]!a} where this format cannot write it; rename the "
                 "image, or use --images copy, which gives every image a plain name"
             )
 

@@ -89,5 +89,5 @@ VOC = Format(
     exact=True,
     writer=VocWriter,
     image_folder="JPEGImages",
-    refused_characters='\0\n\r"',
+    refused_name=r"[\0\n\r]|^[#\s]|\s$",  # the list has one name a line, stripped, and # begins a comment
 )

@@ -8,23 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.errors import ConfigurationError, InputError
-from everymask.formats.label_studio import brush_rle, labelling_config, read_brush, read_region, regions
+from everymask.formats.label_studio import labelling_config, read_region, regions
 from everymask.formats.registry import FORMATS
 from everymask.labels.doubt import image_doubt
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
-from everymask.masks.runs import row_major_runs
 from everymask.records import ImageLabels
 from tests.formats.exporting import run_export
 from tests.formats.shapes import HEIGHT, WIDTH, shape_store, shapes
 from tests.labels.examples import mask_record
-from tests.masks.strategies import masks
 
 
 @pytest.fixture
@@ -42,19 +38,6 @@ def test_every_shape_comes_back_to_the_pixel(store: LabelStore, tmp_path: Path, 
     output = tmp_path / f"out{FORMATS[name].suffix}"
     report = run_export(store, name, output, segmentation or None, exact)
     assert (report.images, report.loss.masks, report.loss.worst_iou) == (3, len(shapes()) + 1, 1.0)
-
-
-@given(masks())
-def test_brush_strokes_are_the_mask(mask: NDArray[np.bool_]) -> None:
-    stroke = brush_rle(row_major_runs(mask, (0, 0), mask.shape))
-    np.testing.assert_array_equal(read_brush(stroke, mask.shape), mask)
-
-
-def test_a_long_brush_stroke_is_split() -> None:
-    mask = np.zeros((400, 700), bool)
-    mask[100:300] = True
-    stroke = brush_rle(row_major_runs(mask, (0, 0), mask.shape))
-    np.testing.assert_array_equal(read_brush(stroke, mask.shape), mask)
 
 
 def test_label_studio_tasks(store: LabelStore, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_no_image_id_leads_out_of_the_folder(image_id: str, path: str) -> None:
 
 
 def test_numbers_follow_the_order_of_ids() -> None:
-    plan = plan_names(["b.jpg", "a/2.jpg", "a/1.jpg"], Naming.IMAGE_ID, "", unique=False)
+    plan = plan_names(["b.jpg", "a/2.jpg", "a/1.jpg"], Naming.IMAGE_ID, r"\0", unique=False)
     assert plan.numbers == {"a/1.jpg": 1, "a/2.jpg": 2, "b.jpg": 3}
     assert plan.name("a/1.jpg") == "a/1.jpg"
 
@@ -47,31 +47,31 @@ CAFE = "café.jpg"
 )
 def test_names_that_would_share_a_file_are_refused_by_name(ids: list[str], naming: Naming) -> None:
     with pytest.raises(ConfigurationError, match="these collide: ") as refusal:
-        plan_names(ids, naming, "", unique=False)
+        plan_names(ids, naming, r"\0", unique=False)
     assert "--images" in str(refusal.value)
-    assert plan_names(ids, Naming.IMAGE_ID, "", unique=False).numbers.keys() == set(ids)
+    assert plan_names(ids, Naming.IMAGE_ID, r"\0", unique=False).numbers.keys() == set(ids)
 
 
 def test_the_two_spellings_of_one_name_are_told_apart_in_the_refusal() -> None:
     with pytest.raises(ConfigurationError, match=r"caf\\xe9|cafe\\u0301"):
-        plan_names([unicodedata.normalize(form, CAFE) for form in ("NFC", "NFD")], Naming.PATH, "", unique=False)
+        plan_names([unicodedata.normalize(form, CAFE) for form in ("NFC", "NFD")], Naming.PATH, r"\0", unique=False)
 
 
 def test_equal_stems_collide_only_where_the_ending_is_left_out() -> None:
     ids = ["cmyk.jpg", "cmyk.tif"]
-    assert plan_names(ids, Naming.PATH, "", unique=False).name("cmyk.tif") == "cmyk.tif"
+    assert plan_names(ids, Naming.PATH, r"\0", unique=False).name("cmyk.tif") == "cmyk.tif"
     with pytest.raises(ConfigurationError, match=r"cmyk\.jpg and cmyk\.tif"):
-        plan_names(ids, Naming.STEM, "", unique=False)
+        plan_names(ids, Naming.STEM, r"\0", unique=False)
 
 
 def test_a_character_the_format_cannot_write_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"the name of 'a\\nb.jpg' holds '\\n'"):
+    with pytest.raises(ConfigurationError, match=r"the name of 'a\\nb.jpg' holds '\\\\n'"):
         plan_names(["a\nb.jpg"], Naming.STEM, "\n", unique=False)
 
 
 def test_two_rows_of_one_image_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"two rows of a\.jpg"):
-        plan_names(["a.jpg", "a.jpg"], Naming.IMAGE_ID, "", unique=False)
+        plan_names(["a.jpg", "a.jpg"], Naming.IMAGE_ID, r"\0", unique=False)
 
 
 @given(st.sets(st.text(st.characters(codec="utf-8"), min_size=1), max_size=20))

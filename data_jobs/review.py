@@ -1,0 +1,130 @@
+"""What a person should look at first, and the corrections they give back.
+
+    python data_jobs/review.py queue --labels labels --most 200 --output queue.json
+    python data_jobs/export_labels.py --labels labels --queue queue.json --format label-studio --output tasks.json
+    python data_jobs/review.py import --labels labels --from export.json
+    python data_jobs/review.py report --labels labels --queue queue.json
+
+Corrections are kept in LABELS/corrections; exports and evaluations read corrected labels from then on. Exit codes:
+0 done; 2 usage, or something that cannot be read or written; nothing is imported then.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import tyro
+
+from everymask.errors import EverymaskError
+from everymask.images import ImageLimits
+from everymask.labels.corrections import read_corrections
+from everymask.labels.store import LabelStore
+from everymask.review.importing import import_corrections
+from everymask.review.page import queue_page
+from everymask.review.queue import make_queue, read_queue, write_queue
+from everymask.review.report import queue_report, report_lines
+from everymask.review.reviewed import EditingFormat
+from everymask.review.tool_files import guess_format
+from everymask.storage import resolve, write_whole
+
+
+@dataclass(frozen=True)
+class QueueConfig:
+    """Choose the images a person should see first, and draw some at random as a control."""
+
+    labels: str
+    """Folder or address of the label store."""
+    output: str = "queue.json"
+    """The queue, for `--queue` of an export; a page with pictures is put beside it (.html)."""
+    most: int = 200
+    """Images in the queue."""
+    control: float = 0.2
+    """Share of them drawn at random, by which `report` judges the queue."""
+    seed: int = 0
+    """Of that draw."""
+    pictures: bool = True
+    """Write the page."""
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Read what an annotation tool gave back, and keep it as corrections."""
+
+    labels: str
+    """Folder or address of the label store."""
+    from_file: Annotated[Path, tyro.conf.arg(name="from")]
+    """The file, or the folder of files, that the tool has written."""
+    format: EditingFormat | None = None
+    """What it is; by default found out from the file."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Say how much was changed in a queue, against the images drawn at random."""
+
+    labels: str
+    """Folder or address of the label store."""
+    queue: str = "queue.json"
+    """The queue that was reviewed."""
+
+
+def queue(config: QueueConfig) -> None:
+    """Write a queue and its page. Raises EverymaskError."""
+    store = LabelStore(config.labels)
+    chosen = make_queue(store, config.most, config.control, config.seed)
+    write_queue(chosen, config.output)
+    print(f"{config.output}: {len(chosen.images):,} of {chosen.candidates:,} images")
+    if config.pictures:
+        page = str(Path(config.output).with_suffix(".html"))
+        filesystem, path = resolve(page)
+        write_whole(filesystem, path, queue_page(store, chosen, ImageLimits()).encode())
+        print(f"look at {page}")
+
+
+def bring_back(config: ImportConfig) -> None:
+    """Import corrections. Raises EverymaskError."""
+    tool = config.format or guess_format(config.from_file)
+    summary = import_corrections(LabelStore(config.labels), config.from_file, tool)
+    counts = ", ".join(f"{count:,} {action}" for action, count in summary.masks.items())
+    print(f"{summary.images:,} images finished by a person ({tool}), {summary.changed:,} changed; masks: {counts}")
+    if summary.path:
+        print(f"kept in {summary.path}")
+
+
+def report(config: ReportConfig) -> None:
+    """Print what was changed. Raises EverymaskError."""
+    corrections = read_corrections(LabelStore(config.labels))
+    for line in report_lines(queue_report(read_queue(config.queue), corrections)):
+        print(line)
+
+
+Command = (
+    Annotated[QueueConfig, tyro.conf.subcommand("queue")]
+    | Annotated[ImportConfig, tyro.conf.subcommand("import")]
+    | Annotated[ReportConfig, tyro.conf.subcommand("report")]
+)
+
+
+def main(arguments: list[str] | None = None, program: str = "python data_jobs/review.py") -> int:
+    """The command; returns its exit code."""
+    config = tyro.cli(Command, args=arguments, prog=program, description=__doc__)
+    try:
+        if isinstance(config, QueueConfig):
+            queue(config)
+        elif isinstance(config, ImportConfig):
+            bring_back(config)
+        else:
+            report(config)
+    except EverymaskError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

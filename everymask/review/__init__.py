@@ -1,0 +1,1 @@
+"""What a person should look at first, and what comes back from them."""

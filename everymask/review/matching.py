@@ -1,0 +1,176 @@
+"""What became of each mask: a person's masks against those they were given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from everymask.errors import InputError
+from everymask.formats.outlines import coco_polygons, fill_polygons, simple_polygons
+from everymask.labels.corrections import Action, CorrectedMask, ImageCorrection
+from everymask.labels.rows import LabelledImage
+from everymask.masks.rle import rle_ious
+from everymask.records import ImageLabels, LabelledMask, Rle
+from everymask.review.reviewed import ReviewedImage, ReviewedMask, crosses_itself
+
+SAME_MASK_IOU = 0.5
+"""A mask without a known id is taken for the one it overlaps at least this much, the best pair first."""
+
+
+def correct_image(
+    reviewed: ReviewedImage,
+    image: LabelledImage,
+    shown: ImageLabels,
+    before: ImageCorrection | None,
+    classes: Mapping[str, int | None],
+    tool: str,
+    imported_at: str,
+) -> ImageCorrection:
+    """The correction of one image.
+
+    Args:
+        reviewed: as it came back.
+        image: its row of the store.
+        shown: the labels that were exported: the machine's, or those of an earlier correction.
+        before: that earlier correction.
+        classes: class ids by name; None for entities.
+        tool: the format it came back in.
+        imported_at: UTC, ISO 8601.
+
+    Raises:
+        InputError: another size, a class that the store does not know, masks of another store, or a polygon that
+            crosses itself.
+    """
+    _check(reviewed, image, shown, classes)
+    given = _pair(reviewed.masks, shown.masks)
+    earlier = {mask.mask_id: mask for mask in before.masks} if before else {}
+    masks: list[CorrectedMask | None] = []
+    met = set()
+    for mask, parent in zip(reviewed.masks, given, strict=True):
+        class_id = classes[mask.class_name]
+        if parent is None:
+            _check_outline(mask, image)
+            masks.append(_new(image, mask.rle, "added", None, class_id, mask.class_name, None))
+            continue
+        met.add(parent.mask_id)
+        name = None if class_id is None else mask.class_name
+        if _same(mask, parent, reviewed.tolerance_px):
+            action: Action = "confirmed" if class_id == parent.class_id else "relabelled"
+            kept = CorrectedMask(action, str(parent.mask_id), parent.mask_id, parent.rle, class_id, name, 1.0)
+        else:
+            _check_outline(mask, image)
+            iou = float(rle_ious([mask.rle], [parent.rle])[0, 0])
+            kept = _new(image, mask.rle, "edited", parent.mask_id, class_id, mask.class_name, iou)
+        masks.append(_with_history(kept, earlier.get(str(parent.mask_id))))
+    masks += [_deleted(mask, earlier.get(str(mask.mask_id))) for mask in shown.masks if mask.mask_id not in met]
+    masks += [mask for mask in earlier.values() if mask.action == "deleted"]
+    return ImageCorrection(
+        image_id=image.image_id,
+        content_sha256=image.content_sha256,
+        size_hw=shown.size_hw,
+        tool=tool,
+        annotator=reviewed.annotator,
+        corrected_at=reviewed.corrected_at,
+        imported_at=imported_at,
+        masks=tuple(mask for mask in masks if mask is not None),
+    )
+
+
+def _check(
+    reviewed: ReviewedImage, image: LabelledImage, shown: ImageLabels, classes: Mapping[str, int | None]
+) -> None:
+    if reviewed.masks and reviewed.size_hw != shown.size_hw:
+        raise InputError(
+            f"{image.image_id} came back with {reviewed.size_hw[1]} x {reviewed.size_hw[0]} pixels, its labels are for "
+            f"{shown.size_hw[1]} x {shown.size_hw[0]}; the image was resized or turned since it was exported"
+        )
+    for mask in reviewed.masks:
+        if mask.class_name not in classes:
+            raise InputError(
+                f"{image.image_id} came back with the class {mask.class_name!r}, which the store does not know; "
+                f"rename it to one of {', '.join(sorted(classes))}"
+            )
+    ids = {mask.mask_id for mask in reviewed.masks if _is_ours(mask.mask_id)}
+    if ids and not ids & {mask.mask_id for mask in shown.masks} and shown.masks:
+        raise InputError(
+            f"none of the masks of {image.image_id} has an id of this store; the export was made from another store, "
+            "or the image was labelled anew since"
+        )
+
+
+def _is_ours(mask_id: str | None) -> bool:
+    return mask_id is not None and len(mask_id) == 24 and set(mask_id) <= set("0123456789abcdef")
+
+
+def _check_outline(mask: ReviewedMask, image: LabelledImage) -> None:
+    if any(crosses_itself(polygon) for polygon in mask.polygons):
+        raise InputError(
+            f"a polygon ({mask.class_name}) of {image.image_id} crosses itself, so that its inside is not "
+            "clear; redraw it"
+        )
+
+
+def _pair(masks: Sequence[ReviewedMask], shown: Sequence[LabelledMask]) -> list[LabelledMask | None]:
+    """The shown mask that each returned mask stems from: by id, else the best IoU of those left."""
+    by_id = {mask.mask_id: mask for mask in shown}
+    found: list[LabelledMask | None] = []
+    taken: set[str | None] = set()
+    for mask in masks:
+        parent = by_id.get(mask.mask_id) if mask.mask_id not in taken else None
+        found.append(parent)
+        if parent is not None:
+            taken.add(parent.mask_id)
+    left = [number for number, parent in enumerate(found) if parent is None]
+    free = [mask for mask in shown if mask.mask_id not in taken]
+    ious = rle_ious([masks[number].rle for number in left], [mask.rle for mask in free])
+    while ious.size and ious.max() >= SAME_MASK_IOU:
+        row, column = divmod(int(ious.argmax()), ious.shape[1])
+        found[left[row]] = free[column]
+        ious[row, :] = ious[:, column] = 0.0
+    return found
+
+
+def _same(mask: ReviewedMask, parent: LabelledMask, tolerance_px: float) -> bool:
+    """Whether a mask is what the export had written of its parent, to the pixel."""
+    if mask.rle["counts"] == parent.rle["counts"]:
+        return True
+    if not mask.polygons or not tolerance_px:
+        return False
+    size_hw = (parent.rle["size"][0], parent.rle["size"][1])
+    simple = [polygon.ravel().tolist() for polygon in simple_polygons(parent, tolerance_px)]
+    ways = (simple, coco_polygons(parent, tolerance_px))
+    return any(fill_polygons(polygons, size_hw)["counts"] == mask.rle["counts"] for polygons in ways)
+
+
+def _new(
+    image: LabelledImage,
+    rle: Rle,
+    action: Action,
+    parent_id: str | None,
+    class_id: int | None,
+    class_name: str,
+    iou: float | None,
+) -> CorrectedMask:
+    name = None if class_id is None else class_name
+    content = json.dumps([image.content_sha256, image.image_id, action, parent_id, dict(rle), class_id, name])
+    mask_id = hashlib.sha256(content.encode()).hexdigest()[:24]
+    return CorrectedMask(action, mask_id, parent_id, rle, class_id, name, iou)
+
+
+def _with_history(mask: CorrectedMask, earlier: CorrectedMask | None) -> CorrectedMask:
+    """A mask with the history of an earlier correction: the machine's mask stays its parent."""
+    if earlier is None or earlier.action == "confirmed":
+        return mask
+    if mask.action == "confirmed" or earlier.action == "added":
+        return replace(mask, action=earlier.action, parent_id=earlier.parent_id, iou=earlier.iou)
+    return replace(mask, parent_id=earlier.parent_id)
+
+
+def _deleted(mask: LabelledMask, earlier: CorrectedMask | None) -> CorrectedMask | None:
+    """The end of a mask; None for one that only a person had added."""
+    if earlier is not None and earlier.parent_id is None:
+        return None
+    parent = earlier.parent_id if earlier else mask.mask_id
+    return CorrectedMask("deleted", str(mask.mask_id), parent, mask.rle, mask.class_id, mask.class_name, 0.0)

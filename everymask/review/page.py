@@ -1,0 +1,122 @@
+"""The review queue as one HTML page with its pictures inside, worst first."""
+
+from __future__ import annotations
+
+import logging
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everymask.errors import EverymaskError
+from everymask.image_files import read_bytes
+from everymask.images import ImageLimits, decode_image
+from everymask.labels.doubt import mask_doubt
+from everymask.labels.rows import LabelledImage
+from everymask.labels.store import LabelStore
+from everymask.pictures.embedded import data_uri
+from everymask.pictures.overlay import overlay
+from everymask.review.queue import Queue, QueuedImage
+from everymask.storage import one_line
+
+logger = logging.getLogger(__name__)
+
+_THUMBNAIL_SIDE = 420
+_MOST_PICTURES = 300
+_MOST_MASKS_NAMED = 3
+
+
+def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits) -> str:
+    """The page: a thumbnail with masks for each of the first 300 images, and what is doubtful about it."""
+    shown = queue.images[:_MOST_PICTURES]
+    wanted = {image.image_id for image in shown}
+    rows = {image.image_id: image for image in store.images() if image.image_id in wanted}
+    cards = "\n".join(_card(place, image, rows[image.image_id], limits) for place, image in enumerate(shown, start=1))
+    control = sum(image.chosen == "random" for image in queue.images)
+    more = f" The first {_MOST_PICTURES:,} are shown." if len(queue.images) > _MOST_PICTURES else ""
+    lead = (
+        f"{len(queue.images):,} of {queue.candidates:,} images, the most doubtful first. {control:,} were drawn at "
+        f"random, to tell whether doubt finds more than chance.{more}"
+    )
+    return _PAGE.format(title=escape(f"Review queue of {store.uri}"), lead=escape(lead), cards=cards)
+
+
+def _card(place: int, queued: QueuedImage, image: LabelledImage, limits: ImageLimits) -> str:
+    picture = _picture(image, limits)
+    drawn = (
+        f'<img loading="lazy" src="{data_uri(picture)}" alt="masks of {escape(queued.image_id)}">'
+        if picture is not None
+        else '<p class="gone">the image is not where it was</p>'
+    )
+    control = '<span class="control">drawn at random</span>' if queued.chosen == "random" else ""
+    return f"""<li>
+<div class="place">{place}</div>
+<div class="picture">{drawn}</div>
+<div class="facts"><b>{escape(queued.image_id)}</b>
+<div class="bar" role="img" aria-label="doubt {queued.doubt:.2f}"><i style="width:{queued.doubt:.0%}"></i></div>
+<span>doubt {queued.doubt:.2f}</span> <span>worst mask {queued.largest:.2f}</span> <span>mean {queued.mean:.2f}</span>
+<span>{queued.masks:,} mask{"" if queued.masks == 1 else "s"}</span> <span>{queued.coverage:.0%} covered</span>
+{control}
+{_worst_masks(image)}</div>
+</li>"""
+
+
+def _picture(image: LabelledImage, limits: ImageLimits) -> NDArray[np.uint8] | None:
+    assert image.labels is not None
+    try:
+        pixels = decode_image(read_bytes(image.uri, limits), limits)
+        if pixels.shape[:2] != image.labels.size_hw:
+            return None
+        return overlay(pixels, image.labels, max_side=_THUMBNAIL_SIDE)
+    except (EverymaskError, OSError) as error:
+        logger.warning("no picture of %s: %s", image.image_id, one_line(error))
+        return None
+
+
+def _worst_masks(image: LabelledImage) -> str:
+    assert image.labels is not None
+    worst = sorted(image.labels.masks, key=mask_doubt, reverse=True)[:_MOST_MASKS_NAMED]
+    named = [f"{escape(mask.class_name or 'entity')} {mask_doubt(mask):.2f}" for mask in worst]
+    return f'<p class="masks">most doubtful: {", ".join(named)}</p>' if named else '<p class="masks">no mask found</p>'
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --paper: #fafaf8; --card: #fff; --ink: #222226; --soft: #6a6a70; --line: #e2e2de;
+  --doubt: #c2410c; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --paper: #161618; --card: #1f1f22; --ink: #ececee; --soft: #a0a0a8; --line: #333338; --doubt: #fb923c; }}
+}}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0 auto; max-width: 1100px; padding: 1.5rem clamp(.75rem, 3vw, 2rem) 3rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.45 system-ui, sans-serif; }}
+h1 {{ font-size: clamp(1.2rem, 4vw, 1.7rem); margin: 0 0 .5rem; overflow-wrap: anywhere; }}
+.lead {{ color: var(--soft); margin: 0 0 1.25rem; }}
+ol {{ list-style: none; margin: 0; padding: 0; display: grid; gap: .75rem; }}
+li {{ display: grid; grid-template-columns: 2.2rem minmax(8rem, 15rem) 1fr; gap: .9rem; align-items: start;
+  background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: .7rem; }}
+.place {{ color: var(--soft); font-variant-numeric: tabular-nums; text-align: right; }}
+.picture img {{ display: block; width: 100%; height: auto; border-radius: .35rem; }}
+.facts b {{ display: block; overflow-wrap: anywhere; }}
+.facts span {{ color: var(--soft); font-size: .9rem; margin-right: .7rem; white-space: nowrap; }}
+.facts .control {{ color: inherit; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; }}
+.bar {{ height: .5rem; max-width: 22rem; margin: .35rem 0; background: var(--line); border-radius: .25rem; }}
+.bar i {{ display: block; height: 100%; background: var(--doubt); border-radius: .25rem; }}
+.masks, .gone {{ margin: .3rem 0 0; font-size: .9rem; color: var(--soft); }}
+@media (max-width: 560px) {{ li {{ grid-template-columns: 1.6rem 1fr; }} .facts {{ grid-column: 1 / -1; }} }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="lead">{lead}</p>
+<ol>
+{cards}
+</ol>
+</body>
+</html>
+"""

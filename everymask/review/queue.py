@@ -1,0 +1,146 @@
+"""The review queue: the most doubtful images first, and a share drawn at random by which the queue can be judged."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from everymask.errors import ConfigurationError, InputError
+from everymask.labels.corrections import read_corrections
+from everymask.labels.doubt import image_doubt, mask_doubt
+from everymask.labels.store import LabelStore
+from everymask.storage import one_line, resolve, write_whole
+
+Chosen = Literal["doubt", "random"]
+
+
+@dataclass(frozen=True)
+class QueuedImage:
+    """One image of the queue.
+
+    Attributes:
+        image_id: of the store.
+        chosen: by `doubt`, or at `random` as a control.
+        doubt: of the image, [0, 1].
+        largest: doubt of its most doubtful mask, [0, 1]; 1 without masks.
+        mean: doubt of its masks, [0, 1]; 1 without masks.
+        coverage: share of its pixels in some mask.
+        masks: how many.
+    """
+
+    image_id: str
+    chosen: Chosen
+    doubt: float
+    largest: float
+    mean: float
+    coverage: float
+    masks: int
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What a person should look at, worst first; the images drawn at random have no better or worse place.
+
+    Attributes:
+        images: in order of doubt.
+        candidates: images it was chosen from.
+        seed: of the draw.
+    """
+
+    images: tuple[QueuedImage, ...]
+    candidates: int
+    seed: int
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """In order."""
+        return tuple(image.image_id for image in self.images)
+
+
+def make_queue(store: LabelStore, most: int, control: float = 0.2, seed: int = 0) -> Queue:
+    """Choose what a person should look at, in memory that does not grow with the store.
+
+    Images that were corrected before are left out. The control is drawn from all images that are candidates, those that
+    doubt chooses included, and drawn first: it shows what looking at random would find.
+
+    Args:
+        store: the label store.
+        most: images in the queue.
+        control: share of these drawn at random, [0, 1].
+        seed: of the draw.
+
+    Raises:
+        ConfigurationError: options that choose nothing.
+        InputError: there is no label store.
+    """
+    if most < 1 or not 0 <= control <= 1:
+        raise ConfigurationError(f"a queue has at least one image and a control in [0, 1]; got {most} and {control}")
+    wanted = round(most * control)
+    drawn: list[tuple[float, str, QueuedImage]] = []
+    worst: list[tuple[float, str, QueuedImage]] = []
+    candidates = 0
+    for image in _candidates(store):
+        candidates += 1
+        # A number that depends on the id alone: the draw is the same however the store is cut into parts.
+        _keep(drawn, wanted, random.Random(f"{seed} {image.image_id}").random(), image)
+        _keep(worst, most, image.doubt, image)
+    control_ids = {image_id for _, image_id, _ in drawn}
+    by_doubt = [image for _, image_id, image in sorted(worst, reverse=True) if image_id not in control_ids]
+    chosen = by_doubt[: most - len(drawn)] + [replace(image, chosen="random") for _, _, image in drawn]
+    return Queue(tuple(sorted(chosen, key=lambda image: (-image.doubt, image.image_id))), candidates, seed)
+
+
+def _candidates(store: LabelStore) -> Iterator[QueuedImage]:
+    known = read_corrections(store)
+    for image in store.images():
+        if image.labels is None or image.image_id in known:
+            continue
+        doubts = [mask_doubt(mask) for mask in image.labels.masks]
+        yield QueuedImage(
+            image_id=image.image_id,
+            chosen="doubt",
+            doubt=round(image_doubt(image.labels), 6),
+            largest=round(max(doubts, default=1.0), 6),
+            mean=round(sum(doubts) / len(doubts), 6) if doubts else 1.0,
+            coverage=image.labels.coverage,
+            masks=len(doubts),
+        )
+
+
+def _keep(heap: list[tuple[float, str, QueuedImage]], most: int, value: float, image: QueuedImage) -> None:
+    """Hold the `most` images with the greatest values."""
+    heapq.heappush(heap, (value, image.image_id, image))
+    if len(heap) > most:
+        heapq.heappop(heap)
+
+
+def write_queue(queue: Queue, output: str) -> None:
+    """Write a queue as JSON.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    content = {"everymask": "review queue", **asdict(queue)}
+    write_whole(*resolve(output), (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_queue(uri: str) -> Queue:
+    """A queue that was written.
+
+    Raises:
+        InputError: it is not there, or is no queue.
+    """
+    filesystem, path = resolve(uri)
+    try:
+        with filesystem.open_input_file(path) as file:
+            content: dict[str, Any] = json.loads(file.read())
+        images = tuple(QueuedImage(**image) for image in content["images"])
+        return Queue(images, content["candidates"], content["seed"])
+    except OSError as error:
+        raise InputError(f"{uri} cannot be read ({one_line(error)}); make it with `everymask review queue`") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{uri} is no review queue; make one with `everymask review queue`") from error

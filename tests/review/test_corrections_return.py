@@ -1,0 +1,299 @@
+"""Corrections come back from every tool: unchanged exports change nothing, nonsense is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_jobs import review
+from everymask.errors import EverymaskError, InputError
+from everymask.labels.corrections import has_corrections, labelled_images, read_corrections
+from everymask.labels.store import LabelStore
+from everymask.masks.rle import decode_mask
+from everymask.review.importing import import_corrections
+from everymask.review.reviewed import EditingFormat, crosses_itself
+from everymask.review.tool_files import guess_format
+from tests.formats.exporting import run_export
+from tests.formats.shapes import shape_store, shapes
+
+SUFFIX = {"label-studio": ".json", "coco": ".json", "cvat": ".xml", "x-anylabeling": "", "labelme": ""}
+WAYS: list[tuple[EditingFormat, str, float | None]] = [
+    ("coco", "rle", None),
+    ("coco", "uncompressed", None),
+    ("coco", "polygon", 0.0),
+    ("coco", "polygon", 1.0),
+    ("label-studio", "bitmask", None),
+    ("label-studio", "brush", None),
+    ("label-studio", "polygon", 0.0),
+    ("label-studio", "polygon", 1.0),
+    ("x-anylabeling", "", 0.0),
+    ("x-anylabeling", "", None),
+    ("labelme", "", None),
+    ("cvat", "", None),
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    """Every shape that formats get wrong."""
+    return shape_store(tmp_path)
+
+
+def change_json(path: Path, change: Callable[[Any], Any]) -> None:
+    """Rewrite a JSON file, or every one of a folder."""
+    for file in [path] if path.is_file() else [file for file in path.rglob("*.json") if file.name[0] != "."]:
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps(change(content) or content, indent=2))
+
+
+def submit(path: Path, tool: EditingFormat) -> None:
+    """What a person does who looks at every image and changes nothing."""
+
+    def label_studio(tasks: Any) -> None:
+        for number, task in enumerate(tasks):
+            (prediction,) = task.pop("predictions")
+            task |= {
+                "id": number,
+                "annotations": [{"completed_by": {"email": "a@b.c"}, "result": prediction["result"]}],
+            }
+            task["annotations"][0] |= {"was_cancelled": False, "updated_at": "2026-11-26T00:00:00Z"}
+
+    if tool == "label-studio":
+        change_json(path, label_studio)
+    elif tool == "x-anylabeling":
+        change_json(path, lambda content: content | {"checked": True})
+    elif tool == "labelme":
+        change_json(path, lambda content: content | {"flags": {"reviewed": True}})
+
+
+def export_for(store: LabelStore, tool: EditingFormat, folder: Path, segmentation: str = "", **request: Any) -> Path:
+    """An export for a tool."""
+    output = folder / f"out{SUFFIX[tool]}"
+    run_export(store, tool, output, segmentation or None, request.pop("tolerance_px", None), **request)
+    return output
+
+
+@pytest.mark.parametrize("images", [None, "copy"])
+@pytest.mark.parametrize(("tool", "segmentation", "tolerance_px"), WAYS)
+def test_an_export_that_comes_back_unchanged_changes_nothing(
+    store: LabelStore, tmp_path: Path, tool: EditingFormat, segmentation: str, tolerance_px: float | None, images: Any
+) -> None:
+    before = [(image.image_id, labels) for image, labels in labelled_images(store)]
+    path = export_for(store, tool, tmp_path / "x", segmentation, tolerance_px=tolerance_px, images=images)
+    submit(path, tool)
+    assert guess_format(path) == tool
+    summary = import_corrections(store, path, tool)
+    assert (summary.images, summary.changed, summary.masks["confirmed"]) == (3, 0, len(shapes()) + 1)
+    for (name, old), (image, new) in zip(before, labelled_images(store), strict=True):
+        assert name == image.image_id
+        assert sorted((str(mask.mask_id), mask.rle["counts"]) for mask in old.masks) == sorted(
+            (str(mask.mask_id), mask.rle["counts"]) for mask in new.masks
+        )
+
+
+@pytest.mark.parametrize("tool", ["label-studio", "x-anylabeling", "labelme"])
+def test_what_nobody_has_finished_is_no_correction(store: LabelStore, tmp_path: Path, tool: EditingFormat) -> None:
+    path = export_for(store, tool, tmp_path)
+    assert import_corrections(store, path, tool).images == 0
+    assert not has_corrections(store)
+
+
+def test_a_cancelled_annotation_is_none_and_an_empty_one_is_an_empty_image(store: LabelStore, tmp_path: Path) -> None:
+    path = export_for(store, "label-studio", tmp_path)
+    submit(path, "label-studio")
+
+    def change(tasks: Any) -> None:
+        tasks[1]["annotations"][0]["was_cancelled"] = True
+        tasks[2]["annotations"][0]["result"] = []
+
+    change_json(path, change)
+    summary = import_corrections(store, path, "label-studio")
+    assert (summary.images, summary.masks["deleted"]) == (2, len(shapes()))
+    assert set(read_corrections(store)) == {"none.png", "shapes/all.png"}
+    assert {image.image_id: len(labels.masks) for image, labels in labelled_images(store)}["shapes/all.png"] == 0
+
+
+def edit_coco(content: Any) -> Any:
+    """Relabel one mask, edit one, delete one, add one; ids of two are lost on the way."""
+    annotations = {one["everymask_id"]: one for one in content["annotations"]}
+    ours = [one for one in annotations.values() if one["image_id"] == 3]
+    ours[0]["category_id"] = 3 - ours[0]["category_id"]
+    height, width = ours[5]["segmentation"]["size"]
+    ours[5]["segmentation"] = {"size": [height, width], "counts": [1, 2, height * width - 3]}  # "top", another outline
+    del ours[1]["everymask_id"], ours[2]["everymask_id"]
+    content["annotations"].remove(ours[8])
+    square = {"size": [height, width], "counts": [height * 60 + 50, 4, height * width - height * 60 - 54]}
+    content["annotations"].append({"id": 99, "image_id": 3, "category_id": 2, "segmentation": square, "iscrowd": 0})
+    return content
+
+
+def test_every_kind_of_change_is_recognised_with_its_history(store: LabelStore, tmp_path: Path) -> None:
+    path = export_for(store, "coco", tmp_path)
+    change_json(path, edit_coco)
+    summary = import_corrections(store, path, "coco")
+    assert summary.masks == {"confirmed": 8, "edited": 1, "relabelled": 1, "deleted": 1, "added": 1}
+    (machine,) = [image.labels for image in store.images() if image.image_id == "shapes/all.png"]
+    assert machine is not None
+    correction = read_corrections(store)["shapes/all.png"]
+    by_action = {mask.action: mask for mask in correction.masks if mask.action != "confirmed"}
+    assert by_action["relabelled"].parent_id == machine.masks[0].mask_id == by_action["relabelled"].mask_id
+    assert (machine.masks[0].class_name, by_action["relabelled"].class_name) == ("cat", "dog")
+    assert by_action["edited"].parent_id == machine.masks[5].mask_id != by_action["edited"].mask_id
+    assert by_action["deleted"].parent_id == machine.masks[8].mask_id
+    assert by_action["added"].parent_id is None
+    labels = {image.image_id: seen for image, seen in labelled_images(store)}["shapes/all.png"]
+    assert len(labels.masks) == len(shapes())
+    assert {mask.score for mask in labels.masks} == {1.0}
+    assert len({mask.mask_id for mask in labels.masks}) == len(shapes())
+    (added,) = [mask for mask in labels.masks if mask.mask_id == by_action["added"].mask_id]
+    assert decode_mask(added.rle)[50:54, 60].all()
+    assert (added.area, added.box_xyxy, added.class_name) == (4, (60, 50, 61, 54), "dog")
+    uncorrected = {image.image_id: seen for image, seen in labelled_images(store, corrections=False)}
+    assert uncorrected["shapes/all.png"] == machine
+
+
+def test_a_second_round_keeps_the_history_of_the_first(store: LabelStore, tmp_path: Path) -> None:
+    first = export_for(store, "coco", tmp_path / "first")
+    change_json(first, edit_coco)
+    import_corrections(store, first, "coco")
+    before = read_corrections(store)["shapes/all.png"]
+    second = export_for(store, "coco", tmp_path / "second")
+    assert import_corrections(store, second, "coco").masks["added"] == 1
+    after = read_corrections(store)["shapes/all.png"]
+    assert {(mask.action, mask.mask_id, mask.parent_id) for mask in after.masks} == {
+        (mask.action, mask.mask_id, mask.parent_id) for mask in before.masks
+    }
+
+
+def test_corrected_labels_are_exported_unless_the_machines_are_wanted(store: LabelStore, tmp_path: Path) -> None:
+    path = export_for(store, "coco", tmp_path / "first")
+    change_json(path, lambda content: content | {"annotations": []})
+    import_corrections(store, path, "coco")
+    assert run_export(store, "coco", tmp_path / "corrected.json").masks == 0
+    assert run_export(store, "coco", tmp_path / "machine.json", corrections=False).masks == len(shapes()) + 1
+
+
+BOW = [[10.0, 10.0], [30.0, 30.0], [30.0, 10.0], [10.0, 30.0]]
+
+
+def test_a_polygon_that_crosses_itself_is_refused(store: LabelStore, tmp_path: Path) -> None:
+    path = export_for(store, "x-anylabeling", tmp_path)
+    submit(path, "x-anylabeling")
+
+    def cross(content: Any) -> None:
+        if content["shapes"]:
+            content["shapes"][-1]["points"] = BOW
+
+    change_json(path, cross)
+    with pytest.raises(InputError, match="crosses itself"):
+        import_corrections(store, path, "x-anylabeling")
+    assert not has_corrections(store)
+
+
+def test_crossing_is_told_from_touching() -> None:
+    assert crosses_itself(tuple(np.ravel(BOW).tolist()))
+    assert not crosses_itself((0, 0, 4, 0, 4, 4, 0, 4))
+    cut = (0, 0, 9, 0, 9, 9, 0, 9, 0, 0, 3, 3, 3, 6, 6, 6, 6, 3, 3, 3)
+    assert not crosses_itself(cut)
+
+
+def without_store_ids(content: Any) -> Any:
+    """COCO whose masks have ids of another store."""
+    for one in content["annotations"]:
+        one["everymask_id"] = "0" * 24
+    return content
+
+
+def of_other_images(content: Any) -> Any:
+    """COCO of images that the store does not have."""
+    for image in content["images"]:
+        image["file_name"] = "elsewhere.png"
+    return content
+
+
+def of_another_size(content: Any) -> Any:
+    """COCO of resized images."""
+    for image in content["images"]:
+        image["height"], image["width"] = 30, 40
+    for one in content["annotations"]:
+        one["segmentation"] = {"size": [30, 40], "counts": [100, 100, 1000]}
+    return content
+
+
+def with_another_class(content: Any) -> Any:
+    """COCO with a class that the store does not know."""
+    content["categories"][0]["name"] = "unicorn"
+    return content
+
+
+def with_a_wrong_mask(content: Any) -> Any:
+    """COCO with run lengths that do not fill the image."""
+    content["annotations"][0]["segmentation"]["counts"] = [1, 2, 3]
+    return content
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (without_store_ids, "has an id of this store"),
+        (of_other_images, "the image elsewhere.png is not in the store"),
+        (of_another_size, "the image was resized or turned"),
+        (with_another_class, "the class 'unicorn', which the store does not know"),
+        (with_a_wrong_mask, "has a mask that cannot be read"),
+        (lambda content: {"images": []}, "has no proper 'categories'"),
+    ],
+)
+def test_what_does_not_belong_is_one_sentence_and_nothing_is_imported(
+    store: LabelStore, tmp_path: Path, change: Callable[[Any], Any], problem: str
+) -> None:
+    path = export_for(store, "coco", tmp_path)
+    change_json(path, change)
+    with pytest.raises(InputError, match=re.escape(problem)) as refusal:
+        import_corrections(store, path, "coco")
+    assert "\n" not in str(refusal.value)
+    assert not has_corrections(store)
+
+
+@pytest.mark.parametrize("tool", SUFFIX)
+def test_half_a_file_is_refused(store: LabelStore, tmp_path: Path, tool: EditingFormat) -> None:
+    path = export_for(store, tool, tmp_path)
+    submit(path, tool)
+    for file in [path] if path.is_file() else path.rglob("*.json"):
+        file.write_text(file.read_text()[: file.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"is not complete (JSON|XML)"):
+        import_corrections(store, path, tool)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"PK\x03\x04bomb", "is a ZIP archive; unpack it"),
+        (b'<!DOCTYPE x [<!ENTITY a "aa">]><annotations/>', "declares entities"),
+    ],
+)
+def test_archives_and_entities_are_not_opened(store: LabelStore, tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "bad.xml").write_bytes(content)
+    with pytest.raises(EverymaskError, match=problem):
+        import_corrections(store, tmp_path / "bad.xml", "cvat")
+
+
+def test_the_loop_as_a_user_types_it(store: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    queue = tmp_path / "queue.json"
+    assert review.main(["queue", "--labels", store.uri, "--most", "2", "--output", str(queue)]) == 0
+    assert "2 of 3 images" in capsys.readouterr().out
+    page = queue.with_suffix(".html").read_text()
+    assert page.index("none.png") < page.index("shapes/all.png")
+    path = export_for(store, "coco", tmp_path, image_ids=frozenset({"none.png", "shapes/all.png"}))
+    change_json(path, lambda content: content | {"annotations": []})
+    assert review.main(["import", "--labels", store.uri, "--from", str(path)]) == 0
+    assert "2 images finished by a person (coco), 1 changed; masks: 0 confirmed" in capsys.readouterr().out
+    assert review.main(["report", "--labels", store.uri, "--queue", str(queue)]) == 0
+    assert "chosen by" in capsys.readouterr().out
+    assert review.main(["import", "--labels", store.uri, "--from", str(tmp_path / "nothing")]) == 2
+    assert "is not there" in capsys.readouterr().err
