@@ -31,6 +31,7 @@ class Command:
 COMMANDS = (
     Command(("label",), "data_jobs.label_dataset", "label a folder, a list, a table or a bucket of images"),
     Command(("export",), "data_jobs.export_labels", "turn a label store into a format that other tools read"),
+    Command(("review",), "data_jobs.review", "choose what a person should see first, and take their corrections back"),
     Command(("exemplars",), "data_jobs.make_exemplars", "make, find or take pictures of your classes"),
     Command(("train", "classes"), "data_jobs.train_classes", "train a class head on exemplars"),
     Command(("train", "nano"), "data_jobs.train_nano", "train the built-in model"),
