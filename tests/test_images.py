@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from io import BytesIO
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from everymask import images
 from everymask.errors import ConfigurationError, ImageTooLargeError, InputError
 from everymask.images import ImageLimits, decode_image
 
@@ -90,18 +92,95 @@ def test_rgb_with_a_transparent_colour_is_flattened() -> None:
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_keeps_its_high_byte(format: str) -> None:
-    grey = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
-    pixels = decode_image(encode(Image.fromarray(grey), format))
-    np.testing.assert_array_equal(pixels[0, :, 0], [0, 0, 1, 128, 255])
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_grey_of_more_than_eight_bits_is_stretched_by_what_it_holds(format: str, bits: int) -> None:
+    """A file of 12 bits in 16 says nowhere that it holds 12: by its high byte it is black."""
+    ramp = np.linspace(0, 2**bits - 1, 2500).reshape(50, 50)
+    pixels = decode_image(encode(Image.fromarray(ramp.astype(np.uint16)), format))
+    np.testing.assert_allclose(pixels[:, :, 0], ramp / (2**bits - 1) * 255, atol=1.5)
     assert (pixels == pixels[:, :, :1]).all()
 
 
+def test_few_outliers_do_not_decide_over_the_picture() -> None:
+    grey = np.tile(np.arange(100, 200, dtype=np.uint16), (100, 1))
+    usual = decode_image(encode(Image.fromarray(grey)))
+    grey[0, 0], grey[50, 50] = 0, 65535
+    odd = decode_image(encode(Image.fromarray(grey)))
+    np.testing.assert_allclose(odd[1:40].astype(int), usual[1:40].astype(int), atol=3)
+
+
+def test_bright_points_on_black_are_seen() -> None:
+    grey = np.zeros((100, 100), np.uint16)
+    grey[5, 5] = 700
+    pixels = decode_image(encode(Image.fromarray(grey)))
+    assert pixels[5, 5, 0] == 255
+    assert pixels.sum() == 3 * 255
+
+
+def test_integers_of_thirty_two_bits_are_stretched_too() -> None:
+    values = np.linspace(-70_000, 3_000_000, 2500).reshape(50, 50)
+    pixels = decode_image(encode(Image.fromarray(values.astype(np.int32)), "TIFF"))
+    np.testing.assert_allclose(pixels[:, :, 0], (values + 70_000) / 3_070_000 * 255, atol=1.5)
+
+
 def test_float_grey_is_stretched_and_survives_nan() -> None:
-    grey = np.array([[-1.0, 0.0, 3.0, np.nan]], np.float32)
-    np.testing.assert_array_equal(decode_image(encode(Image.fromarray(grey), "TIFF"))[0, :, 0], [0, 64, 255, 64])
-    constant = np.full((2, 2), 7.5, np.float32)
-    assert not decode_image(encode(Image.fromarray(constant), "TIFF")).any()
+    grey = np.array([[-1.0, 0.0, 3.0, np.nan, np.inf]], np.float32)
+    np.testing.assert_array_equal(decode_image(encode(Image.fromarray(grey), "TIFF"))[0, :, 0], [0, 64, 255, 0, 0])
+    for useless in (7.5, np.nan):
+        constant = np.full((2, 2), useless, np.float32)
+        assert not decode_image(encode(Image.fromarray(constant), "TIFF")).any()
+
+
+def test_strips_join_without_a_seam() -> None:
+    """Large pictures are converted a megapixel at a time."""
+    y, x = np.mgrid[:1500, :1000]
+    rgb = np.stack([x % 256, y % 256, (x + y) % 256], axis=-1).astype(np.uint8)
+    np.testing.assert_array_equal(decode_image(encode(Image.fromarray(rgb), compress_level=1)), rgb)
+    alpha = np.dstack([rgb, np.full(x.shape, 255, np.uint8)])
+    np.testing.assert_array_equal(decode_image(encode(Image.fromarray(alpha), compress_level=1)), rgb)
+    grey = decode_image(encode(Image.fromarray((x + y).astype(np.float32)), "TIFF"))[:, :, 0].astype(int)
+    np.testing.assert_allclose(grey, (x + y) / 2498 * 255, atol=6)
+
+
+BEGINNING_OF_HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"
+
+
+def test_heic_without_its_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    images._heif_is_registered.cache_clear()
+    with pytest.raises(InputError, match=r"HEIC pictures need the package pi-heif; pip install 'everymask\[heic\]'"):
+        decode_image(BEGINNING_OF_HEIC)
+    images._heif_is_registered.cache_clear()
+
+
+def test_a_damaged_heic_is_one_sentence() -> None:
+    pytest.importorskip("pi_heif")
+    with pytest.raises(InputError):
+        decode_image(BEGINNING_OF_HEIC)
+
+
+def noise_jpeg(**options: object) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    return encode(Image.fromarray(noise), "JPEG", **options)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_there_is_of_a_truncated_jpeg_is_taken_when_asked_for(progressive: bool) -> None:
+    data = noise_jpeg(progressive=progressive)
+    whole, cut = decode_image(data), data[: len(data) * 2 // 3]
+    with pytest.raises(InputError, match="allow-truncated takes what there is of it"):
+        decode_image(cut)
+    taken = decode_image(cut, ImageLimits(allow_truncated=True))
+    assert taken.shape == whole.shape
+    if not progressive:
+        np.testing.assert_array_equal(taken[:24], whole[:24])
+        assert (taken[-1] == taken[-1, 0]).all(), "grey, not noise"
+
+
+@pytest.mark.parametrize("data", [noise_jpeg()[:100], encode(Image.new("RGB", (64, 64)), "BMP")[:5000], b"", b"x"])
+def test_nothing_else_that_is_damaged_is_taken(data: bytes) -> None:
+    with pytest.raises(InputError):
+        decode_image(data, ImageLimits(allow_truncated=True))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "CMYK", "P"])

@@ -16,6 +16,7 @@ sys.path.insert(0, str(HOME))
 
 from ui.client import ServiceClient  # noqa: E402
 from ui.page import build_page, page_style  # noqa: E402
+from ui.picture import MAX_BYTES  # noqa: E402
 
 API_KEY_VARIABLE = "EVERYMASK_API_KEY"
 
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None, program: str = "python ui/app.py") 
         css=page_style(),
         theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
         footer_links=[],
+        max_file_size=MAX_BYTES,
         allowed_paths=[str(options.examples.resolve())],
     )
     return 0

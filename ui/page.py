@@ -92,6 +92,10 @@ def _answered(picture: Picture | None, ask: Callable[[Picture], Json]) -> dict[s
         return show_notice(str(problem))
 
 
+def _path(payload: Any) -> str | None:
+    return None if payload is None else str(payload.path)
+
+
 def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
     """The whole page, unlaunched."""
     page = Page(client)
@@ -112,6 +116,8 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
                     height=220,
                     elem_id="upload",
                 )
+                # Gradio would open the file with every decoder Pillow has; `open_picture` does it in a safer place.
+                upload.preprocess = _path  # type: ignore[method-assign]
                 files = example_files(examples)
                 if files:
                     gr.Examples(files, upload, examples_per_page=12, label="Or pick an example")

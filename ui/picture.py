@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
-
-LONGEST_SIDE = 1280
-"""Of the shown picture, in pixels; the service gets the file itself."""
 MAX_BYTES = 64 * 2**20
+"""Of a file, as the service has it by default."""
+_PATIENCE_S = 120
 
 
 class PictureProblem(Exception):
@@ -45,19 +45,24 @@ def open_picture(path: str | Path) -> Picture:
         PictureProblem: it is no image, or too large to be shown.
     """
     file = Path(path)
-    data = file.read_bytes()
-    if len(data) > MAX_BYTES:
+    if file.stat().st_size > MAX_BYTES:
         raise PictureProblem(f"{file.name} is larger than {MAX_BYTES // 2**20} MB.")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image)
-            size = upright.size
-            upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-            rgba = upright.convert("RGBA")
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise PictureProblem(f"{file.name} cannot be opened as an image.") from error
-    flat = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    buffer = io.BytesIO()
-    flat.save(buffer, format="JPEG", quality=88)
-    shown = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    data = file.read_bytes()
+    size, jpeg = _decoded(data, file.name)
+    shown = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
     return Picture(file.name, data, hashlib.sha256(data).hexdigest(), size, shown)
+
+
+def _decoded(data: bytes, name: str) -> tuple[tuple[int, int], bytes]:
+    """Size and shown picture, from a process with limits of its own."""
+    command = [sys.executable, "-I", str(Path(__file__).with_name("decoding.py"))]
+    try:
+        result = subprocess.run(command, input=data, capture_output=True, check=True, timeout=_PATIENCE_S)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise PictureProblem(f"{name} needs more memory or time than an image may.") from error
+    head, _, jpeg = result.stdout.partition(b"\n")
+    answer = json.loads(head)
+    if "problem" in answer:
+        raise PictureProblem(f"{name} {answer['problem']}")
+    width, height = answer["size"]
+    return (width, height), jpeg

@@ -3,13 +3,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import resource
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gradio.data_classes import ImageData
 from PIL import Image
 
+from everymask.images import decode_image
 from tests.serve.pictures import encoded, picture
-from ui.picture import LONGEST_SIDE, PictureProblem, open_picture
+from tests.test_image_structure import BOMBS
+from tests.test_images import bomb
+from ui.client import ServiceClient
+from ui.decoding import LONGEST_SIDE
+from ui.page import build_page
+from ui.picture import MAX_BYTES, PictureProblem, open_picture
 
 
 def shown(data_url: str) -> Image.Image:
@@ -48,3 +58,61 @@ def test_what_is_no_image_is_said_so(tmp_path: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(PictureProblem, match=r"broken\.png cannot be opened"):
         open_picture(file)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_deep_grey_is_shown_as_the_service_sees_it(tmp_path: Path, bits: int) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 2500).reshape(50, 50).astype(np.uint16)
+    file = tmp_path / "deep.tif"
+    Image.fromarray(ramp).save(file)
+    seen = np.asarray(shown(open_picture(file).shown).convert("L")).astype(int)
+    np.testing.assert_allclose(seen, decode_image(file.read_bytes())[:, :, 0], atol=6)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "large.png"
+    with file.open("wb") as stream:
+        stream.truncate(MAX_BYTES + 1)
+    with pytest.raises(PictureProblem, match=r"large\.png is larger than 64 MB"):
+        open_picture(file)
+
+
+def test_no_program_is_started_for_postscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would hand it to Ghostscript."""
+    witness = tmp_path / "started"
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {witness}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    file = tmp_path / "a.png"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(PictureProblem, match="cannot be opened"):
+        open_picture(file)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("hostile", ["TIFF, tags", "WebP, canvas"])
+def test_bombs_do_not_take_the_page_with_them(tmp_path: Path, hostile: str) -> None:
+    file = tmp_path / "bomb"
+    file.write_bytes(BOMBS[hostile]())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with suppress(PictureProblem):
+        open_picture(file)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "KiB of this process"
+
+
+def test_too_many_pixels_are_said_so(tmp_path: Path) -> None:
+    file = tmp_path / "wide.png"
+    file.write_bytes(bomb(100_000, 50_000))
+    with pytest.raises(PictureProblem, match=r"wide\.png has more than 100 megapixels"):
+        open_picture(file)
+
+
+def test_the_page_opens_no_file_by_itself(tmp_path: Path) -> None:
+    """Gradio would, with every decoder there is."""
+    blocks = build_page(ServiceClient("http://127.0.0.1:9", None), tmp_path)
+    (upload,) = [block for block in blocks.blocks.values() if getattr(block, "elem_id", "") == "upload"]
+    file = tmp_path / "a.png"
+    file.write_bytes(b"no picture")
+    assert upload.preprocess(ImageData(path=str(file))) == str(file)
+    assert upload.preprocess(None) is None
