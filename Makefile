@@ -25,7 +25,7 @@ demo: $(STAMP) ## Label examples/images with entity masks; open the preview it n
 	$(BIN)/python data_jobs/label_dataset.py --input examples/images --output runs/demo --overwrite
 
 serve: $(STAMP) ## Start the HTTP service on http://127.0.0.1:8000.
-	$(BIN)/serve run serve/config/local.yaml
+	$(BIN)/everymask serve
 
 ui: $(STAMP) ## Start the Gradio front end of a running service.
 	$(BIN)/python ui/app.py --endpoint http://127.0.0.1:8000

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+import yaml
 
 import serve
 from everymask.errors import ConfigurationError, EverymaskError
@@ -37,19 +38,49 @@ def config_file(config: str) -> Path:
     raise ConfigurationError(f"there is no configuration {config}; give one of {shipped}, or a YAML file")
 
 
+def check_address_is_free(file: Path) -> None:
+    """Refuse to start where something listens: Ray would deploy a second service over the first, or wait for the port.
+
+    Raises:
+        ConfigurationError: the configuration cannot be read, or its address is in use.
+    """
+    try:
+        options = (yaml.safe_load(file.read_text()) or {}).get("http_options", {})
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"the configuration {file} cannot be read ({type(error).__name__})") from error
+    host, port = options.get("host", "127.0.0.1"), options.get("port", 8000)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{host}:{port} cannot be used ({error.strerror}); perhaps the service is running there already: stop "
+                f"it, or start with a configuration that has another http_options.port than {file}"
+            ) from error
+
+
 def main(arguments: list[str] | None = None, program: str = "everymask serve") -> int:
-    """The command; returns the exit code of Ray Serve's own `serve run`."""
+    """The command. Where nothing is wrong it becomes Ray Serve's own `serve run`, which then hears every signal."""
     options = tyro.cli(ServeOptions, args=arguments, prog=program)
     try:
         file = config_file(options.config)
+        check_address_is_free(file)
     except EverymaskError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     # Relative paths of a configuration, such as its folder of class heads, start where the caller is.
     environment = {"EVERYMASK_HOME": str(Path.cwd()), **os.environ}
     environment.setdefault("RAY_AUTH_MODE", "disabled")
-    command = [str(Path(sys.executable).with_name("serve")), "run", str(file)]
+    # A cluster is joined only where RAY_ADDRESS names one. Ray would also look for the record of the last cluster on
+    # this machine, and wait for it in vain when that one was killed.
+    address = environment.get("RAY_ADDRESS") or "local"
+    command = [str(Path(sys.executable).with_name("serve")), "run", "--address", address, str(file)]
+    sys.stdout.flush()
     try:
-        return subprocess.run(command, env=environment).returncode
-    except KeyboardInterrupt:  # Serve hears it too, and shuts down; the wait above was only cut short
-        return 130
+        os.execve(command[0], command, environment)
+    except OSError as error:
+        print(
+            f"error: {command[0]} cannot be run ({error.strerror}); install the project with Ray Serve", file=sys.stderr
+        )
+        return 2

@@ -21,6 +21,7 @@ def to_mask(mask: LabelledMask, mask_format: MaskFormat) -> Mask:
     """One mask as the API says it."""
     x0, y0, x1, y1 = mask.box_xyxy
     answer = Mask(
+        id=mask.mask_id,
         bbox=[x0, y0, x1 - x0, y1 - y0],
         area=mask.area,
         predicted_iou=mask.predicted_iou,
@@ -30,6 +31,7 @@ def to_mask(mask: LabelledMask, mask_format: MaskFormat) -> Mask:
         class_id=mask.class_id,
         class_name=mask.class_name,
         uncertainty=mask.uncertainty,
+        agreement=mask.agreement,
     )
     match mask_format:
         case "rle":

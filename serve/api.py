@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,16 +18,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 import everymask
-from everymask.records import ImageLabels
+from serve.adapters.label_studio import LabelStudio
+from serve.adapters.x_anylabeling import XAnyLabeling
 from serve.answers import classes_answer, labels_answer
 from serve.auth import ApiKeys
-from serve.class_sets import ClassSets
 from serve.errors import ServiceError
 from serve.gate import REQUEST_ID_HEADER, Gate, error_response
-from serve.graph import Graph, GraphAnswer, RequestImage, ServeGraph
-from serve.metrics import StageTimer
+from serve.graph import Graph, ServeGraph
+from serve.labelling import ImageAnswer, Labelling
+from serve.metrics import StageTimer, server_timing
 from serve.openapi import DESCRIPTION, ERRORS, INFO_ERRORS, image_body, points_body
-from serve.refiner import ClickTask, LabelTask
 from serve.requests import read_request, requested_image, requested_prompt, validation_message
 from serve.schema import (
     ClassesAnswer,
@@ -43,8 +44,11 @@ from serve.schema import (
     Readiness,
 )
 from serve.settings import HOME, ServiceSettings
+from serve.tasks import ClickTask
 
 logger = logging.getLogger("ray.serve")
+
+_Body = TypeVar("_Body", bound=ImageBody)
 
 _MaskFormatQuery = Annotated[MaskFormat, Query(description="how masks are written")]
 
@@ -52,10 +56,9 @@ _MaskFormatQuery = Annotated[MaskFormat, Query(description="how masks are writte
 class Handlers:
     """One method per endpoint."""
 
-    def __init__(self, graph: Graph, settings: ServiceSettings) -> None:
-        self._graph = graph
+    def __init__(self, labelling: Labelling, settings: ServiceSettings) -> None:
+        self._labelling = labelling
         self._settings = settings
-        self._class_sets = ClassSets(settings.heads_directory)
         self._stage = StageTimer()
 
     async def entities(
@@ -65,18 +68,18 @@ class Handlers:
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
         """Masks of everything in an image. With method `entities` they do not overlap."""
-        fields, data = await read_request(request, ImageBody, self._settings.limits)
-        image = requested_image(fields, data, reuse=False)
-        answer = await self._graph.label(image, LabelTask(method))
-        return await self._labels(request, image, answer, mask_format)
+        fields, data = await self._read(request, ImageBody)
+        image = requested_image(fields, data, request.state.owner)
+        answer = await self._labelling.everything(image, method)
+        return await self._respond(request, answer, labels_answer, mask_format=mask_format)
 
     async def points(self, request: Request, mask_format: _MaskFormatQuery = "rle") -> Response:
         """Masks of the one object that clicks and a box point at: candidates, best first. They may overlap."""
-        fields, data = await read_request(request, PointsBody, self._settings.limits)
-        image = requested_image(fields, data, reuse=True)
+        fields, data = await self._read(request, PointsBody)
+        image = requested_image(fields, data, request.state.owner)
         prompt = requested_prompt(fields, self._settings.requests.max_clicks)
-        answer = await self._graph.label(image, ClickTask(prompt, 3 if fields.multimask_output else 1))
-        return await self._labels(request, image, answer, mask_format)
+        answer = await self._labelling.clicked(image, ClickTask(prompt, 3 if fields.multimask_output else 1))
+        return await self._respond(request, answer, labels_answer, mask_format=mask_format)
 
     async def classes(
         self,
@@ -89,26 +92,22 @@ class Handlers:
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
         """Masks of the classes in a class set, and the semantic map."""
-        fields, data = await read_request(request, ImageBody, self._settings.limits)
-        image = requested_image(fields, data, reuse=False)
-        running = await self._graph.describe()
-        head, spec = await asyncio.to_thread(self._class_sets.usable, class_set, running)
-        answer = await self._graph.classify(image, head, score_thresh)
-        with self._stage("format"):
-            return _json(
-                await asyncio.to_thread(
-                    classes_answer,
-                    **await self._common(request, image, answer),
-                    mask_format=mask_format,
-                    class_set=class_set,
-                    classes=spec.classes,
-                    with_map=semantic_map,
-                )
-            )
+        fields, data = await self._read(request, ImageBody)
+        image = requested_image(fields, data, request.state.owner)
+        answer = await self._labelling.of_classes(image, class_set, score_thresh)
+        return await self._respond(
+            request,
+            answer,
+            classes_answer,
+            mask_format=mask_format,
+            class_set=class_set,
+            classes=answer.classes,
+            with_map=semantic_map,
+        )
 
     async def models(self) -> Response:
         """The running model, what can be asked of it, and what is refused."""
-        running = await self._graph.describe()
+        running = await self._labelling.describe()
         limits, requests = self._settings.limits, self._settings.requests
         return _json(
             ModelsAnswer(
@@ -126,8 +125,7 @@ class Handlers:
 
     async def class_sets(self) -> Response:
         """Every class set whose head is in the service's directory now."""
-        running = await self._graph.describe()
-        return _json(ClassSetsAnswer(class_sets=await asyncio.to_thread(self._class_sets.list, running)))
+        return _json(ClassSetsAnswer(class_sets=await self._labelling.class_sets()))
 
     async def healthz(self) -> Response:
         """Whether this process is alive. Says nothing about the models; see `/readyz`."""
@@ -135,43 +133,52 @@ class Handlers:
 
     async def readyz(self) -> Response:
         """Whether every part of the service is up: 200, else 503."""
-        states = await self._graph.states()
+        states = await self._labelling.states()
         ready = bool(states) and all(state == "HEALTHY" for state in states.values())
         answer = Readiness(status="ready" if ready else "not ready", deployments=states)
         return _json(answer, 200 if ready else 503)
 
-    async def _labels(
-        self, request: Request, image: RequestImage, answer: GraphAnswer, mask_format: MaskFormat
-    ) -> Response:
-        with self._stage("format"):
-            common = await self._common(request, image, answer)
-            return _json(await asyncio.to_thread(labels_answer, **common, mask_format=mask_format))
+    async def _read(self, request: Request, body: type[_Body]) -> tuple[_Body, bytes | None]:
+        with self._stage("parse", request.state.spent):
+            return await read_request(request, body, self._settings.limits)
 
-    async def _common(self, request: Request, image: RequestImage, answer: GraphAnswer) -> dict[str, Any]:
-        labels: ImageLabels = answer.labels
+    async def _respond(
+        self, request: Request, answer: ImageAnswer, write: Callable[..., BaseModel], **options: Any
+    ) -> Response:
+        labels, cached = answer.outcome.result, answer.outcome.cached
         seconds = time.perf_counter() - request.state.started_at
         logger.info(
             "labelled",
             extra={
-                "image_id": image.image_id,
+                "image_id": answer.image_id,
                 "size_hw": list(labels.size_hw),
                 "masks": len(labels.masks),
-                "embedding_cache": "hit" if answer.cached else "miss",
+                "embedding_cache": "hit" if cached else "miss",
                 "seconds": round(seconds, 4),
             },
         )
-        return {
-            "labels": labels,
-            "image_id": image.image_id,
-            "cached": answer.cached,
-            "model": (await self._graph.describe()).name,
-            "seconds": seconds,
-        }
+
+        def body() -> str:
+            return write(
+                labels=labels,
+                image_id=answer.image_id,
+                cached=cached,
+                model=answer.model,
+                seconds=seconds,
+                **options,
+            ).model_dump_json(exclude_none=True)
+
+        spent = {**request.state.spent, **answer.outcome.spent}
+        with self._stage("format", spent):
+            content = await asyncio.to_thread(body)
+        headers = {"Server-Timing": server_timing(spent)} if self._settings.server_timing else None
+        return Response(content, headers=headers, media_type="application/json")
 
 
 def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIApp:
     """The API over a graph."""
-    handlers = Handlers(graph, settings)
+    labelling = Labelling(graph, settings)
+    handlers = Handlers(labelling, settings)
     app = FastAPI(title="everymask", version=everymask.__version__, description=DESCRIPTION)
 
     def route(path: str, endpoint: Any, model: type[BaseModel], **options: Any) -> None:
@@ -187,6 +194,11 @@ def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIAp
     not_ready = {503: {"model": Readiness, "description": "a part is not up"}}
     route("/readyz", handlers.readyz, Readiness, responses=not_ready)
 
+    if settings.label_studio:
+        app.include_router(LabelStudio(labelling, settings).router())
+    if settings.x_anylabeling:
+        app.include_router(XAnyLabeling(labelling, settings).router())
+
     app.add_exception_handler(RequestValidationError, _bad_parameter)
     app.add_exception_handler(HTTPException, _bad_route)
     # JSON says the same as a form, in base64, which is a third longer.
@@ -201,14 +213,13 @@ class Api:
     def __init__(
         self,
         settings: ServiceSettings,
-        encoder: DeploymentHandle[Any],
         refiner: DeploymentHandle[Any],
         classifier: DeploymentHandle[Any],
     ) -> None:
         self._settings = settings
         path = settings.api_keys_file
         self._keys = ApiKeys.from_file(None if path is None else HOME / path)
-        self._graph = ServeGraph(serve.get_replica_context().app_name, encoder, refiner, classifier)
+        self._graph = ServeGraph(serve.get_replica_context().app_name, refiner, classifier)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve once the replica is made."""

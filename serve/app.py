@@ -39,11 +39,11 @@ def build(args: dict[str, Any]) -> Application:
     affinity = RequestRouterConfig.model_validate({"request_router_class": AFFINITY_ROUTER})
     # In front of the ingress a burst may wait: it is answered at once, and in JSON, by the gate.
     burst = 10 * settings.ingress.max_ongoing_requests
+    encoder = deployment(Encoder, settings.encoder).bind(settings)
+    refiner = deployment(Refiner, settings.refiner, request_router_config=affinity).bind(settings, encoder)
+    classifier = deployment(Classifier, settings.classifier).bind(settings)
     return deployment(serve.ingress()(Api), settings.ingress, max_queued_requests=burst).bind(
-        settings,
-        deployment(Encoder, settings.encoder).bind(settings),
-        deployment(Refiner, settings.refiner, request_router_config=affinity).bind(settings),
-        deployment(Classifier, settings.classifier).bind(settings),
+        settings, refiner, classifier
     )
 
 

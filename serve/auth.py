@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 from pathlib import Path
 
 from everymask.errors import ConfigurationError
+
+_OWNER_LENGTH = 16
+"""Digits of a key's digest: enough to keep owners apart, too few to look the key up by."""
 
 
 class ApiKeys:
@@ -38,15 +42,38 @@ class ApiKeys:
         """Whether requests need a key."""
         return self._digests is not None
 
-    def allow(self, authorization: str | None) -> bool:
-        """Whether an `Authorization` header (`Bearer KEY`) opens the service."""
+    def owner(self, authorization: str | None, token: str | None = None) -> str | None:
+        """Who is asking: a name made from the key that opened the service, the same for everyone without keys.
+
+        A key comes as `Authorization: Bearer KEY`, as the password of `Authorization: Basic`, which Label Studio sends,
+        or in X-AnyLabeling's `Token` header.
+
+        Returns:
+            None when no key is right.
+        """
         if self._digests is None:
-            return True
-        scheme, _, key = (authorization or "").partition(" ")
-        given = _digest(key.strip())
-        # Every key is compared, whichever matches, so that time tells nothing.
-        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
-        return any(matches) and scheme.lower() == "bearer"
+            return ""
+        owner = None
+        for key in _given_keys(authorization or "", token):
+            given = _digest(key.strip())
+            # Every key is compared, whichever matches, so that time tells nothing.
+            matches = [hmac.compare_digest(given, digest) for digest in self._digests]
+            if any(matches):
+                owner = given.hex()[:_OWNER_LENGTH]
+        return owner
+
+
+def _given_keys(authorization: str, token: str | None) -> list[str]:
+    keys = [] if token is None else [token]
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        keys.append(credentials)
+    elif scheme.lower() == "basic":
+        try:
+            keys.append(base64.b64decode(credentials, validate=True).decode().partition(":")[2])
+        except ValueError:
+            return keys
+    return keys
 
 
 def _digest(key: str) -> bytes:

@@ -1,54 +1,80 @@
-"""Image embeddings kept for the next click, least recently used out first."""
+"""What is kept of an image for the next request on it, least recently used out first."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import fields
+from typing import Generic, TypeVar
+
+import numpy as np
 
 from everymask.backbone.protocol import ImageEmbedding
+from everymask.classes.embeddings import MaskEmbeddings
+from everymask.records import ImageLabels
+
+_MASK_BYTES = 700
+"""Of a mask's record without its run-length encoding, about."""
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 def embedding_bytes(embedding: ImageEmbedding) -> int:
     """Memory an embedding holds, in bytes."""
     tensors = [embedding.canvas.cell_index, embedding.canvas.cell_area, *embedding.features.values()]
-    return int(embedding.canvas_image.nbytes) + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    pictures = [embedding.canvas_image] + ([] if embedding.picture is None else [embedding.picture])
+    return sum(int(picture.nbytes) for picture in pictures) + sum(
+        tensor.numel() * tensor.element_size() for tensor in tensors
+    )
 
 
-class EmbeddingCache:
-    """Embeddings by image id, at most `max_bytes` of them. For one event loop; not thread-safe."""
+def answer_bytes(answer: ImageLabels | MaskEmbeddings) -> int:
+    """Memory an answer holds, about, in bytes."""
+    if isinstance(answer, ImageLabels):
+        return sum(_MASK_BYTES + len(mask.rle["counts"]) for mask in answer.masks)
+    values = [getattr(answer, field.name) for field in fields(answer)]
+    arrays = sum(int(value.nbytes) for value in values if isinstance(value, np.ndarray))
+    return arrays + sum(_MASK_BYTES + len(rle["counts"]) for rle in answer.rles)
 
-    def __init__(self, max_bytes: int) -> None:
+
+class BoundedCache(Generic[K, V]):
+    """Values by key, at most `max_bytes` of them. For one event loop; not thread-safe."""
+
+    def __init__(self, max_bytes: int, size_bytes: Callable[[V], int]) -> None:
         self.max_bytes = max_bytes
-        self._entries: OrderedDict[str, tuple[ImageEmbedding, int]] = OrderedDict()
+        self._size_bytes = size_bytes
+        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._held_bytes = 0
 
     @property
     def held_bytes(self) -> int:
-        """Memory of all embeddings held."""
+        """Memory of all values held."""
         return self._held_bytes
 
     def __len__(self) -> int:
-        """How many embeddings are held."""
+        """How many values are held."""
         return len(self._entries)
 
-    def get(self, image_id: str) -> ImageEmbedding | None:
-        """The embedding of an image, now the most recently used; None when it is not there."""
-        entry = self._entries.get(image_id)
+    def get(self, key: K) -> V | None:
+        """The value of a key, now the most recently used; None when it is not there."""
+        entry = self._entries.get(key)
         if entry is None:
             return None
-        self._entries.move_to_end(image_id)
+        self._entries.move_to_end(key)
         return entry[0]
 
-    def put(self, image_id: str, embedding: ImageEmbedding) -> None:
-        """Keep an embedding, and drop the longest unused ones while there is not room for all.
+    def put(self, key: K, value: V) -> None:
+        """Keep a value, and drop the longest unused ones while there is not room for all.
 
         One larger than the whole cache is not kept.
         """
-        size = embedding_bytes(embedding)
-        _, replaced = self._entries.pop(image_id, (None, 0))
+        size = self._size_bytes(value)
+        _, replaced = self._entries.pop(key, (None, 0))
         self._held_bytes -= replaced
         if size > self.max_bytes:
             return
-        self._entries[image_id] = (embedding, size)
+        self._entries[key] = (value, size)
         self._held_bytes += size
         while self._held_bytes > self.max_bytes:
             _, (_, dropped) = self._entries.popitem(last=False)

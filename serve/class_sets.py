@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 from everymask.classes.head import HeadSpec, check_backbone
 from everymask.errors import ConfigurationError, HeadMismatchError
 from serve.heads import HeadDirectory, HeadFile
-from serve.refiner import ModelDescription
 from serve.schema import ClassSet
+from serve.tasks import ModelDescription
 
 _KEPT = 256
 """Specifications remembered; a head's file is read again only when it changes."""
+
+
+@dataclass(frozen=True)
+class KnownHead:
+    """What is known of a class head without its weights."""
+
+    file: HeadFile
+    spec: HeadSpec
+    file_sha256: str | None
 
 
 class ClassSets:
@@ -20,14 +30,14 @@ class ClassSets:
 
     def __init__(self, directory: Path) -> None:
         self._heads = HeadDirectory(directory)
-        self._specs: OrderedDict[str, HeadSpec] = OrderedDict()
+        self._known: OrderedDict[str, KnownHead] = OrderedDict()
 
     def list(self, running: ModelDescription) -> list[ClassSet]:
         """Every class set; those that cannot be used say why."""
         answers = []
         for file in self._heads.list():
             try:
-                spec = self._spec(file)
+                spec = self._head(file).spec
             except ConfigurationError as error:
                 answers.append(ClassSet(name=file.name, classes=[], usable=False, problem=str(error)))
                 continue
@@ -37,7 +47,7 @@ class ClassSets:
             )
         return answers
 
-    def usable(self, name: str, running: ModelDescription) -> tuple[HeadFile, HeadSpec]:
+    def usable(self, name: str, running: ModelDescription) -> KnownHead:
         """The head of a class set that fits the running backbone.
 
         Raises:
@@ -46,17 +56,18 @@ class ClassSets:
             ConfigurationError: its file is damaged.
         """
         file = self._heads.find(name)
-        spec = self._spec(file)
-        check_backbone(spec, running.name, running.weights_sha256)
-        return file, spec
+        head = self._head(file)
+        check_backbone(head.spec, running.name, running.weights_sha256)
+        return head
 
-    def _spec(self, file: HeadFile) -> HeadSpec:
-        spec = self._specs.get(file.model_id)
-        if spec is None:
-            spec = self._specs[file.model_id] = self._heads.load(file).spec
-            while len(self._specs) > _KEPT:
-                self._specs.popitem(last=False)
-        return spec
+    def _head(self, file: HeadFile) -> KnownHead:
+        head = self._known.get(file.model_id)
+        if head is None:
+            loaded = self._heads.load(file)
+            head = self._known[file.model_id] = KnownHead(file, loaded.spec, loaded.file_sha256)
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        return head
 
 
 def _problem(spec: HeadSpec, running: ModelDescription) -> str | None:

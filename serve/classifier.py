@@ -11,10 +11,10 @@ from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead
 from everymask.classes.segmenter import classify_masks
 from everymask.errors import EverymaskError
-from everymask.records import ImageLabels
 from serve.heads import HeadDirectory, HeadFile
 from serve.metrics import StageTimer
 from serve.settings import ServiceSettings
+from serve.tasks import Labelled, Outcome
 
 MAX_HEADS = 8
 """Class heads a replica keeps loaded; Serve fixes this when the module is read, so it is no setting."""
@@ -30,22 +30,28 @@ class Classifier:
 
     @serve.multiplexed(max_num_models_per_replica=MAX_HEADS)  # type: ignore[untyped-decorator]
     async def _head(self, model_id: str) -> ClassHead:
+        return await self.load(model_id)
+
+    async def load(self, model_id: str) -> ClassHead:
+        """Read the head that `HeadFile.model_id` names."""
         name, _, version = model_id.rpartition("@")
         return await asyncio.to_thread(self._heads.load, HeadFile(name, version))
 
     async def classify(
-        self, embeddings: MaskEmbeddings | EverymaskError, score_thresh: float | None
-    ) -> ImageLabels | EverymaskError:
-        """Name the masks with the head that the request's multiplexed model id names.
+        self, masks: Outcome[MaskEmbeddings] | EverymaskError, model_id: str, score_thresh: float | None
+    ) -> Labelled:
+        """Name the masks with a head; `model_id` is the one that Serve has chosen this replica by.
 
         A head that cannot be used is returned as its error; so is what the parts before found.
         """
-        if isinstance(embeddings, EverymaskError):
-            return embeddings
+        if isinstance(masks, EverymaskError):
+            return masks
         config = self._config if score_thresh is None else replace(self._config, score_thresh=score_thresh)
+        spent = dict(masks.spent)
         try:
-            head = await self._head(serve.get_multiplexed_model_id())
-            with self._stage("classify"):
-                return await asyncio.to_thread(classify_masks, embeddings, head, config)
+            head = await self._head(model_id)
+            with self._stage("classify", spent):
+                labels = await asyncio.to_thread(classify_masks, masks.result, head, config)
         except EverymaskError as error:
             return error
+        return Outcome(labels, masks.cached, spent)

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ray import serve
 
 from everymask.backbone import load_backbone
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.errors import EverymaskError
 from everymask.images import decode_image
 from everymask.labelling import embed_images
+from serve.batching import Batcher
+from serve.errors import EncodingFailedError
 from serve.metrics import EncoderMetrics, StageTimer
 from serve.settings import ServiceSettings
+from serve.tasks import Embedded, Milliseconds, Outcome
+from serve.transport import pack
+
+_Encoded = ImageEmbedding | EverymaskError
+
+logger = logging.getLogger("ray.serve")
 
 
 class Encoder:
@@ -29,38 +39,48 @@ class Encoder:
         self._backbone = load_backbone(settings.model, settings.checkpoint, settings.device)
         self._stage = StageTimer()
         self._metrics = EncoderMetrics()
+        # A large image takes seconds and a multiple of its size to decode. What waits for a decoder leaves with its
+        # request.
+        self._decoders = ThreadPoolExecutor(max_workers=settings.decoders, thread_name_prefix="decode")
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._embed_batch.set_max_batch_size(settings.max_batch_size)  # type: ignore[attr-defined]
+        self._batcher = Batcher(self._embed_batch, settings.max_batch_size)
 
-    async def embed(self, data: bytes) -> ImageEmbedding | EverymaskError:
+    async def embed(self, data: bytes) -> Embedded:
         """The embedding of one image file, on the CPU; what is wrong with the image is returned, not raised.
 
         An error that is raised goes into Serve's log with a traceback, which a client's mistake is not worth.
         """
+        began = time.perf_counter()
+        spent: Milliseconds = {}
         try:
-            with self._stage("decode"):
-                image = await asyncio.to_thread(decode_image, data, self._limits)
+            image = await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode, data, spent)
         except EverymaskError as error:
             return error
-        # Whoever arrives while the model is busy waits here, and they all enter the next batch together. Serve forms a
-        # batch when its first request arrives, not when the model is free: without this gate, requests that arrive one
-        # by one would queue up as batches of one, and a waiting time would delay a lone request for nothing.
-        await self._idle.wait()
-        embedding: ImageEmbedding | EverymaskError = await self._embed_batch(image)
-        return embedding
+        embedding, spent["embed"] = await self._batcher(image)
+        if isinstance(embedding, EverymaskError):
+            return embedding
+        packed = pack(embedding)
+        spent["encoder"] = (time.perf_counter() - began) * 1000 - sum(spent.values())
+        return Outcome(packed, False, spent)
 
-    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0)
-    async def _embed_batch(self, images: list[NDArray[np.uint8]]) -> list[ImageEmbedding | EverymaskError]:
-        self._idle.clear()
+    def _decode(self, data: bytes, spent: Milliseconds) -> NDArray[np.uint8]:
+        with self._stage("decode", spent):
+            return decode_image(data, self._limits)
+
+    async def _embed_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[_Encoded, float]]:
+        """Embeddings or errors, and the milliseconds the batch took."""
         self._metrics.encodes(len(images))
-        try:
-            with self._stage("embed"):
-                return await asyncio.get_running_loop().run_in_executor(self._worker, self._embed, images)
-        finally:
-            self._idle.set()
+        spent: Milliseconds = {}
+        with self._stage("embed", spent):
+            embedded = await asyncio.get_running_loop().run_in_executor(self._worker, self._embed, images)
+        return [(item, spent["embed"]) for item in embedded]
 
-    def _embed(self, images: list[NDArray[np.uint8]]) -> list[ImageEmbedding | EverymaskError]:
-        embedded = embed_images(self._backbone, images, self._keep_picture)
+    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> list[_Encoded]:
+        try:
+            embedded = embed_images(self._backbone, images, self._keep_picture)
+        except Exception:  # whatever one image brings about: the others in its batch must not share it
+            if len(images) > 1:
+                return [item for image in images for item in self._embed([image])]
+            logger.exception("an image of shape %s could not be encoded", images[0].shape)
+            return [EncodingFailedError("the image could not be encoded")]
         return [item.to("cpu") if isinstance(item, ImageEmbedding) else item for item in embedded]

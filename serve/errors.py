@@ -32,6 +32,14 @@ class ImageUnknownError(EverymaskError):
     """The embedding asked for by `image_id` is not, or no longer, in the cache."""
 
 
+class TooCostlyError(EverymaskError):
+    """The image is fine, and what was asked of it would occupy the service for too long."""
+
+
+class EncodingFailedError(EverymaskError):
+    """The encoder failed on one image, for no reason that it knows; its log has the traceback."""
+
+
 @dataclass(frozen=True)
 class _Row:
     error: type[BaseException]
@@ -41,14 +49,18 @@ class _Row:
     """What the client reads; None passes on the error's own sentence."""
 
 
+_INTERNAL_MESSAGE = "the service failed on this request; its log has the reason"
+
 # The first row whose class fits decides. Errors of the library speak to users already; the rest must not leak.
 _TABLE = (
     _Row(ImageTooLargeError, 413, "image_too_large", None),
     _Row(InputError, 422, "invalid_input", None),
     _Row(ImageUnknownError, 404, "image_unknown", None),
+    _Row(TooCostlyError, 413, "too_costly", None),
     _Row(HeadMismatchError, 409, "class_set_mismatch", None),
     _Row(ConfigurationError, 409, "class_set_unusable", None),
     _Row(ModelOutputError, 500, "model_output", None),
+    _Row(EncodingFailedError, 500, "internal_error", _INTERNAL_MESSAGE),
     _Row(BackPressureError, 429, "overloaded", "the service is busy; send the request again after Retry-After seconds"),
     _Row(TimeoutError, 504, "timed_out", "the request took longer than the service's time limit and was cancelled"),
     _Row(TaskCancelledError, 503, "unavailable", "a part of the service stopped during the request; send it again"),
@@ -57,7 +69,7 @@ _TABLE = (
     _Row(RayActorError, 503, "unavailable", "a part of the service failed during the request; send it again"),
 )
 
-INTERNAL = ServiceError(500, "internal_error", "the service failed on this request; its log has the reason")
+INTERNAL = ServiceError(500, "internal_error", _INTERNAL_MESSAGE)
 
 
 def root_cause(error: BaseException) -> BaseException:

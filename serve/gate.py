@@ -1,11 +1,13 @@
-"""What stands before every request: API keys, a bound on requests in flight, a size limit, a time limit; and after it:
-the error table, metrics and the log line."""
+"""What stands before every request: API keys, limits on bodies, requests in flight and time; and after it: the error
+table, metrics and the log line."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections import deque
+from collections.abc import AsyncIterator
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -14,14 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.auth import ApiKeys
 from serve.errors import INTERNAL, ServiceError, to_service_error
-from serve.metrics import HttpMetrics
+from serve.metrics import HttpMetrics, StageTimer
 from serve.schema import ErrorAnswer, ErrorDetail
 from serve.settings import RequestLimits
 
 logger = logging.getLogger("ray.serve")
 
 REQUEST_ID_HEADER = "x-request-id"
-_PROTECTED = "/v1/"
+_OPEN = frozenset(["/healthz", "/readyz", "/docs", "/redoc", "/openapi.json"])
+"""The only paths that need no key, below the route prefix: probes and the description of the API."""
 CLIENT_CLOSED = 499
 """Logged when the client left before its answer; nobody receives it."""
 
@@ -41,41 +44,60 @@ class Gate:
         self._limits = limits
         self._max_body_bytes = max_body_bytes
         self._in_flight = 0
+        self._body_bytes = 0
         self._metrics = HttpMetrics()
+        self._stage = StageTimer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Exchange(scope, receive, send, self._max_body_bytes).run(self)
+        await _Exchange(scope, receive, send).run(self)
 
     async def admit(self, exchange: _Exchange) -> None:
-        """Check the key, take a place, and pass the request on, for as long as the time limit allows.
+        """Check the key, read the body, take a place, and pass the request on, for as long as the time limit allows.
 
         Raises:
-            ServiceError: 401, 413 or 429.
+            ServiceError: 401, 408, 413 or 429.
             TimeoutError: the time limit.
             Exception: whatever the API raises.
         """
-        if exchange.path.startswith(_PROTECTED) and not self._keys.allow(exchange.headers.get("authorization")):
+        owner = self._keys.owner(exchange.headers.get("authorization"), exchange.headers.get("token"))
+        if owner is None and exchange.path not in _OPEN:
             raise ServiceError(
                 401,
                 "unauthorized",
                 "this service needs an API key: send the header Authorization: Bearer KEY",
                 {"WWW-Authenticate": "Bearer"},
             )
+        exchange.scope["state"] |= {"owner": owner, "spent": {}}
         if exchange.scope["method"] != "POST":
             await self._app(exchange.scope, exchange.receive, exchange.send)
             return
-        exchange.check_length()
-        if self._in_flight >= self._limits.max_in_flight:
-            raise ServiceError(
-                429,
-                "overloaded",
-                f"the service is busy; send the request again in {self._limits.retry_after_s} s",
-                {"Retry-After": str(self._limits.retry_after_s)},
-            )
+        exchange.check_length(self._max_body_bytes)
+        self._check_places()
+        try:
+            # A place is for work: a client that sends slowly, or never, must not hold one.
+            with self._stage("body", exchange.scope["state"]["spent"]):
+                await self._read_body(exchange)
+            self._check_places()
+            await self._pass_on(exchange)
+        finally:
+            self._body_bytes -= exchange.body_bytes
+
+    async def _read_body(self, exchange: _Exchange) -> None:
+        limit_s = self._limits.body_limit_s
+        try:
+            async with asyncio.timeout(limit_s):
+                async for received in exchange.read_body(self._max_body_bytes):
+                    self._body_bytes += received
+                    if self._body_bytes > self._limits.max_body_mib * 2**20:
+                        raise self._busy()
+        except TimeoutError:
+            raise ServiceError(408, "body_timed_out", f"the body did not arrive within {limit_s:g} s") from None
+
+    async def _pass_on(self, exchange: _Exchange) -> None:
         self._in_flight += 1
         self._metrics.in_flight(self._in_flight)
         try:
@@ -84,6 +106,19 @@ class Gate:
         finally:
             self._in_flight -= 1
             self._metrics.in_flight(self._in_flight)
+
+    def _check_places(self) -> None:
+        if self._in_flight >= self._limits.max_in_flight:
+            raise self._busy()
+
+    def _busy(self) -> ServiceError:
+        wait_s = self._limits.retry_after_s
+        return ServiceError(
+            429,
+            "overloaded",
+            f"the service is busy; send the request again in {wait_s} s",
+            {"Retry-After": str(wait_s)},
+        )
 
     async def refuse(self, exchange: _Exchange, error: Exception) -> None:
         """Answer an error, and log those that are the service's own fault."""
@@ -103,17 +138,17 @@ class Gate:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.headers = Headers(scope=scope)
-        self.path: str = scope["path"]
+        self.path = _below_prefix(scope)
         self.request_id = self.headers.get(REQUEST_ID_HEADER, "")
         self.started = False
         self.status = CLIENT_CLOSED
+        self.body_bytes = 0
         self._receive = receive
         self._send = send
-        self._max_body_bytes = max_body_bytes
-        self._received_bytes = 0
+        self._body: deque[Message] = deque()
         self._start = time.perf_counter()
         scope.setdefault("state", {})["started_at"] = self._start
 
@@ -133,20 +168,35 @@ class _Exchange:
         finally:
             gate.count(self)
 
-    def check_length(self) -> None:
+    def check_length(self, limit: int) -> None:
         """Refuse a body that says itself that it is too large, before it is read."""
         length = self.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_body_bytes:
-            raise self._too_large()
+        if length.isdecimal() and int(length) > limit:
+            raise _too_large(limit)
+
+    async def read_body(self, limit: int) -> AsyncIterator[int]:
+        """Receive the whole body and keep it; yields the bytes of each piece, as it may not say its length.
+
+        Raises:
+            ServiceError: 413.
+            ClientDisconnect: the client left.
+        """
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientDisconnect
+            received = len(message.get("body", b""))
+            self.body_bytes += received
+            yield received
+            if self.body_bytes > limit:
+                raise _too_large(limit)
+            self._body.append(message)
+            more = message.get("more_body", False)
 
     async def receive(self) -> Message:
-        """The client's next message; a body may not say its length, so it is counted as well."""
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._received_bytes += len(message.get("body", b""))
-            if self._received_bytes > self._max_body_bytes:
-                raise self._too_large()
-        return message
+        """The body, piece by piece, and then whatever the client does next."""
+        return self._body.popleft() if self._body else await self._receive()
 
     async def send(self, message: Message) -> None:
         """The answer's next message."""
@@ -155,7 +205,13 @@ class _Exchange:
             self.status = message["status"]
         await self._send(message)
 
-    def _too_large(self) -> ServiceError:
-        return ServiceError(
-            413, "body_too_large", f"the request has more bytes than the limit of {self._max_body_bytes:,}"
-        )
+
+def _below_prefix(scope: Scope) -> str:
+    """The path that routes are matched by, which Serve's route prefix is no part of: Starlette's own rule."""
+    path, prefix = str(scope["path"]), str(scope.get("root_path", ""))
+    below = path.removeprefix(prefix)
+    return below if below.startswith("/") or not below else path
+
+
+def _too_large(limit: int) -> ServiceError:
+    return ServiceError(413, "body_too_large", f"the request has more bytes than the limit of {limit:,}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +41,8 @@ class HeadDirectory:
         """Every head, by name; none when the directory is missing."""
         if not self._directory.is_dir():
             return []
-        files = []
-        for path in self._directory.iterdir():
-            # Files half-written by `save_head` begin with a dot.
-            if path.suffix == SUFFIX and not path.name.startswith(".") and path.is_file():
-                status = path.stat()
-                files.append(HeadFile(path.stem, f"{status.st_mtime_ns:x}-{status.st_size:x}"))
-        return sorted(files, key=lambda file: file.name)
+        files = [_head_file(path) for path in self._directory.iterdir()]
+        return sorted((file for file in files if file is not None), key=lambda file: file.name)
 
     def find(self, name: str) -> HeadFile:
         """The head of a class set.
@@ -71,3 +67,18 @@ class HeadDirectory:
             return load_head(self._directory / f"{file.name}{SUFFIX}")
         except ConfigurationError as error:
             raise ConfigurationError(str(error).replace(f"{self._directory}/", "")) from None
+        except Exception as error:  # whatever a damaged file can bring about: one head must not end the service
+            reason = type(error).__name__
+            raise ConfigurationError(f"the class head {file.name}{SUFFIX} cannot be read ({reason})") from None
+
+
+def _head_file(path: Path) -> HeadFile | None:
+    """The head at a path; None when it is none, or is gone by now."""
+    # Files half-written by `save_head` begin with a dot; a name that is not Unicode could not be sent to anyone.
+    if path.suffix != SUFFIX or path.name.startswith(".") or not path.name.isprintable():
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return HeadFile(path.stem, f"{status.st_mtime_ns:x}-{status.st_size:x}") if stat.S_ISREG(status.st_mode) else None

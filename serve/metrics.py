@@ -12,7 +12,7 @@ _LATENCY_MS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_
 
 
 class StageTimer:
-    """`everymask_stage_latency_ms{stage}`: decode, embed, entities, amg, clicks, masks, classify or format."""
+    """`everymask_stage_latency_ms{stage}`; docs/service.md says what the stages are."""
 
     def __init__(self) -> None:
         self._histogram = Histogram(
@@ -23,13 +23,24 @@ class StageTimer:
         )
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time a block, whether it succeeds or not."""
+    def __call__(self, stage: str, spent: dict[str, float]) -> Iterator[None]:
+        """Time a block, whether it succeeds or not, and note the milliseconds in `spent` too."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self._histogram.observe((time.perf_counter() - start) * 1000, tags={"stage": stage})
+            spent[stage] = (time.perf_counter() - start) * 1000
+            self.observe({stage: spent[stage]})
+
+    def observe(self, spent: dict[str, float]) -> None:
+        """Note stages that were timed elsewhere, in milliseconds."""
+        for stage, milliseconds in spent.items():
+            self._histogram.observe(milliseconds, tags={"stage": stage})
+
+
+def server_timing(spent: dict[str, float]) -> str:
+    """The stages of one request as a `Server-Timing` header."""
+    return ", ".join(f"{stage};dur={milliseconds:.1f}" for stage, milliseconds in spent.items())
 
 
 class EncoderMetrics:

@@ -1,131 +1,151 @@
-"""The refiner deployment: an embedding → masks. It keeps embeddings, so that the next click needs no encoder."""
+"""The refiner deployment: an image → masks. It keeps embeddings and answers, so that nothing is worked out twice."""
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import ParamSpec, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
+from ray.serve.handle import DeploymentHandle
 
 from everymask.backbone import load_backbone
-from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.segmenter import embed_masks
-from everymask.clicks import ClickPrompt, segment_clicks
+from everymask.clicks import segment_clicks
 from everymask.errors import EverymaskError
 from everymask.label_config import LabelConfig
 from everymask.labelling import label_embedding
 from everymask.records import ImageLabels
-from serve.cache import EmbeddingCache
-from serve.errors import ImageUnknownError
+from serve.cache import BoundedCache, answer_bytes, embedding_bytes
+from serve.calls import result, start
+from serve.errors import ImageUnknownError, TooCostlyError
+from serve.interruptible import run_interruptibly
 from serve.metrics import CacheMetrics, StageTimer
-from serve.schema import Method
 from serve.settings import ServiceSettings
+from serve.tasks import (
+    ClickTask,
+    Embedded,
+    LabelTask,
+    MaskTask,
+    Milliseconds,
+    ModelDescription,
+    Outcome,
+    Refined,
+    RequestImage,
+    Task,
+)
+from serve.transport import unpack
 
-
-@dataclass(frozen=True)
-class LabelTask:
-    """Masks of everything, by E-SAM or by the plain automatic generator."""
-
-    method: Method
-
-
-@dataclass(frozen=True)
-class ClickTask:
-    """Masks of one object a person points at."""
-
-    prompt: ClickPrompt
-    max_masks: int
-
-
-@dataclass(frozen=True)
-class MaskTask:
-    """Masks with what a class head reads of them."""
-
-
-Task = LabelTask | ClickTask | MaskTask
-
-Refined = ImageLabels | MaskEmbeddings | EverymaskError
-
-_P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-@dataclass(frozen=True)
-class ModelDescription:
-    """The backbone a replica runs."""
-
-    name: str
-    weights_sha256: str
-    device: str
-
-
 class Refiner:
-    """Answers prompts on embeddings, its own or one that comes with the request."""
+    """Answers prompts on images; asks the encoder for the embeddings that it has not kept."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, encoder: DeploymentHandle[Any]) -> None:
         torch.set_num_threads(settings.torch_threads)
         self._settings = settings
+        self._encoder = encoder
         self._backbone: PromptableBackbone = load_backbone(settings.model, settings.checkpoint, settings.device)
         self._labels = LabelConfig(entities=settings.entities, amg=settings.amg, classes=settings.classes)
-        self._cache = EmbeddingCache(settings.embedding_cache_mib * 2**20)
+        self._embeddings = BoundedCache[str, ImageEmbedding](settings.embedding_cache_mib * 2**20, embedding_bytes)
+        self._answers = BoundedCache[tuple[str, Task], ImageLabels | MaskEmbeddings](
+            settings.answer_cache_mib * 2**20, answer_bytes
+        )
         self._stage = StageTimer()
         self._cache_metrics = CacheMetrics()
-        # One image at a time: two side by side on one device only slow each other down. A request cancelled while it
-        # waits leaves the queue; one cancelled at work is finished first, so cancelled work never piles up.
+        # One image at a time: two side by side on one device only slow each other down.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refine")
 
     def check_health(self) -> None:
         """Called by Serve every ten seconds. A gauge that is not set again drops out of Ray's metrics after twenty."""
-        self._cache_metrics.holds(len(self._cache), self._cache.held_bytes)
+        self._cache_metrics.holds(len(self._embeddings), self._embeddings.held_bytes)
 
     async def describe(self) -> ModelDescription:
         """What runs here."""
         return ModelDescription(self._backbone.name, self._backbone.weights_sha256, str(self._backbone.device))
 
-    async def refine(self, image_id: str, task: Task, embedding: ImageEmbedding | EverymaskError) -> Refined:
-        """Do `task` on an embedding, and keep it for later requests on the same image.
+    async def refine(self, image: RequestImage, task: Task) -> Refined:
+        """Do `task` on an image.
 
         What is wrong with the image or the prompt is returned, not raised; so is what the encoder found.
         """
-        if isinstance(embedding, EverymaskError):
-            return embedding
-        kept = embedding.to(self._backbone.device)
-        self._cache.put(image_id, kept)
-        return await self._run(task, kept)
-
-    async def refine_kept(self, image_id: str, task: Task) -> Refined:
-        """Do `task` on the embedding kept for an image; `ImageUnknownError`, returned, when there is none."""
-        embedding = self._cache.get(image_id)
-        self._cache_metrics.looked_up(embedding is not None)
-        if embedding is None:
-            return ImageUnknownError(
-                f"image_id {image_id} is not, or no longer, known here; send the image itself, with the id if you like"
-            )
-        return await self._run(task, embedding)
-
-    async def _run(self, task: Task, embedding: ImageEmbedding) -> Refined:
+        began = time.perf_counter()
+        spent: Milliseconds = {}
         try:
-            return await self._answer(task, embedding)
+            answer, cached = await self._answer(image, task, spent)
         except EverymaskError as error:
             return error
+        spent["refiner"] = (time.perf_counter() - began) * 1000 - sum(spent.values())
+        return Outcome(answer, cached, spent)
 
-    async def _answer(self, task: Task, embedding: ImageEmbedding) -> ImageLabels | MaskEmbeddings:
+    async def _answer(
+        self, image: RequestImage, task: Task, spent: Milliseconds
+    ) -> tuple[ImageLabels | MaskEmbeddings, bool]:
+        kept_answer = self._answers.get((image.key, task))
+        embedding = self._embeddings.get(image.key)
+        cached = kept_answer is not None or embedding is not None
+        self._cache_metrics.looked_up(cached)
+        if kept_answer is not None:
+            return kept_answer, cached
+        if embedding is None:
+            embedding = await self._embed(image, spent)
+            self._embeddings.put(image.key, embedding)
+        answer = await self._work(task, embedding, spent)
+        # Clicks are many, cheap, and hardly ever the same twice.
+        if not isinstance(task, ClickTask):
+            self._answers.put((image.key, task), answer)
+        return answer, cached
+
+    async def _embed(self, image: RequestImage, spent: Milliseconds) -> ImageEmbedding:
+        if image.data is None:
+            raise ImageUnknownError(
+                f"image_id {image.image_id} is not, or no longer, known here; send the image itself, with the id if "
+                "you like"
+            )
+        began = time.perf_counter()
+        embedded: Embedded = await result(start(self._encoder.embed, image.data))
+        if isinstance(embedded, EverymaskError):
+            raise embedded
+        embedding = unpack(embedded.result).to(self._backbone.device)
+        total = (time.perf_counter() - began) * 1000
+        spent |= embedded.spent
+        spent["encoder_hop"] = total - sum(embedded.spent.values())
+        return embedding
+
+    async def _work(self, task: Task, embedding: ImageEmbedding, spent: Milliseconds) -> ImageLabels | MaskEmbeddings:
         match task:
             case LabelTask(method=method):
+                if method == "amg":
+                    self._check_cost(embedding)
                 config = replace(self._labels, method=method)
-                return await self._work(method, label_embedding, self._backbone, embedding, config)
-            case ClickTask(prompt=prompt, max_masks=max_masks):
-                return await self._work("clicks", segment_clicks, self._backbone, embedding, prompt, max_masks)
+                return await self._timed(method, spent, lambda model: label_embedding(model, embedding, config))
+            case ClickTask(max_masks=max_masks):
+                prompt = task.prompt_px(embedding.canvas.original_size_hw)
+                return await self._timed(
+                    "clicks", spent, lambda model: segment_clicks(model, embedding, prompt, max_masks)
+                )
             case MaskTask():
-                return await self._work("masks", embed_masks, self._backbone, embedding, self._settings.classes)
+                classes = self._settings.classes
+                return await self._timed("masks", spent, lambda model: embed_masks(model, embedding, classes))
 
-    async def _work(self, stage: str, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        def timed() -> _R:
-            with self._stage(stage):
-                return function(*args, **kwargs)
+    async def _timed(self, stage: str, spent: Milliseconds, work: Callable[[PromptableBackbone], _R]) -> _R:
+        def timed(model: PromptableBackbone) -> _R:
+            with self._stage(stage, spent):
+                return work(model)
 
-        return await asyncio.get_running_loop().run_in_executor(self._worker, timed)
+        return await run_interruptibly(self._worker, self._backbone, timed)
+
+    def _check_cost(self, embedding: ImageEmbedding) -> None:
+        height, width = embedding.canvas.original_size_hw
+        masks = self._settings.amg.points_per_side**2 * MASKS_PER_PROMPT
+        cost, most = masks * height * width / 1e9, self._settings.requests.max_mask_gigapixels
+        if cost > most:
+            raise TooCostlyError(
+                f"method amg would compute {masks:,} masks of {width} x {height} pixels, {cost:,.3g} gigapixels; the "
+                f"service takes {most:g}; send at most {most / masks * 1e3:.1f} megapixels, or use method entities"
+            )

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from everymask.clicks import ClickPrompt
 from everymask.images import ImageLimits
 from serve.errors import ServiceError
-from serve.graph import RequestImage
 from serve.schema import ImageBody, Prompt
+from serve.tasks import RequestImage
 
 _Body = TypeVar("_Body", bound=ImageBody)
+_Json = TypeVar("_Json", bound=BaseModel)
 
 FORM = "multipart/form-data"
 JSON = "application/json"
 _TEXT_FIELDS = ("image_id",)
 """Form fields that are plain text; the others hold JSON."""
+_MAX_FIELD_BYTES = 64 * 2**10
+_MAX_JSON_VALUES = 20_000
+"""Far more than a prompt needs, few enough that reading them costs neither time nor memory."""
+_NAME_LENGTH = 80
+"""How much of a name that a client made up is repeated to it."""
 
 
 async def read_request(request: Request, body: type[_Body], limits: ImageLimits) -> tuple[_Body, bytes | None]:
@@ -42,34 +49,61 @@ async def read_request(request: Request, body: type[_Body], limits: ImageLimits)
     if content_type == FORM:
         fields, data = await _read_form(request, body)
     elif content_type == JSON:
-        fields, data = _parse_json(await request.body(), body)
+        content = await request.body()
+        check_json_values(content)
+        fields, data = await asyncio.to_thread(_parse_json, content, body)
     elif not content_type and not await request.body():
-        raise _invalid("the request has no body; send an image as form field `image` or as JSON `image_base64`")
+        raise invalid_request("the request has no body; send an image as form field `image` or as JSON `image_base64`")
     else:
         raise ServiceError(
             415,
             "unsupported_media_type",
-            f"the content type {content_type[:80]!r} is not read here; use {FORM} or {JSON}",
+            f"the content type {content_type[:_NAME_LENGTH]!r} is not read here; use {FORM} or {JSON}",
         )
     if data is not None:
         limits.check_bytes(len(data))
     return fields, data
 
 
-def requested_image(fields: ImageBody, data: bytes | None, reuse: bool) -> RequestImage:
-    """Which image a request is about.
+def check_json_values(content: bytes, limit: int = _MAX_JSON_VALUES) -> None:
+    """Refuse JSON that lists more values than any request needs, before it is parsed.
 
-    Args:
-        reuse: try the kept embedding even when no id was sent.
+    Every value of a list or an object stands behind a bracket or a comma, and base64 holds neither, however long it is.
+
+    Raises:
+        ServiceError: 422.
+    """
+    if sum(content.count(mark) for mark in (b"[", b"{", b",")) > limit:
+        raise invalid_request(f"the JSON body lists more than {limit:,} values")
+
+
+async def read_json(request: Request, body: type[_Json]) -> _Json:
+    """Parse a JSON body of another protocol than our own.
+
+    Raises:
+        ServiceError: 422.
+    """
+    content = await request.body()
+    check_json_values(content)
+    try:
+        return await asyncio.to_thread(body.model_validate_json, content)
+    except ValidationError as error:
+        raise invalid_request(validation_message(error.errors())) from error
+
+
+def requested_image(fields: ImageBody, data: bytes | None, owner: str) -> RequestImage:
+    """Which image a request is about, and whose it is.
 
     Raises:
         ServiceError: 422, neither an image nor an id was sent.
     """
     if data is not None:
-        return RequestImage.from_file(data, reuse or fields.image_id is not None)
+        return RequestImage.from_file(owner, data)
     if fields.image_id is not None:
-        return RequestImage(fields.image_id, None, reuse=True)
-    raise _invalid("there is no image in the request; send form field `image`, JSON `image_base64`, or an `image_id`")
+        return RequestImage(owner, fields.image_id, None)
+    raise invalid_request(
+        "there is no image in the request; send form field `image`, JSON `image_base64`, or an `image_id`"
+    )
 
 
 def requested_prompt(fields: Prompt, max_clicks: int) -> ClickPrompt:
@@ -80,7 +114,7 @@ def requested_prompt(fields: Prompt, max_clicks: int) -> ClickPrompt:
         InputError: the prompt points at nothing, or its parts do not fit together.
     """
     if len(fields.point_coords) > max_clicks:
-        raise _invalid(f"the prompt has {len(fields.point_coords):,} clicks; at most {max_clicks} are taken")
+        raise invalid_request(f"the prompt has {len(fields.point_coords):,} clicks; at most {max_clicks} are taken")
     labels = fields.point_labels if fields.point_labels is not None else [1] * len(fields.point_coords)
     box = fields.box
     return ClickPrompt(
@@ -95,28 +129,28 @@ def validation_message(errors: Any) -> str:
     parts = []
     for error in errors[:5]:
         location = ".".join(str(part) for part in error["loc"] if part not in ("query", "body", "path"))
-        parts.append(f"{location or 'the body'}: {error['msg']}")
+        parts.append(f"{location[:_NAME_LENGTH] or 'the body'}: {error['msg']}")
     return "; ".join(parts)
 
 
 async def _read_form(request: Request, body: type[_Body]) -> tuple[_Body, bytes | None]:
     try:
-        form = await request.form(max_files=2, max_fields=8)
+        form = await request.form(max_files=2, max_fields=8, max_part_size=_MAX_FIELD_BYTES)
     except HTTPException as error:
-        raise _invalid(f"the form cannot be read: {error.detail}") from error
+        raise invalid_request(f"the form cannot be read: {error.detail}") from error
     values: dict[str, Any] = {}
     data: bytes | None = None
     for name, value in form.multi_items():
         if name == "image":
             if not isinstance(value, UploadFile):
-                raise _invalid("form field `image` is text; send the image as a file")
+                raise invalid_request("form field `image` is text; send the image as a file")
             if data is not None:
-                raise _invalid("the form holds two images; send one a request")
+                raise invalid_request("the form holds two images; send one a request")
             data = await value.read()
         elif isinstance(value, UploadFile):
-            raise _invalid(f"form field {name[:80]!r} is a file; only `image` may be one")
+            raise invalid_request(f"form field {name[:_NAME_LENGTH]!r} is a file; only `image` may be one")
         elif name in values:
-            raise _invalid(f"form field {name[:80]!r} is there twice")
+            raise invalid_request(f"form field {name[:_NAME_LENGTH]!r} is there twice")
         else:
             values[name] = value if name in _TEXT_FIELDS else _from_json(name, value)
     return _validate(body, values), data
@@ -125,31 +159,32 @@ async def _read_form(request: Request, body: type[_Body]) -> tuple[_Body, bytes 
 def _from_json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
-        raise _invalid(f"form field {name[:80]!r} must hold JSON, such as [[120, 80]]") from None
+    except (ValueError, RecursionError):
+        raise invalid_request(f"form field {name[:_NAME_LENGTH]!r} must hold JSON, such as [[120, 80]]") from None
 
 
 def _parse_json(content: bytes, body: type[_Body]) -> tuple[_Body, bytes | None]:
     try:
         fields = body.model_validate_json(content)
     except ValidationError as error:
-        raise _invalid(validation_message(error.errors())) from error
+        raise invalid_request(validation_message(error.errors())) from error
     if fields.image_base64 is None:
         return fields, None
     try:
         return fields, base64.b64decode(fields.image_base64, validate=True)
     except (binascii.Error, ValueError):
-        raise _invalid("image_base64 is not base64") from None
+        raise invalid_request("image_base64 is not base64") from None
 
 
 def _validate(body: type[_Body], values: dict[str, Any]) -> _Body:
     if "image_base64" in values:
-        raise _invalid("image_base64 belongs into a JSON body; in a form, send the file as `image`")
+        raise invalid_request("image_base64 belongs into a JSON body; in a form, send the file as `image`")
     try:
         return body.model_validate(values)
     except ValidationError as error:
-        raise _invalid(validation_message(error.errors())) from error
+        raise invalid_request(validation_message(error.errors())) from error
 
 
-def _invalid(message: str) -> ServiceError:
+def invalid_request(message: str) -> ServiceError:
+    """422, with a sentence."""
     return ServiceError(422, "invalid_request", message)

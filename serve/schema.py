@@ -11,6 +11,9 @@ Method = Literal["entities", "amg"]
 
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
+MAX_CLICKS = 1000
+"""Of one prompt, whatever `requests.max_clicks` allows."""
+
 
 class Answer(BaseModel):
     """Base of everything the service says or reads."""
@@ -36,6 +39,9 @@ class Mask(Answer):
     png_base64: str | None = Field(
         default=None, description="1-bit PNG of the whole image's size, white inside the mask"
     )
+    id: str | None = Field(
+        default=None, description="24 hexadecimal digits: the same mask of the same file by the same settings, anywhere"
+    )
     bbox: list[int] = Field(description="[x, y, width, height] in pixels")
     area: int = Field(description="pixels in the mask")
     predicted_iou: float = Field(description="the model's own estimate of the mask's IoU")
@@ -45,6 +51,9 @@ class Mask(Answer):
     class_id: int | None = None
     class_name: str | None = None
     uncertainty: float | None = Field(default=None, description="normalised entropy of the class probabilities, [0, 1]")
+    agreement: float | None = Field(
+        default=None, description="IoU of an entity with the pixels its own logits claim, [0, 1]"
+    )
 
 
 class LabelsAnswer(Answer):
@@ -87,9 +96,15 @@ class ImageBody(Answer):
 class Prompt(Answer):
     """Clicks and a box that together mean one object."""
 
-    point_coords: list[Point] = Field(default_factory=list, description="(x, y) in pixels")
+    # The first bad click is told, not every one: thousands of them would make a long answer, slowly.
+    point_coords: list[Point] = Field(
+        default_factory=list, max_length=MAX_CLICKS, fail_fast=True, description="(x, y) in pixels"
+    )
     point_labels: list[Literal[0, 1]] | None = Field(
-        default=None, description="1: belongs to the object, 0: does not; all 1 when left out"
+        default=None,
+        max_length=MAX_CLICKS,
+        fail_fast=True,
+        description="1: belongs to the object, 0: does not; all 1 when left out",
     )
     box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
         default=None, description="(x0, y0, x1, y1) in pixels, half-open"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
 from everymask.models import find_model
+from serve.schema import MAX_CLICKS
 
 HOME = Path(os.environ.get("EVERYMASK_HOME") or Path(__file__).resolve().parent.parent)
 """Where relative paths of a configuration start, wherever a replica runs: EVERYMASK_HOME, or what holds `serve/`."""
@@ -56,15 +57,23 @@ class RequestLimits:
     """Requests with an image or a click in work or waiting; one more is answered 429."""
     retry_after_s: int = 2
     """What a 429 tells the client to wait."""
+    body_limit_s: float = 20.0
+    """For sending a request's body; past it the answer is 408."""
+    max_body_mib: int = 256
+    """Request bodies held in memory, of all clients together; a request that does not fit any more is answered 429."""
     time_limit_s: float = 60.0
-    """From the first byte to the answer; past it the work is cancelled and the answer is 504."""
+    """From the body's last byte to the answer; past it the work is cancelled and the answer is 504."""
     max_clicks: int = 64
-    """Clicks of one prompt."""
+    """Clicks of one prompt, at most 1,000."""
+    max_mask_gigapixels: float = 12.0
+    """What method `amg` may cost: prompts x 3 masks x the image's pixels. 12 took 48 s on two CPU cores."""
 
     def __post_init__(self) -> None:
-        for name in ("max_in_flight", "retry_after_s", "time_limit_s", "max_clicks"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
+        for option in fields(self):
+            if getattr(self, option.name) <= 0:
+                raise ValueError(f"{option.name} must be above 0; got {getattr(self, option.name)}")
+        if self.max_clicks > MAX_CLICKS:
+            raise ValueError(f"max_clicks must be at most {MAX_CLICKS:,}; got {self.max_clicks}")
 
 
 class ServiceSettings(BaseModel):
@@ -86,8 +95,21 @@ class ServiceSettings(BaseModel):
     """A file with one API key a line; without it the service is open to whoever reaches its port."""
     embedding_cache_mib: int = 256
     """Memory of a refiner replica for the embeddings that clicks reuse."""
+    answer_cache_mib: int = 64
+    """Memory of a refiner replica for the masks of images that are sent again."""
+    decoders: int = 2
+    """Image files one encoder replica decodes at a time; each takes up to 33 bytes a pixel meanwhile."""
     max_batch_size: int = 8
-    """Images one replica encodes at once."""
+    """Images one encoder replica encodes at once."""
+
+    label_studio: bool = False
+    """Whether `/label-studio` answers Label Studio as a model server."""
+    x_anylabeling: bool = False
+    """Whether `/x-anylabeling` answers X-AnyLabeling as a remote server."""
+    images_root: str | None = None
+    """The folder that Label Studio's tasks may name images in; without it only images that are sent are taken."""
+    server_timing: bool = False
+    """Whether answers say in their `Server-Timing` header where the time went."""
 
     limits: ImageLimits = Field(default_factory=ImageLimits)
     requests: RequestLimits = Field(default_factory=RequestLimits)
@@ -106,7 +128,7 @@ class ServiceSettings(BaseModel):
             find_model(self.model)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
-        for name in ("torch_threads", "embedding_cache_mib", "max_batch_size"):
+        for name in ("torch_threads", "embedding_cache_mib", "answer_cache_mib", "decoders", "max_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.ingress.max_ongoing_requests <= self.requests.max_in_flight:

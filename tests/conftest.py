@@ -63,7 +63,8 @@ def service(
         "model": "vit_b",
         "checkpoint": str(tiny_sam_checkpoint),
         "limits": {"max_bytes": 2_000_000, "max_pixels": 2_000_000},
-        "requests": {"max_in_flight": 4, "time_limit_s": 20},
+        "requests": {"max_in_flight": 4, "time_limit_s": 20, "max_mask_gigapixels": 0.02},
+        "server_timing": True,
         "entities": {
             "points_per_side": 5,
             "gallery_points_per_side": 6,

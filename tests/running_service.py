@@ -30,6 +30,7 @@ from everymask.classes.head import ClassHead, HeadSpec, save_head
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 API_KEY = "correct horse battery staple"
+OTHER_API_KEY = "of somebody else"
 CLASSES = ("disc", "field")
 START_LIMIT_S = 280.0
 
@@ -140,16 +141,16 @@ def write_head(folder: Path, name: str, backbone: PromptableBackbone, weights_sh
 
 
 @contextmanager
-def start_service(args: Mapping[str, Any], heads: Path) -> Iterator[RunningService]:
-    """`serve run` with these settings until the block ends."""
+def start_service(args: Mapping[str, Any], heads: Path, route_prefix: str = "/") -> Iterator[RunningService]:
+    """`everymask serve` with these settings until the block ends."""
     # Ray's sockets must have short paths, and its folder must not be shared with another cluster on this machine.
     temporary = Path(tempfile.mkdtemp(prefix="em-", dir="/tmp"))
     port = free_port()
-    (temporary / "keys").write_text(f"# for tests\n{API_KEY}\n")
+    (temporary / "keys").write_text(f"# for tests\n{API_KEY}\n{OTHER_API_KEY}\n")
     settings = {**args, "heads": str(heads), "api_keys_file": str(temporary / "keys")}
     config = yaml.safe_load((REPOSITORY / "serve/config/local.yaml").read_text())
     config["http_options"] |= {"port": port, "request_timeout_s": 150}
-    config["applications"][0]["args"] = settings
+    config["applications"][0] |= {"args": settings, "route_prefix": route_prefix}
     (temporary / "config.yaml").write_text(yaml.safe_dump(config))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {
         "RAY_TMPDIR": str(temporary),
@@ -161,8 +162,11 @@ def start_service(args: Mapping[str, Any], heads: Path) -> Iterator[RunningServi
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     }
-    command = [str(Path(sys.executable).parent / "serve"), "run", str(temporary / "config.yaml")]
-    url = f"http://127.0.0.1:{port}"
+    # As a cluster that was killed leaves it behind; nobody is there.
+    (temporary / "ray").mkdir()
+    (temporary / "ray/ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")
+    command = [sys.executable, "-m", "everymask_cli", "serve", "--config", str(temporary / "config.yaml")]
+    url = f"http://127.0.0.1:{port}{route_prefix.rstrip('/')}"
     process = _started(command, environment, url, temporary / "serve.log")
     try:
         yield RunningService(url, heads, settings, temporary)
@@ -201,7 +205,7 @@ def _await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"serve run ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+            raise RuntimeError(f"everymask serve ended with {process.returncode}:\n{log.read_text()[-4000:]}")
         try:
             if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
                 return

@@ -51,6 +51,8 @@ class HeadSpec:
     def __post_init__(self) -> None:
         if not self.classes:
             raise ConfigurationError("no class is named; a head needs at least one")
+        if not all(isinstance(text, str) for text in (*self.classes, self.backbone, self.weights_sha256)):
+            raise ConfigurationError("the names of classes and backbone and the digest of its weights must be text")
         if len(set(self.classes)) != len(self.classes):
             twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
             raise ConfigurationError(f"class {', '.join(twice)} is named twice; every class must be named once")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+
 import pytest
+import yaml
 
 import everymask
 from everymask_cli.main import COMMANDS, Command, main
-from everymask_cli.serve import SHIPPED, config_file
+from everymask_cli.serve import SHIPPED, check_address_is_free, config_file
 
 
 def test_without_a_command_it_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,3 +48,28 @@ def test_a_configuration_is_a_shipped_name_or_a_file() -> None:
     assert config_file(str(SHIPPED / "gpu.yaml")) == SHIPPED / "gpu.yaml"
     with pytest.raises(everymask.errors.ConfigurationError, match=r"missing\.yaml; give one of gpu, local"):
         config_file("missing.yaml")
+
+
+def _configuration(folder: Path, content: object) -> Path:
+    path = folder / "service.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_second_service_on_one_port_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as running:
+        running.bind(("127.0.0.1", 0))
+        running.listen()
+        port = running.getsockname()[1]
+        path = _configuration(tmp_path, {"http_options": {"host": "127.0.0.1", "port": port}})
+        assert main(["serve", "--config", str(path)]) == 2
+        error = capsys.readouterr().err
+        assert f"127.0.0.1:{port}" in error
+        assert "running there already" in error
+    check_address_is_free(path)
+
+
+@pytest.mark.parametrize("content", [["a list"], "text", {"http_options": {"host": "no such host", "port": 1}}])
+def test_a_configuration_that_cannot_be_used_is_named(tmp_path: Path, content: object) -> None:
+    with pytest.raises(everymask.errors.ConfigurationError, match=r"service\.yaml"):
+        check_address_is_free(_configuration(tmp_path, content))

@@ -11,7 +11,7 @@ from serve.auth import ApiKeys
 def test_without_a_file_everyone_is_allowed() -> None:
     keys = ApiKeys.from_file(None)
     assert not keys.required
-    assert keys.allow(None)
+    assert keys.owner(None) == ""
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_without_a_file_everyone_is_allowed() -> None:
 def test_only_listed_keys_open(tmp_path: Path, header: str | None, allowed: bool) -> None:
     file = tmp_path / "keys"
     file.write_text("# comment\nfirst\n\n  second  \n")
-    assert ApiKeys.from_file(file).allow(header) is allowed
+    assert (ApiKeys.from_file(file).owner(header) is not None) is allowed
 
 
 def test_keys_are_not_kept_in_the_clear(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ import numpy as np
 import torch
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding
-from serve.cache import EmbeddingCache, embedding_bytes
+from serve.cache import BoundedCache, embedding_bytes
 
 
 def embedding(floats: int) -> ImageEmbedding:
     canvas = Canvas(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([4.0]), (2, 2))
     return ImageEmbedding(canvas, np.zeros((2, 2, 3), np.uint8), {"f": torch.zeros(floats)}, "sha")
+
+
+def embedding_cache(max_bytes: int) -> BoundedCache[str, ImageEmbedding]:
+    return BoundedCache(max_bytes, embedding_bytes)
 
 
 BASE = 2 * 2 * 8 + 4 + 2 * 2 * 3
@@ -20,7 +24,7 @@ def test_size_counts_every_tensor_and_the_canvas() -> None:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    cache = EmbeddingCache(max_bytes=3 * (BASE + 40))
+    cache = embedding_cache(3 * (BASE + 40))
     for name in "abc":
         cache.put(name, embedding(10))
     assert cache.get("a") is not None
@@ -31,7 +35,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 def test_bytes_stay_bounded_whatever_is_put() -> None:
     limit = 2_000
-    cache = EmbeddingCache(limit)
+    cache = embedding_cache(limit)
     random = np.random.default_rng(0)
     for _ in range(500):
         cache.put(str(random.integers(0, 20)), embedding(int(random.integers(0, 600))))
@@ -41,7 +45,7 @@ def test_bytes_stay_bounded_whatever_is_put() -> None:
 
 
 def test_one_too_large_is_not_kept_and_its_old_version_is_gone() -> None:
-    cache = EmbeddingCache(max_bytes=BASE + 40)
+    cache = embedding_cache(BASE + 40)
     cache.put("a", embedding(10))
     cache.put("a", embedding(1000))
     assert cache.get("a") is None

@@ -15,12 +15,14 @@ from serve.settings import RequestLimits
 OPEN = ApiKeys(None)
 
 
-def scope(method: str = "POST", path: str = "/v1/entities", **headers: str) -> dict[str, Any]:
+def scope(method: str = "POST", path: str = "/v1/entities", prefix: str = "", **headers: str) -> dict[str, Any]:
     named = {"x-request-id": "request-7", **{name.replace("_", "-"): value for name, value in headers.items()}}
     return {
         "type": "http",
         "method": method,
-        "path": path,
+        # As Serve passes it on: the whole path, and the route prefix beside it.
+        "path": prefix + path,
+        "root_path": prefix,
         "query_string": b"",
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in named.items()],
     }
@@ -95,12 +97,32 @@ def test_a_body_that_lies_about_its_length_is_counted() -> None:
     assert (client.status, client.error["code"]) == (413, "body_too_large")
 
 
-@pytest.mark.parametrize(("path", "status"), [("/v1/models", 401), ("/healthz", 200), ("/readyz", 200), ("/docs", 200)])
-def test_keys_guard_the_api_and_leave_the_probes_open(path: str, status: int) -> None:
+@pytest.mark.parametrize("prefix", ["", "/mask", "/v1", "/healthz"])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/docs", 200),
+        ("/openapi.json", 200),
+        ("/v1/models", 401),
+        ("/v1/healthz", 401),
+        ("//healthz", 401),
+        ("/healthz/", 401),
+        ("/HEALTHZ", 401),
+        ("/docs/oauth2-redirect", 401),
+        ("/label-studio/health", 401),
+        ("/x-anylabeling/v1/models", 401),
+        ("/", 401),
+        ("", 401),
+    ],
+)
+def test_everything_needs_a_key_but_the_probes_and_the_description(prefix: str, path: str, status: int) -> None:
     keys = ApiKeys(["right"])
-    assert ask(gate(keys=keys), scope("GET", path)).status == status
-    assert ask(gate(keys=keys), scope("GET", path, authorization="Bearer wrong")).status == status
-    assert ask(gate(keys=keys), scope("GET", path, authorization="Bearer right")).status == 200
+    for method in ("GET", "HEAD", "OPTIONS", "POST"):
+        assert ask(gate(keys=keys), scope(method, path, prefix)).status == status
+        assert ask(gate(keys=keys), scope(method, path, prefix, authorization="Bearer wrong")).status == status
+        assert ask(gate(keys=keys), scope(method, path, prefix, authorization="Bearer right")).status == 200
 
 
 def test_a_refusal_for_want_of_a_key_says_how_to_send_one() -> None:
@@ -108,6 +130,55 @@ def test_a_refusal_for_want_of_a_key_says_how_to_send_one() -> None:
     assert client.headers["www-authenticate"] == "Bearer"
     assert "Authorization" in client.error["message"]
     assert client.error["request_id"] == "request-7"
+
+
+class StalledClient(Client):
+    """Sends a first piece of its body, and then nothing."""
+
+    async def receive(self) -> dict[str, Any]:
+        if not self._messages:
+            await asyncio.Event().wait()
+        return self._messages.pop(0)
+
+
+def test_clients_that_send_slowly_hold_no_place() -> None:
+    async def scenario() -> tuple[list[Client], Client]:
+        service = gate(max_in_flight=2, body_limit_s=0.2)
+        stalled: list[Client] = [StalledClient(b"x", b"") for _ in range(8)]
+        for client in stalled:
+            client._messages.pop()
+        waiting = [asyncio.create_task(service(scope(), client.receive, client.send)) for client in stalled]
+        await asyncio.sleep(0)
+        prompt = Client(b"whole")
+        await service(scope(), prompt.receive, prompt.send)
+        await asyncio.gather(*waiting)
+        return stalled, prompt
+
+    stalled, prompt = asyncio.run(scenario())
+    assert prompt.status == 200
+    assert {(client.status, client.error["code"]) for client in stalled} == {(408, "body_timed_out")}
+
+
+def test_bodies_of_all_clients_together_are_bounded() -> None:
+    piece = b"x" * 700_000
+
+    async def scenario() -> tuple[Client, Client]:
+        service = gate(max_body_bytes=2_000_000, max_body_mib=1, body_limit_s=0.2)
+        first = StalledClient(piece, b"")
+        first._messages.pop()
+        waiting = asyncio.create_task(service(scope(), first.receive, first.send))
+        await asyncio.sleep(0)
+        second = Client(piece)
+        await service(scope(), second.receive, second.send)
+        await waiting
+        # What the two held is given back.
+        third = Client(piece)
+        await service(scope(), third.receive, third.send)
+        return second, third
+
+    second, third = asyncio.run(scenario())
+    assert (second.status, second.error["code"]) == (429, "overloaded")
+    assert third.status == 200
 
 
 def test_past_the_time_limit_the_work_is_cancelled() -> None:

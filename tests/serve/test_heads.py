@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
+import safetensors
+import safetensors.torch
 
 from everymask.backbone.sam import SamBackbone
 from everymask.errors import ConfigurationError, HeadMismatchError
 from serve.class_sets import ClassSets
 from serve.errors import ServiceError
 from serve.heads import HeadDirectory
-from serve.refiner import ModelDescription
+from serve.schema import ClassSetsAnswer
+from serve.tasks import ModelDescription
 from tests.running_service import CLASSES, write_head
 
 
@@ -28,7 +33,7 @@ def test_a_head_is_there_as_soon_as_its_file_is(
     (tmp_path / "later" / ".half.safetensors").write_bytes(b"")
     (tmp_path / "later" / "notes.txt").write_text("no head")
     assert [(item.name, item.classes, item.usable) for item in sets.list(running)] == [("pets", list(CLASSES), True)]
-    assert sets.usable("pets", running)[1].classes == CLASSES
+    assert sets.usable("pets", running).spec.classes == CLASSES
     (tmp_path / "later" / "pets.safetensors").unlink()
     assert sets.list(running) == []
 
@@ -67,3 +72,43 @@ def test_a_name_is_only_looked_up(tmp_path: Path, tiny_sam: SamBackbone, name: s
         HeadDirectory(tmp_path / "heads").find(name)
     assert (unknown.value.status, unknown.value.code) == (404, "class_set_unknown")
     assert "pets" in unknown.value.message
+
+
+def _damaged(head: Path, path: Path, change: dict[str, object]) -> None:
+    """A copy of a head whose specification says something else."""
+    with safetensors.safe_open(head, framework="pt") as content:
+        metadata = content.metadata()
+        tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+    metadata["head"] = json.dumps({**json.loads(metadata["head"]), **change})
+    safetensors.torch.save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": [1, 2]},
+        {"classes": [None, "field"]},
+        {"classes": 5},
+        {"backbone": 7},
+        {"weights_sha256": None},
+        {"hidden_dim": -1},
+        {"hidden_dim": 10**13},
+        {"token_dim": "wide"},
+        {"features": ["token"]},
+        {"unheard_of": 1},
+    ],
+    ids=str,
+)
+def test_one_broken_head_does_not_break_the_list(
+    tmp_path: Path, tiny_sam: SamBackbone, running: ModelDescription, change: dict[str, object]
+) -> None:
+    write_head(tmp_path, "pets", tiny_sam)
+    _damaged(tmp_path / "pets.safetensors", tmp_path / "broken.safetensors", change)
+    (tmp_path / os.fsdecode(b"not-unicode-\xff.safetensors")).write_bytes(b"")
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    sets = ClassSets(tmp_path)
+    answer = ClassSetsAnswer(class_sets=sets.list(running))
+    answer.model_dump_json()
+    assert [(item.name, item.usable) for item in answer.class_sets] == [("broken", False), ("pets", True)]
+    with pytest.raises(ConfigurationError):
+        sets.usable("broken", running)

@@ -17,7 +17,7 @@ from PIL import Image
 from everymask.backbone.sam import SamBackbone
 from everymask.clicks import ClickPrompt, segment_clicks
 from everymask.masks.rle import decode_mask
-from tests.running_service import CLASSES, RunningService, write_head
+from tests.running_service import CLASSES, OTHER_API_KEY, RunningService, write_head
 from tests.serve.pictures import encoded, picture, picture_file
 
 pytestmark = pytest.mark.serve
@@ -99,6 +99,58 @@ def test_points_reuse_the_embedding_of_an_image_sent_before(http: httpx.Client) 
     assert ious == sorted(ious, reverse=True)
     best = ok(http.post("/v1/points", json={**prompt, "image_id": first["image_id"], "multimask_output": False}))
     assert best["masks"] == by_id["masks"][:1]
+
+
+@pytest.mark.parametrize("first", ["/v1/entities", "/v1/classes?class_set=discs", "/v1/points"])
+def test_an_image_is_encoded_once_whatever_is_asked_of_it(http: httpx.Client, first: str) -> None:
+    file = picture_file(20 + len(first))
+
+    def send(path: str) -> httpx.Response:
+        data = {"point_coords": "[[20, 30]]"} if "points" in path else {}
+        return http.post(path, files={"image": file}, data=data)
+
+    assert ok(send(first))["embedding_cache"] == "miss"
+    for path in ("/v1/entities", "/v1/classes?class_set=discs", "/v1/points", "/v1/entities?method=amg"):
+        again = ok(send(path))
+        assert again["embedding_cache"] == "hit", path
+        repeated = send(path)
+        assert ok(repeated)["masks"] == again["masks"]
+        if "points" not in path:
+            # The answer itself was kept, so nothing was worked out for it.
+            stages = {part.partition(";")[0] for part in repeated.headers["server-timing"].split(", ")}
+            assert stages.isdisjoint({"decode", "embed", "entities", "amg", "masks"}), path
+
+
+def test_the_stages_of_a_request_add_up(http: httpx.Client) -> None:
+    response = http.post("/v1/entities", files={"image": picture_file(40)})
+    timing = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
+    assert set(timing) == {
+        *("body", "parse", "decode", "embed", "encoder", "encoder_hop", "entities", "refiner", "graph_hops", "format")
+    }
+    assert all(float(value) >= 0 for value in timing.values())
+    before_format = sum(float(value) for stage, value in timing.items() if stage != "format")
+    assert before_format <= ok(response)["seconds"] * 1000 + 1
+
+
+def test_what_one_key_has_sent_is_unknown_to_another(http: httpx.Client, service: RunningService) -> None:
+    file = picture_file(41)
+    image_id = post(http, "/v1/entities", file)["image_id"]
+    with service.client(OTHER_API_KEY) as other:
+        unknown = other.post("/v1/points", json={"image_id": image_id, "point_coords": [[3, 3]]})
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "image_unknown")
+        for path in ("/v1/entities", "/v1/classes?class_set=discs"):
+            assert other.post(path, json={"image_id": image_id}).status_code == 404
+        assert post(other, "/v1/entities", file)["embedding_cache"] == "miss"
+        assert post(other, "/v1/entities", file)["embedding_cache"] == "hit"
+
+
+def test_automatic_masks_of_a_large_image_are_refused_with_their_cost(http: httpx.Client) -> None:
+    file = picture_file(42, (900, 600))
+    response = http.post("/v1/entities?method=amg", files={"image": file})
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_costly")
+    for part in ("48 masks", "900 x 600", "0.0259 gigapixels", "method entities"):
+        assert part in response.json()["error"]["message"]
+    assert post(http, "/v1/entities", file)["masks"]
 
 
 def test_a_click_finds_its_image_whichever_replica_keeps_it(http: httpx.Client) -> None:

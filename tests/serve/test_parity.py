@@ -43,12 +43,15 @@ def assert_same(answer: dict[str, Any], masks: tuple[LabelledMask, ...], coverag
         assert said["rle"] == mask.rle
         x0, y0, x1, y1 = mask.box_xyxy
         assert said["bbox"] == [x0, y0, x1 - x0, y1 - y0]
+        if mask.mask_id is not None:
+            assert said["id"] == mask.mask_id
+        assert len(said["id"]) == 24
         assert (said["area"], said.get("class_id"), said.get("class_name")) == (
             mask.area,
             mask.class_id,
             mask.class_name,
         )
-        numbers = ("score", "predicted_iou", "stability_score", "uncertainty")
+        numbers = ("score", "predicted_iou", "stability_score", "uncertainty", "agreement")
         for name in numbers:
             assert said.get(name) == pytest.approx(getattr(mask, name), abs=1e-5), name
         assert said["point_coords"] == pytest.approx(mask.point_coords)

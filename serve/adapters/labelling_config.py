@@ -1,0 +1,66 @@
+"""What of a Label Studio labelling configuration a model must know: which image, and how masks of it are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from everymask.formats.label_studio import TAGS, Kind
+from serve.requests import invalid_request
+
+_KINDS: tuple[Kind, ...] = ("bitmask", "brush", "polygon")
+"""The most faithful first."""
+
+
+@dataclass(frozen=True)
+class LabellingConfig:
+    """Where masks go.
+
+    Attributes:
+        kind: how they are written.
+        from_name: of the control tag.
+        to_name: of the image tag.
+        image_field: of a task's `data`, which holds the image.
+        labels: what a region may be called, in order.
+        class_set: the control tag's own attribute `class_set`, with which a project chooses one.
+    """
+
+    kind: Kind
+    from_name: str
+    to_name: str
+    image_field: str
+    labels: tuple[str, ...]
+    class_set: str | None
+
+
+def read_labelling_config(xml: str) -> LabellingConfig:
+    """The first control tag for masks, with its image.
+
+    Raises:
+        ServiceError: 422, the configuration is no XML, or has no such tag.
+    """
+    # A document type may define entities that unfold into gigabytes.
+    if "<!" in xml.replace("<!--", ""):
+        raise invalid_request("the labelling configuration must not hold a document type")
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError as error:
+        raise invalid_request(f"the labelling configuration is not XML ({error})") from None
+    images = {tag.get("name", ""): tag for tag in root.iter("Image")}
+    for kind in _KINDS:
+        for control in root.iter(TAGS[kind]):
+            image = images.get(control.get("toName", ""))
+            labels = tuple(label.get("value", "") for label in control.iter("Label"))
+            if image is not None and labels:
+                return LabellingConfig(
+                    kind=kind,
+                    from_name=control.get("name", ""),
+                    to_name=control.get("toName", ""),
+                    image_field=image.get("value", "").removeprefix("$"),
+                    labels=labels,
+                    class_set=control.get("class_set"),
+                )
+    raise invalid_request(
+        f"the labelling configuration has nowhere to put masks; give it an Image, and {', '.join(TAGS.values())} with "
+        "labels"
+    )

@@ -1,0 +1,118 @@
+"""What the parts of the graph say to each other: images, tasks, and what came of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from everymask.classes.embeddings import MaskEmbeddings
+from everymask.clicks import ClickPrompt
+from everymask.errors import EverymaskError
+from everymask.records import ImageLabels
+from serve.schema import Method
+from serve.transport import PackedEmbedding
+
+T = TypeVar("T")
+
+Milliseconds = dict[str, float]
+"""Stage of a request → time spent there; see `serve.metrics.STAGES`."""
+
+
+@dataclass(frozen=True)
+class RequestImage:
+    """What a request is about: an image file, or the id of one that was sent before.
+
+    Attributes:
+        owner: whose key opened the service; see `ApiKeys.owner`.
+        image_id: hex sha256 of the file.
+        data: the file; None when only the id was sent.
+    """
+
+    owner: str
+    image_id: str
+    data: bytes | None
+
+    @classmethod
+    def from_file(cls, owner: str, data: bytes) -> RequestImage:
+        """Of an image that came with the request. Its id is its content's, whatever id the client sent along."""
+        return cls(owner, hashlib.sha256(data).hexdigest(), data)
+
+    @property
+    def key(self) -> str:
+        """What is kept of the image is kept under this: nobody meets what others have sent."""
+        return f"{self.owner}/{self.image_id}"
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """Masks of everything, by E-SAM or by the plain automatic generator."""
+
+    method: Method
+
+
+@dataclass(frozen=True)
+class ClickTask:
+    """Masks of one object a person points at.
+
+    Attributes:
+        prompt: clicks and box, in pixels.
+        max_masks: candidates that are answered, best first.
+        in_shares: whether the prompt is in shares of the image's width and height instead, [0, 1].
+    """
+
+    prompt: ClickPrompt
+    max_masks: int
+    in_shares: bool = False
+
+    def prompt_px(self, size_hw: tuple[int, int]) -> ClickPrompt:
+        """The prompt in pixels of an image of (height, width)."""
+        if not self.in_shares:
+            return self.prompt
+        height, width = size_hw
+        # A share of 1 is the border itself, just outside the last pixel.
+        points = tuple(
+            (x * width if x != 1 else width - 0.5, y * height if y != 1 else height - 0.5)
+            for x, y in self.prompt.point_coords
+        )
+        box = self.prompt.box_xyxy
+        scaled = None if box is None else (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+        return ClickPrompt(points, self.prompt.point_labels, scaled)
+
+
+@dataclass(frozen=True)
+class MaskTask:
+    """Masks with what a class head reads of them."""
+
+
+Task = LabelTask | ClickTask | MaskTask
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What a part of the graph has to say of one image.
+
+    Attributes:
+        result: the answer.
+        cached: whether it needed no encoder.
+        spent: where the time went.
+    """
+
+    result: T
+    cached: bool
+    spent: Milliseconds
+
+
+Embedded = Outcome[PackedEmbedding] | EverymaskError
+Refined = Outcome[ImageLabels | MaskEmbeddings] | EverymaskError
+Labelled = Outcome[ImageLabels] | EverymaskError
+"""What is wrong with an image is returned between replicas, not raised: Serve logs what is raised with a traceback."""
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """The backbone a replica runs."""
+
+    name: str
+    weights_sha256: str
+    device: str
