@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -33,9 +33,16 @@ def answer_bytes(answer: ImageLabels | MaskEmbeddings) -> int:
     """Memory an answer holds, about, in bytes."""
     if isinstance(answer, ImageLabels):
         return sum(_MASK_BYTES + len(mask.rle["counts"]) for mask in answer.masks)
-    values = [getattr(answer, field.name) for field in fields(answer)]
-    arrays = sum(int(value.nbytes) for value in values if isinstance(value, np.ndarray))
-    return arrays + sum(_MASK_BYTES + len(rle["counts"]) for rle in answer.rles)
+    return _array_bytes(answer) + sum(_MASK_BYTES + len(rle["counts"]) for rle in answer.rles)
+
+
+def _array_bytes(value: object) -> int:
+    """Memory of the arrays in a record, and in the records in it."""
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
+    if is_dataclass(value):
+        return sum(_array_bytes(getattr(value, field.name)) for field in fields(value))
+    return 0
 
 
 class BoundedCache(Generic[K, V]):

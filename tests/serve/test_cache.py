@@ -4,7 +4,13 @@ import numpy as np
 import torch
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding
-from serve.cache import BoundedCache, embedding_bytes
+from everymask.backbone.sam import SamBackbone
+from everymask.classes.config import ClassesConfig, MaskConfig
+from everymask.classes.segmenter import embed_masks
+from everymask.entities.amg import segment_amg
+from everymask.entities.config import AmgConfig
+from serve.cache import BoundedCache, answer_bytes, embedding_bytes
+from tests.serve.pictures import picture
 
 
 def embedding(floats: int) -> ImageEmbedding:
@@ -50,3 +56,13 @@ def test_one_too_large_is_not_kept_and_its_old_version_is_gone() -> None:
     cache.put("a", embedding(1000))
     assert cache.get("a") is None
     assert (len(cache), cache.held_bytes) == (0, 0)
+
+
+def test_an_answers_size_counts_its_masks_and_arrays(tiny_sam: SamBackbone) -> None:
+    image = tiny_sam.embed([np.asarray(picture(0))])[0]
+    masks = embed_masks(tiny_sam, image, ClassesConfig(masks=MaskConfig(points_per_side=4)))
+    counts = sum(len(rle["counts"]) for rle in masks.rles)
+    assert len(masks) > 0
+    assert answer_bytes(masks) > counts + masks.features.tokens.nbytes
+    labels = segment_amg(tiny_sam, image, AmgConfig(points_per_side=4, pred_iou_thresh=0, stability_score_thresh=0))
+    assert answer_bytes(labels) > sum(len(mask.rle["counts"]) for mask in labels.masks)
