@@ -63,6 +63,6 @@ def test_an_answers_size_counts_its_masks_and_arrays(tiny_sam: SamBackbone) -> N
     masks = embed_masks(tiny_sam, image, ClassesConfig(masks=MaskConfig(points_per_side=4)))
     counts = sum(len(rle["counts"]) for rle in masks.rles)
     assert len(masks) > 0
-    assert answer_bytes(masks) > counts + masks.features.tokens.nbytes
+    assert answer_bytes(masks) > counts + masks.features.token.nbytes
     labels = segment_amg(tiny_sam, image, AmgConfig(points_per_side=4, pred_iou_thresh=0, stability_score_thresh=0))
     assert answer_bytes(labels) > sum(len(mask.rle["counts"]) for mask in labels.masks)
