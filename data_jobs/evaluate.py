@@ -7,6 +7,7 @@
     python data_jobs/evaluate.py --ablation --path DIR                                    the modules of E-SAM, and AMG
     python data_jobs/evaluate.py --clicks --path DIR [--ground-truth bsds]                the model's answers to clicks
     python data_jobs/evaluate.py --clicks --ground-truth voc --split val --min-area 0.01 --path VOC2012
+    python data_jobs/evaluate.py --proposals --path DIR                                   recall of AMG's masks
 
 Exit codes: 0 done; 2 usage, or the labels and the ground truth do not fit.
 """
@@ -27,7 +28,15 @@ from everymask.classes.class_set import ClassSet
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.evaluation.ablation import AblationRow, ablation_rows
-from everymask.evaluation.clicks import backbone_answers, click_figures, click_pictures, felzenszwalb_answers
+from everymask.evaluation.clicks import (
+    backbone_answers,
+    click_errors,
+    click_figures,
+    click_pictures,
+    click_scores,
+    felzenszwalb_answers,
+    reliability,
+)
 from everymask.evaluation.covering import segmentation_covering
 from everymask.evaluation.disjoint import resolve_overlaps
 from everymask.evaluation.entity_ap import entity_ap
@@ -43,6 +52,7 @@ from everymask.evaluation.ground_truth import (
     read_voc,
     voc_pictures,
 )
+from everymask.evaluation.proposals import proposal_recall
 from everymask.evaluation.semantic import semantic_figures
 from everymask.images import decode_image
 from everymask.labels.store import LabelStore
@@ -75,26 +85,31 @@ class EvaluateConfig:
     clicks: bool = False
     """Click every segment of the ground truth once, and measure the answers of --model beside a baseline that learns
     nothing; --path needs images/ too."""
+    details: bool = False
+    """With --clicks: also print how the model's predicted IoU compares with the real one, and what its best masks do
+    wrong by size."""
+    proposals: bool = False
+    """Average recall of the masks of a grid of clicks: all of them, and those that AMG's thresholds and NMS leave."""
     min_area: float = 0.0
-    """Segments under this share of the picture are not clicked."""
+    """Segments under this share of the picture are neither clicked nor looked for."""
     model: ModelName = "nano"
-    """Backbone of the ablation and of the clicks."""
+    """Backbone of the ablation, the clicks and the proposals."""
     checkpoint: str | None = None
     """Other weights for it: a file or an http(s) URL."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     limit: int | None = None
-    """Only the first so many images of the ablation or of the clicks, by name."""
+    """Only the first so many images of the ablation, the clicks or the proposals, by name."""
     json: Path | None = None
     """Also write the figures to this file."""
     entities: EntityConfig = field(default_factory=EntityConfig)
     """Settings of E-SAM in the ablation."""
     amg: AmgConfig = field(default_factory=AmgConfig)
-    """Settings of AMG in the ablation."""
+    """Settings of AMG in the ablation and of the proposals."""
 
     def __post_init__(self) -> None:
-        if self.ablation + self.clicks + (self.labels is not None) != 1:
-            raise ConfigurationError("give either --labels DIR or --ablation or --clicks, one of them")
+        if self.ablation + self.clicks + self.proposals + (self.labels is not None) != 1:
+            raise ConfigurationError("give either --labels DIR or --ablation or --clicks or --proposals, one of them")
         if self.ablation and self.ground_truth != "coco_panoptic":
             raise ConfigurationError("--ablation measures AP^e; it needs --ground-truth coco_panoptic")
         if self.labels is not None and self.ground_truth == "objects":
@@ -114,6 +129,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Any]]:
         return _ablation(config)
     if config.clicks:
         return _clicks(config)
+    if config.proposals:
+        return _proposals(config)
     assert config.labels is not None
     labels = _stored_labels(config)
     if config.ground_truth in ("coco_instances", "voc"):
@@ -167,11 +184,18 @@ _MEASURES: dict[str, Callable[[dict[str, ImageLabels], Path], dict[str, Any]]] =
 
 def _clicks(config: EvaluateConfig) -> dict[str, dict[str, Any]]:
     backbone = load_backbone(config.model, config.checkpoint, config.device)
-    contenders = {config.model: backbone_answers(backbone), "felzenszwalb": felzenszwalb_answers()}
-    return {
-        name: asdict(click_figures(answers, click_pictures(_pictures(config)[: config.limit], config.min_area)))
-        for name, answers in contenders.items()
-    }
+    pictures = _pictures(config)[: config.limit]
+    scores = click_scores(backbone_answers(backbone), click_pictures(pictures, config.min_area))
+    if config.details:
+        print(table(reliability(scores)), table(click_errors(scores)), sep="\n\n", end="\n\n")
+    baseline = click_scores(felzenszwalb_answers(), click_pictures(pictures, config.min_area))
+    return {config.model: asdict(click_figures(scores)), "felzenszwalb": asdict(click_figures(baseline))}
+
+
+def _proposals(config: EvaluateConfig) -> dict[str, dict[str, Any]]:
+    backbone = load_backbone(config.model, config.checkpoint, config.device)
+    pictures = click_pictures(_pictures(config)[: config.limit], config.min_area)
+    return {name: asdict(recall) for name, recall in proposal_recall(backbone, pictures, config.amg).items()}
 
 
 def _pictures(config: EvaluateConfig) -> list[PictureReference]:

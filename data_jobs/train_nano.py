@@ -36,6 +36,7 @@ from everymask.evaluation.clicks import (
     backbone_answers,
     click_figures,
     click_pictures,
+    click_scores,
     felzenszwalb_answers,
 )
 from everymask.evaluation.ground_truth import PictureReference, bsds_pictures, coco_panoptic_pictures
@@ -255,7 +256,7 @@ def measure(config: TrainNanoConfig) -> dict[str, dict[str, float]]:
             "felzenszwalb": felzenszwalb_answers(),
         }
         for name, answers in contenders.items():
-            result = click_figures(answers, click_pictures(read(config.data / source / "val")))
+            result = click_figures(click_scores(answers, click_pictures(read(config.data / source / "val"))))
             figures[f"{source}/val {name}"] = asdict(result)
             print(json.dumps({f"{source}/val {name}": asdict(result)}), flush=True)
     return figures

@@ -4,14 +4,20 @@ open says so."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
+from everymask.entities.readings import PaperReadings
 from everymask.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
 class SuperpixelConfig:
-    """Felzenszwalb's superpixels M_S, computed on the canvas image. The paper gives no values: our choice."""
+    """Superpixels M_S, computed on the canvas image. The paper gives no values: our choice."""
 
+    method: Literal["felzenszwalb", "slic"] = "felzenszwalb"
+    """Felzenszwalb's (section 3.2 of E-SAM), or SLIC, which the paper compares it with."""
+    slic_count: int = 300
+    """About how many superpixels SLIC makes."""
     scale: float = 100.0
     """Larger gives larger superpixels (scikit-image's `scale`)."""
     sigma: float = 0.8
@@ -22,6 +28,8 @@ class SuperpixelConfig:
     def __post_init__(self) -> None:
         if self.scale <= 0 or self.sigma < 0 or not 0 <= self.min_area <= 1:
             raise ConfigurationError("superpixels need scale > 0, sigma >= 0 and min_area in [0, 1]")
+        if self.slic_count < 1:
+            raise ConfigurationError(f"slic_count must be at least 1, not {self.slic_count}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class EntityConfig:
     guidance_tolerance: float = 0.1
     """τ (eq. 6): a prompt votes for its object mask unless its best mask is predicted better by at least this."""
     vote_iou_thresh: float = 0.8
-    """Guidance masks with at least this IoU count as votes for the same mask (our choice)."""
+    """Guidance masks with more IoU than this count as votes for the same mask (our choice)."""
     remnant_thresh: float = 0.3
     """A mask that the settlement of overlaps leaves with a smaller share of itself is dropped (our choice)."""
 
@@ -79,6 +87,7 @@ class EntityConfig:
     """The greedy cover stops when no additional mask fills this share of the image (our choice)."""
 
     superpixels: SuperpixelConfig = field(default_factory=SuperpixelConfig)
+    readings: PaperReadings = field(default_factory=PaperReadings)
 
     def __post_init__(self) -> None:
         for name in ("points_per_side", "gallery_points_per_side", "points_per_batch", "merge_neighbours"):

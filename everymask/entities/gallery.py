@@ -4,26 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
-from everymask.entities.prompting import decode_batches, guidance_of_each_prompt, point_grid
+from everymask.entities.prompting import decode_batches, point_grid
+from everymask.masks.packed import PackedMasks, leaders
+
+_UNASKED, _UNSURE = -1, -2
 
 
 @dataclass(frozen=True)
-class Guidance:
-    """The guidance masks G_p (eq. 6) of some prompts, equal ones once.
+class Votes:
+    """The guidance masks G_p (eq. 6) of all grid points in a region, nearly equal ones counted as one.
 
     Attributes:
-        masks: (G, P) bool.
-        predicted_iou: (G,) float32.
-        votes: (G,) int64, prompts that gave each.
+        masks: L masks, each the surest of its group, in descending predicted IoU.
+        predicted_iou: (L,) float32.
+        cells: (N,) int64, ascending: the cells of the points that vote.
+        choice: (N,) int64 in [0, L): the mask each votes for.
     """
 
-    masks: torch.Tensor
-    predicted_iou: torch.Tensor
-    votes: torch.Tensor
+    masks: PackedMasks
+    predicted_iou: NDArray[np.float32]
+    cells: NDArray[np.int64]
+    choice: NDArray[np.int64]
+
+    def most_frequent(self, inside: NDArray[np.bool_], first_cell: int) -> int | None:
+        """The mask that most points vote for, the surer of equals; None where no point votes.
+
+        Args:
+            inside: which of the cells from `first_cell` on are asked.
+        """
+        start, stop = np.searchsorted(self.cells, (first_cell, first_cell + len(inside)))
+        choice = self.choice[start:stop][inside[self.cells[start:stop] - first_cell]]
+        return int(np.bincount(choice).argmax()) if len(choice) else None
 
 
 class Gallery:
@@ -31,6 +48,10 @@ class Gallery:
 
     A prompt is decoded the first time a region that holds it is consulted, or at the start when the gallery is eager.
     Either way a consultation sees the same prompts and the same answers, so laziness changes nothing but the time.
+
+    Attributes:
+        masks: the guidance masks decoded so far.
+        predicted_iou: float32 of each.
     """
 
     def __init__(self, backbone: PromptableBackbone, embedding: ImageEmbedding, config: EntityConfig) -> None:
@@ -38,45 +59,82 @@ class Gallery:
         self._embedding = embedding
         self._config = config
         canvas = embedding.canvas
-        device = canvas.cell_area.device
-        points = point_grid(canvas.original_size_hw, config.gallery_points_per_side, device)
-        representative, self._prompt_of_point = backbone.distinct_points(embedding, points)
+        points = point_grid(canvas.original_size_hw, config.gallery_points_per_side, canvas.cell_area.device)
+        representative, prompt_of_point = backbone.distinct_points(embedding, points)
         self._prompts = points[representative]
-        self._cell_of_point = canvas.cells_at(points)
-        self._row_of_prompt = torch.full((len(self._prompts),), -1, dtype=torch.int64, device=device)
-        self._masks = torch.zeros((0, canvas.num_cells), dtype=torch.bool, device=device)
-        self._predicted_iou = torch.zeros(0, device=device)
+        self._prompt_of_point = prompt_of_point.cpu().numpy()
+        self._cell_of_point = canvas.cells_at(points).cpu().numpy()
+        self._row_of_prompt = np.full(len(self._prompts), _UNASKED)
+        empty = torch.zeros((0, canvas.num_cells), dtype=torch.bool)
+        self.masks = PackedMasks.pack(empty, canvas.cell_area)
+        self.predicted_iou = np.zeros(0, dtype=np.float32)
         if not config.lazy_gallery:
-            self.prepare(torch.ones(canvas.num_cells, dtype=torch.bool, device=device))
+            self.prepare(np.ones(canvas.num_cells, dtype=np.bool_))
 
     @property
     def num_decoded(self) -> int:
         """Distinct prompts decoded so far."""
-        return int(self._masks.shape[0])
+        return int((self._row_of_prompt != _UNASKED).sum())
 
-    def prepare(self, region: torch.Tensor) -> None:
-        """Decode every prompt in the (P,) bool region that is not decoded yet, in full batches.
+    def prepare(self, region: NDArray[np.bool_]) -> None:
+        """Decode every prompt in the (P,) region that is not decoded yet, in full batches.
 
         Raises:
             ModelOutputError: the backbone answered with NaN or infinity.
         """
-        prompts = torch.unique(self._prompt_of_point[region[self._cell_of_point]])
-        missing = prompts[self._row_of_prompt[prompts] < 0]
-        if not missing.numel():
+        prompts = np.unique(self._prompt_of_point[region[self._cell_of_point]])
+        missing = prompts[self._row_of_prompt[prompts] == _UNASKED]
+        if not len(missing):
             return
-        batches = decode_batches(self._backbone, self._embedding, self._prompts[missing], self._config)
-        guidance = [answers[guidance_of_each_prompt(answers, self._config.guidance_tolerance)] for answers in batches]
-        self._row_of_prompt[missing] = self.num_decoded + torch.arange(missing.numel(), device=missing.device)
-        self._masks = torch.cat([self._masks, *(answers.masks for answers in guidance)])
-        self._predicted_iou = torch.cat([self._predicted_iou, *(answers.predicted_iou for answers in guidance)])
+        points = self._prompts[torch.from_numpy(missing).to(self._prompts.device)]
+        masks, scores, sure = [self.masks], [self.predicted_iou], []
+        for answers in decode_batches(self._backbone, self._embedding, points, self._config):
+            rows = answers.guidance(self._config.guidance_tolerance)
+            kept = rows
+            if self._config.readings.confident_gallery:
+                kept = answers.confident(rows, self._config, self._backbone.name)
+            masks.append(answers.packed[kept])
+            scores.append(answers.predicted_iou[kept])
+            sure.append(np.isin(rows, kept))
+        is_sure = np.concatenate(sure)
+        self._row_of_prompt[missing] = np.where(is_sure, len(self.masks) + np.cumsum(is_sure) - 1, _UNSURE)
+        self.masks, self.predicted_iou = PackedMasks.concatenate(masks), np.concatenate(scores)
 
-    def consult(self, region: torch.Tensor) -> Guidance:
-        """The guidance masks of the prompts in the (P,) bool region, in the order of the grid.
+    def votes(self, region: NDArray[np.bool_]) -> Votes:
+        """What the grid points in the (P,) region vote for.
 
         Raises:
             ModelOutputError: the backbone answered with NaN or infinity.
         """
         self.prepare(region)
-        prompts, votes = torch.unique(self._prompt_of_point[region[self._cell_of_point]], return_counts=True)
-        rows = self._row_of_prompt[prompts]
-        return Guidance(self._masks[rows], self._predicted_iou[rows], votes)
+        points = np.flatnonzero(region[self._cell_of_point])
+        rows = self._row_of_prompt[self._prompt_of_point[points]]
+        points, rows = points[rows >= 0], rows[rows >= 0]
+        # In the order of the grid, so that of equally sure masks the earlier prompt's stands for its group.
+        asked, first, which = np.unique(rows, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        asked, which = asked[order], np.argsort(order)[which]
+        scores = self.predicted_iou[asked]
+        leader = leaders(self.masks[asked], scores, np.full(len(asked), self._config.vote_iou_thresh))
+        kept = np.flatnonzero(leader == np.arange(len(asked)))
+        kept = kept[np.argsort(-scores[kept], kind="stable")]
+        group = np.zeros(len(asked), dtype=np.int64)
+        group[kept] = np.arange(len(kept))
+        by_cell = np.argsort(self._cell_of_point[points], kind="stable")
+        return Votes(
+            masks=self.masks[asked[kept]],
+            predicted_iou=scores[kept],
+            cells=self._cell_of_point[points][by_cell],
+            choice=group[leader[which]][by_cell],
+        )
+
+    def rows_in(self, region: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(K,) rows of `masks`: the guidance of the prompts in the (P,) region, in the order of the grid.
+
+        Raises:
+            ModelOutputError: the backbone answered with NaN or infinity.
+        """
+        self.prepare(region)
+        rows: NDArray[np.int64] = self._row_of_prompt[np.unique(self._prompt_of_point[region[self._cell_of_point]])]
+        known: NDArray[np.int64] = rows[rows >= 0]
+        return known

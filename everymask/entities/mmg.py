@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torchvision.ops import nms
 
-from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
-from everymask.entities.prompting import best_of_each_prompt, decode_grid, passes_thresholds
+from everymask.entities.prompting import decode_grid
 from everymask.entities.superpixels import Superpixels
+from everymask.masks.boxes import boxes_from_cells
 from everymask.masks.mask_set import Level, MaskSet
-from everymask.masks.nms import cell_mask_nms
-from everymask.masks.overlap import mask_areas, mask_iou
+from everymask.masks.nms import packed_nms
+from everymask.masks.packed import PackedMasks, has_match
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class LevelMasks:
     """
 
     objects: MaskSet
-    parts: MaskSet
+    parts: PackedMasks
 
 
 def generate_levels(
@@ -36,33 +40,60 @@ def generate_levels(
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    area = embedding.canvas.cell_area
-    objects, parts, best_masks = [], [], []
+    objects, best, parts, scores, levels = [], [], [], [], []
     for answers in decode_grid(backbone, embedding, config):
-        best_masks.append(answers.masks[best_of_each_prompt(answers)])
-        confident = answers[passes_thresholds(answers, config, backbone.name)]
-        objects.append(confident[confident.level == Level.OBJECT])
-        parts.append(confident[confident.level != Level.OBJECT])
+        best.append(answers.packed[answers.best()])
+        rows = answers.confident(np.arange(len(answers.packed)), config, backbone.name)
+        is_object = answers.level[rows] == Level.OBJECT
+        objects.append(answers.take(rows[is_object]))
+        parts.append(answers.packed[rows[~is_object]])
+        scores.append(answers.predicted_iou[rows[~is_object]])
+        levels.append(answers.level[rows[~is_object]])
+    density = superpixels.density.cpu().numpy()
+    part_masks, part_scores = PackedMasks.concatenate(parts), np.concatenate(scores)
     return LevelMasks(
-        objects=thin_objects(MaskSet.concatenate(objects), torch.cat(best_masks), area, config),
-        parts=thin_parts(MaskSet.concatenate(parts), superpixels.density, area, config),
+        objects=thin_objects(MaskSet.concatenate(objects), PackedMasks.concatenate(best), embedding.canvas, config),
+        parts=thin_parts(part_masks, part_scores, np.concatenate(levels), density, config),
     )
 
 
-def thin_objects(objects: MaskSet, best_masks: torch.Tensor, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:
-    """NMS at θ_O, then eq. 2: only object masks that are found among (N, P) best masks stay."""
-    kept = objects[cell_mask_nms(objects.masks, objects.predicted_iou, config.object_nms_thresh, cell_area)]
-    if not len(kept):
-        return kept
-    match = mask_iou(kept.masks, best_masks, cell_area).amax(dim=1)
-    return kept[match >= config.best_match_thresh]
+def thin_objects(objects: MaskSet, best: PackedMasks, canvas: Canvas, config: EntityConfig) -> MaskSet:
+    """NMS at θ_O, then eq. 2: only object masks that are found among the best masks stay."""
+    packed = PackedMasks.pack(objects.masks, canvas.cell_area)
+    if config.readings.object_nms_on == "boxes":
+        boxes = boxes_from_cells(objects.masks, canvas).to(torch.float32)
+        kept = nms(boxes, objects.predicted_iou, config.object_nms_thresh).cpu().numpy()
+    else:
+        kept = packed_nms(packed, objects.predicted_iou.cpu().numpy(), config.object_nms_thresh)
+    kept = kept[has_match(packed[kept], best, config.best_match_thresh)]
+    return objects[torch.from_numpy(kept).to(objects.masks.device)]
 
 
-def thin_parts(parts: MaskSet, density: torch.Tensor, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:
+def thin_parts(
+    parts: PackedMasks,
+    scores: NDArray[np.float32],
+    levels: NDArray[np.int64],
+    density: NDArray[np.float32],
+    config: EntityConfig,
+) -> PackedMasks:
     """Adaptive NMS (eq. 4): a mask over dense regions tolerates more overlap, N_M = max(N_t, M_D(M)).
 
     M_D of a mask is the mean of the density map inside it.
+
+    Args:
+        scores: (M,) predicted IoU.
+        levels: (M,) values of `Level`.
+        density: (P,).
     """
-    inside = (parts.masks * (density * cell_area)).sum(dim=1)
-    thresholds = (inside / mask_areas(parts.masks, cell_area).clamp_min(1)).clamp_min(config.part_nms_thresh)
-    return parts[cell_mask_nms(parts.masks, parts.predicted_iou, thresholds, cell_area)]
+    thresholds = np.maximum(parts.mean_inside(density), config.part_nms_thresh)
+    if config.readings.thin_levels_apart:
+        kept = np.concatenate(
+            [
+                rows[packed_nms(parts[rows], scores[rows], thresholds[rows])]
+                for rows in (np.flatnonzero(levels == level) for level in (Level.PART, Level.SUBPART))
+            ]
+        )
+        kept = kept[np.argsort(-scores[kept], kind="stable")]
+    else:
+        kept = packed_nms(parts, scores, thresholds)
+    return parts[kept]

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
+from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.entities.confidence import confidence_thresholds
 from everymask.entities.config import EntityConfig
 from everymask.masks.mask_set import Level, MaskSet
+from everymask.masks.packed import PackedMasks
+from everymask.masks.stability import stability_scores
+
+Rows = NDArray[np.int64]
+"""(K,) positions among the 3N masks of N prompts."""
 
 
 def point_grid(size_hw: tuple[int, int], points_per_side: int, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -21,50 +28,101 @@ def point_grid(size_hw: tuple[int, int], points_per_side: int, device: torch.dev
     return torch.stack([xs.flatten(), ys.flatten()], dim=1)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a backbone says to N prompts: 3N masks, three neighbours a prompt in the model's order.
+
+    Masks are chosen by what the host knows of them; only chosen ones are kept, since the logits of all would take
+    gigabytes.
+
+    Attributes:
+        prompts: the backbone's own answer.
+        masks: (3N, P) bool, where it was asked.
+        packed: the same masks in the host's memory.
+        predicted_iou: (3N,) float32.
+        level: (3N,) int64, values of `Level` (eq. 1): the largest mask of a prompt is its object, then part, then
+            subpart; equal areas keep the model's order.
+        cell_area: (P,) of the canvas.
+        stability_offset: in logits.
+    """
+
+    prompts: PromptMasks
+    masks: torch.Tensor
+    packed: PackedMasks
+    predicted_iou: NDArray[np.float32]
+    level: NDArray[np.int64]
+    cell_area: torch.Tensor
+    stability_offset: float
+
+    @classmethod
+    def of(cls, prompts: PromptMasks, cell_area: torch.Tensor, stability_offset: float) -> Answers:
+        masks = (prompts.logits > 0).flatten(0, 1)
+        packed = PackedMasks.pack(masks, cell_area)
+        by_area = np.argsort(-packed.areas.reshape(-1, MASKS_PER_PROMPT), axis=1, kind="stable")
+        level = np.argsort(by_area, axis=1).ravel()
+        predicted_iou = prompts.predicted_iou.flatten().cpu().numpy()
+        return cls(prompts, masks, packed, predicted_iou, level, cell_area, stability_offset)
+
+    def best(self) -> Rows:
+        """(N,) the mask of each prompt with the highest predicted IoU (ε_B in eq. 1); the first of equals."""
+        best = self.predicted_iou.reshape(-1, MASKS_PER_PROMPT).argmax(axis=1)
+        rows: Rows = best + MASKS_PER_PROMPT * np.arange(len(best))
+        return rows
+
+    def guidance(self, tolerance: float) -> Rows:
+        """(N,) the mask G_p of each prompt: the object, unless the best is better by τ (eq. 6)."""
+        best = self.best()
+        objects = np.flatnonzero(self.level == Level.OBJECT)
+        use_object = self.predicted_iou[best] - self.predicted_iou[objects] < tolerance
+        return np.where(use_object, objects, best)
+
+    def stability(self, rows: Rows) -> NDArray[np.float32]:
+        """(K,) stability scores of the masks at `rows`."""
+        logits = self.prompts.logits.flatten(0, 1)[self._index(rows)]
+        scores: NDArray[np.float32] = stability_scores(logits, self.cell_area, self.stability_offset).cpu().numpy()
+        return scores.astype(np.float32)
+
+    def confident(self, rows: Rows, config: EntityConfig, backbone: str) -> Rows:
+        """Those of `rows` that are not empty, and sure and stable enough to be proposed by the backbone."""
+        least = confidence_thresholds(backbone, config.pred_iou_thresh, config.stability_score_thresh)
+        rows = rows[(self.packed.areas[rows] > 0) & (self.predicted_iou[rows] >= np.float32(least.pred_iou))]
+        return rows[self.stability(rows) >= np.float32(least.stability_score)]
+
+    def take(self, rows: Rows) -> MaskSet:
+        """The masks at `rows`, with logits in half precision: they only shape boundaries."""
+        index = self._index(rows)
+        prompt = index // MASKS_PER_PROMPT
+        logits = self.prompts.logits.flatten(0, 1)[index]
+        return MaskSet(
+            masks=self.masks[index],
+            logits=logits.clamp(-100, 100).to(torch.float16),
+            predicted_iou=self.prompts.predicted_iou.flatten()[index],
+            stability_score=stability_scores(logits, self.cell_area, self.stability_offset).to(torch.float32),
+            point_coords=self.prompts.point_coords[prompt],
+            level=torch.from_numpy(self.level[rows]).to(index.device),
+            tokens=self.prompts.tokens.flatten(0, 1)[index],
+        )
+
+    def _index(self, rows: Rows) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self.masks.device)
+
+
 def decode_batches(
     backbone: PromptableBackbone, embedding: ImageEmbedding, point_coords: torch.Tensor, config: EntityConfig
-) -> Iterator[MaskSet]:
+) -> Iterator[Answers]:
     """Answers to (N, 2) prompts, batch by batch in order; N = 0 gives one empty batch.
-
-    Logits are kept in half precision: they only shape boundaries, and at SAM's resolution they are most of the memory.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
     for batch in torch.split(point_coords, config.points_per_batch):
-        answers = MaskSet.from_prompts(
-            backbone.decode_points(embedding, batch), embedding.canvas.cell_area, config.stability_score_offset
-        )
-        yield replace(answers, logits=answers.logits.clamp(-100, 100).to(torch.float16))
+        prompts = backbone.decode_points(embedding, batch)
+        yield Answers.of(prompts, embedding.canvas.cell_area, config.stability_score_offset)
 
 
-def decode_grid(backbone: PromptableBackbone, embedding: ImageEmbedding, config: EntityConfig) -> Iterator[MaskSet]:
+def decode_grid(backbone: PromptableBackbone, embedding: ImageEmbedding, config: EntityConfig) -> Iterator[Answers]:
     """Answers to the grid that proposes masks, each distinct prompt once, as `decode_batches` gives them."""
     canvas = embedding.canvas
     points = point_grid(canvas.original_size_hw, config.points_per_side, canvas.cell_area.device)
     representative, _ = backbone.distinct_points(embedding, points)
     return decode_batches(backbone, embedding, points[representative], config)
-
-
-def best_of_each_prompt(answers: MaskSet) -> torch.Tensor:
-    """(N,) int64 positions of the mask of each prompt with the highest predicted IoU (ε_B in eq. 1 of E-SAM)."""
-    best = answers.predicted_iou.reshape(-1, MASKS_PER_PROMPT).argmax(dim=1)
-    return best + MASKS_PER_PROMPT * torch.arange(best.shape[0], device=best.device)
-
-
-def guidance_of_each_prompt(answers: MaskSet, tolerance: float) -> torch.Tensor:
-    """(N,) int64 positions of the mask G_p of each prompt: the object, unless the best is better by τ (eq. 6)."""
-    best = best_of_each_prompt(answers)
-    objects = torch.nonzero(answers.level == Level.OBJECT).flatten()
-    use_object = answers.predicted_iou[best] - answers.predicted_iou[objects] < tolerance
-    return torch.where(use_object, objects, best)
-
-
-def passes_thresholds(masks: MaskSet, config: EntityConfig, backbone: str) -> torch.Tensor:
-    """(M,) bool: not empty, and confident and stable enough to be proposed by the backbone of that name."""
-    least = confidence_thresholds(backbone, config.pred_iou_thresh, config.stability_score_thresh)
-    return (
-        masks.masks.any(dim=1)
-        & (masks.predicted_iou >= least.pred_iou)
-        & (masks.stability_score >= least.stability_score)
-    )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
+import numpy as np
 import torch
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
-from everymask.entities.automatic import automatic_masks, object_masks
+from everymask.entities.automatic import automatic_masks
 from everymask.entities.config import EntityConfig
 from everymask.entities.emr import refine_entities
 from everymask.entities.mmg import generate_levels
@@ -15,9 +17,9 @@ from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import fill_uncovered
 from everymask.masks.label_map import full_resolution_label_map, region_fields
 from everymask.masks.labelled import labelled_masks
-from everymask.masks.mask_set import MaskSet
+from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.nms import descending_order
-from everymask.masks.overlap import mask_areas
+from everymask.masks.packed import PackedMasks
 from everymask.masks.rle import encode_label_map
 from everymask.records import ImageLabels
 
@@ -36,13 +38,14 @@ def segment_entities(backbone: PromptableBackbone, embedding: ImageEmbedding, co
         levels = generate_levels(backbone, embedding, superpixels, config)
         entities, parts = levels.objects, levels.parts
     else:
-        entities = automatic_masks(backbone, embedding, config)
-        parts = entities[:0]
+        objects_only = config.emr and config.readings.objects_without_mmg
+        entities = automatic_masks(backbone, embedding, config, (Level.OBJECT,) if objects_only else tuple(Level))
+        parts = PackedMasks.pack(entities.masks[:0], embedding.canvas.cell_area)
     if config.emr:
         entities = refine_entities(backbone, embedding, entities, superpixels, config)
     if config.usr:
         entities = fill_uncovered(backbone, embedding, entities, parts, superpixels, config)
-    return entity_labels(entities, embedding.canvas)
+    return entity_labels(entities, embedding.canvas, config.readings.score)
 
 
 @torch.inference_mode()
@@ -52,7 +55,8 @@ def segment_objects(backbone: PromptableBackbone, embedding: ImageEmbedding, con
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    return entity_labels(object_masks(backbone, embedding, config), embedding.canvas)
+    objects = automatic_masks(backbone, embedding, config, (Level.OBJECT,))
+    return entity_labels(objects, embedding.canvas, config.readings.score)
 
 
 def entity_scores(entities: MaskSet, cell_area: torch.Tensor) -> torch.Tensor:
@@ -63,34 +67,34 @@ def entity_scores(entities: MaskSet, cell_area: torch.Tensor) -> torch.Tensor:
     also rises with the fourth root of its share of the image. (Our choices; the paper does not say how entities are
     ranked.)
     """
-    inter, union = _claimed(entities, cell_area)
-    share = mask_areas(entities.masks, cell_area) / cell_area.sum()
-    scores = entities.predicted_iou * inter / union * share**_AREA_EXPONENT
+    found = PackedMasks.pack(entities.masks, cell_area)
+    share = torch.from_numpy(found.areas / found.cell_areas().sum()).to(entities.predicted_iou.device)
+    scores = entities.predicted_iou * entity_agreement(entities, cell_area) * share**_AREA_EXPONENT
     return scores.clamp(0, 1).to(torch.float32)
 
 
 def entity_agreement(entities: MaskSet, cell_area: torch.Tensor) -> torch.Tensor:
-    """(M,) float in [0, 1]: IoU of each entity with the mask that the model gave for it."""
-    inter, union = _claimed(entities, cell_area)
-    return inter / union
+    """(M,) float64 in [0, 1]: IoU of each entity with the mask that the model gave for it."""
+    claimed = PackedMasks.pack(entities.logits > 0, cell_area)
+    found = PackedMasks.pack(entities.masks, cell_area)
+    inter = found.from_words(found.words & claimed.words).areas
+    agreement = inter / np.maximum(found.areas + claimed.areas - inter, 1)
+    return torch.from_numpy(agreement).to(entities.predicted_iou.device)
 
 
-def _claimed(entities: MaskSet, cell_area: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(M,) pixels that the entity and the model's mask share, and (M,) those in either, at least 1."""
-    claimed = entities.logits > 0
-    inter = mask_areas(claimed & entities.masks, cell_area)
-    union = mask_areas(claimed | entities.masks, cell_area)
-    return inter, union.clamp_min(1)
-
-
-def entity_labels(entities: MaskSet, canvas: Canvas) -> ImageLabels:
+def entity_labels(
+    entities: MaskSet, canvas: Canvas, score: Literal["agreement", "predicted_iou"] = "agreement"
+) -> ImageLabels:
     """Entities on canvas cells → labels at original resolution: disjoint, in descending score.
 
     Entities that still overlap (EMR switched off) give way to the higher predicted IoU, as AMG's masks do.
     """
     entities = entities[descending_order(entities.predicted_iou)]
     entities = replace(entities, masks=first_come(entities.masks))
-    scores = entity_scores(entities, canvas.cell_area)
+    if score == "agreement":
+        scores = entity_scores(entities, canvas.cell_area)
+    else:
+        scores = entities.predicted_iou.clamp(0, 1).to(torch.float32)
     order = descending_order(scores)
     entities, scores = entities[order], scores[order]
     label_map = full_resolution_label_map(region_fields(entities.masks, entities.logits), canvas)

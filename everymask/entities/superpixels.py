@@ -1,4 +1,4 @@
-"""Felzenszwalb's superpixels of an image, the density map made of them, and their place on a canvas."""
+"""The superpixels of an image, the density map made of them, and their place on a canvas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.segmentation import felzenszwalb
+from skimage.segmentation import felzenszwalb, slic
 
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.entities.config import SuperpixelConfig
@@ -46,7 +46,7 @@ def find_superpixels(embedding: ImageEmbedding, config: SuperpixelConfig) -> Sup
     canvas = embedding.canvas
     device = canvas.cell_index.device
     height, width = (math.ceil(extent) for extent in canvas.image_extent_hw)
-    small = _felzenszwalb(_working_image(embedding.canvas_image[:height, :width]), config)
+    small = _superpixel_map(_working_image(embedding.canvas_image[:height, :width]), config)
     areas = np.bincount(small.ravel())
     scale = np.array([width / small.shape[1], height / small.shape[0]])
     centroids = canvas.to_original(torch.from_numpy((_inner_centroids(small, areas) + 0.5) * scale))
@@ -79,10 +79,13 @@ def _enlarged(label_map: NDArray[np.int64], size_hw: tuple[int, int]) -> NDArray
     return label_map[np.ix_(rows, columns)]
 
 
-def _felzenszwalb(image: NDArray[np.uint8], config: SuperpixelConfig) -> NDArray[np.int64]:
+def _superpixel_map(image: NDArray[np.uint8], config: SuperpixelConfig) -> NDArray[np.int64]:
     """(H', W') int64 labels from 0, none left out."""
-    min_size = max(1, round(config.min_area * image.shape[0] * image.shape[1]))
-    labels = felzenszwalb(image, scale=config.scale, sigma=config.sigma, min_size=min_size)
+    if config.method == "slic":
+        labels = slic(image, n_segments=config.slic_count, sigma=config.sigma, start_label=0)
+    else:
+        min_size = max(1, round(config.min_area * image.shape[0] * image.shape[1]))
+        labels = felzenszwalb(image, scale=config.scale, sigma=config.sigma, min_size=min_size)
     _, dense = np.unique(labels, return_inverse=True)
     return dense.reshape(labels.shape).astype(np.int64)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
-from everymask.entities.prompting import decode_batches, guidance_of_each_prompt
+from everymask.entities.prompting import decode_batches
 from everymask.entities.superpixels import Superpixels
 from everymask.masks.mask_set import MaskSet
-from everymask.masks.overlap import mask_areas, mask_containment, mask_iou
+from everymask.masks.packed import PackedMasks, intersections
 
 _UNCOVERED_SHARE = 0.5
 """A superpixel is uncovered when less than this share of it is in some entity (our choice)."""
@@ -21,7 +23,7 @@ def fill_uncovered(
     backbone: PromptableBackbone,
     embedding: ImageEmbedding,
     entities: MaskSet,
-    parts: MaskSet,
+    parts: PackedMasks,
     superpixels: Superpixels,
     config: EntityConfig,
 ) -> MaskSet:
@@ -35,40 +37,50 @@ def fill_uncovered(
     cell_area = embedding.canvas.cell_area
     points = additional_prompts(embedding, entities, parts, superpixels, config)
     points = points[backbone.distinct_points(embedding, points)[0]]
-    batches = decode_batches(backbone, embedding, points, config)
-    additional = MaskSet.concatenate(
-        [answers[guidance_of_each_prompt(answers, config.guidance_tolerance)] for answers in batches]
-    )
-    return greedy_cover(entities, additional, cell_area, config)
+    batches = []
+    for answers in decode_batches(backbone, embedding, points, config):
+        rows = answers.guidance(config.guidance_tolerance)
+        if config.readings.confident_additions:
+            rows = answers.confident(rows, config, backbone.name)
+        batches.append(answers.take(rows))
+    return greedy_cover(entities, MaskSet.concatenate(batches), cell_area, config)
 
 
 def additional_prompts(
-    embedding: ImageEmbedding, entities: MaskSet, parts: MaskSet, superpixels: Superpixels, config: EntityConfig
+    embedding: ImageEmbedding, entities: MaskSet, parts: PackedMasks, superpixels: Superpixels, config: EntityConfig
 ) -> torch.Tensor:
     """P_A (eq. 9): (N, 2) points (x, y) in original pixels, one for each superpixel the entities leave uncovered.
 
     A superpixel inside a part or subpart mask is prompted at that mask's centroid, of the most confident mask when
     there are several; any other at its own centroid.
+
+    Args:
+        parts: in descending predicted IoU.
     """
-    canvas = embedding.canvas
-    covered = entities.masks.any(dim=0)
-    share = mask_containment(superpixels.masks, covered[None], canvas.cell_area)[:, 0]
-    remaining = torch.nonzero((share < _UNCOVERED_SHARE) & superpixels.masks.any(dim=1)).flatten()
-    points = superpixels.centroids[remaining]
-    if not len(parts) or not remaining.numel():
+    canvas, readings = embedding.canvas, config.readings
+    regions = PackedMasks.pack(superpixels.masks, canvas.cell_area)
+    covered = PackedMasks.pack(entities.masks, canvas.cell_area).union()
+    remaining = np.flatnonzero(regions.shared_areas(covered) < _UNCOVERED_SHARE * regions.areas)
+    points = superpixels.centroids[torch.from_numpy(remaining).to(superpixels.centroids.device)]
+    if not len(remaining):
         return points
-    inside = mask_containment(superpixels.masks[remaining], parts.masks, canvas.cell_area) >= config.merge_cover_thresh
-    confidence = torch.where(inside, parts.predicted_iou, -torch.inf)
-    best, part = confidence.max(dim=1)
-    return torch.where((best > -torch.inf)[:, None], mask_centroids(embedding, parts.masks)[part], points)
+    left = regions[remaining]
+    if readings.prompt_remainder:
+        left = left.from_words(left.words & ~covered)
+        points = inner_points(canvas, left)
+    if not len(parts):
+        return points
+    inside = intersections(left, parts) >= readings.contained_thresh * left.areas[:, None]
+    part = inside.argmax(axis=1)
+    chosen = parts[part]
+    masks = torch.from_numpy(chosen.unpack()).to(points.device)
+    of_parts = inner_points(canvas, chosen) if readings.prompt_inside_part else mask_centroids(canvas, masks)
+    is_inside = torch.from_numpy(inside.any(axis=1)).to(points.device)
+    return torch.where(is_inside[:, None], of_parts.to(points.device), points)
 
 
-def mask_centroids(embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
-    """(M, P) bool masks, none empty → (M, 2) float32 (x, y) in original pixels, the mean of each mask's pixels.
-
-    Of a canvas pixel that reaches past the image, only the part under the image counts.
-    """
-    canvas = embedding.canvas
+def _centre_moments(canvas: Canvas) -> torch.Tensor:
+    """(3, P) sums over each cell of x, y and 1, in canvas pixels; of a pixel only the part under the image counts."""
     device = canvas.cell_index.device
     centres, shares = [], []
     for side, extent in zip(canvas.size_hw, canvas.image_extent_hw, strict=True):
@@ -78,9 +90,26 @@ def mask_centroids(embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tens
         # A mask that lies past the image altogether still has a centroid, at the edge.
         shares.append((end - start).clamp_min(1e-6))
     share = shares[0][:, None] * shares[1]
-    moments = torch.stack([share * centres[1], share * centres[0][:, None], share])
-    sums = masks.to(torch.float32) @ (canvas.from_pixels(moments) * canvas.cell_area).T
+    return canvas.from_pixels(torch.stack([share * centres[1], share * centres[0][:, None], share])) * canvas.cell_area
+
+
+def mask_centroids(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
+    """(M, P) bool masks, none empty → (M, 2) float32 (x, y) in original pixels, the mean of each mask's pixels."""
+    sums = masks.to(torch.float32) @ _centre_moments(canvas).T
     return canvas.to_original(sums[:, :2] / sums[:, 2:])
+
+
+def inner_points(canvas: Canvas, masks: PackedMasks) -> torch.Tensor:
+    """Of every mask, none empty, the centre of the cell closest to its centroid: (M, 2) float32 (x, y) in original
+    pixels, always inside the mask."""
+    moments = _centre_moments(canvas).cpu()
+    centres = moments[:2] / moments[2:]
+    points = []
+    for mask in torch.from_numpy(masks.unpack()):
+        own = centres[:, mask]
+        centroid = moments[:2, mask].sum(dim=1) / moments[2, mask].sum()
+        points.append(own[:, (own - centroid[:, None]).square().sum(dim=0).argmin()])
+    return canvas.to_original(torch.stack(points)).to(canvas.cell_index.device)
 
 
 def greedy_cover(entities: MaskSet, additional: MaskSet, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:
@@ -89,23 +118,45 @@ def greedy_cover(entities: MaskSet, additional: MaskSet, cell_area: torch.Tensor
     A mask whose IoU with an entity exceeds ρ joins the one it overlaps most, others become entities. Only what no
     entity covers is added, so entities stay disjoint.
     """
-    least = config.min_gain * float(cell_area.sum())
-    uncovered = ~entities.masks.any(dim=0)
-    while len(additional):
-        gains = mask_areas(additional.masks & uncovered, cell_area)
-        taken = int(gains.argmax())
-        if gains[taken] < max(least, 1):
+    old = PackedMasks.pack(entities.masks, cell_area)
+    offered = PackedMasks.pack(additional.masks, cell_area)
+    least = max(config.min_gain * float(old.cell_areas().sum()), 1)
+    # Rows for every mask there may be; `count` are in use.
+    words = np.concatenate([old.words, np.zeros_like(offered.words)])
+    areas = np.concatenate([old.areas, np.zeros_like(offered.areas)])
+    count = len(old)
+    created, joins = [], []
+    uncovered = ~old.union()
+    while len(offered):
+        gains = offered.shared_areas(uncovered)
+        best = int(gains.argmax())
+        if gains[best] < least:
             break
-        mask = additional[taken : taken + 1]
-        gain = mask.masks & uncovered
-        iou = mask_iou(mask.masks, entities.masks, cell_area)[0]
-        if len(entities) and iou.max() > config.union_thresh:
-            joined = int(iou.argmax())
-            masks, logits = entities.masks.clone(), entities.logits.clone()
-            masks[joined] |= gain[0]
-            logits[joined] = torch.maximum(logits[joined], mask.logits[0])
-            entities = replace(entities, masks=masks, logits=logits)
+        gain = offered.words[best] & uncovered
+        found = replace(old, words=words[:count], areas=areas[:count])
+        row = _overlapped_most(offered, best, found, config.union_thresh)
+        if row is None:
+            row = count
+            count += 1
+            created.append(best)
         else:
-            entities = MaskSet.concatenate([entities, replace(mask, masks=gain)])
-        uncovered = uncovered & ~gain[0]
-    return entities
+            joins.append((row, best))
+        words[row] |= gain
+        areas[row] += gains[best]
+        uncovered = uncovered & ~gain
+    device = entities.masks.device
+    result = MaskSet.concatenate([entities, additional[torch.tensor(created, dtype=torch.int64, device=device)]])
+    for row, index in joins:
+        torch.maximum(result.logits[row], additional.logits[index], out=result.logits[row])
+    found = replace(old, words=words[:count], areas=areas[:count])
+    return replace(result, masks=torch.from_numpy(found.unpack()).to(device))
+
+
+def _overlapped_most(offered: PackedMasks, index: int, found: PackedMasks, union_thresh: float) -> int | None:
+    """The entity that an additional mask has the greatest IoU with, if that exceeds ρ."""
+    if not len(found):
+        return None
+    inter = found.shared_areas(offered.words[index])
+    iou: NDArray[np.float64] = inter / np.maximum(found.areas + offered.areas[index] - inter, 1)
+    row = int(iou.argmax())
+    return row if iou[row] > union_thresh else None

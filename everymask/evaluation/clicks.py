@@ -22,7 +22,11 @@ from everymask.evaluation.ground_truth import UNLABELLED, PictureReference
 _CLICKS_PER_CHUNK = 16
 _FELZENSZWALB_SCALES = (100, 300, 800)
 
+SIZES_PX = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
+"""COCO's ranges of a segment's area."""
+
 BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
 ClickAnswers = Callable[[NDArray[np.uint8], torch.Tensor], Iterable[tuple[BoolArray, NDArray[np.float32]]]]
 """(H, W, 3) image, (N, 2) clicks (x, y) → per click, in order: (K, H, W) masks and their (K,) scores."""
 
@@ -68,24 +72,50 @@ def interior_points(segments: BoolArray) -> NDArray[np.float32]:
     return points
 
 
-def click_figures(answers: ClickAnswers, pictures: Iterable[ClickPicture]) -> ClickFigures:
+@dataclass(frozen=True)
+class ClickScores:
+    """Every answer to every click: S clicks, K masks each.
+
+    Attributes:
+        iou, score: (S, K) real IoU and the answerer's own score.
+        precision: (S, K) share of each mask inside the segment, 0 for an empty mask.
+        recall: (S, K) share of the segment inside each mask.
+        area: (S,) of the segments in pixels.
+        share: (S,) of the picture.
+    """
+
+    iou: FloatArray
+    score: FloatArray
+    precision: FloatArray
+    recall: FloatArray
+    area: FloatArray
+    share: FloatArray
+
+
+def click_scores(answers: ClickAnswers, pictures: Iterable[ClickPicture]) -> ClickScores:
     """Click every segment of every picture once.
 
     Raises:
         ConfigurationError: there is no segment to click.
     """
-    ious, scores, weights = [], [], []
+    rows, shares = [], []
     for picture in pictures:
         points = torch.from_numpy(interior_points(picture.segments))
         for segment, (masks, mask_scores) in zip(picture.segments, answers(picture.image, points), strict=True):
-            inter = (masks & segment).sum(axis=(1, 2))
-            union = masks.sum(axis=(1, 2)) + segment.sum() - inter
-            ious.append(inter / union)
-            scores.append(mask_scores)
-            weights.append(np.sqrt(segment.mean()))
-    if not ious:
+            inside = (masks & segment).sum(axis=(1, 2))
+            sizes, area = masks.sum(axis=(1, 2)), segment.sum()
+            ious = inside / (sizes + area - inside)
+            rows.append((ious, mask_scores, inside / np.maximum(sizes, 1), inside / area, np.full(len(ious), area)))
+            shares.append(segment.mean())
+    if not rows:
         raise ConfigurationError("the ground truth holds no segment to click on; give another folder")
-    iou, score, weight = np.stack(ious), np.stack(scores), np.array(weights)
+    iou, score, precision, recall, area = (np.stack(column) for column in zip(*rows, strict=True))
+    return ClickScores(iou, score, precision, recall, area[:, 0], np.array(shares))
+
+
+def click_figures(scores: ClickScores) -> ClickFigures:
+    """What the answers are worth on average."""
+    iou, score, weight = scores.iou, scores.score, np.sqrt(scores.share)
     best, top = iou.max(axis=1), iou[np.arange(len(iou)), score.argmax(axis=1)]
     varies = iou.std() > 0 and score.std() > 0
     return ClickFigures(
@@ -96,6 +126,37 @@ def click_figures(answers: ClickAnswers, pictures: Iterable[ClickPicture]) -> Cl
         best_root=float(np.average(best, weights=weight)),
         top_root=float(np.average(top, weights=weight)),
     )
+
+
+def reliability(scores: ClickScores) -> dict[str, dict[str, float]]:
+    """Mean score and mean IoU of all masks by tenths of the score, empty ones left out."""
+    tenth = (scores.score * 10).astype(int).clip(0, 9)
+    return {
+        f"{bin_ / 10:.1f} to {(bin_ + 1) / 10:.1f}": {
+            "masks": int((tenth == bin_).sum()),
+            "predicted": float(scores.score[tenth == bin_].mean()),
+            "real": float(scores.iou[tenth == bin_].mean()),
+        }
+        for bin_ in np.unique(tenth).tolist()
+    }
+
+
+def click_errors(scores: ClickScores) -> dict[str, dict[str, float]]:
+    """What the best answers do wrong, by COCO's sizes of a segment: shares of segments, which add up to 1.
+
+    With a precision and a recall of at least 0.75 a mask is `right`, up to its border. With recall alone it is `merged`
+    with something else, with precision alone it is a `piece`, with neither it is `missed` (our choice).
+    """
+    rows = np.arange(len(scores.iou)), scores.iou.argmax(axis=1)
+    pure, whole = scores.precision[rows] >= 0.75, scores.recall[rows] >= 0.75
+    found = {}
+    for name, (least, most) in {"all": (0, np.inf), **SIZES_PX}.items():
+        size = (scores.area >= least) & (scores.area < most)
+        if size.any():
+            kinds = {"right": pure & whole, "merged": ~pure & whole, "piece": pure & ~whole, "missed": ~pure & ~whole}
+            shares = {kind: float(chosen[size].mean()) for kind, chosen in kinds.items()}
+            found[name] = {"clicks": int(size.sum()), "best": float(scores.iou[rows][size].mean()), **shares}
+    return found
 
 
 def backbone_answers(backbone: PromptableBackbone) -> ClickAnswers:

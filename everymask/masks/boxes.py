@@ -38,6 +38,8 @@ def boxes_from_masks(masks: torch.Tensor) -> torch.Tensor:
 def boxes_from_cells(masks: torch.Tensor, canvas: Canvas) -> torch.Tensor:
     """(M, P) bool masks over cells → (M, 4) int64 boxes_xyxy in canvas pixels."""
     height, width = canvas.size_hw
+    if canvas.num_cells == height * width:
+        return torch.cat([boxes_from_masks(canvas.to_pixels(some)) for some in torch.split(masks, _MASKS_AT_A_TIME)])
     index = canvas.cell_index.flatten()
     columns = torch.arange(width, device=index.device).repeat(height)
     rows = torch.arange(height, device=index.device).repeat_interleave(width)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from everymask.masks.overlap import mask_iou
-
-_BLOCK = 128
-"""Masks considered together; most masks are then compared with the few kept ones only."""
+from everymask.masks.packed import PackedMasks, leaders
 
 
 def descending_order(scores: torch.Tensor) -> torch.Tensor:
@@ -41,19 +40,20 @@ def mask_nms(iou: torch.Tensor, scores: torch.Tensor, iou_thresh: float | torch.
     return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
 
 
+def packed_nms(
+    masks: PackedMasks, scores: NDArray[np.floating], iou_thresh: float | NDArray[np.floating]
+) -> NDArray[np.int64]:
+    """`mask_nms` of packed masks, without the IoU of all pairs: a mask is compared with kept ones of its own size."""
+    leader = leaders(masks, scores, np.broadcast_to(np.float64(iou_thresh), len(masks)))
+    kept = np.flatnonzero(leader == np.arange(len(masks)))
+    order: NDArray[np.int64] = kept[np.argsort(-scores[kept], kind="stable")]
+    return order
+
+
 def cell_mask_nms(
     masks: torch.Tensor, scores: torch.Tensor, iou_thresh: float | torch.Tensor, cell_area: torch.Tensor
 ) -> torch.Tensor:
-    """`mask_nms` of (M, P) bool masks over cells of area (P,), without the IoU of all pairs.
-
-    Only the IoU with masks already kept decides, and few are kept, so this takes a fraction of the M² comparisons.
-    """
-    order = descending_order(scores)
-    thresholds = torch.as_tensor(iou_thresh, dtype=torch.float32, device=masks.device).expand(len(masks))
-    kept = order[:0]
-    for block in torch.split(order, _BLOCK):
-        dropped = (mask_iou(masks[kept], masks[block], cell_area) > thresholds[kept][:, None]).any(dim=0)
-        rest = block[~dropped]
-        iou = mask_iou(masks[rest], masks[rest], cell_area)
-        kept = torch.cat([kept, rest[mask_nms(iou, scores[rest], thresholds[rest])]])
-    return kept
+    """`packed_nms` of (M, P) bool masks over cells of area (P,), indices on their device."""
+    thresholds = torch.as_tensor(iou_thresh).cpu().numpy()
+    kept = packed_nms(PackedMasks.pack(masks, cell_area), scores.cpu().numpy(), thresholds)
+    return torch.from_numpy(kept).to(masks.device)

@@ -1,8 +1,9 @@
 import numpy as np
 
 from everymask.entities.amg import segment_amg
-from everymask.entities.automatic import automatic_masks, object_masks
+from everymask.entities.automatic import automatic_masks
 from everymask.entities.config import AmgConfig, EntityConfig
+from everymask.masks.mask_set import Level
 from everymask.masks.rle import decode_mask
 from tests.entities.scenes import pixels
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
@@ -32,7 +33,8 @@ def test_the_masks_are_those_of_amg():
 
 def test_the_object_level_leaves_out_parts():
     backbone, embedding = backbone_and_embedding()
-    np.testing.assert_array_equal(pixels(object_masks(backbone, embedding, EntityConfig()).masks, SIZE), [RIGHT, WHOLE])
+    objects = automatic_masks(backbone, embedding, EntityConfig(), (Level.OBJECT,))
+    np.testing.assert_array_equal(pixels(objects.masks, SIZE), [RIGHT, WHOLE])
 
 
 def test_no_mask_passes():

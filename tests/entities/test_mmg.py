@@ -1,16 +1,22 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
 
+from everymask.backbone.protocol import Canvas
 from everymask.entities.config import EntityConfig
 from everymask.entities.mmg import generate_levels, thin_objects, thin_parts
+from everymask.entities.readings import PaperReadings
 from everymask.entities.superpixels import find_superpixels
 from everymask.masks.mask_set import Level
+from everymask.masks.packed import PackedMasks
 from tests.entities.scenes import mask_set, pixels
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 
 SIZE = (20, 40)
 AREA = torch.ones(SIZE[0] * SIZE[1])
+CANVAS = Canvas(torch.arange(SIZE[0] * SIZE[1]).reshape(SIZE), AREA, SIZE)
 WHOLE, LEFT, SPOT = rectangle(SIZE, 0, 0, 40, 20), rectangle(SIZE, 0, 0, 20, 20), rectangle(SIZE, 2, 2, 8, 8)
 
 
@@ -25,8 +31,7 @@ def test_masks_of_a_point_are_sorted_into_levels_by_area():
         ScriptedBackbone([Answer((SPOT, WHOLE, LEFT), (0.9, 0.91, 0.92))], painted(SIZE)), best_match_thresh=0
     )
     np.testing.assert_array_equal(pixels(levels.objects.masks, SIZE), [WHOLE])
-    np.testing.assert_array_equal(pixels(levels.parts.masks, SIZE), [LEFT, SPOT])
-    assert levels.parts.level.tolist() == [Level.PART, Level.SUBPART]
+    np.testing.assert_array_equal(levels.parts.unpack().reshape(-1, *SIZE), [LEFT, SPOT])
 
 
 def test_an_object_that_resembles_no_best_mask_is_dropped():
@@ -54,20 +59,40 @@ def test_unsure_unstable_and_empty_masks_are_not_proposed():
 
 def test_of_nearly_equal_objects_the_most_confident_stays():
     masks = mask_set([LEFT, rectangle(SIZE, 0, 0, 22, 20), WHOLE], [0.9, 0.95, 0.92])
-    kept = thin_objects(masks, masks.masks, AREA, EntityConfig())
+    kept = thin_objects(masks, PackedMasks.pack(masks.masks, AREA), CANVAS, EntityConfig())
     assert kept.predicted_iou.tolist() == pytest.approx([0.95, 0.92])
 
 
+def test_objects_may_be_thinned_by_their_boxes():
+    frame = rectangle(SIZE, 0, 0, 20, 20) & ~rectangle(SIZE, 4, 4, 16, 16)
+    masks = mask_set([LEFT, frame], [0.9, 0.8])
+    best = PackedMasks.pack(masks.masks, AREA)
+    assert len(thin_objects(masks, best, CANVAS, EntityConfig())) == 2
+    on_boxes = EntityConfig(readings=PaperReadings(object_nms_on="boxes"))
+    assert len(thin_objects(masks, best, CANVAS, on_boxes)) == 1
+
+
+def thinned(masks, scores, density, area=AREA, levels=None, **settings):
+    packed = PackedMasks.pack(torch.from_numpy(np.stack(masks)).flatten(1), area)
+    levels = np.array(levels or [Level.PART] * len(masks))
+    config = EntityConfig(**settings)
+    return len(thin_parts(packed, np.array(scores, dtype=np.float32), levels, np.array(density), config))
+
+
 def test_dense_regions_tolerate_more_overlap():
-    masks = mask_set([LEFT, rectangle(SIZE, 0, 0, 16, 20)], [0.9, 0.8], Level.PART)  # IoU 0.8
-    config = EntityConfig(part_nms_thresh=0.7)
-    assert len(thin_parts(masks, torch.full_like(AREA, 0.5), AREA, config)) == 1
-    assert len(thin_parts(masks, torch.full_like(AREA, 0.9), AREA, config)) == 2
+    masks = [LEFT, rectangle(SIZE, 0, 0, 16, 20)]  # IoU 0.8
+    assert thinned(masks, [0.9, 0.8], np.full(len(AREA), 0.5), part_nms_thresh=0.7) == 1
+    assert thinned(masks, [0.9, 0.8], np.full(len(AREA), 0.9), part_nms_thresh=0.7) == 2
+
+
+def test_parts_and_subparts_may_be_thinned_apart():
+    masks, density, levels = [LEFT, LEFT], np.full(len(AREA), 0.5), [Level.PART, Level.SUBPART]
+    assert thinned(masks, [0.9, 0.8], density, levels=levels) == 1
+    assert thinned(masks, [0.9, 0.8], density, levels=levels, readings=PaperReadings(thin_levels_apart=True)) == 2
 
 
 def test_density_is_averaged_over_the_mask_by_area():
     area = torch.tensor([3.0, 1.0, 4.0])
-    masks = mask_set([np.array([[True, True, False]]), np.array([[True, False, False]])], [0.9, 0.8], Level.PART)
-    config = EntityConfig(part_nms_thresh=0.0)  # IoU is 3/4
-    assert len(thin_parts(masks, torch.tensor([0.9, 0.4, 0.0]), area, config)) == 2  # mean 0.775
-    assert len(thin_parts(masks, torch.tensor([0.8, 0.4, 1.0]), area, config)) == 1  # mean 0.7
+    masks = [np.array([[True, True, False]]), np.array([[True, False, False]])]  # IoU is 3/4
+    assert thinned(masks, [0.9, 0.8], [0.9, 0.4, 0.0], area, part_nms_thresh=0.0) == 2  # mean 0.775
+    assert thinned(masks, [0.9, 0.8], [0.8, 0.4, 1.0], area, part_nms_thresh=0.0) == 1  # mean 0.7

@@ -1,10 +1,12 @@
+from __future__ import annotations
+
+import numpy as np
 import pytest
 import torch
 
 from everymask.entities.config import EntityConfig
-from everymask.entities.prompting import best_of_each_prompt, decode_batches, point_grid
+from everymask.entities.prompting import decode_batches, point_grid
 from everymask.masks.mask_set import MaskSet
-from tests.entities.scenes import mask_set
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 
 SIZE = (6, 8)
@@ -23,9 +25,8 @@ def test_batches_answer_every_point_in_order(batch):
     backbone = ScriptedBackbone([Answer.one(left), Answer.one(right)], painted(SIZE, right))
     embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
     points = torch.tensor([[1.0, 1.0], [6.0, 1.0], [2.0, 2.0], [7.0, 3.0], [0.0, 0.0]])
-    answers = MaskSet.concatenate(
-        list(decode_batches(backbone, embedding, points, EntityConfig(points_per_batch=batch)))
-    )
+    batches = decode_batches(backbone, embedding, points, EntityConfig(points_per_batch=batch))
+    answers = MaskSet.concatenate([one.take(np.arange(len(one.packed))) for one in batches])
     expected = torch.from_numpy(left).flatten(), torch.from_numpy(right).flatten()
     for position, side in enumerate([0, 1, 0, 1, 0]):
         assert all(torch.equal(mask, expected[side]) for mask in answers.masks[3 * position : 3 * position + 3])
@@ -35,9 +36,29 @@ def test_batches_answer_every_point_in_order(batch):
 def test_no_point_gives_no_mask():
     backbone = ScriptedBackbone([Answer.one(rectangle(SIZE, 0, 0, 2, 2))], painted(SIZE))
     embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
-    assert len(MaskSet.concatenate(list(decode_batches(backbone, embedding, torch.zeros(0, 2), EntityConfig())))) == 0
+    (answers,) = decode_batches(backbone, embedding, torch.zeros(0, 2), EntityConfig())
+    assert len(answers.packed) == len(answers.best()) == len(answers.guidance(0.1)) == 0
+
+
+def answers_of(*answers):
+    backbone = ScriptedBackbone(answers, np.arange(48).reshape(SIZE) % len(answers))
+    embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
+    points = torch.tensor([[index + 0.5, 0.5] for index in range(len(answers))])
+    (found,) = decode_batches(backbone, embedding, points, EntityConfig())
+    return found
 
 
 def test_the_first_of_equally_confident_masks_is_the_best():
-    masks = mask_set([rectangle(SIZE, 0, 0, 2, 2)] * 6, [0.3, 0.9, 0.9, 0.5, 0.5, 0.5])
-    assert best_of_each_prompt(masks).tolist() == [1, 3]
+    one = rectangle(SIZE, 0, 0, 2, 2)
+    answers = answers_of(Answer((one,) * 3, (0.3, 0.9, 0.9)), Answer((one,) * 3, (0.5, 0.5, 0.5)))
+    assert answers.best().tolist() == [1, 3]
+
+
+def test_levels_and_stability_are_those_of_a_mask_set():
+    masks = (rectangle(SIZE, 0, 0, 2, 2), rectangle(SIZE, 0, 0, 8, 6), rectangle(SIZE, 0, 0, 2, 2))
+    answers = answers_of(Answer(masks), Answer(masks[::-1]))
+    expected = MaskSet.from_prompts(answers.prompts, answers.cell_area)
+    assert answers.level.tolist() == expected.level.tolist() == [1, 0, 2, 1, 0, 2]
+    rows = np.arange(6)
+    assert answers.stability(rows).tolist() == expected.stability_score.tolist()
+    assert answers.take(rows).level.tolist() == expected.level.tolist()

@@ -1,21 +1,29 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
 
 from everymask.entities.config import EntityConfig, SuperpixelConfig
+from everymask.entities.readings import PaperReadings
 from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import additional_prompts, fill_uncovered, greedy_cover, mask_centroids
-from everymask.masks.mask_set import Level
+from everymask.masks.packed import PackedMasks
 from tests.entities.scenes import mask_set, pixels
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 
 SIZE = (20, 40)
 AREA = torch.ones(SIZE[0] * SIZE[1])
 NONE = mask_set([rectangle(SIZE, 0, 0, 1, 1)], [0.9])[:0]
+NO_PART = PackedMasks.pack(NONE.masks, AREA)
 
 
 def box(x0, x1, y0=0, y1=20):
     return rectangle(SIZE, x0, y0, x1, y1)
+
+
+def packed(*masks):
+    return PackedMasks.pack(torch.from_numpy(np.stack(masks)).flatten(1), AREA)
 
 
 LEFT, RIGHT = box(0, 20), box(20, 40)
@@ -35,35 +43,61 @@ def two_tone():
 
 def test_an_uncovered_superpixel_is_prompted_at_its_own_centroid(two_tone):
     _, embedding, superpixels = two_tone
-    points = additional_prompts(embedding, mask_set([LEFT], [0.9]), NONE, superpixels, EntityConfig())
+    points = additional_prompts(embedding, mask_set([LEFT], [0.9]), NO_PART, superpixels, EntityConfig())
     np.testing.assert_allclose(points.numpy(), [[30, 10]], atol=1)
 
 
 def test_inside_a_part_mask_the_prompt_is_the_centroid_of_the_most_confident(two_tone):
     _, embedding, superpixels = two_tone
-    parts = mask_set([box(16, 40), box(10, 40), box(24, 40)], [0.8, 0.9, 0.99], Level.PART)
+    parts = packed(box(24, 40), box(10, 40), box(16, 40))
     points = additional_prompts(embedding, mask_set([LEFT], [0.9]), parts, superpixels, EntityConfig())
     assert points.tolist() == [[25.0, 10.0]]
+
+
+def test_a_prompt_may_be_kept_inside_its_part_mask(two_tone):
+    _, embedding, superpixels = two_tone
+    bent = box(16, 40) & ~box(22, 34, 4, 16)  # the centroid lies in the hole
+    inside = EntityConfig(readings=PaperReadings(prompt_inside_part=True, contained_thresh=0.5))
+    point = additional_prompts(embedding, mask_set([LEFT], [0.9]), packed(bent), superpixels, inside)
+    assert bent.ravel()[embedding.canvas.cells_at(point)].all()
+
+
+def test_the_uncovered_rest_of_a_superpixel_may_be_prompted(two_tone):
+    _, embedding, superpixels = two_tone
+    remainder = EntityConfig(readings=PaperReadings(prompt_remainder=True))
+    points = additional_prompts(embedding, mask_set([box(0, 28)], [0.9]), NO_PART, superpixels, remainder)
+    np.testing.assert_allclose(points.numpy(), [[34, 10]], atol=1)
+
+
+def test_an_unsure_additional_mask_may_be_refused():
+    image = np.full((*SIZE, 3), 40, dtype=np.uint8)
+    backbone = ScriptedBackbone([Answer.one(RIGHT, 0.5)], painted(SIZE))
+    embedding = backbone.embed([image])[0]
+    superpixels = find_superpixels(embedding, SuperpixelConfig())
+    entities = mask_set([box(0, 10)], [0.9])
+    for confident, count in ((False, 2), (True, 1)):
+        config = EntityConfig(readings=PaperReadings(confident_additions=confident))
+        assert len(fill_uncovered(backbone, embedding, entities, NO_PART, superpixels, config)) == count
 
 
 def test_a_covered_image_needs_no_prompt(two_tone):
     backbone, embedding, superpixels = two_tone
     entities = mask_set([LEFT, RIGHT], [0.9, 0.8])
-    assert additional_prompts(embedding, entities, NONE, superpixels, EntityConfig()).shape == (0, 2)
-    filled = fill_uncovered(backbone, embedding, entities, NONE, superpixels, EntityConfig())
+    assert additional_prompts(embedding, entities, NO_PART, superpixels, EntityConfig()).shape == (0, 2)
+    filled = fill_uncovered(backbone, embedding, entities, NO_PART, superpixels, EntityConfig())
     assert torch.equal(filled.masks, entities.masks)
 
 
 def test_the_gap_is_filled_by_the_mask_its_prompt_gives(two_tone):
     backbone, embedding, superpixels = two_tone
-    filled = fill_uncovered(backbone, embedding, mask_set([LEFT], [0.9]), NONE, superpixels, EntityConfig())
+    filled = fill_uncovered(backbone, embedding, mask_set([LEFT], [0.9]), NO_PART, superpixels, EntityConfig())
     np.testing.assert_array_equal(pixels(filled.masks, SIZE), [LEFT, RIGHT])
 
 
 def test_centroids_weigh_pixels_and_scale_to_the_original(two_tone):
     _, embedding, _ = two_tone
     masks = torch.from_numpy(np.stack([box(10, 20, 0, 4), box(0, 40)])).flatten(1)
-    assert mask_centroids(embedding, masks).tolist() == [[15.0, 2.0], [20.0, 10.0]]
+    assert mask_centroids(embedding.canvas, masks).tolist() == [[15.0, 2.0], [20.0, 10.0]]
 
 
 def cover(entities, additional, scores=None, **settings):

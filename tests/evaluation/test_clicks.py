@@ -12,10 +12,13 @@ from everymask.errors import ConfigurationError
 from everymask.evaluation.clicks import (
     BoolArray,
     ClickPicture,
+    click_errors,
     click_figures,
     click_pictures,
+    click_scores,
     felzenszwalb_answers,
     interior_points,
+    reliability,
 )
 from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture, PictureReference
 
@@ -52,7 +55,8 @@ def test_figures_against_hand_computed_ious() -> None:
         for segment, score in zip(picture.segments, (0.9, 0.1), strict=True):
             yield np.stack([segment, everything, nothing]), np.array([score, 0.5, 0.0], dtype=np.float32)
 
-    figures = click_figures(answers, [picture])
+    scores = click_scores(answers, [picture])
+    figures = click_figures(scores)
     assert figures.clicks == 2
     assert figures.best == 1
     assert figures.top == pytest.approx((1 + 0.75) / 2)
@@ -60,16 +64,41 @@ def test_figures_against_hand_computed_ious() -> None:
     assert figures.top_root == pytest.approx((weights[0] + 0.75 * weights[1]) / weights.sum())
     iou, score = [1, 0.25, 0, 1, 0.75, 0], [0.9, 0.5, 0, 0.1, 0.5, 0]
     assert figures.correlation == pytest.approx(np.corrcoef(iou, score)[0, 1])
+    assert reliability(scores) == {
+        "0.0 to 0.1": {"masks": 2, "predicted": 0, "real": 0},
+        "0.1 to 0.2": {"masks": 1, "predicted": pytest.approx(0.1), "real": 1},
+        "0.5 to 0.6": {"masks": 2, "predicted": 0.5, "real": 0.5},
+        "0.9 to 1.0": {"masks": 1, "predicted": pytest.approx(0.9), "real": 1},
+    }
+
+
+def test_the_best_answer_to_each_click_is_right_merged_a_piece_or_missed() -> None:
+    image = np.zeros((40, 120, 3), dtype=np.uint8)
+    segments = np.zeros((4, 40, 120), dtype=bool)
+    for index in range(4):
+        segments[index, :, 30 * index : 30 * (index + 1)] = True
+    answers_by_segment = [segments[0], segments[1] | segments[0], segments[2].copy(), np.roll(segments[3], -15, axis=1)]
+    answers_by_segment[2][20:] = False
+
+    def answers(image: NDArray[np.uint8], points: torch.Tensor) -> Iterable[tuple[BoolArray, NDArray[np.float32]]]:
+        for mask in answers_by_segment:
+            yield mask[None], np.ones(1, dtype=np.float32)
+
+    errors = click_errors(click_scores(answers, [ClickPicture(image, segments)]))
+    assert list(errors) == ["all", "medium"]
+    assert errors["all"] == errors["medium"]
+    shares = {kind: errors["all"][kind] for kind in ("right", "merged", "piece", "missed")}
+    assert shares == dict.fromkeys(shares, 0.25)
 
 
 def test_the_baseline_finds_plain_halves() -> None:
-    figures = click_figures(felzenszwalb_answers(), [halves()])
+    figures = click_figures(click_scores(felzenszwalb_answers(), [halves()]))
     assert figures.best > 0.95
 
 
 def test_ground_truth_without_segments_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no segment"):
-        click_figures(felzenszwalb_answers(), [])
+        click_scores(felzenszwalb_answers(), [])
 
 
 def test_every_segment_of_every_label_map_is_clicked_but_small_ones() -> None:

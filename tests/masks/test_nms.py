@@ -1,11 +1,11 @@
+from __future__ import annotations
+
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from everymask.masks import nms as nms_module
 from everymask.masks.nms import cell_mask_nms, mask_nms
 from everymask.masks.overlap import mask_iou
 
@@ -45,14 +45,12 @@ def test_one_threshold_for_all(case, threshold):
     assert kept.tolist() == nms_by_definition(iou, scores, [np.float32(threshold)] * len(scores))
 
 
-@given(st.integers(0, 9), st.integers(1, 4), st.integers(0, 2**31))
-def test_blocks_give_what_the_iou_of_all_pairs_gives(count, block, seed):
+@given(st.integers(0, 9), st.integers(0, 2**31))
+def test_packed_masks_give_what_the_iou_of_all_pairs_gives(count, seed):
     generator = torch.Generator().manual_seed(seed)
     masks = torch.rand(count, 12, generator=generator) < 0.6
     scores = torch.randint(4, (count,), generator=generator) / 4
     thresholds = torch.rand(count, generator=generator)
     area = torch.randint(1, 5, (12,), generator=generator).to(torch.float32)
     whole = mask_nms(mask_iou(masks, masks, area), scores, thresholds)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nms_module, "_BLOCK", block)
-        assert cell_mask_nms(masks, scores, thresholds, area).tolist() == whole.tolist()
+    assert cell_mask_nms(masks, scores, thresholds, area).tolist() == whole.tolist()

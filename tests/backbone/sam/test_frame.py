@@ -88,6 +88,6 @@ def test_centroids_return_to_where_they_came_from(size_hw: tuple[int, int]) -> N
     found = find_superpixels(embedding, SuperpixelConfig(sigma=0.0, min_area=0.0))
     order = torch.from_numpy(quarter.ravel())[canvas.cells_at(found.centroids)].argsort()
     half_a_canvas_pixel = max(0.5, 0.5 * max(size_hw) / (SIDE / 4))
-    for points in (found.centroids[order], mask_centroids(embedding, masks)):
+    for points in (found.centroids[order], mask_centroids(canvas, masks)):
         assert points.shape == expected.shape
         assert (points - expected).abs().max() <= half_a_canvas_pixel + 1e-3

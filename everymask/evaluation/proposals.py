@@ -1,0 +1,87 @@
+"""How many segments any mask finds at all: average recall of what SAM's automatic mask generator proposes.
+
+No refinement can lift what was never proposed, so this bounds everything that is built on the generator's masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.entities.amg import segment_amg
+from everymask.entities.config import AmgConfig
+from everymask.errors import ConfigurationError
+from everymask.evaluation.clicks import SIZES_PX, ClickPicture
+from everymask.masks.rle import encode_masks
+from everymask.records import Rle
+
+IOU_THRESHOLDS = np.arange(0.5, 1.0, 0.05)
+"""COCO's."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Average recall over IoU 0.50, 0.55, …, 0.95 with no limit on the number of masks; None without segments.
+
+    Attributes:
+        masks: proposed, a picture on average.
+        recall: over all segments.
+        small, medium, large: over segments of COCO's sizes.
+        found: share of segments that some mask has an IoU of 0.5 with.
+    """
+
+    masks: float
+    recall: float | None
+    small: float | None
+    medium: float | None
+    large: float | None
+    found: float | None
+
+
+def proposal_recall(
+    backbone: PromptableBackbone, pictures: Iterable[ClickPicture], config: AmgConfig
+) -> dict[str, Recall]:
+    """Recall of every mask of the grid, `raw`, and of those that `config`'s thresholds and NMS leave, `kept`.
+
+    Raises:
+        ConfigurationError: there is no segment to find.
+    """
+    everything = replace(config, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)
+    settings = {"raw": everything, "kept": config}
+    counts: dict[str, list[int]] = {name: [] for name in settings}
+    best: dict[str, list[NDArray[np.float64]]] = {name: [] for name in settings}
+    areas = []
+    for picture in pictures:
+        embedding = backbone.embed([picture.image])[0]
+        segments = encode_masks(picture.segments)
+        areas.append(picture.segments.sum(axis=(1, 2)))
+        for name, setting in settings.items():
+            masks = [mask.rle for mask in segment_amg(backbone, embedding, setting).masks]
+            counts[name].append(len(masks))
+            best[name].append(best_ious(masks, segments))
+    if not sum(len(area) for area in areas):
+        raise ConfigurationError("the ground truth holds no segment to find; give another folder")
+    area = np.concatenate(areas)
+    return {name: _recall(float(np.mean(counts[name])), np.concatenate(best[name]), area) for name in settings}
+
+
+def best_ious(masks: Sequence[Rle], segments: Sequence[Rle]) -> NDArray[np.float64]:
+    """For each segment the largest IoU with any mask; 0 without masks."""
+    if not masks or not segments:
+        return np.zeros(len(segments))
+    return np.asarray(coco_mask.iou(list(masks), list(segments), [0] * len(segments))).max(axis=0)
+
+
+def _recall(masks: float, best: NDArray[np.float64], area: NDArray[np.int64]) -> Recall:
+    # Segments of one annotator are disjoint, so no mask has an IoU above 0.5 with two: matching one to one is the same.
+    average = (best[:, None] >= IOU_THRESHOLDS).mean(axis=1)
+    by_size = {}
+    for name, (least, most) in SIZES_PX.items():
+        chosen = average[(area >= least) & (area < most)]
+        by_size[name] = float(chosen.mean()) if len(chosen) else None
+    return Recall(masks, float(average.mean()), **by_size, found=float((best >= 0.5).mean()))

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from everymask.entities.config import EntityConfig
+from everymask.entities.gallery import Gallery
+from everymask.entities.overlaps import split_overlaps
+from everymask.entities.prompting import point_grid
+from everymask.entities.readings import PaperReadings
+from tests.entities.scenes import mask_set, pixels
+from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.waits import Waits
+
+SIZE = (20, 40)
+AREA = torch.ones(SIZE[0] * SIZE[1])
+
+
+def box(x0, x1, y0=0, y1=20):
+    return rectangle(SIZE, x0, y0, x1, y1)
+
+
+def gallery_of(answers, *regions, config=None):
+    """Answer 0 outside the regions, answer i + 1 on region i."""
+    backbone = ScriptedBackbone(answers, painted(SIZE, *regions))
+    embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
+    return Gallery(backbone, embedding, config or EntityConfig(gallery_points_per_side=20))
+
+
+def split(masks, scores, gallery, **settings):
+    result = split_overlaps(mask_set(masks, scores), gallery, AREA, EntityConfig(**settings))
+    return pixels(result.masks, SIZE)
+
+
+def test_a_small_overlap_is_cut_from_the_larger_mask_without_a_question():
+    large, small = box(0, 25), box(24, 40)
+    gallery = gallery_of([Answer.one(large)])
+    np.testing.assert_array_equal(split([large, small], [0.95, 0.9], gallery), [box(0, 24), small])
+    assert gallery.num_decoded == 0
+
+
+@pytest.mark.parametrize(
+    ("guide", "expected"), [(box(0, 24), [box(0, 24), box(24, 40)]), (box(16, 40), [box(0, 16), box(16, 40)])]
+)
+def test_a_large_overlap_goes_to_the_mask_the_guidance_resembles(guide, expected):
+    result = split([box(0, 24), box(16, 40)], [0.9, 0.95], gallery_of([Answer.one(guide)]))
+    np.testing.assert_array_equal(result, expected[::-1])  # descending predicted IoU
+
+
+def test_guidance_that_covers_half_of_the_overlap_divides_it():
+    result = split([box(0, 24), box(16, 40)], [0.95, 0.9], gallery_of([Answer.one(box(0, 20))]))
+    np.testing.assert_array_equal(result, [box(0, 20), box(20, 40)])
+
+
+def test_a_part_in_its_whole_goes_when_the_object_guides_and_stays_when_the_best_does():
+    whole, part = box(0, 40), box(10, 30, 5, 15)
+    answer = Answer((whole, part, part), (0.9, 0.95, 0.95))
+    np.testing.assert_array_equal(split([whole, part], [0.9, 0.95], gallery_of([answer])), [whole])
+    strict = EntityConfig(gallery_points_per_side=20, guidance_tolerance=0.01)
+    result = split([whole, part], [0.9, 0.95], gallery_of([answer], config=strict), guidance_tolerance=0.01)
+    np.testing.assert_array_equal(result, [part, whole & ~part])
+
+
+def test_the_guidance_most_prompts_give_wins():
+    first, second = box(0, 24), box(16, 40)
+    # Of the eight columns of the overlap, five answer with the second mask, in two slightly different versions.
+    answers = [Answer.one(first), Answer.one(second), Answer.one(second & ~rectangle(SIZE, 39, 0, 40, 3), 0.8)]
+    result = split([first, second], [0.95, 0.9], gallery_of(answers, box(19, 22), box(22, 24)))
+    np.testing.assert_array_equal(result, [box(0, 16), second])
+
+
+def test_without_a_prompt_in_the_overlap_the_more_confident_mask_keeps_it():
+    one_prompt = EntityConfig(gallery_points_per_side=1)
+    gallery = gallery_of([Answer.one(box(0, 40))], config=one_prompt)
+    result = split([box(2, 18), box(10, 19)], [0.9, 0.95], gallery)
+    np.testing.assert_array_equal(result, [box(10, 19), box(2, 10)])
+
+
+def test_a_mask_of_which_little_is_left_is_dropped():
+    whole, slid = box(0, 30), box(4, 36)
+    gallery = gallery_of([Answer.one(whole)])
+    np.testing.assert_array_equal(split([whole, slid], [0.95, 0.9], gallery, remnant_thresh=0.3), [whole])
+    kept = split([whole, slid], [0.95, 0.9], gallery, remnant_thresh=0.1)
+    np.testing.assert_array_equal(kept, [whole, box(30, 36)])
+
+
+def test_no_candidate_gives_no_entity():
+    none = mask_set([box(0, 1)], [0.9])[:0]
+    gallery = gallery_of([Answer.one(box(0, 40))])
+    assert len(split_overlaps(none, gallery, AREA, EntityConfig())) == 0
+
+
+def test_guidance_that_is_not_surer_leaves_the_overlap_to_the_surer_mask():
+    first, second = box(0, 24), box(16, 40)
+    readings = PaperReadings(guidance_must_be_surer=True)
+    for sure, expected in ((0.9, [first, box(24, 40)]), (0.96, [box(0, 16), second])):
+        result = split([first, second], [0.95, 0.9], gallery_of([Answer.one(second, sure)]), readings=readings)
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_the_winner_may_take_the_whole_overlap():
+    readings = PaperReadings(overlap_goes_to="winner")
+    guide = gallery_of([Answer.one(box(0, 20))])
+    result = split([box(0, 24), box(16, 40)], [0.95, 0.9], guide, readings=readings)
+    np.testing.assert_array_equal(result, [box(0, 24), box(24, 40)])
+
+
+def test_an_unsure_gallery_mask_does_not_vote():
+    first, second = box(0, 24), box(16, 40)
+    config = EntityConfig(gallery_points_per_side=20, readings=PaperReadings(confident_gallery=True))
+    gallery = gallery_of([Answer.one(second, 0.5)], config=config)
+    np.testing.assert_array_equal(split([first, second], [0.95, 0.9], gallery), [first, box(24, 40)])
+
+
+def _iou(first, second):
+    union = (first | second).sum()
+    return (first & second).sum() / union if union else 0.0
+
+
+def _chosen(voters, masks, scores, same_thresh):
+    """The guidance mask that most of the voters give, all guidance masks being grouped by all voters' answers."""
+    rest = sorted(dict.fromkeys(voters), key=lambda row: -scores[row])
+    leader = {}
+    while rest:
+        best = rest[0]
+        group = [row for row in rest if row == best or _iou(masks[best], masks[row]) > same_thresh]
+        leader.update(dict.fromkeys(group, best))
+        rest = [row for row in rest if row not in group]
+    return leader
+
+
+def split_slowly(masks, scores, answers, cells, config):
+    """Eq. 5-6 as written, pair after pair; `answers` are the (mask, predicted IoU) of every grid point."""
+    order = np.argsort(-np.array(scores, dtype=np.float32), kind="stable")
+    originals = [masks[index] for index in order]
+    scores = [np.float32(scores[index]) for index in order]
+    now = [mask.copy() for mask in originals]
+    least = [config.remnant_thresh * mask.sum() for mask in originals]
+    pairs = [(p, q) for p in range(len(now)) for q in range(p + 1, len(now))]
+    ever = config.overlap_thresh * config.remnant_thresh
+    region = np.zeros_like(originals[0])
+    for p, q in pairs:
+        shared = originals[p] & originals[q]
+        if shared.any() and shared.sum() >= ever * max(originals[p].sum(), originals[q].sum()):
+            region |= shared
+    guides, estimates = [mask for mask, _ in answers], [score for _, score in answers]
+    leader = _chosen(
+        [point for point in range(len(cells)) if region[cells[point]]], guides, estimates, config.vote_iou_thresh
+    )
+    for p, q in pairs:
+        shared = now[p] & now[q]
+        if not shared.any():
+            continue
+        if shared.sum() / max(now[p].sum(), now[q].sum()) < config.overlap_thresh:
+            now[p if now[p].sum() >= now[q].sum() else q] &= ~shared
+            continue
+        votes = [leader[point] for point in range(len(cells)) if shared[cells[point]]]
+        for_p = shared
+        if votes:
+            ranked = sorted(set(votes), key=lambda row: (-votes.count(row), -estimates[row], row))
+            guide = guides[ranked[0]]
+            like_p = _iou(guide, originals[p]) >= _iou(guide, originals[q])
+            for_p = shared & guide if like_p else shared & ~guide
+        now[p] &= ~shared | for_p
+        now[q] &= ~shared | ~for_p
+        for mask in (p, q):
+            if now[mask].sum() < least[mask]:
+                now[mask][:] = False
+    return [mask for mask, enough in zip(now, least, strict=True) if mask.any() and mask.sum() >= enough]
+
+
+@st.composite
+def overlapping_scenes(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+
+    def shape():
+        x0, y0 = rng.integers(0, 32), rng.integers(0, 14)
+        mask = rectangle(SIZE, x0, y0, rng.integers(x0 + 3, 41), rng.integers(y0 + 3, 21))
+        return mask & ~rectangle(SIZE, *(rng.integers(0, 20, 2)), *(rng.integers(10, 40, 2)))
+
+    masks = [shape() for _ in range(draw(st.integers(1, 8)))]
+    masks = [mask for mask in masks if mask.any()] or [box(0, 9)]
+    answers = [Answer.one(shape(), float(rng.choice([0.5, 0.8, 0.9]))) for _ in range(draw(st.integers(1, 5)))]
+    answers += [Answer.one(masks[0] & ~rectangle(SIZE, 0, 0, 3, 2), 0.7)]
+    answer_map = np.kron(rng.integers(len(answers), size=(5, 8)), np.ones((4, 5), dtype=np.int64))
+    scores = [float(value) for value in rng.choice([0.7, 0.8, 0.9], len(masks))]
+    return masks, scores, answers, answer_map
+
+
+@settings(max_examples=60, deadline=None)
+@given(overlapping_scenes(), st.sampled_from([0.05, 0.3]), st.sampled_from([0.3, 0.6]))
+def test_overlaps_are_settled_as_by_the_slow_way(scene, overlap_thresh, vote_thresh):
+    masks, scores, answers, answer_map = scene
+    config = EntityConfig(gallery_points_per_side=9, overlap_thresh=overlap_thresh, vote_iou_thresh=vote_thresh)
+    backbone = ScriptedBackbone(answers, answer_map)
+    embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
+    fast = split_overlaps(mask_set(masks, scores), Gallery(backbone, embedding, config), AREA, config)
+    points = point_grid(SIZE, 9)
+    cells = embedding.canvas.cells_at(points)
+    table = [answers[entry] for entry in answer_map.ravel()[cells.numpy()]]
+    said = [(answer.masks[0].ravel(), answer.predicted_iou[0]) for answer in table]
+    slow = split_slowly([mask.ravel() for mask in masks], scores, said, cells.tolist(), config)
+    assert fast.masks.tolist() == [mask.tolist() for mask in slow]
+
+
+def test_a_gpu_would_wait_as_often_for_many_overlaps_as_for_few():
+    def waits(count):
+        gallery = gallery_of([Answer.one(box(0, 24)), Answer.one(box(16, 40))], box(20, 40))
+        masks = mask_set([box(start, start + 20) for start in range(count)], [0.9] * count)
+        with Waits() as counted:
+            split_overlaps(masks, gallery, AREA, EntityConfig())
+        return counted.names
+
+    assert waits(2) == waits(12)
