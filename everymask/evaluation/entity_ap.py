@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -18,6 +19,8 @@ from everymask.evaluation.ground_truth import EntityTruth
 from everymask.masks.rle import rle_areas
 from everymask.records import ImageLabels
 
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+_RECALLS = np.linspace(0.0, 1.0, 101)
 _CATEGORY = 1
 
 
@@ -42,17 +45,90 @@ class EntityAp:
     predictions: int
 
 
-def entity_ap(predictions: Mapping[str, ImageLabels], truth: Mapping[str, EntityTruth]) -> EntityAp:
-    """AP^e through pycocotools, with no limit on the masks of an image.
+@dataclass(frozen=True)
+class EntityMatches:
+    """D predicted masks of I images, in descending score, matched with the truth at every IoU threshold.
+
+    Attributes:
+        image: (D,) int64 in [0, I).
+        rank: (D,) int64, place among the masks of its image.
+        right: (10, D) bool, matched with an entity.
+        ignored: (10, D) bool, matched with a group, and so neither right nor wrong.
+        entities: (I,) int64, entities of each image, groups left out.
+    """
+
+    image: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    right: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    entities: NDArray[np.int64]
+
+    def average_precisions(
+        self, weights: NDArray[np.int64] | None = None, max_dets: int | None = None
+    ) -> NDArray[np.float64]:
+        """(10,) average precision at each IoU threshold, interpolated at 101 recalls as pycocotools does.
+
+        Args:
+            weights: (I,) how often each image counts; once by default.
+            max_dets: only so many masks of an image count, those with the highest scores; all by default.
+        """
+        times = np.ones(len(self.entities), dtype=np.int64) if weights is None else weights
+        total = int((times * self.entities).sum())
+        if not total or not len(self.image):
+            return np.zeros(len(IOU_THRESHOLDS))
+        counted = times[self.image] if max_dets is None else times[self.image] * (self.rank < max_dets)
+        true = np.cumsum(self.right * counted, axis=1)
+        false = np.cumsum(~(self.right | self.ignored) * counted, axis=1)
+        precision = true / np.maximum(true + false, 1)
+        best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        means = []
+        for reached, best in zip(true / total, best_from_here, strict=True):
+            place = np.searchsorted(reached, _RECALLS, side="left")
+            means.append(best[place[place < len(best)]].sum() / len(_RECALLS))
+        return np.array(means)
+
+    def figures(self) -> EntityAp:
+        """AP^e with all masks counted."""
+        precisions = self.average_precisions()
+        at_50, at_75 = (float(precisions[np.isclose(IOU_THRESHOLDS, at)][0]) for at in (0.5, 0.75))
+        counts = len(self.entities), int(self.entities.sum()), len(self.image)
+        return EntityAp(float(precisions.mean()), at_50, at_75, *counts)
+
+    def bootstrap(self, samples: int, seed: int = 0) -> NDArray[np.float64]:
+        """(samples,) AP^e of as many sets of I images drawn with replacement.
+
+        The same seed draws the same images for any predictions of the same truth, so that two can be compared pairwise.
+        """
+        generator = np.random.default_rng(seed)
+        images = len(self.entities)
+        drawn = (np.bincount(generator.integers(images, size=images), minlength=images) for _ in range(samples))
+        return np.array([self.average_precisions(weights).mean() for weights in drawn])
+
+
+def entity_ap(
+    predictions: Mapping[str, ImageLabels], truth: Mapping[str, EntityTruth], allow_overlap: bool = False
+) -> EntityAp:
+    """`match_entities(…).figures()`."""
+    return match_entities(predictions, truth, allow_overlap).figures()
+
+
+def match_entities(
+    predictions: Mapping[str, ImageLabels], truth: Mapping[str, EntityTruth], allow_overlap: bool = False
+) -> EntityMatches:
+    """Match masks with entities through pycocotools, with no limit on the masks of an image.
 
     Every image of `truth` counts; one without a prediction has found nothing.
 
+    Args:
+        allow_overlap: take masks that overlap as well. AP^e is defined on disjoint masks, so the figures are then not
+            AP^e proper.
+
     Raises:
-        InputError: a predicted image is not in the ground truth, is of another size, or its masks overlap: AP^e is
-            defined on disjoint masks (`everymask.evaluation.disjoint` makes them so).
+        InputError: a predicted image is not in the ground truth, is of another size, or its masks overlap
+            (`everymask.evaluation.disjoint` makes them disjoint).
     """
     for name, labels in predictions.items():
-        _check(name, labels, truth)
+        _check(name, labels, truth, allow_overlap)
     ids = {name: position + 1 for position, name in enumerate(truth)}
     annotations = [annotation for name, image in truth.items() for annotation in _truth_annotations(ids[name], image)]
     detections = [
@@ -61,13 +137,37 @@ def entity_ap(predictions: Mapping[str, ImageLabels], truth: Mapping[str, Entity
         for mask in labels.masks
     ]
     images = [{"id": ids[name], "height": item.size_hw[0], "width": item.size_hw[1]} for name, item in truth.items()]
+    entities = np.array([sum(not crowd for crowd in image.iscrowd) for image in truth.values()], dtype=np.int64)
     most = max((len(labels.masks) for labels in predictions.values()), default=0)
-    ap, ap50, ap75 = _average_precision(images, annotations, detections, most) if detections else (0.0, 0.0, 0.0)
-    entities = sum(not crowd for image in truth.values() for crowd in image.iscrowd)
-    return EntityAp(ap, ap50, ap75, len(truth), entities, len(detections))
+    evaluated = _evaluated(images, annotations, detections, most) if detections else []
+    return _matches(evaluated, entities)
 
 
-def _check(name: str, labels: ImageLabels, truth: Mapping[str, EntityTruth]) -> None:
+def _matches(evaluated: list[Any], entities: NDArray[np.int64]) -> EntityMatches:
+    """pycocotools' results, one an image in order of their ids, None for an image with neither masks nor entities."""
+    image, rank, score = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+    right, ignored = [np.zeros((len(IOU_THRESHOLDS), 0), dtype=np.bool_)], []
+    ignored.append(right[0])
+    for result in evaluated:
+        if result is None:
+            continue
+        count = len(result["dtScores"])
+        image.append(np.full(count, result["image_id"] - 1))
+        rank.append(np.arange(count))
+        score.append(np.asarray(result["dtScores"], dtype=np.float64))
+        ignored.append(np.asarray(result["dtIgnore"], dtype=np.bool_).reshape(len(IOU_THRESHOLDS), count))
+        right.append((np.asarray(result["dtMatches"]).reshape(len(IOU_THRESHOLDS), count) > 0) & ~ignored[-1])
+    order = np.argsort(-np.concatenate(score), kind="stable")
+    return EntityMatches(
+        image=np.concatenate(image)[order],
+        rank=np.concatenate(rank)[order],
+        right=np.concatenate(right, axis=1)[:, order],
+        ignored=np.concatenate(ignored, axis=1)[:, order],
+        entities=entities,
+    )
+
+
+def _check(name: str, labels: ImageLabels, truth: Mapping[str, EntityTruth], allow_overlap: bool) -> None:
     if name not in truth:
         raise InputError(f"image {name} is not in the ground truth; evaluate labels of the annotated images")
     if tuple(labels.size_hw) != tuple(truth[name].size_hw):
@@ -75,7 +175,7 @@ def _check(name: str, labels: ImageLabels, truth: Mapping[str, EntityTruth]) -> 
             f"labels of {name} are for {labels.size_hw[0]}x{labels.size_hw[1]} pixels, its ground truth for "
             f"{truth[name].size_hw[0]}x{truth[name].size_hw[1]}; label the image the annotations were made for"
         )
-    overlap = overlapping_pixels(labels.masks)
+    overlap = 0 if allow_overlap else overlapping_pixels(labels.masks)
     if overlap:
         raise InputError(
             f"masks of {name} overlap in {overlap} pixels, but AP^e is defined on disjoint masks; "
@@ -98,10 +198,10 @@ def _truth_annotations(image_id: int, image: EntityTruth) -> list[dict[str, Any]
     ]
 
 
-def _average_precision(
+def _evaluated(
     images: list[dict[str, Any]], annotations: list[dict[str, Any]], detections: list[dict[str, Any]], most: int
-) -> tuple[float, float, float]:
-    """AP, AP50, AP75 with at most `most` detections an image."""
+) -> list[Any]:
+    """What pycocotools matched in each image, with at most `most` detections an image."""
     truth, results = COCO(), COCO()
     categories = [{"id": _CATEGORY, "name": "entity"}]
     for position, annotation in enumerate(annotations):
@@ -119,13 +219,6 @@ def _average_precision(
         evaluation.params.maxDets = [most]
         evaluation.params.areaRng = [[0, 1e10]]
         evaluation.params.areaRngLbl = ["all"]
+        evaluation.params.iouThrs = IOU_THRESHOLDS
         evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"]  # (T, R, 1, 1, 1); -1 where there is no ground truth
-    thresholds = evaluation.params.iouThrs
-
-    def mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-        valid = values[values > -1]
-        return float(valid.mean()) if valid.size else 0.0
-
-    return mean(precision), mean(precision[np.isclose(thresholds, 0.5)]), mean(precision[np.isclose(thresholds, 0.75)])
+    return list(evaluation.evalImgs)

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import json
 import sys
 
@@ -5,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_jobs.evaluate import EvaluateConfig, evaluate, main, table
+from data_jobs.evaluate import evaluate, main
+from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluation.figures import table
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
+from everymask.masks.rle import encode_mask
 from tests.evaluation.labels import labels
 from tests.tiny_sam import write_tiny_checkpoint
 
@@ -85,7 +90,7 @@ def test_covering_of_human_segmentations(tmp_path):
 def test_modes_that_exclude_each_other():
     with pytest.raises(ConfigurationError, match="either --labels DIR or --ablation"):
         EvaluateConfig(path="x")
-    with pytest.raises(ConfigurationError, match="needs --ground-truth coco_panoptic"):
+    with pytest.raises(ConfigurationError, match="they need coco_panoptic or entityseg"):
         EvaluateConfig(path="x", ablation=True, ground_truth="bsds")
 
 
@@ -118,10 +123,11 @@ def test_the_ablation_measures_every_combination_of_modules(tmp_path, panoptic):
         device="cpu",
         entities=small,
         amg=AmgConfig(points_per_side=2),
+        workers=1,
     )
     rows = evaluate(config)
     assert list(rows) == [
-        *("AMG", "object level", "no module", "USR", "EMR", "EMR + USR"),
+        *("AMG, overlaps resolved", "AMG, overlaps kept", "object level", "no module", "USR", "EMR", "EMR + USR"),
         *("MMG", "MMG + USR", "MMG + EMR", "MMG + EMR + USR"),
     ]
     assert all(row["images"] == 1 for row in rows.values())
@@ -129,7 +135,7 @@ def test_the_ablation_measures_every_combination_of_modules(tmp_path, panoptic):
 
 def test_an_annotated_image_that_is_not_there_is_named(panoptic):
     with pytest.raises(ConfigurationError, match=r"a\.jpg is annotated but not there"):
-        evaluate(EvaluateConfig(path=panoptic, ablation=True, model="vit_b", checkpoint=None, device="cpu"))
+        evaluate(EvaluateConfig(path=panoptic, ablation=True, model="vit_b", checkpoint=None, device="cpu", workers=1))
 
 
 def test_clicks_measure_the_model_beside_the_baseline(tmp_path, panoptic):
@@ -145,3 +151,82 @@ def test_clicks_measure_the_model_beside_the_baseline(tmp_path, panoptic):
     assert set(figures) == {"nano", "felzenszwalb"}
     assert all(row["clicks"] == 2 and row["best"] > 0.9 for row in figures.values())
     assert figures["nano"]["top"] > 0.9
+
+
+@pytest.fixture
+def halves(panoptic):
+    """The pictures of the ground truth, in two colours."""
+    image = np.full((*SIZE, 3), (200, 60, 40), dtype=np.uint8)
+    image[:, 10:] = (30, 90, 200)
+    (panoptic / "images").mkdir()
+    Image.fromarray(image).save(panoptic / "images" / "a.jpg", quality=95)
+    return panoptic
+
+
+SMALL = {
+    "entities": EntityConfig(points_per_side=4, gallery_points_per_side=4),
+    "amg": AmgConfig(points_per_side=4),
+    "model": "oracle",
+    "oracle": "exact",
+    "workers": 1,
+    "bootstrap": 0,
+}
+
+
+def test_the_oracle_finds_what_is_annotated_with_both_scores(halves):
+    rows = evaluate(EvaluateConfig(path=halves, table=1, **SMALL))
+    assert list(rows) == ["AMG, overlaps resolved", "AMG, overlaps kept", "object level", "E-SAM"]
+    for row in rows.values():
+        assert row["ap"] == pytest.approx(1.0)
+        assert row["ap_iou"] == pytest.approx(1.0)
+        assert "ap_low" not in row
+
+
+def test_table_4_has_a_row_for_each_value(halves):
+    rows = evaluate(EvaluateConfig(path=halves, table=4, **SMALL))
+    assert len(rows) == 5 * 4 + 4
+    assert {"θ_O 0.7", "ρ 0.5", "16/64 points"} <= set(rows)
+
+
+def test_entityseg_is_measured_from_its_json(tmp_path, halves):
+    left = [[0.0, 0.0, 10.0, 0.0, 10.0, 10.0, 0.0, 10.0]]
+    content = {
+        "images": [{"id": 7, "file_name": "images/a.jpg", "height": SIZE[0], "width": SIZE[1]}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "segmentation": left},
+            {"id": 2, "image_id": 7, "category_id": 5, "segmentation": encode_mask(box(10, 20)), "iscrowd": 0},
+        ],
+    }
+    annotations = tmp_path / "entityseg.json"
+    annotations.write_text(json.dumps(content))
+    given = {"path": halves, "ground_truth": "entityseg", "annotations": annotations}
+    assert evaluate(EvaluateConfig(**given, table=2, **SMALL))["E-SAM"]["ap"] == pytest.approx(1.0)
+    uri = store(tmp_path, a=labels([box(0, 10), box(10, 20)], [0.9, 0.8], SIZE))
+    assert evaluate(EvaluateConfig(**given, labels=uri))[uri]["ap"] == pytest.approx(1.0)
+    with pytest.raises(ConfigurationError, match="go together"):
+        EvaluateConfig(path=halves, labels=uri, ground_truth="entityseg")
+
+
+def test_labels_that_overlap_may_be_measured_and_limited(tmp_path, panoptic):
+    uri = store(tmp_path, a=labels([box(0, 20), box(0, 10), box(10, 20)], [0.9, 0.8, 0.7], SIZE))
+    config = EvaluateConfig(path=panoptic, labels=uri, allow_overlap=True, max_dets=2, bootstrap=10)
+    row = evaluate(config)[uri]
+    assert row["ap_2"] < row["ap"]
+    assert row["ap_low"] == row["ap_high"] == pytest.approx(row["ap"])
+
+
+def test_a_picture_of_another_size_than_its_annotation_is_named(halves):
+    Image.new("RGB", (30, 30)).save(halves / "images" / "a.jpg")
+    with pytest.raises(ConfigurationError, match=r"a\.jpg has 30 x 30 pixels, its annotation 20 x 10"):
+        evaluate(EvaluateConfig(path=halves, table=1, **SMALL))
+
+
+@pytest.mark.ray
+def test_workers_find_the_same_as_one_process(halves):
+    Image.open(halves / "images" / "a.jpg").save(halves / "images" / "b.jpg", quality=95)
+    content = json.loads((halves / "panoptic.json").read_text())
+    content["images"].append({"id": 2, "file_name": "b.jpg"})
+    content["annotations"].append(content["annotations"][0] | {"image_id": 2})
+    (halves / "panoptic.json").write_text(json.dumps(content))
+    alone = evaluate(EvaluateConfig(path=halves, table=1, **SMALL))
+    assert evaluate(EvaluateConfig(path=halves, table=1, **SMALL | {"workers": 2})) == alone

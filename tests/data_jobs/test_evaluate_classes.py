@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_jobs.evaluate import EvaluateConfig, evaluate, table
+from data_jobs.evaluate import evaluate
+from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluation.figures import table
 from everymask.errors import ConfigurationError
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore

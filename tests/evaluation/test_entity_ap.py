@@ -1,8 +1,16 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from everymask.errors import InputError
-from everymask.evaluation.entity_ap import EntityAp, entity_ap
+from everymask.evaluation.entity_ap import EntityAp, entity_ap, match_entities
 from everymask.evaluation.ground_truth import EntityTruth
 from everymask.masks.rle import encode_mask
 from tests.evaluation.labels import labels
@@ -77,3 +85,85 @@ def test_labels_of_another_image_or_size_are_refused():
         entity_ap({"b.jpg": labels([], [], SIZE)}, {"a": truth()})
     with pytest.raises(InputError, match="5x5 pixels, its ground truth for 10x20"):
         entity_ap({"a": labels([], [], (5, 5))}, {"a": truth()})
+
+
+def test_overlap_may_be_allowed():
+    found = labels([box(0, 12), box(8, 20)], [0.8, 0.9], SIZE)
+    assert entity_ap({"a": found}, {"a": truth(box(0, 12), box(8, 20))}, allow_overlap=True).ap == pytest.approx(1)
+
+
+def pictures(count, seed=0):
+    """Truth and predictions of random boxes, some of them groups, some images without any."""
+    generator = np.random.default_rng(seed)
+    predictions, known = {}, {}
+    for index in range(count):
+        edges = np.unique(generator.integers(0, 20, 6))
+        entities = [box(a, b) for a, b in itertools.pairwise(edges)]
+        known[str(index)] = truth(*entities, iscrowd=[bool(generator.random() < 0.2) for _ in entities])
+        moved = [np.roll(mask, generator.integers(0, 3), axis=1) for mask in entities if generator.random() < 0.8]
+        scores = generator.integers(0, 5, len(moved)) / 5
+        predictions[str(index)] = labels(moved, scores.tolist(), SIZE)
+    return predictions, known
+
+
+def by_pycocotools(predictions, known, max_dets):
+    annotations = [
+        {"image_id": image, "segmentation": rle, "iscrowd": int(crowd), "area": 1, "category_id": 1, "bbox": [0] * 4}
+        for image, one in enumerate(known.values(), start=1)
+        for rle, crowd in zip(one.entities, one.iscrowd, strict=True)
+    ]
+    detections = [
+        {"image_id": image, "segmentation": mask.rle, "score": mask.score, "area": 1, "category_id": 1, "bbox": [0] * 4}
+        for image, name in enumerate(known, start=1)
+        for mask in predictions[name].masks
+    ]
+    sides = []
+    for rows in (annotations, detections):
+        side = COCO()
+        rows = [row | {"id": number} for number, row in enumerate(rows, start=1)]
+        side.dataset = {
+            "images": [{"id": image, "height": SIZE[0], "width": SIZE[1]} for image in range(1, len(known) + 1)],
+            "annotations": rows,
+            "categories": [{"id": 1}],
+        }
+        sides.append(side)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for side in sides:
+            side.createIndex()
+        evaluation = COCOeval(*sides, "segm")
+        evaluation.params.maxDets = [max_dets]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["precision"][..., 0, 0, 0].mean(axis=1)
+
+
+@pytest.mark.parametrize("max_dets", [1, 2, 100])
+def test_precisions_are_those_of_pycocotools(max_dets):
+    predictions, known = pictures(12)
+    matches = match_entities(predictions, known, allow_overlap=True)
+    expected = by_pycocotools(predictions, known, max_dets)
+    assert matches.average_precisions(max_dets=max_dets) == pytest.approx(expected)
+    if max_dets == 100:
+        assert matches.figures().ap == pytest.approx(expected.mean())
+
+
+def test_an_image_counts_as_often_as_its_weight_says():
+    predictions, known = pictures(4)
+    matches = match_entities(predictions, known, allow_overlap=True)
+    copies = [f"{name}" for name in known] + ["2", "2"]
+    repeated = {f"{name} {index}": known[name] for index, name in enumerate(copies)}
+    found = {f"{name} {index}": predictions[name] for index, name in enumerate(copies)}
+    twice = match_entities(found, repeated, allow_overlap=True).average_precisions()
+    assert matches.average_precisions(np.array([1, 1, 3, 1])) == pytest.approx(twice)
+    without = {name: known[name] for name in ("0", "1", "3")}
+    left_out = match_entities({name: predictions[name] for name in without}, without, allow_overlap=True)
+    assert matches.average_precisions(np.array([1, 1, 0, 1])) == pytest.approx(left_out.average_precisions())
+
+
+def test_the_bootstrap_holds_the_figure_and_draws_the_same_images_for_all():
+    predictions, known = pictures(40)
+    matches = match_entities(predictions, known, allow_overlap=True)
+    drawn = matches.bootstrap(200)
+    assert np.quantile(drawn, 0.025) < matches.figures().ap < np.quantile(drawn, 0.975)
+    assert np.array_equal(drawn, match_entities(predictions, known, allow_overlap=True).bootstrap(200))

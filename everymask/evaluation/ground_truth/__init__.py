@@ -13,6 +13,7 @@ from everymask.evaluation.ground_truth.coco import (
     read_coco_instances,
     read_coco_panoptic,
 )
+from everymask.evaluation.ground_truth.entityseg import read_entityseg
 from everymask.evaluation.ground_truth.objects import object_pictures
 from everymask.evaluation.ground_truth.records import (
     UNLABELLED,
@@ -40,6 +41,7 @@ __all__ = [
     "read_bsds",
     "read_coco_instances",
     "read_coco_panoptic",
+    "read_entityseg",
     "read_voc",
     "voc_pictures",
 ]

@@ -111,7 +111,7 @@ def read_coco_instances(folder: Path, class_set: ClassSet) -> dict[str, ClassTru
     for annotation in content["annotations"]:
         class_id = class_ids.get(annotation["category_id"])
         if class_id is not None:
-            rle = _coco_rle(annotation["segmentation"], sizes[annotation["image_id"]])
+            rle = coco_rle(annotation["segmentation"], sizes[annotation["image_id"]])
             crowd = bool(annotation.get("iscrowd", 0))
             instances[annotation["image_id"]].append(InstanceTruth(class_id, rle, annotation["area"], crowd))
     return {
@@ -148,7 +148,7 @@ def _read_instances(path: Path, segmentations: list[Any], name: str) -> Annotate
     image = read_picture(path)
     size_hw = (image.shape[0], image.shape[1])
     labels = np.full(size_hw, UNLABELLED, dtype=np.int32)
-    masks = [decode_mask(_coco_rle(segmentation, size_hw)) for segmentation in segmentations]
+    masks = [decode_mask(coco_rle(segmentation, size_hw)) for segmentation in segmentations]
     for index, mask in enumerate(sorted(masks, key=lambda mask: -int(mask.sum()))):
         labels[mask] = index
     return AnnotatedPicture(name, image, (labels,), complete=False)
@@ -162,7 +162,7 @@ def _annotations(folder: Path, kind: str) -> Any:
     return json.loads(path.read_text())
 
 
-def _coco_rle(segmentation: Any, size_hw: tuple[int, int]) -> Rle:
+def coco_rle(segmentation: Any, size_hw: tuple[int, int]) -> Rle:
     """Polygons, uncompressed or compressed run lengths as one compressed encoding."""
     height, width = size_hw
     if isinstance(segmentation, list):

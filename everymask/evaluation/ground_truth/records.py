@@ -25,7 +25,7 @@ class EntityTruth:
 
     Attributes:
         size_hw: (height, width) in pixels.
-        entities: disjoint masks.
+        entities: masks, disjoint in complete annotations.
         iscrowd: for each, whether it is a group that predictions are neither right nor wrong on.
     """
 

@@ -1,0 +1,1 @@
+"""The measurements behind `evaluate.py`, one module a kind."""

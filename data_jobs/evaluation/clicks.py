@@ -1,0 +1,68 @@
+"""A model's answers to clicks, one by one or from a grid, against ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluation.figures import Figures, table
+from everymask.backbone import load_backbone
+from everymask.evaluation.clicks import (
+    backbone_answers,
+    click_errors,
+    click_figures,
+    click_pictures,
+    click_scores,
+    felzenszwalb_answers,
+    reliability,
+)
+from everymask.evaluation.ground_truth import (
+    PictureReference,
+    bsds_pictures,
+    coco_instance_pictures,
+    coco_panoptic_pictures,
+    object_pictures,
+    voc_pictures,
+)
+from everymask.evaluation.proposals import proposal_recall
+
+_PICTURES: dict[str, Callable[[Path], list[PictureReference]]] = {
+    "coco_panoptic": coco_panoptic_pictures,
+    "coco_instances": coco_instance_pictures,
+    "bsds": bsds_pictures,
+    "objects": object_pictures,
+}
+
+
+def measure_clicks(config: EvaluateConfig) -> Figures:
+    """The model beside the baseline that learns nothing.
+
+    Raises:
+        ConfigurationError: ground truth or a model that cannot be used.
+    """
+    backbone = load_backbone(config.model, config.checkpoint, config.device)
+    pictures = _pictures(config)[: config.limit]
+    scores = click_scores(backbone_answers(backbone), click_pictures(pictures, config.min_area))
+    if config.details:
+        print(table(reliability(scores)), table(click_errors(scores)), sep="\n\n", end="\n\n")
+    baseline = click_scores(felzenszwalb_answers(), click_pictures(pictures, config.min_area))
+    return {config.model: asdict(click_figures(scores)), "felzenszwalb": asdict(click_figures(baseline))}
+
+
+def measure_proposals(config: EvaluateConfig) -> Figures:
+    """The masks of a grid of clicks: all of them, and AMG's.
+
+    Raises:
+        ConfigurationError: ground truth or a model that cannot be used.
+    """
+    backbone = load_backbone(config.model, config.checkpoint, config.device)
+    pictures = click_pictures(_pictures(config)[: config.limit], config.min_area)
+    return {name: asdict(recall) for name, recall in proposal_recall(backbone, pictures, config.amg).items()}
+
+
+def _pictures(config: EvaluateConfig) -> list[PictureReference]:
+    if config.ground_truth == "voc":
+        return voc_pictures(config.path, config.split)
+    return _PICTURES[config.ground_truth](config.path)

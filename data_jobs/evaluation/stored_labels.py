@@ -1,0 +1,65 @@
+"""A label store against ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluation.figures import Figures, entity_row
+from data_jobs.evaluation.pictures import entity_truth
+from everymask.classes.class_set import ClassSet
+from everymask.errors import InputError
+from everymask.evaluation.covering import segmentation_covering
+from everymask.evaluation.disjoint import resolve_overlaps
+from everymask.evaluation.entity_ap import match_entities
+from everymask.evaluation.ground_truth import read_bsds, read_coco_instances, read_voc
+from everymask.evaluation.semantic import semantic_figures
+from everymask.labels.store import LabelStore
+from everymask.records import ImageLabels
+
+
+def measure_store(config: EvaluateConfig) -> Figures:
+    """The measure that fits the kind of ground truth.
+
+    Raises:
+        ConfigurationError: ground truth that cannot be used.
+        InputError: labels that do not belong to it, or whose masks overlap.
+    """
+    assert config.labels is not None
+    labels = _stored_labels(config.labels, config.resolve_overlaps)
+    if config.ground_truth in ("coco_instances", "voc"):
+        return _class_figures(config, labels)
+    if config.ground_truth == "bsds":
+        return {config.labels: asdict(segmentation_covering(labels, read_bsds(config.path)))}
+    matches = match_entities(labels, entity_truth(config), config.allow_overlap)
+    return {config.labels: entity_row(matches, config.max_dets, config.bootstrap)}
+
+
+def _stored_labels(place: str, disjoint: bool) -> dict[str, ImageLabels]:
+    """Labels of the store by file name, made disjoint or as they are; images that failed have none."""
+    labels = {}
+    for image in LabelStore(place).images():
+        name = Path(image.image_id).name
+        if name in labels:
+            raise InputError(f"{place} holds two images named {name}; evaluate one folder at a time")
+        if image.labels is not None:
+            labels[name] = resolve_overlaps(image.labels) if disjoint else image.labels
+    return labels
+
+
+def _class_figures(config: EvaluateConfig, labels: dict[str, ImageLabels]) -> Figures:
+    """A row of means, then a row for background and for each class."""
+    named = sorted({mask.class_name for image in labels.values() for mask in image.masks if mask.class_name})
+    class_set = ClassSet.parse(config.classes) if config.classes else ClassSet(tuple((name, name) for name in named))
+    if config.ground_truth == "voc":
+        truth = read_voc(config.path, class_set, config.split)
+    else:
+        truth = read_coco_instances(config.path, class_set)
+    figures = semantic_figures(labels, truth, class_set.classes)
+    counts = sum(row.instances for row in figures.classes.values())
+    means = {"mean": {"IoU": figures.miou, "AP50": figures.map50, "instances": counts}}
+    rows = {
+        name: {"IoU": row.iou, "AP50": row.ap50, "instances": row.instances} for name, row in figures.classes.items()
+    }
+    return means | rows
