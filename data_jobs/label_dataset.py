@@ -98,6 +98,10 @@ class LabelDatasetConfig:
     this flag the same command goes on from there, and compares in the end."""
     previews: int = 24
     """Most images in preview/index.html; 0 writes none."""
+    min_region_area: int = 0
+    """Connected parts and holes of masks under this many pixels are removed; 0 leaves masks as they are."""
+    max_region_area: int | None = None
+    """Masks of more pixels than this are left out. By default none are."""
     limits: ImageLimits = field(default_factory=ImageLimits)
     entities: EntityConfig = field(default_factory=EntityConfig)
     amg: AmgConfig = field(default_factory=AmgConfig)
@@ -129,10 +133,18 @@ class LabelDatasetConfig:
         if self.estimate is not None and self.estimate < FEWEST_IMAGES:
             raise ConfigurationError(f"an estimate needs a sample of at least {FEWEST_IMAGES}; got {self.estimate}")
         tolerated_errors(self.max_errors, 1)
+        self.label_config()
 
     def label_config(self) -> LabelConfig:
         """What the library is asked to do."""
-        return LabelConfig(self.method, self.entities, self.amg, self.classes)
+        return LabelConfig(
+            self.method,
+            self.entities,
+            self.amg,
+            self.classes,
+            min_region_area=self.min_region_area,
+            max_region_area=self.max_region_area,
+        )
 
     def identity(self, facts: ModelFacts) -> dict[str, Any]:
         """Everything that changes a label: rows of one store have all of it in common."""
@@ -269,7 +281,7 @@ def _relabel(config: LabelDatasetConfig, source: str, store: LabelStore, command
     added = PartSummary()
     if pending:
         head_file, workers = canonical_uri(config.head), os.cpu_count() or 1
-        added = relabel_pending(store, pending, head_file, config.classes, record.config, workers)
+        added = relabel_pending(store, pending, head_file, config.label_config(), record.config, workers)
     seconds = round(time.monotonic() - started, 3)
     return _close_run(config, store, record, finished, len(finished.ids) + images, added, seconds)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.entities.config import AmgConfig, EntityConfig
+from everymask.errors import ConfigurationError
 
 Method = Literal["entities", "classes", "clip", "amg"]
 """entities: E-SAM; classes: U-SAM, needs a class head; clip: SAM + CLIP, names without exemplars; amg: the automatic
@@ -23,3 +24,15 @@ class LabelConfig:
     amg: AmgConfig = field(default_factory=AmgConfig)
     classes: ClassesConfig = field(default_factory=ClassesConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
+    min_region_area: int = 0
+    """Connected parts and holes of masks under this many pixels are removed; 0 leaves masks as they are."""
+    max_region_area: int | None = None
+    """Masks of more pixels than this are left out. None: none are."""
+
+    def __post_init__(self) -> None:
+        if self.min_region_area < 0:
+            raise ConfigurationError(f"min_region_area must not be negative; got {self.min_region_area}")
+        if self.max_region_area is not None and self.max_region_area < max(1, self.min_region_area):
+            raise ConfigurationError(
+                f"max_region_area must be at least 1 and at least min_region_area; got {self.max_region_area}"
+            )

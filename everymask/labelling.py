@@ -20,6 +20,7 @@ from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.label_config import LabelConfig
 from everymask.pictures.overlay import shrink
 from everymask.records import ImageLabels
+from everymask.region_sizes import limit_region_sizes
 
 T = TypeVar("T")
 
@@ -65,7 +66,8 @@ def label_images_keeping_masks(
 
     def label(embedding: ImageEmbedding) -> tuple[ImageLabels, MaskEmbeddings]:
         masks = embed_masks(backbone, embedding, classes)
-        return classify_masks(masks, head, classes), masks
+        labels = classify_masks(masks, head, classes)
+        return limit_region_sizes(labels, config.min_region_area, config.max_region_area), masks
 
     classes = config_for(head.spec, config.classes)
     return _label_each(backbone, images, label, classes.masks.describer == "crop")
@@ -100,13 +102,15 @@ def label_embedding(
     """
     _check_head(config, head)
     if config.method == "clip":
-        return segment_names(backbone, embedding, config.clip)
-    if config.method == "amg":
-        return segment_amg(backbone, embedding, config.amg)
-    if config.method == "classes":
+        labels = segment_names(backbone, embedding, config.clip)
+    elif config.method == "amg":
+        labels = segment_amg(backbone, embedding, config.amg)
+    elif config.method == "classes":
         assert head is not None
-        return segment_classes(backbone, embedding, head, config.classes)
-    return segment_entities(backbone, embedding, config.entities)
+        labels = segment_classes(backbone, embedding, head, config.classes)
+    else:
+        labels = segment_entities(backbone, embedding, config.entities)
+    return limit_region_sizes(labels, config.min_region_area, config.max_region_area)
 
 
 def _check_head(config: LabelConfig, head: ClassHead | None) -> None:

@@ -18,13 +18,14 @@ from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.stages import write_part
 from data_jobs.runtime.actors import WRITE_CPUS
 from data_jobs.runtime.progress import ProgressLine
-from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import EmbeddingShard
 from everymask.classes.head import load_head
 from everymask.classes.segmenter import classify_masks
+from everymask.label_config import LabelConfig
 from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.region_sizes import limit_region_sizes
 
 CPUS_PER_WORKER = 0.5
 
@@ -32,7 +33,7 @@ CPUS_PER_WORKER = 0.5
 class Relabeller:
     """A stage that labels the images of embedding shards. Each worker loads the head once; raises as `load_head`."""
 
-    def __init__(self, head: str, config: ClassesConfig, settings_sha256: str) -> None:
+    def __init__(self, head: str, config: LabelConfig, settings_sha256: str) -> None:
         torch.set_num_threads(1)
         self._head = load_head(head)
         self._config = config
@@ -50,7 +51,8 @@ class Relabeller:
             shard = EmbeddingShard(row["directory"], row["name"], tuple(row["rows"]), tuple(row["image_ids"]))
             for record in shard.read():
                 started = time.perf_counter()
-                labels = classify_masks(record.embeddings, self._head, self._config)
+                labels = classify_masks(record.embeddings, self._head, self._config.classes)
+                labels = limit_region_sizes(labels, self._config.min_region_area, self._config.max_region_area)
                 labels = with_mask_ids(labels, record.content_sha256, self._settings_sha256)
                 seconds = time.perf_counter() - started
                 images.append(
@@ -78,7 +80,7 @@ def relabel_pending(
     store: LabelStore,
     shards: list[EmbeddingShard],
     head: str,
-    config: ClassesConfig,
+    config: LabelConfig,
     configuration: Mapping[str, Any],
     workers: int,
 ) -> PartSummary:
@@ -88,7 +90,7 @@ def relabel_pending(
         store: the label store.
         shards: stored mask embeddings.
         head: file of the class head.
-        config: of method classes.
+        config: for method classes.
         configuration: of the run, as in run.json.
         workers: at most so many.
 

@@ -45,6 +45,11 @@ def label_settings(
         "head_sha256": head_sha256,
         "class_names": class_names,
     }
+    # Left out where they change nothing, so that masks keep their ids.
+    if config.min_region_area:
+        settings["min_region_area"] = config.min_region_area
+    if config.max_region_area is not None:
+        settings["max_region_area"] = config.max_region_area
     as_stored: dict[str, Any] = json.loads(json.dumps(settings))
     return as_stored
 

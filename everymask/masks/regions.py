@@ -26,6 +26,22 @@ def drop_small_islands(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.boo
     return islands
 
 
+def small_islands(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+    """(H, W) bool → its 8-connected regions under `min_area` pixels, all of them if need be."""
+    regions, areas = _regions(mask)
+    islands: NDArray[np.bool_] = mask & (areas < min_area)[regions]
+    return islands
+
+
+def small_holes(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+    """(H, W) bool → the background regions under `min_area` pixels that the mask encloses: they touch no border."""
+    regions, areas = _regions(~mask)
+    enclosed = areas < min_area
+    enclosed[np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))] = False
+    holes: NDArray[np.bool_] = ~mask & enclosed[regions]
+    return holes
+
+
 def _regions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(H, W) region numbers from 1, 0 outside the mask; and the pixels of each number."""
     regions: NDArray[np.int64] = label(mask, connectivity=2)  # type: ignore[no-untyped-call]

@@ -11,11 +11,13 @@ from everymask.classes.embeddings import StoredEmbeddings, open_embeddings, writ
 from everymask.classes.head import ClassHead, HeadSpec, save_head
 from everymask.classes.segmenter import classify_masks, embed_masks
 from everymask.errors import ConfigurationError, HeadMismatchError
+from everymask.label_config import LabelConfig
 from everymask.labels.identity import with_mask_ids
 from everymask.labels.rows import from_batch
 from tests.classes.toy import ColourBackbone, picture
 
 CONFIG = ClassesConfig(score_thresh=0.0)
+LABELS = LabelConfig("classes", classes=CONFIG)
 SEED = 0
 SETTINGS = "5" * 64
 
@@ -46,7 +48,7 @@ def batch_of(shards) -> pa.Table:
 
 
 def test_stored_masks_become_rows_as_the_library_labels_them(store, head, tmp_path):
-    stage = Relabeller(str(head), CONFIG, SETTINGS)
+    stage = Relabeller(str(head), LABELS, SETTINGS)
     images = {image.image_id: image for image in from_batch(stage(batch_of(open_embeddings(tmp_path / "store")[0])))}
     assert set(images) == set(store)
     for image_id, record in store.items():
@@ -71,9 +73,9 @@ def test_a_head_of_other_weights_or_no_head_is_refused(store, tmp_path):
     save_head(ClassHead(HeadSpec(("cherry",), "colour", "b" * 64, "token", 3, 3)), other)
     shards, _ = open_embeddings(tmp_path / "store")
     with pytest.raises(HeadMismatchError, match="bbbbbbbbbbbb"):
-        Relabeller(str(other), CONFIG, SETTINGS)(batch_of(shards))
+        Relabeller(str(other), LABELS, SETTINGS)(batch_of(shards))
     with pytest.raises(ConfigurationError, match="nowhere"):
-        Relabeller(str(tmp_path / "nowhere.safetensors"), CONFIG, SETTINGS)
+        Relabeller(str(tmp_path / "nowhere.safetensors"), LABELS, SETTINGS)
 
 
 def test_nothing_is_left_when_everything_has_a_row(store, tmp_path):
