@@ -79,7 +79,7 @@ class BenchmarkConfig:
     threads: int = 2
     """Torch threads."""
     memory: bool = True
-    """Also label a photograph of 24 megapixels, or the drawn picture, in a fresh process, and report the peak memory."""
+    """Also label a photograph of 24 megapixels, or the drawn picture, in a fresh process, and report peak memory."""
     json: Path | None = None
     """Also write the figures to this file."""
     entities: EntityConfig = field(default_factory=EntityConfig)
