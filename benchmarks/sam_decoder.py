@@ -36,7 +36,7 @@ from segment_anything.modeling import Sam
 
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.backbone.registry import choose_device
-from everymask.backbone.sam import SamArchitecture, SamBackbone, SamConfig, build_sam
+from everymask.backbone.sam import SamArchitecture, SamBackbone, SamConfig, build_sam, make_backbone
 from everymask.backbone.sam.checkpoint import load_checkpoint
 from everymask.backbone.sam.config import Precision
 from everymask.backbone.weights import model_weights
@@ -130,7 +130,7 @@ class Contest:
         self.device = choose_device(config.device)
         sam, digest = _weights(config)
         self.ours = {
-            precision: SamBackbone(
+            precision: make_backbone(
                 copy.deepcopy(sam),
                 name=config.model,
                 weights_sha256=digest,

@@ -102,6 +102,9 @@ class LabelDatasetConfig:
     """Connected parts and holes of masks under this many pixels are removed; 0 leaves masks as they are."""
     max_region_area: int | None = None
     """Masks of more pixels than this are left out. By default none are."""
+    tiles: int = 1
+    """For method entities: tiles along a picture's longer side that are labelled beside the whole, at full detail, and
+    joined across their seams. For large pictures with small things; the time grows with the number of tiles."""
     limits: ImageLimits = field(default_factory=ImageLimits)
     entities: EntityConfig = field(default_factory=EntityConfig)
     amg: AmgConfig = field(default_factory=AmgConfig)
@@ -144,6 +147,7 @@ class LabelDatasetConfig:
             self.classes,
             min_region_area=self.min_region_area,
             max_region_area=self.max_region_area,
+            tiles=self.tiles,
         )
 
     def identity(self, facts: ModelFacts) -> dict[str, Any]:

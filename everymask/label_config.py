@@ -28,6 +28,9 @@ class LabelConfig:
     """Connected parts and holes of masks under this many pixels are removed; 0 leaves masks as they are."""
     max_region_area: int | None = None
     """Masks of more pixels than this are left out. None: none are."""
+    tiles: int = 1
+    """For method entities: tiles along a picture's longer side that are labelled beside the whole, for large pictures
+    with small things. Each is encoded anew, so a service has none."""
 
     def __post_init__(self) -> None:
         if self.min_region_area < 0:
@@ -36,3 +39,8 @@ class LabelConfig:
             raise ConfigurationError(
                 f"max_region_area must be at least 1 and at least min_region_area; got {self.max_region_area}"
             )
+        if self.tiles < 1:
+            raise ConfigurationError(f"tiles is {self.tiles}; it must be at least 1, which is the whole picture")
+        if self.tiles > 1 and self.method != "entities":
+            remedy = "use --amg.crop-n-layers" if self.method == "amg" else "leave --tiles out"
+            raise ConfigurationError(f"tiles are for method entities, not {self.method}; {remedy}")

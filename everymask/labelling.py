@@ -15,12 +15,14 @@ from everymask.classes.head import ClassHead
 from everymask.classes.segmenter import classify_masks, config_for, embed_masks, segment_classes
 from everymask.classes.zero_shot import segment_names
 from everymask.entities.amg import segment_amg
+from everymask.entities.crops import segment_amg_on_crops
 from everymask.entities.segmenter import segment_entities
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.label_config import LabelConfig
 from everymask.pictures.overlay import shrink
 from everymask.records import ImageLabels
 from everymask.region_sizes import limit_region_sizes
+from everymask.tiles import label_in_tiles
 
 T = TypeVar("T")
 
@@ -47,10 +49,30 @@ def label_images(
         ConfigurationError: the options do not fit together, or the head does not fit the backbone.
     """
     _check_head(config, head)
+    if config.tiles > 1 or (config.method == "amg" and config.amg.crop_n_layers):
+        return [_label_in_parts(backbone, image, config) for image in images]
     crops = config.method == "clip" or (
         head is not None and config_for(head.spec, config.classes).masks.describer == "crop"
     )
     return _label_each(backbone, images, lambda embedding: label_embedding(backbone, embedding, config, head), crops)
+
+
+def _label_in_parts(
+    backbone: PromptableBackbone, image: NDArray[np.uint8], config: LabelConfig
+) -> ImageLabels | LabelFailure:
+    """By crops or tiles, each of which is embedded."""
+
+    def entities(part: NDArray[np.uint8]) -> ImageLabels:
+        return segment_entities(backbone, backbone.embed([part])[0], config.entities)
+
+    try:
+        if config.method == "amg":
+            labels = segment_amg_on_crops(backbone, image, config.amg)
+        else:
+            labels = label_in_tiles(image, config.tiles, entities)
+        return limit_region_sizes(labels, config.min_region_area, config.max_region_area)
+    except (InputError, ModelOutputError) as error:
+        return error
 
 
 def label_images_keeping_masks(

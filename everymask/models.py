@@ -21,11 +21,13 @@ class WeightSource:
         url: http or https.
         sha256: lower-case hex digest of the file; None when it is not known beforehand.
         size_bytes: of the file; None when it is not known beforehand.
+        token_variable: environment variable with the access token that the server wants; None where it wants none.
     """
 
     url: str
     sha256: str | None = None
     size_bytes: int | None = None
+    token_variable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Model:
         licence: of the weights.
         device: what it wants to run on, for people.
         speed: for people: time of an image's entities on two CPU cores.
+        mark: a tensor that the weights of this family have, and those of no other; None where none is sure to stay.
         thresholds: of predicted IoU and stability, where none are asked for.
         worker_memory_bytes: what a labelling worker of it takes on a CPU.
         worker_cores: cores that such a worker keeps busy.
@@ -68,10 +71,29 @@ class Model:
     licence: str
     device: str
     speed: str
+    mark: str | None = None
     thresholds: ConfidenceThresholds = SAM_THRESHOLDS
     worker_memory_bytes: int = 8 * 2**30
     worker_cores: int = 4
     gpu_batch_size: int = 4
+
+
+SAM2_THRESHOLDS = ConfidenceThresholds(pred_iou=0.8, stability_score=0.95)
+"""Defaults of `sam2.SAM2AutomaticMaskGenerator`."""
+
+
+def _sam2(size_name: str, sha256: str, size_bytes: int, size: str, device: str) -> Model:
+    url = f"https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_{size_name}.pt"
+    return Model(
+        family="sam2",
+        weights=WeightSource(url, sha256, size_bytes),
+        mark="image_encoder.trunk.patch_embed.proj.weight",
+        size=size,
+        licence="Apache-2.0",
+        device=device,
+        speed="minutes",
+        thresholds=SAM2_THRESHOLDS,
+    )
 
 
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -90,6 +112,21 @@ MODELS: Mapping[str, Model] = {
         worker_memory_bytes=2**30,
         worker_cores=1,
     ),
+    "mobile_sam": Model(
+        family="mobile_sam",
+        weights=WeightSource(
+            "https://github.com/ChaoningZhang/MobileSAM/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
+            "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            40_728_226,
+        ),
+        mark="image_encoder.patch_embed.seq.0.c.weight",
+        size="41 MB",
+        licence="Apache-2.0",
+        device="laptop CPU or GPU",
+        speed="a minute",
+        worker_memory_bytes=4 * 2**30,
+        worker_cores=2,
+    ),
     "vit_b": Model(
         family="sam",
         weights=WeightSource(
@@ -97,6 +134,7 @@ MODELS: Mapping[str, Model] = {
             "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
             375_042_383,
         ),
+        mark="image_encoder.pos_embed",
         size="375 MB",
         licence="Apache-2.0",
         device="GPU",
@@ -109,6 +147,7 @@ MODELS: Mapping[str, Model] = {
             "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
             1_249_524_607,
         ),
+        mark="image_encoder.pos_embed",
         size="1.2 GB",
         licence="Apache-2.0",
         device="GPU",
@@ -121,10 +160,46 @@ MODELS: Mapping[str, Model] = {
             "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
             2_564_550_879,
         ),
+        mark="image_encoder.pos_embed",
         size="2.6 GB",
         licence="Apache-2.0",
         device="GPU",
         speed="minutes",
+    ),
+    "sam2.1_tiny": _sam2(
+        "tiny",
+        "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+        156_008_466,
+        "156 MB",
+        "laptop CPU or GPU",
+    ),
+    "sam2.1_small": _sam2(
+        "small",
+        "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+        184_416_285,
+        "184 MB",
+        "laptop CPU or GPU",
+    ),
+    "sam2.1_base_plus": _sam2(
+        "base_plus", "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5", 323_606_802, "324 MB", "GPU"
+    ),
+    "sam2.1_large": _sam2(
+        "large", "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318", 898_083_611, "898 MB", "GPU"
+    ),
+    "sam3": Model(
+        family="sam3",
+        weights=WeightSource(
+            "https://huggingface.co/facebook/sam3/resolve/main/model.safetensors", token_variable="HF_TOKEN"
+        ),
+        mark="tracker_model.no_memory_embedding",
+        size="3.4 GB, gated: needs HF_TOKEN or --checkpoint",
+        licence="SAM License",
+        device="GPU",
+        speed="minutes",
+        # SAM 3 has no automatic masks of its own; it predicts IoU as SAM 2 does.
+        thresholds=SAM2_THRESHOLDS,
+        worker_memory_bytes=12 * 2**30,
+        gpu_batch_size=2,
     ),
 }
 

@@ -128,6 +128,10 @@ class ServiceSettings(BaseModel):
             find_model(self.model)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
+        if self.amg.crop_n_layers:
+            raise ValueError(
+                "amg.crop_n_layers is for jobs and the library: a service encodes an image once; leave it out"
+            )
         for name in ("torch_threads", "embedding_cache_mib", "answer_cache_mib", "decoders", "max_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")

@@ -83,8 +83,15 @@ def model_weights(model: str, checkpoint: str | Path | None) -> Weights:
     Raises:
         CheckpointError: as `resolve_weights`.
     """
-    source = MODELS[model].weights if checkpoint is None else checkpoint
+    if checkpoint is not None:
+        return resolve_weights(checkpoint)
+    source = MODELS[model].weights
     assert source is not None, f"{model} comes with its weights"
+    if source.token_variable is not None and not os.environ.get(source.token_variable):
+        raise CheckpointError(
+            f"the weights of {model} are gated, under the {MODELS[model].licence}: ask for access where they are "
+            f"({source.url}), then set {source.token_variable}, or give a file with --checkpoint"
+        )
     return resolve_weights(source)
 
 
@@ -189,6 +196,10 @@ class _Download:
 
     def _request(self) -> urllib.request.Request:
         request = urllib.request.Request(self.source.url, headers={"User-Agent": "everymask"})
+        if self.source.token_variable is not None:
+            # Not sent on to wherever the server redirects.
+            token = os.environ.get(self.source.token_variable, "")
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
         validator = self.validator.read_text() if self.validator.exists() else None
         if not self._have():
             return request

@@ -14,6 +14,7 @@ from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, Prom
 from everymask.entities.confidence import confidence_thresholds
 from everymask.entities.config import AmgConfig
 from everymask.entities.prompting import point_grid
+from everymask.errors import ConfigurationError
 from everymask.masks.boxes import boxes_from_rles
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.regions import drop_small_islands, fill_small_holes
@@ -34,15 +35,32 @@ def segment_amg(backbone: PromptableBackbone, embedding: ImageEmbedding, config:
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
+        ConfigurationError: crops are asked for; see `everymask.entities.crops`.
     """
+    if config.crop_n_layers:
+        raise ConfigurationError(
+            "crop_n_layers needs the image itself, and this is its embedding; label with crops by a job or the library"
+        )
     size_hw = embedding.canvas.original_size_hw
-    points = point_grid(size_hw, config.points_per_side, backbone.device)
+    masks = grid_masks(backbone, embedding, config, config.points_per_side)
+    return finish(suppress(masks, [mask.predicted_iou for mask in masks], config.box_nms_thresh), size_hw, config)
+
+
+def grid_masks(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, config: AmgConfig, points_per_side: int
+) -> list[LabelledMask]:
+    """The masks that pass both thresholds, in the order of the grid's points."""
+    points = point_grid(embedding.canvas.original_size_hw, points_per_side, backbone.device)
     # Points that get the same answer give the same mask, of which the NMS would keep one.
     distinct, _ = backbone.distinct_points(embedding, points)
     masks: list[LabelledMask] = []
     for batch in torch.split(points[distinct], config.points_per_batch):
         masks += _good_masks(backbone, embedding, backbone.decode_points(embedding, batch), config)
-    masks = _suppress(masks, [mask.predicted_iou for mask in masks], config.box_nms_thresh)
+    return masks
+
+
+def finish(masks: list[LabelledMask], size_hw: tuple[int, int], config: AmgConfig) -> ImageLabels:
+    """Masks after the NMS, without small regions if that is asked for, in descending predicted IoU."""
     if config.min_mask_region_area:
         masks = _without_small_regions(masks, config)
     masks.sort(key=lambda mask: mask.predicted_iou, reverse=True)
@@ -87,7 +105,7 @@ def _count(masks: torch.Tensor) -> torch.Tensor:
     return masks.flatten(1).sum(1)
 
 
-def _suppress(masks: list[LabelledMask], scores: Sequence[float], iou_thresh: float) -> list[LabelledMask]:
+def suppress(masks: list[LabelledMask], scores: Sequence[float], iou_thresh: float) -> list[LabelledMask]:
     """Greedy NMS on boxes, in descending score; ties keep their order."""
     if not masks:
         return []
@@ -107,7 +125,7 @@ def _without_small_regions(masks: list[LabelledMask], config: AmgConfig) -> list
         same = bool(np.array_equal(before, after))
         cleaned.append(mask if same else _with_rle(mask, encode_mask(after)))
         unchanged.append(float(same))
-    return _suppress(cleaned, unchanged, config.box_nms_thresh)
+    return suppress(cleaned, unchanged, max(config.box_nms_thresh, config.crop_nms_thresh))
 
 
 def _with_rle(mask: LabelledMask, rle: Rle) -> LabelledMask:

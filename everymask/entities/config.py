@@ -104,11 +104,7 @@ class EntityConfig:
 
 @dataclass(frozen=True)
 class AmgConfig:
-    """Settings of the automatic mask generator, with SAM's names and defaults.
-
-    Crops (`crop_n_layers` and its companions) are not supported: they encode parts of the image anew, and here an image
-    is encoded once.
-    """
+    """Settings of the automatic mask generator, with SAM's names and defaults."""
 
     points_per_side: int = 32
     """Clicks along each side of the grid."""
@@ -124,6 +120,15 @@ class AmgConfig:
     """How far the threshold moves for the stability score, in logits."""
     box_nms_thresh: float = 0.7
     """Of two masks whose boxes have more IoU than this, the one with the higher predicted IoU stays."""
+    crop_n_layers: int = 0
+    """Layers of crops that are labelled beside the whole image: 1 adds 2 x 2 crops, 2 another 4 x 4 … Each is encoded
+    anew, so this takes jobs or the library; a service has but the embedding."""
+    crop_nms_thresh: float = 0.7
+    """The same as `box_nms_thresh`, between masks of different crops; the smaller crop's mask stays."""
+    crop_overlap_ratio: float = 512 / 1500
+    """By which share of the image's shorter side the crops of the first layer overlap; later ones by half as much."""
+    crop_n_points_downscale_factor: int = 1
+    """By how much the clicks along each side become fewer from layer to layer."""
     min_mask_region_area: int = 0
     """Holes and islands under this many pixels are removed, and the NMS repeated; 0 leaves masks as they are."""
 
@@ -131,5 +136,13 @@ class AmgConfig:
         for name in ("points_per_side", "points_per_batch"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.stability_score_offset < 0 or self.min_mask_region_area < 0:
-            raise ConfigurationError("stability_score_offset and min_mask_region_area must not be negative")
+        if self.stability_score_offset < 0 or self.min_mask_region_area < 0 or self.crop_n_layers < 0:
+            raise ConfigurationError(
+                "stability_score_offset, min_mask_region_area and crop_n_layers must not be negative"
+            )
+        if not 0 <= self.crop_overlap_ratio < 1:
+            raise ConfigurationError(f"crop_overlap_ratio is {self.crop_overlap_ratio}; it must be in [0, 1)")
+        if self.crop_n_points_downscale_factor < 1:
+            raise ConfigurationError(
+                f"crop_n_points_downscale_factor is {self.crop_n_points_downscale_factor}; it must be at least 1"
+            )

@@ -50,6 +50,8 @@ def label_settings(
         settings["min_region_area"] = config.min_region_area
     if config.max_region_area is not None:
         settings["max_region_area"] = config.max_region_area
+    if config.tiles > 1:
+        settings["tiles"] = config.tiles
     as_stored: dict[str, Any] = json.loads(json.dumps(settings))
     return as_stored
 

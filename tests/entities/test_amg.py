@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
-from everymask.backbone.sam import SamBackbone, build_sam
+from everymask.backbone.sam import build_sam, make_backbone
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError
@@ -40,7 +40,7 @@ def random_image(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def segment(sam: Sam, image: NDArray[np.uint8], config: AmgConfig) -> ImageLabels:
-    backbone = SamBackbone(sam, name="vit_b", weights_sha256="0" * 64, device=torch.device("cpu"))
+    backbone = make_backbone(sam, name="vit_b", weights_sha256="0" * 64, device=torch.device("cpu"))
     return segment_amg(backbone, backbone.embed([image])[0], config)
 
 

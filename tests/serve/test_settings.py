@@ -36,6 +36,7 @@ def test_nested_args_reach_the_librarys_own_configs() -> None:
         ({"classes": {"masks": {"grid": 3}}}, "classes.masks.grid"),
         ({"encoder": {"num_gpu": 1}}, "encoder.num_gpu"),
         ({"model": "vit_x"}, "vit_x"),
+        ({"amg": {"crop_n_layers": 1}}, "amg.crop_n_layers"),
         ({"requests": {"max_in_flight": 0}}, "max_in_flight"),
         ({"requests": {"max_in_flight": "many"}}, "requests.max_in_flight"),
         ({"entities": {"points_per_side": 0}}, "points_per_side"),

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from torch import nn
 
 from everymask.errors import CheckpointError
 
@@ -20,18 +21,12 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
-class SamArchitecture:
-    """Sizes of a SAM of the official architecture. The defaults are ViT-B's.
+class PromptArchitecture:
+    """Sizes of everything in a SAM that comes after its image encoder; the same in all official models.
 
     Attributes:
         image_size: side of the square network input in pixels.
         patch_size: side of a patch in pixels; the embedding has (image_size / patch_size)² tokens.
-        encoder_width: channels of the image encoder.
-        encoder_depth: transformer blocks of the image encoder.
-        encoder_heads: attention heads of the image encoder; divides `encoder_width`.
-        encoder_mlp_width: hidden channels of the encoder's MLPs.
-        global_blocks: blocks that attend over the whole image; the others attend within windows.
-        window_size: side of an attention window in tokens.
         prompt_width: C, channels of the image embedding, of prompts and of mask tokens; divisible by 32, so that
             each of the decoder's eight heads has whole channels after its two-fold reduction.
         decoder_depth: layers of the two-way transformer.
@@ -43,12 +38,6 @@ class SamArchitecture:
 
     image_size: int = 1024
     patch_size: int = 16
-    encoder_width: int = 768
-    encoder_depth: int = 12
-    encoder_heads: int = 12
-    encoder_mlp_width: int = 3072
-    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
-    window_size: int = 14
     prompt_width: int = 256
     decoder_depth: int = 2
     decoder_mlp_width: int = 2048
@@ -60,6 +49,27 @@ class SamArchitecture:
     def grid_size(self) -> int:
         """Image tokens along one side of the embedding."""
         return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class SamArchitecture(PromptArchitecture):
+    """Sizes of a SAM of the official architecture. The defaults are ViT-B's.
+
+    Attributes:
+        encoder_width: channels of the image encoder.
+        encoder_depth: transformer blocks of the image encoder.
+        encoder_heads: attention heads of the image encoder; divides `encoder_width`.
+        encoder_mlp_width: hidden channels of the encoder's MLPs.
+        global_blocks: blocks that attend over the whole image; the others attend within windows.
+        window_size: side of an attention window in tokens.
+    """
+
+    encoder_width: int = 768
+    encoder_depth: int = 12
+    encoder_heads: int = 12
+    encoder_mlp_width: int = 3072
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    window_size: int = 14
 
 
 VIT_B = SamArchitecture()
@@ -93,8 +103,16 @@ def build_sam(architecture: SamArchitecture, seed: int | None = None) -> Sam:
         window_size=architecture.window_size,
         global_attn_indexes=architecture.global_blocks,
     )
+    sam = assemble_sam(encoder, architecture)
+    if seed is not None:
+        randomise(sam, seed)
+    return sam.eval().requires_grad_(False)
+
+
+def assemble_sam(encoder: nn.Module, architecture: PromptArchitecture) -> Sam:
+    """A `segment_anything` model around an image encoder, with a prompt encoder and a mask decoder of these sizes."""
     grid = architecture.grid_size
-    sam = Sam(
+    return Sam(
         image_encoder=encoder,
         prompt_encoder=PromptEncoder(
             embed_dim=architecture.prompt_width,
@@ -117,17 +135,14 @@ def build_sam(architecture: SamArchitecture, seed: int | None = None) -> Sam:
         pixel_mean=list(PIXEL_MEAN),
         pixel_std=list(PIXEL_STD),
     )
-    if seed is not None:
-        _randomise(sam, seed)
-    return sam.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def _randomise(sam: Sam, seed: int) -> None:
+def randomise(model: nn.Module, seed: int) -> None:
     """Weights N(0, 1.5²/fan-in), embeddings N(0, 1), biases and norms with noise: every parameter matters."""
     generator = torch.Generator().manual_seed(seed)
-    embeddings = {id(module.weight) for module in sam.modules() if isinstance(module, torch.nn.Embedding)}
-    for name, parameter in sam.named_parameters():
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim == 1:
             parameter.copy_(0.1 * noise + name.endswith("weight"))
@@ -135,8 +150,13 @@ def _randomise(sam: Sam, seed: int) -> None:
             parameter.copy_(noise)
         else:
             parameter.copy_(noise * (1.5 / parameter[0].numel() ** 0.5))
-    frequencies = sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
-    frequencies.copy_(torch.randn(frequencies.shape, generator=generator))
+    for name, buffer in model.named_buffers():
+        if name.endswith("gaussian_matrix"):  # frequencies of the positional encoding
+            buffer.copy_(torch.randn(buffer.shape, generator=generator))
+        elif name.endswith("running_mean"):
+            buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
+        elif name.endswith("running_var"):
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
 
 
 def infer_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> SamArchitecture:

@@ -1,48 +1,70 @@
-"""The official SAM behind the backbone protocol."""
+"""Models with SAM's prompt encoder and mask decoder, behind the backbone protocol."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
+from segment_anything.modeling import PromptEncoder
 
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptMasks
 from everymask.backbone.sam.config import SamConfig
 from everymask.backbone.sam.features import distinct_rows, pool_tokens, sample_tokens
-from everymask.backbone.sam.frame import Frame, network_input
-from everymask.backbone.sam.image_encoder import ImageEncoder
+from everymask.backbone.sam.frame import ImageFrame
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.errors import ConfigurationError, ModelOutputError
 
 logger = logging.getLogger(__name__)
 
 
-class SamBackbone:
-    """A SAM of the official architecture, of any size. Implements `PromptableBackbone`; see there for shapes.
+Features = Mapping[str, torch.Tensor]
+"""What an encoder makes of images: `image`, (B, C, S/p, S/p) for patches of p pixels, and for a decoder with skips
+`skip_coarse`, (B, C/4, 2 S/p, 2 S/p), and `skip_fine`, (B, C/8, 4 S/p, 4 S/p)."""
 
-    An embedding holds one tensor, `image`: (C, S/16, S/16), float32 from a CPU, float16 from a GPU.
+
+@dataclass(frozen=True)
+class SamParts:
+    """What differs between the families of models with SAM's prompts, on the device where they run.
+
+    Attributes:
+        encode: (B, 3, S, S) float32 network inputs → float32 features.
+        prompt_encoder: of clicks and boxes.
+        decoder: prompt tokens → masks.
+        frame: the frame of an image of a size (height, width) in original pixels.
+        padded_box: a prompt with a box ends with SAM's padding token, too (SAM 2).
+    """
+
+    encode: Callable[[torch.Tensor], Features]
+    prompt_encoder: PromptEncoder
+    decoder: PromptDecoder
+    frame: Callable[[tuple[int, int]], ImageFrame]
+    padded_box: bool = False
+
+
+class SamBackbone:
+    """A model with SAM's prompts. Implements `PromptableBackbone`; see there for shapes.
+
+    An embedding holds the encoder's `Features` of one image: float32 from a CPU, float16 from a GPU.
     """
 
     def __init__(
-        self, sam: Sam, *, name: str, weights_sha256: str, device: torch.device, config: SamConfig | None = None
+        self, parts: SamParts, *, name: str, weights_sha256: str, device: torch.device, config: SamConfig
     ) -> None:
-        """Takes over `sam`, which is of no use to the caller afterwards."""
-        self.config = config or SamConfig()
+        self.config = config
         self._name = name
         self._weights_sha256 = weights_sha256
         self._device = device
-        self._image_size = int(sam.image_encoder.img_size)
-        self._patch_size = int(sam.image_encoder.patch_embed.proj.kernel_size[0])
-        image_position = sam.prompt_encoder.get_dense_pe()[0]
-        self._decoder = PromptDecoder(sam.mask_decoder, image_position, device, self.config.decoder_dtype)
-        self._prompt_encoder = sam.prompt_encoder.to(device)
+        self._encode = parts.encode
+        self._prompt_encoder = parts.prompt_encoder
+        self._decoder = parts.decoder
+        self._frame_of = parts.frame
+        self._padded_box = parts.padded_box
         if device.type == "cpu":
             _keep_freed_memory()
-        self._encoder = ImageEncoder(sam.image_encoder, self.config.encoder_dtype(device)).to(device)
 
     @property
     def name(self) -> str:
@@ -68,22 +90,20 @@ class SamBackbone:
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
         if not images:
             return []
-        frames = [Frame((image.shape[0], image.shape[1]), self._image_size, self._patch_size) for image in images]
-        resized = [frame.resize(image) for frame, image in zip(frames, images, strict=True)]
-        pixels = torch.stack([network_input(image, self._image_size, self._device) for image in resized])
-        features = self._encoder(pixels)
-        self._check_finite(features)
-        if self._device.type != "cpu":
-            features = features.half()
+        frames = [self._frame_of((image.shape[0], image.shape[1])) for image in images]
+        prepared = [frame.prepare(image, self._device) for frame, image in zip(frames, images, strict=True)]
+        features = self._encode(torch.stack([pixels for pixels, _ in prepared]))
+        self._check_finite(*features.values())
+        dtype = torch.float32 if self._device.type == "cpu" else torch.float16
         return [
             ImageEmbedding(
                 canvas=frame.canvas(),
-                canvas_image=frame.canvas_image(image),
+                canvas_image=canvas_image,
                 # A copy of its own: a slice would keep the whole batch alive, and be pickled with it.
-                features={"image": own.clone()},
+                features={name: tensor[index].to(dtype, copy=True) for name, tensor in features.items()},
                 weights_sha256=self._weights_sha256,
             ).to(self._device)
-            for frame, image, own in zip(frames, resized, features, strict=True)
+            for index, (frame, (_, canvas_image)) in enumerate(zip(frames, prepared, strict=True))
         ]
 
     @torch.no_grad()
@@ -106,14 +126,20 @@ class SamBackbone:
             raise ValueError("a prompt needs at least one click or a box; got neither")
         frame = self._frame(embedding)
         points = box = None
-        if len(point_coords):
-            coords = frame.to_input(point_coords.to(self._device))[None]
+        if len(point_coords) or self._padded_box:
+            coords = frame.to_input(point_coords.to(self._device).view(-1, 2))[None]
             points = (coords, point_labels.to(self._device)[None])
         if box_xyxy is not None:
             # SAM's box ends on its last pixel, whose centre it takes by adding half a pixel.
             corners = box_xyxy.to(self._device).view(2, 2).double() - torch.tensor([[0], [1]], device=self._device)
             box = frame.to_input(corners).view(1, 4)
-        prompts, _ = self._prompt_encoder(points=points, boxes=box, masks=None)
+        if self._padded_box and box is not None:
+            # Points without a box are padded. The order of a prompt's tokens is of no consequence.
+            padded, _ = self._prompt_encoder(points=points, boxes=None, masks=None)
+            boxed, _ = self._prompt_encoder(points=None, boxes=box, masks=None)
+            prompts = torch.cat([boxed, padded], dim=1)
+        else:
+            prompts, _ = self._prompt_encoder(points=points, boxes=box, masks=None)
         origin = point_coords[:1] if box_xyxy is None or len(point_coords) else box_xyxy.view(2, 2).mean(0)[None]
         return self._decode(embedding, prompts.float(), origin)
 
@@ -132,21 +158,25 @@ class SamBackbone:
     def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
         return self._frame(embedding).to_original(embedding.canvas.to_pixels(logits))
 
-    def _frame(self, embedding: ImageEmbedding) -> Frame:
+    def _frame(self, embedding: ImageEmbedding) -> ImageFrame:
         if embedding.weights_sha256 != self._weights_sha256:
             raise ConfigurationError(
                 f"this embedding was made with weights {embedding.weights_sha256[:12]}, but {self._name} runs "
                 f"{self._weights_sha256[:12]}; embed the image again"
             )
-        return Frame(embedding.canvas.original_size_hw, self._image_size, self._patch_size)
+        return self._frame_of(embedding.canvas.original_size_hw)
 
     def _decode(self, embedding: ImageEmbedding, prompts: torch.Tensor, point_coords: torch.Tensor) -> PromptMasks:
         """Answer prompts (N, T, C), `points_per_batch` at a time or as many as memory holds."""
         frame = self._frame(embedding)
         height, width = frame.canvas_size_hw
         dtype = self.config.decoder_dtype
-        image = embedding.features["image"].flatten(1).t().float() + self._prompt_encoder.no_mask_embed.weight
-        state = self._decoder.prepare(image.to(dtype), frame.token_size_hw)
+        features = {name: tensor.float() for name, tensor in embedding.features.items()}
+        image = features["image"].flatten(1).t() + self._prompt_encoder.no_mask_embed.weight
+        skips = None
+        if "skip_fine" in features:
+            skips = (features["skip_coarse"].to(dtype), features["skip_fine"].to(dtype))
+        state = self._decoder.prepare(image.to(dtype), frame.token_size_hw, skips)
         count = prompts.shape[0]
         logits = torch.empty(count, MASKS_PER_PROMPT, height * width, device=self._device)
         predicted_iou = torch.empty(count, MASKS_PER_PROMPT, device=self._device)

@@ -1,16 +1,13 @@
-"""Checkpoint files of SAM: read without running any code in them, check, build the model."""
+"""Checkpoint files of SAM: check, and build the model."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from segment_anything.modeling import Sam
 
 from everymask.backbone.sam.architecture import OFFICIAL_ARCHITECTURES, build_sam, infer_architecture
+from everymask.backbone.tensors import check_family, read_tensors
 from everymask.errors import CheckpointError
 
 
@@ -24,7 +21,8 @@ def load_checkpoint(path: Path, model: str) -> Sam:
     Raises:
         CheckpointError: unreadable, not a SAM, or another official model than `model`.
     """
-    tensors = _read_tensors(path)
+    tensors = read_tensors(path)
+    check_family(tensors, model, str(path))
     architecture = infer_architecture(tensors, str(path))
     for official, sizes in OFFICIAL_ARCHITECTURES.items():
         if architecture == sizes and official != model:
@@ -39,20 +37,3 @@ def load_checkpoint(path: Path, model: str) -> Sam:
             "use a checkpoint published for vit_b, vit_l or vit_h, or one trained from them"
         ) from error
     return sam
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        content = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-        )
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint (truncated, corrupt or not weights); "
-            "delete it and fetch it again, or name another file with --checkpoint"
-        ) from error
-    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
-        raise CheckpointError(f"{path} holds something other than a dictionary of tensors; save model.state_dict()")
-    return content

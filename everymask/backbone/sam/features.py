@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from everymask.backbone.sam.frame import DECODER_STRIDE, Frame
+from everymask.backbone.sam.frame import DECODER_PIXELS_PER_TOKEN, ImageFrame
 
 
-def sample_tokens(frame: Frame, tokens: torch.Tensor, point_coords: torch.Tensor) -> torch.Tensor:
+def sample_tokens(frame: ImageFrame, tokens: torch.Tensor, point_coords: torch.Tensor) -> torch.Tensor:
     """(C, S, S) image tokens at points (N, 2) as (x, y) in original pixels: (N, C) float32, bilinear."""
     rows, columns = frame.token_size_hw
     features = tokens[:, :rows, :columns].float()
@@ -20,11 +20,11 @@ def sample_tokens(frame: Frame, tokens: torch.Tensor, point_coords: torch.Tensor
     return sampled[0, :, 0].t()
 
 
-def pool_tokens(frame: Frame, tokens: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def pool_tokens(frame: ImageFrame, tokens: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """(C, S, S) image tokens averaged under (M, H', W') bool canvas masks: (M, C) float32; zeros for an empty mask."""
     rows, columns = frame.token_size_hw
     height, width = frame.canvas_size_hw
-    per_token = frame.patch_size // DECODER_STRIDE
+    per_token = DECODER_PIXELS_PER_TOKEN
     pixels = F.pad(masks.float(), (0, columns * per_token - width, 0, rows * per_token - height))
     weights = pixels.view(-1, rows, per_token, columns, per_token).sum(dim=(2, 4)).flatten(1)
     features = tokens[:, :rows, :columns].float().flatten(1).t()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,10 +17,48 @@ from everymask.backbone.sam.architecture import PIXEL_MEAN, PIXEL_STD
 DECODER_STRIDE = 4
 """Network input pixels a decoder pixel covers along one side: the decoder up-scales 16-pixel patches four times."""
 
+DECODER_PIXELS_PER_TOKEN = 4
+"""Along one side: the decoder up-scales image tokens four times, whatever the patch size."""
+
+
+class ImageFrame(Protocol):
+    """How one image gets into a network's square input, and answers back to it."""
+
+    @property
+    def patch_size(self) -> int:
+        """Network pixels an image token covers along one side."""
+        ...
+
+    @property
+    def canvas_size_hw(self) -> tuple[int, int]:
+        """(H', W') decoder pixels answered for."""
+        ...
+
+    @property
+    def token_size_hw(self) -> tuple[int, int]:
+        """Image tokens under the canvas: (rows, columns)."""
+        ...
+
+    def to_input(self, coords: torch.Tensor) -> torch.Tensor:
+        """(..., 2) points (x, y) in original pixels → network pixels, float64."""
+        ...
+
+    def prepare(self, image: NDArray[np.uint8], device: torch.device) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+        """(H, W, 3) uint8 → (3, S, S) float32 network input, and the (H', W', 3) uint8 image on the canvas."""
+        ...
+
+    def canvas(self) -> Canvas:
+        """The canvas, on the CPU; every decoder pixel is a cell."""
+        ...
+
+    def to_original(self, logits: torch.Tensor) -> torch.Tensor:
+        """(M, H', W') decoder logits → (M, H, W) float32, as the model's own post-processing does it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Frame:
-    """Where one image lies in the network's square input: scaled to fill its longer side, at the top left.
+    """SAM's frame: where one image lies in the network's square input: scaled to fill its longer side, at the top left.
 
     Attributes:
         original_size_hw: in original pixels.
@@ -59,6 +98,11 @@ class Frame:
         input_height, input_width = self.input_size_hw
         scale = torch.tensor([input_width / width, input_height / height], dtype=torch.float64, device=coords.device)
         return coords.double() * scale
+
+    def prepare(self, image: NDArray[np.uint8], device: torch.device) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+        """See `ImageFrame`; the padding is zeros, after normalisation."""
+        resized = self.resize(image)
+        return network_input(resized, self.image_size, device), self.canvas_image(resized)
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 → (h, w, 3) at `input_size_hw`, by PIL's antialiased bilinear filter as SAM does it."""

@@ -1,6 +1,6 @@
-"""SAM's mask decoder, rearranged for thousands of prompts on one image.
+"""The mask decoder of SAM and SAM 2, rearranged for thousands of prompts on one image.
 
-The answers are those of `segment_anything.modeling.MaskDecoder` to rounding; the work is not:
+The answers are those of the official `MaskDecoder` to rounding; the work is not:
 
 - Until its first image-to-token attention a prompt sees the image's own tokens, so these are projected once for all
   prompts, and no prompt gets a copy of the image embedding.
@@ -28,7 +28,7 @@ from everymask.backbone.sam.cross_attention import ImageToToken, TokenToImage
 _MULTIMASK = [1, 2, 3]
 """Of the four mask tokens those of the multimask output; the first answers unambiguous prompts, and is not used."""
 _OUTPUT_ROWS = [0, 2, 3, 4]
-"""Prompt tokens whose final state is read: the IoU token and the mask tokens of `_MULTIMASK`."""
+"""Output tokens whose final state is read: the IoU token and the mask tokens of `_MULTIMASK`."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class ImageState:
         values: (h, L, D) of the same.
         queries: (h, D, L) of the first image-to-token attention.
         valid_hw: (rows, columns) of the token grid to answer for; the rest is padding.
+        skips: finer image features that enter the up-scaling, in its layout; None where there are none.
     """
 
     tokens: torch.Tensor
@@ -48,6 +49,7 @@ class ImageState:
     values: torch.Tensor
     queries: torch.Tensor
     valid_hw: tuple[int, int]
+    skips: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,21 @@ class PromptDecoder:
     """Prompt tokens → masks, on one image at a time. Stateless between calls."""
 
     def __init__(
-        self, decoder: MaskDecoder, image_position: torch.Tensor, device: torch.device, dtype: torch.dtype
+        self,
+        decoder: MaskDecoder,
+        image_position: torch.Tensor,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        first_token: torch.Tensor | None = None,
+        sigmoid_iou: bool = False,
     ) -> None:
         """
         Args:
             decoder: fp32; taken over, and of no use to the caller afterwards.
             image_position: (C, S, S) fp32, positional encoding of the image tokens.
+            first_token: (1, C), an output token before those of `decoder` that is not read (SAM 2's object score).
+            sigmoid_iou: the predicted IoU goes through a sigmoid, as in SAM 2.
         """
         position = image_position.flatten(1).t()
         self._position = position.to(device, dtype)
@@ -85,12 +96,27 @@ class PromptDecoder:
         self._upscaling = _Upscaling(decoder.output_upscaling, device, dtype)
         decoder.to(device, dtype)
         self._final_norm = transformer.norm_final_attn
-        self._output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        before = [] if first_token is None else [first_token.to(device, dtype)]
+        self._output_tokens = torch.cat([*before, decoder.iou_token.weight, decoder.mask_tokens.weight])
+        self._output_rows = [row + len(before) for row in _OUTPUT_ROWS]
         self._hypernetworks = [decoder.output_hypernetworks_mlps[index] for index in _MULTIMASK]
         self._iou_head = decoder.iou_prediction_head
+        self._sigmoid_iou = sigmoid_iou
 
-    def prepare(self, tokens: torch.Tensor, valid_hw: tuple[int, int]) -> ImageState:
-        """(L, C) image tokens with the dense prompt added → what every prompt on this image needs."""
+    def prepare(
+        self,
+        tokens: torch.Tensor,
+        valid_hw: tuple[int, int],
+        skips: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> ImageState:
+        """What every prompt on this image needs.
+
+        Args:
+            tokens: (L, C) image tokens with the dense prompt added.
+            valid_hw: (rows, columns) of the token grid to answer for.
+            skips: features that are added after the first and the second up-scaling step: (C/4, 2 rows, 2 columns) and
+                (C/8, 4 rows, 4 columns).
+        """
         first = self._layers[0]
         placed = tokens + self._position
         return ImageState(
@@ -99,6 +125,7 @@ class PromptDecoder:
             values=first.read_image.project_values(tokens),
             queries=first.write_image.project_queries(placed),
             valid_hw=valid_hw,
+            skips=None if skips is None else self._upscaling.arrange(*skips),
         )
 
     def decode(self, state: ImageState, prompts: torch.Tensor) -> DecodedPrompts:
@@ -108,15 +135,16 @@ class PromptDecoder:
         tokens, image = first.shared(position, state)
         for layer in later:
             tokens, image = layer.own(tokens, position, image)
-        tokens = tokens[:, _OUTPUT_ROWS]
-        tokens = self._final_norm(tokens + self._final_read.read(tokens + position[:, _OUTPUT_ROWS], image))
+        tokens = tokens[:, self._output_rows]
+        tokens = self._final_norm(tokens + self._final_read.read(tokens + position[:, self._output_rows], image))
         mask_tokens = tokens[:, 1:]
         filters = torch.stack([mlp(mask_tokens[:, index]) for index, mlp in enumerate(self._hypernetworks)], dim=1)
         rows, columns = state.valid_hw
         valid = image.view(-1, *self._grid, image.shape[-1])[:, :rows, :columns]
+        predicted_iou = self._iou_head(tokens[:, 0])[:, _MULTIMASK]
         return DecodedPrompts(
-            logits=self._upscaling.masks(valid, filters),
-            predicted_iou=self._iou_head(tokens[:, 0])[:, _MULTIMASK],
+            logits=self._upscaling.masks(valid, filters, state.skips),
+            predicted_iou=predicted_iou.sigmoid() if self._sigmoid_iou else predicted_iou,
             tokens=mask_tokens,
         )
 
@@ -168,7 +196,7 @@ class _Layer:
 
 
 class _Upscaling:
-    """Two transposed convolutions and the product with the hypernetworks' filters."""
+    """Two transposed convolutions, what skips add after each, and the product with the hypernetworks' filters."""
 
     def __init__(self, layers: Iterable[Any], device: torch.device, dtype: torch.dtype) -> None:
         first, norm, _, second, _ = layers
@@ -178,14 +206,29 @@ class _Upscaling:
         self._norm_bias: torch.Tensor = norm.bias.to(device, dtype)
         self._norm_eps: float = norm.eps
 
-    def masks(self, image: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    def arrange(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Skips (C/4, 2 rows, 2 columns) and (C/8, 4 rows, 4 columns) in the layout of what they are added to, with the
+        convolution's bias: (rows columns, 4 C/4) and (rows columns 4, 4 C/8)."""
+        rows, columns = first.shape[1] // 2, first.shape[2] // 2
+        # From (channel, row, y, column, x), and with finer y and x.
+        coarse = first.view(-1, rows, 2, columns, 2).permute(1, 3, 2, 4, 0)
+        fine = second.view(-1, rows, 2, 2, columns, 2, 2).permute(1, 4, 2, 5, 3, 6, 0)
+        return (
+            coarse.reshape(rows * columns, -1) + self._first[1],
+            fine.reshape(rows * columns * 4, -1) + self._second[1],
+        )
+
+    def masks(
+        self, image: torch.Tensor, filters: torch.Tensor, skips: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> torch.Tensor:
         """Image tokens (N, rows, columns, C) and filters (N, 3, C/8) → logits (N, 3, 4 rows, 4 columns)."""
         prompts, rows, columns, channels = image.shape
+        coarse, fine = skips or (None, None)
         # In place where the input is not needed again: on a CPU, touching fresh memory costs as much as the arithmetic.
-        x = F.linear(image.reshape(-1, channels), *self._first).view(-1, len(self._norm_weight))
+        x = _enlarge(image.reshape(-1, channels), self._first, coarse).view(-1, len(self._norm_weight))
         x = F.layer_norm(x, x.shape[1:], self._norm_weight, self._norm_bias, self._norm_eps)
         x = torch.ops.aten.gelu_(x)
-        x = torch.ops.aten.gelu_(F.linear(x, *self._second))  # (N rows columns 4, 4 C/8)
+        x = torch.ops.aten.gelu_(_enlarge(x, self._second, fine))  # (N rows columns 4, 4 C/8)
         # Four sub-pixels at a time, against a block-diagonal matrix of filters: a wide product is a fast one.
         blocks = torch.einsum("ij,nmc->nicjm", torch.eye(4, dtype=x.dtype, device=x.device), filters)
         logits = x.view(prompts, -1, x.shape[-1]) @ blocks.reshape(prompts, x.shape[-1], -1)
@@ -193,6 +236,18 @@ class _Upscaling:
         logits = logits.view(prompts, rows, columns, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
         pixels: torch.Tensor = logits.reshape(prompts, -1, 4 * rows, 4 * columns)
         return pixels
+
+
+def _enlarge(
+    x: torch.Tensor, convolution: tuple[torch.Tensor, torch.Tensor], skip: torch.Tensor | None
+) -> torch.Tensor:
+    """(N M, Cin) pixels → (N M, 4 Cout), with the bias, or with a skip (M, 4 Cout) that holds it."""
+    weight, bias = convolution
+    if skip is None:
+        return F.linear(x, weight, bias)
+    enlarged = F.linear(x, weight)
+    enlarged.view(-1, *skip.shape).add_(skip)
+    return enlarged
 
 
 def _as_linear(

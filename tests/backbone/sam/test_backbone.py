@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segment_anything import SamPredictor
 
 from everymask.backbone import PromptableBackbone
-from everymask.backbone.sam import SamBackbone, SamConfig, build_sam
+from everymask.backbone.sam import SamBackbone, SamConfig, build_sam, make_backbone
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.errors import ConfigurationError, ModelOutputError
 from tests.tiny_sam import TINY, load_tiny_sam
@@ -169,12 +169,12 @@ def test_other_runtime_errors_are_not_taken_for_lack_of_memory(
 def test_nan_is_an_error_that_names_the_model() -> None:
     sam = build_sam(TINY, seed=0)
     sam.image_encoder.neck[3].bias[0] = torch.nan
-    backbone = SamBackbone(sam, name="vit_b", weights_sha256="0" * 64, device=torch.device("cpu"))
+    backbone = make_backbone(sam, name="vit_b", weights_sha256="0" * 64, device=torch.device("cpu"))
     with pytest.raises(ModelOutputError, match="vit_b answered with NaN"):
         backbone.embed([random_image((20, 20))])
     sam = build_sam(TINY, seed=0)
     sam.mask_decoder.iou_prediction_head.layers[0].bias[0] = torch.inf
-    backbone = SamBackbone(sam, name="vit_b", weights_sha256="0" * 64, device=torch.device("cpu"))
+    backbone = make_backbone(sam, name="vit_b", weights_sha256="0" * 64, device=torch.device("cpu"))
     with pytest.raises(ModelOutputError):
         backbone.decode_points(backbone.embed([random_image((20, 20))])[0], torch.ones(1, 2))
 
@@ -239,7 +239,7 @@ def test_lower_precision_answers_in_float32(tmp_path: Path, precision: str) -> N
 def test_a_gpu_gives_the_masks_of_the_cpu(tmp_path: Path, tiny_sam: SamBackbone) -> None:
     sam = build_sam(TINY, seed=0)
     config = SamConfig(encoder_precision="fp32")
-    backbone = SamBackbone(
+    backbone = make_backbone(
         sam, name="vit_b", weights_sha256=tiny_sam.weights_sha256, device=torch.device("cuda"), config=config
     )
     image, points = random_image((48, 80)), random_points((48, 80), 5)

@@ -1,0 +1,58 @@
+"""MobileSAM (Zhang et al. 2023): a TinyViT for an image encoder, everything after it SAM's own."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from segment_anything.modeling import Sam
+
+from everymask.backbone.mobile_sam.checkpoint import load_checkpoint
+from everymask.backbone.sam.backbone import Features, SamBackbone, SamParts
+from everymask.backbone.sam.config import SamConfig
+from everymask.backbone.sam.frame import Frame
+from everymask.backbone.sam.prompt_decoder import PromptDecoder
+from everymask.backbone.weights import model_weights
+
+__all__ = ["load", "make_backbone"]
+
+_PATCH_SIZE = 16
+
+
+def load(
+    model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None
+) -> SamBackbone:
+    """Load MobileSAM, ready to embed.
+
+    Args:
+        model: the backbone's name, and its published weights without `checkpoint`.
+        checkpoint: a file (`.pt`, `.safetensors`) or http(s) URL.
+        config: precision and batching; None for the defaults.
+
+    Raises:
+        CheckpointError: weights missing, corrupt, or of another architecture.
+    """
+    weights = model_weights(model, checkpoint)
+    sam = load_checkpoint(weights.path, model)
+    return make_backbone(sam, name=model, weights_sha256=weights.sha256, device=device, config=config)
+
+
+def make_backbone(
+    sam: Sam, *, name: str, weights_sha256: str, device: torch.device, config: SamConfig | None = None
+) -> SamBackbone:
+    """The backbone of a MobileSAM, which is taken over, and of no use to the caller afterwards."""
+    config = config or SamConfig()
+    decoder = PromptDecoder(sam.mask_decoder, sam.prompt_encoder.get_dense_pe()[0], device, config.decoder_dtype)
+    encoder = sam.image_encoder.prepare_to_run(config.encoder_dtype(device)).to(device)
+
+    def encode(pixels: torch.Tensor) -> Features:
+        return {"image": encoder(pixels)}
+
+    parts = SamParts(
+        encode=encode,
+        prompt_encoder=sam.prompt_encoder.to(device),
+        decoder=decoder,
+        frame=partial(Frame, image_size=sam.prompt_encoder.input_image_size[0], patch_size=_PATCH_SIZE),
+    )
+    return SamBackbone(parts, name=name, weights_sha256=weights_sha256, device=device, config=config)

@@ -1,0 +1,64 @@
+"""Checkpoint files of MobileSAM: check, name the tensors as timm's TinyViT does, build the model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from segment_anything.modeling import Sam
+
+from everymask.backbone.mobile_sam.encoder import MobileEncoder
+from everymask.backbone.sam.architecture import PromptArchitecture, assemble_sam
+from everymask.backbone.tensors import check_family, read_tensors
+from everymask.errors import CheckpointError
+
+_UNUSED = re.compile(r"image_encoder\.(head|norm_head)\.|.*\.attention_bias_idxs$")
+_RENAMED = (
+    (r"^image_encoder\.(?!neck)", "image_encoder.trunk."),
+    (r"\.patch_embed\.seq\.0\.", ".patch_embed.conv1."),
+    (r"\.patch_embed\.seq\.2\.", ".patch_embed.conv2."),
+    (r"\.c\.weight$", ".conv.weight"),
+    (r"\.layers\.(\d+)\.blocks\.", r".stages.\1.blocks."),
+)
+_DOWNSAMPLE = re.compile(r"\.layers\.(\d+)\.downsample\.")
+"""At the end of a stage in MobileSAM, at the start of the next one in timm."""
+
+
+def build_mobile_sam() -> Sam:
+    """A MobileSAM with random weights, in evaluation mode; its encoder has timm's names for tensors."""
+    architecture = PromptArchitecture()
+    sam = assemble_sam(MobileEncoder(architecture.prompt_width), architecture)
+    return sam.eval().requires_grad_(False)
+
+
+def load_checkpoint(path: Path, model: str) -> Sam:
+    """Build the MobileSAM that a file holds, in float32 on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: unreadable, or not a MobileSAM.
+    """
+    tensors = read_tensors(path)
+    check_family(tensors, model, str(path))
+    sam = build_mobile_sam()
+    try:
+        sam.load_state_dict(with_timm_names(tensors))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path} does not fit MobileSAM ({reason[:300]}); use the published checkpoint, or one trained from it"
+        ) from error
+    return sam
+
+
+def with_timm_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of a published MobileSAM in float32 under the names they have here; what classifies is left out."""
+    return {_timm_name(name): tensor.float() for name, tensor in tensors.items() if not _UNUSED.match(name)}
+
+
+def _timm_name(name: str) -> str:
+    if not name.startswith("image_encoder."):
+        return name
+    for pattern, replacement in _RENAMED:
+        name = re.sub(pattern, replacement, name)
+    return _DOWNSAMPLE.sub(lambda found: f".stages.{int(found[1]) + 1}.downsample.", name)

@@ -1,0 +1,76 @@
+"""SAM 2.1 (Ravi et al. 2024) on still images: a Hiera encoder, SAM's prompts, a mask decoder with finer features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from everymask.backbone.sam.backbone import SamBackbone, SamParts
+from everymask.backbone.sam.config import SamConfig
+from everymask.backbone.sam.frame import ImageFrame
+from everymask.backbone.sam.prompt_decoder import PromptDecoder
+from everymask.backbone.sam2.architecture import OFFICIAL_ARCHITECTURES, Sam2, Sam2Architecture, build_sam2
+from everymask.backbone.sam2.checkpoint import load_checkpoint
+from everymask.backbone.sam2.frame import SquashedFrame
+from everymask.backbone.weights import model_weights
+
+__all__ = ["OFFICIAL_ARCHITECTURES", "Sam2Architecture", "build_sam2", "load", "make_backbone"]
+
+
+def load(
+    model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None
+) -> SamBackbone:
+    """Load a SAM 2.1, ready to embed.
+
+    Args:
+        model: `sam2.1_tiny`, `_small`, `_base_plus` or `_large`: the backbone's name, its size, and its published
+            weights without `checkpoint`.
+        checkpoint: a file (`.pt`, `.safetensors`) or http(s) URL.
+        config: precision and batching; None for the defaults.
+
+    Raises:
+        CheckpointError: weights missing, corrupt, or of another architecture.
+    """
+    weights = model_weights(model, checkpoint)
+    sam = load_checkpoint(weights.path, model)
+    return make_backbone(sam, name=model, weights_sha256=weights.sha256, device=device, config=config)
+
+
+def make_backbone(
+    sam: Sam2,
+    *,
+    name: str,
+    weights_sha256: str,
+    device: torch.device,
+    config: SamConfig | None = None,
+    frame: Callable[..., ImageFrame] = SquashedFrame,
+) -> SamBackbone:
+    """The backbone of a SAM 2, which is taken over, and of no use to the caller afterwards.
+
+    Args:
+        frame: of an image of a size, with the arguments `image_size` and `patch_size`.
+    """
+    config = config or SamConfig()
+    image_size, grid = sam.prompt_encoder.input_image_size[0], sam.prompt_encoder.image_embedding_size[0]
+    decoder = PromptDecoder(
+        sam.mask_decoder,
+        sam.prompt_encoder.get_dense_pe()[0],
+        device,
+        config.decoder_dtype,
+        first_token=sam.object_score_token.weight,
+        sigmoid_iou=True,
+    )
+    # The rest of the encoder sums features of several levels, and stays in fp32.
+    sam.vision.backbone.to(config.encoder_dtype(device))
+    sam.to(device)
+    parts = SamParts(
+        encode=sam.encode,
+        prompt_encoder=sam.prompt_encoder,
+        decoder=decoder,
+        frame=partial(frame, image_size=image_size, patch_size=image_size // grid),
+        padded_box=True,
+    )
+    return SamBackbone(parts, name=name, weights_sha256=weights_sha256, device=device, config=config)

@@ -1,0 +1,54 @@
+"""Reading the tensors of a checkpoint file without running any code in it, and telling whose they are."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from everymask.errors import CheckpointError
+from everymask.models import MODELS
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint by name, on the CPU.
+
+    Args:
+        path: `.safetensors`, or a PyTorch state dictionary with any other ending, by itself or under the key `model`.
+
+    Raises:
+        CheckpointError: unreadable, or something other than tensors.
+    """
+    try:
+        content = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+        )
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint (truncated, corrupt or not weights); "
+            "delete it and fetch it again, or name another file with --checkpoint"
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise CheckpointError(f"{path} holds something other than a dictionary of tensors; save model.state_dict()")
+    return content
+
+
+def check_family(tensors: dict[str, torch.Tensor], model: str, source: str) -> None:
+    """Refuse weights of another family than that of `model`; `source` names the file.
+
+    Raises:
+        CheckpointError: naming the models whose weights they could be, where there are any.
+    """
+    mark = MODELS[model].mark
+    if mark in tensors:
+        return
+    others = [name for name, row in MODELS.items() if row.mark in tensors]
+    remedy = f"it looks like {' or '.join(others)}" if others else "no model here has such weights"
+    raise CheckpointError(f"{source} does not hold weights of {model} (no tensor {mark}); {remedy}")

@@ -1,0 +1,115 @@
+"""Our SAM 2 equals Meta's `sam2` package on random weights of the size `sam2.1_tiny`: answers, and automatic masks.
+
+`sam2` needs packages that contradict ours, so it runs in an environment of its own, which has everything else from this
+one. `EVERYMASK_SAM2_VENV` names its folder; it is made there when it is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.backbone.weights import cache_directory
+from everymask.entities.amg import segment_amg
+from everymask.entities.config import AmgConfig
+from everymask.masks.rle import rle_ious
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+SIZES = {"square": (96, 96), "wide": (60, 180), "tall": (180, 60), "odd": (97, 131)}
+TOLERANCE = 1e-4
+_PACKAGES = ("hydra-core==1.3.8", "omegaconf==2.4.0", "antlr4-python3-runtime==4.9.3", "iopath==0.1.10", "portalocker")
+
+
+def official_python() -> Path:
+    """The interpreter of an environment with `sam2`."""
+    folder = Path(os.environ.get("EVERYMASK_SAM2_VENV") or cache_directory() / "test-sam2")
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
+        (Path(paths["purelib"]) / "shared.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "setuptools", "wheel", *_PACKAGES], check=True)
+    subprocess.run([*install, "sam2==1.1.0"], check=True, env={**os.environ, "SAM2_BUILD_CUDA": "0"})
+    return python
+
+
+def picture(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Coloured waves with noise: something between a photograph and nothing."""
+    generator = np.random.default_rng(sum(size_hw))
+    ys, xs = np.mgrid[: size_hw[0], : size_hw[1]]
+    waves = 128 + 100 * np.sin(xs[..., None] / [9, 15, 23] + ys[..., None] / [17, 11, 29])
+    noisy: NDArray[np.uint8] = np.clip(waves + generator.normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
+    return noisy
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("official")
+    np.savez(made / "pictures.npz", **{name: picture(size_hw) for name, size_hw in SIZES.items()})
+    script = Path(__file__).with_name("official_run.py")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    # In a folder of its own, the interpreter does not take this one's modules for packages.
+    subprocess.run([official_python(), script, made], check=True, cwd=made, env=environment, stderr=sys.stderr)
+    return made
+
+
+@pytest.fixture(scope="module")
+def backbone(folder: Path) -> PromptableBackbone:
+    return load_backbone("sam2.1_tiny", folder / "sam2.1_tiny.pt", "cpu")
+
+
+@pytest.fixture(scope="module")
+def answers(folder: Path) -> Any:
+    return torch.load(folder / "answers.pt", weights_only=True)
+
+
+def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """The largest difference, as a share of the largest value where that exceeds one."""
+    return float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SIZES)
+def test_answers_are_those_of_sam2(backbone: PromptableBackbone, answers: Any, name: str) -> None:
+    embedding = backbone.embed([picture(SIZES[name])])[0]
+    wanted = answers[name]
+    ours = backbone.decode_points(embedding, wanted["points"])
+    full = backbone.full_resolution_logits(embedding, ours.logits.flatten(0, 1))
+    worst = {
+        "embedding": difference(embedding.features["image"], wanted["features"]),
+        # The predictor clips what it returns at low resolution.
+        "low-resolution logits": difference(ours.logits.clamp(-32, 32), wanted["low"].flatten(2)),
+        "full-resolution logits": difference(full, wanted["full"].flatten(0, 1)),
+        "predicted IoU": difference(ours.predicted_iou, wanted["iou"]),
+        "tokens": difference(ours.tokens, wanted["tokens"]),
+    }
+    print(name, ", ".join(f"{what} {value:.2g}" for what, value in worst.items()))
+    assert max(worst.values()) < TOLERANCE, worst
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_automatic_masks_are_those_of_sam2(backbone: PromptableBackbone, folder: Path, name: str) -> None:
+    wanted = json.loads((folder / "masks.json").read_text())[name]
+    config = AmgConfig(**wanted["settings"])
+    found = segment_amg(backbone, backbone.embed([picture(SIZES[name])])[0], config).masks
+    theirs = [rle for rle, area in zip(wanted["rles"], wanted["areas"], strict=True) if area]
+    best = rle_ious(theirs, [mask.rle for mask in found]).max(axis=1, initial=0)
+    agreeing = float((best >= 0.99).mean())
+    print(f"{name}: {len(theirs)} masks of sam2, {len(found)} of ours, {agreeing:.1%} with IoU >= 0.99")
+    assert len(theirs) >= 5
+    assert abs(len(found) - len(theirs)) <= 0.02 * len(theirs)
+    assert agreeing >= 0.98
