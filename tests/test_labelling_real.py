@@ -1,5 +1,7 @@
 """Labelling with the built-in model: inputs at the edge of what an image is, and one answer lazily and eagerly."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 from skimage import data
 
 from everymask.backbone import load_backbone
+from everymask.backbone.protocol import PromptableBackbone
 from everymask.entities.config import EntityConfig
 from everymask.evaluation.disjoint import overlapping_pixels
-from everymask.label_config import LabelConfig
+from everymask.label_config import LabelConfig, Method
 from everymask.labelling import label_images
 from everymask.records import ImageLabels
 
@@ -17,20 +20,22 @@ SMALL = EntityConfig(points_per_side=8, gallery_points_per_side=12)
 
 
 @pytest.fixture(scope="module")
-def nano():
+def nano() -> PromptableBackbone:
     return load_backbone("nano", device="cpu")
 
 
 @pytest.mark.parametrize("method", ["entities", "amg"])
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 5000), (3, 2), (64, 48)])
-def test_tiny_thin_and_black_images_are_labelled(nano, size_hw, method):
+def test_tiny_thin_and_black_images_are_labelled(
+    nano: PromptableBackbone, size_hw: tuple[int, int], method: Method
+) -> None:
     (labels,) = label_images(nano, [np.zeros((*size_hw, 3), np.uint8)], LabelConfig(method=method, entities=SMALL))
     assert isinstance(labels, ImageLabels)
     assert labels.size_hw == size_hw
     assert 0 <= labels.coverage <= 1
 
 
-def test_a_photograph_has_the_same_disjoint_entities_lazily_and_eagerly(nano):
+def test_a_photograph_has_the_same_disjoint_entities_lazily_and_eagerly(nano: PromptableBackbone) -> None:
     photograph = np.ascontiguousarray(data.coffee()[::3, ::3])
     lazy, eager = (
         label_images(nano, [photograph], LabelConfig(entities=replace(SMALL, lazy_gallery=lazy)))[0]

@@ -1,8 +1,11 @@
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import (
@@ -19,14 +22,14 @@ from tests.classes.toy import ColourBackbone, picture
 CONFIG = MaskConfig(points_per_side=8)
 
 
-def record(image_id: str, image, backbone=None) -> StoredEmbeddings:
+def record(image_id: str, image: NDArray[np.uint8], backbone: ColourBackbone | None = None) -> StoredEmbeddings:
     backbone = backbone or ColourBackbone()
     embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig(masks=CONFIG))
     return StoredEmbeddings(image_id, f"/images/{image_id}", "0" * 64, embeddings)
 
 
 @pytest.fixture
-def records():
+def records() -> list[StoredEmbeddings]:
     one = record("a.jpg", picture([("cherry", (2, 2, 20, 20))]))
     empty = record("b.jpg", picture([]))
     none = StoredEmbeddings("c.jpg", "/images/c.jpg", "0" * 64, empty.embeddings[np.zeros(0, dtype=np.int64)])
@@ -42,7 +45,7 @@ def same(first: StoredEmbeddings, second: StoredEmbeddings) -> bool:
     return equal and (mine.rles, mine.size_hw, mine.backbone) == (other.rles, other.size_hw, other.backbone)
 
 
-def test_what_is_written_comes_back(records, tmp_path):
+def test_what_is_written_comes_back(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     write_embeddings(tmp_path, records, CONFIG)
     loaded = load_embeddings(tmp_path)
 
@@ -52,7 +55,7 @@ def test_what_is_written_comes_back(records, tmp_path):
     assert open_embeddings(tmp_path)[1] == CONFIG
 
 
-def test_an_image_written_twice_by_a_resumed_run_counts_once(records, tmp_path):
+def test_an_image_written_twice_by_a_resumed_run_counts_once(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     write_embeddings(tmp_path, records, CONFIG)
     write_embeddings(tmp_path, records, CONFIG)
     write_embeddings(tmp_path, records[1:], CONFIG)
@@ -60,14 +63,14 @@ def test_an_image_written_twice_by_a_resumed_run_counts_once(records, tmp_path):
     assert sorted(item.image_id for item in load_embeddings(tmp_path)) == ["a.jpg", "b.jpg", "c.jpg"]
 
 
-def test_other_mask_settings_are_refused(records, tmp_path):
+def test_other_mask_settings_are_refused(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     write_embeddings(tmp_path, records[:1], CONFIG)
     with pytest.raises(ConfigurationError, match="choose another directory"):
         write_embeddings(tmp_path, records[1:], MaskConfig(points_per_side=9))
     write_embeddings(tmp_path, records[1:], MaskConfig(points_per_side=8, points_per_batch=3))
 
 
-def test_a_store_of_two_backbones_is_refused(records, tmp_path):
+def test_a_store_of_two_backbones_is_refused(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     write_embeddings(tmp_path, records[:1], CONFIG)
     other = [record("d.jpg", picture([]), ColourBackbone("b" * 64))]
     with pytest.raises(ConfigurationError, match="choose another directory"):
@@ -78,31 +81,31 @@ def test_a_store_of_two_backbones_is_refused(records, tmp_path):
         load_embeddings(tmp_path)
 
 
-def test_a_directory_without_embeddings_says_how_to_make_them(tmp_path):
+def test_a_directory_without_embeddings_says_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--save-embeddings"):
         load_embeddings(tmp_path)
 
 
-def test_a_damaged_shard_is_named(records, tmp_path):
+def test_a_damaged_shard_is_named(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     shard = Path(write_embeddings(tmp_path, records, CONFIG))
     shard.write_bytes(shard.read_bytes()[:-30])
     with pytest.raises(InputError, match=shard.name):
         load_embeddings(tmp_path)
 
 
-def test_a_table_without_the_columns_is_refused(records, tmp_path):
+def test_a_table_without_the_columns_is_refused(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     table = pq.read_table(write_embeddings(tmp_path, records, CONFIG))
     with pytest.raises(InputError, match="tokens"):
         read_embeddings(table.drop_columns(["tokens"]))
 
 
-def test_an_unwritable_directory_is_named(records, tmp_path):
+def test_an_unwritable_directory_is_named(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write"):
         write_embeddings(tmp_path / "file", records, CONFIG)
 
 
-def test_a_store_of_another_version_is_refused_by_name(records, tmp_path):
+def test_a_store_of_another_version_is_refused_by_name(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     write_embeddings(tmp_path, records, CONFIG)
     settings = tmp_path / "masks.json"
     settings.write_text(settings.read_text().replace('"version": "3"', '"version": "1"'))

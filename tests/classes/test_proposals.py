@@ -1,28 +1,31 @@
+from __future__ import annotations
+
 import numpy as np
 import torch
 
-from everymask.backbone.protocol import Canvas
+from everymask.backbone.protocol import Canvas, ImageEmbedding
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.proposals import frame_share, occupancy, point_grid, propose_masks
 from everymask.classes.segmenter import embed_masks
+from everymask.masks.mask_set import MaskSet
 from everymask.masks.rle import decode_mask
 from tests.classes.toy import ColourBackbone, picture
 
 IMAGE = picture([("cherry", (4, 6, 20, 18)), ("lime", (26, 20, 40, 36))])
 
 
-def propose(config):
+def propose(config: MaskConfig) -> tuple[MaskSet, ImageEmbedding]:
     backbone = ColourBackbone()
     embedding = backbone.embed([IMAGE])[0]
     return propose_masks(backbone, embedding, config), embedding
 
 
-def test_the_grid_is_centred_and_inside_the_image():
+def test_the_grid_is_centred_and_inside_the_image() -> None:
     points = point_grid((40, 60), 2)
     assert points.tolist() == [[15.0, 10.0], [45.0, 10.0], [15.0, 30.0], [45.0, 30.0]]
 
 
-def test_every_distinct_mask_is_proposed_once_however_many_points_are_decoded_at_a_time():
+def test_every_distinct_mask_is_proposed_once_however_many_points_are_decoded_at_a_time() -> None:
     # The background is most of the whole image: they count as two masks at a threshold this high.
     at_once, _ = propose(MaskConfig(duplicate_iou_thresh=0.95))
     one_by_one, _ = propose(MaskConfig(duplicate_iou_thresh=0.95, points_per_batch=1))
@@ -31,12 +34,12 @@ def test_every_distinct_mask_is_proposed_once_however_many_points_are_decoded_at
     assert torch.equal(at_once.tokens, one_by_one.tokens)
 
 
-def test_masks_of_low_predicted_iou_are_dropped():
+def test_masks_of_low_predicted_iou_are_dropped() -> None:
     masks, _ = propose(MaskConfig(pred_iou_thresh=0.6))
     assert len(masks) == 3
 
 
-def test_frame_share_counts_the_outermost_pixels():
+def test_frame_share_counts_the_outermost_pixels() -> None:
     masks, embedding = propose(MaskConfig())
     pixels = embedding.canvas.to_pixels(masks.masks).numpy()
     frame = np.ones(pixels.shape[1:], dtype=bool)
@@ -45,7 +48,7 @@ def test_frame_share_counts_the_outermost_pixels():
     np.testing.assert_allclose(frame_share(embedding.canvas, masks.masks).numpy(), expected, rtol=1e-6)
 
 
-def test_occupancy_is_the_share_of_every_box_of_a_grid():
+def test_occupancy_is_the_share_of_every_box_of_a_grid() -> None:
     masks, embedding = propose(MaskConfig())
     pixels = embedding.canvas.to_pixels(masks.masks).numpy()
     height, width = pixels.shape[1:]
@@ -56,7 +59,7 @@ def test_occupancy_is_the_share_of_every_box_of_a_grid():
         np.testing.assert_allclose(boxes, expected, atol=1e-6)
 
 
-def test_boxes_without_a_pixel_are_empty():
+def test_boxes_without_a_pixel_are_empty() -> None:
     canvas = Canvas(torch.zeros(3, 2, dtype=torch.int64), torch.tensor([6.0]), (3, 2))
     found = occupancy(canvas, torch.ones(1, 1, dtype=torch.bool))
     assert found.shape == (1, 256)
@@ -64,7 +67,7 @@ def test_boxes_without_a_pixel_are_empty():
     assert int(found.sum()) == 6
 
 
-def test_described_masks_have_the_original_size_and_their_own_token():
+def test_described_masks_have_the_original_size_and_their_own_token() -> None:
     backbone = ColourBackbone()
     described = embed_masks(backbone, backbone.embed([IMAGE])[0], ClassesConfig())
     assert described.size_hw == IMAGE.shape[:2]

@@ -1,8 +1,11 @@
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from everymask.classes.config import ClassesConfig
 from everymask.classes.head import ClassHead, HeadSpec
@@ -15,6 +18,7 @@ from everymask.classes.segmenter import (
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError, HeadMismatchError
 from everymask.masks.rle import decode_mask, encode_mask
+from everymask.records import ImageLabels
 from tests.classes.toy import COLOURS, ColourBackbone, picture
 
 CHERRY_BOX = (4, 6, 20, 18)
@@ -39,13 +43,13 @@ def colour_head(sharpness: float = 40.0, sha256: str = "a" * 64) -> ClassHead:
     return head.eval()
 
 
-def label(image, head=None, config=None):
+def label(image: NDArray[np.uint8], head: ClassHead | None = None, config: ClassesConfig | None = None) -> ImageLabels:
     config = config or ClassesConfig()
     backbone = ColourBackbone()
     return classify_masks(embed_masks(backbone, backbone.embed([image])[0], config), head or colour_head(), config)
 
 
-def test_each_object_gets_its_mask_at_original_resolution_and_its_name():
+def test_each_object_gets_its_mask_at_original_resolution_and_its_name() -> None:
     labels = label(picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)]))
 
     assert {mask.class_name: mask.box_xyxy for mask in labels.masks} == {"cherry": CHERRY_BOX, "lime": LIME_BOX}
@@ -54,12 +58,12 @@ def test_each_object_gets_its_mask_at_original_resolution_and_its_name():
     assert decode_mask(labels.masks[0].rle).shape == (40, 48)
 
 
-def test_two_objects_of_one_class_are_two_masks_and_a_repeated_mask_is_one():
+def test_two_objects_of_one_class_are_two_masks_and_a_repeated_mask_is_one() -> None:
     labels = label(picture([("cherry", CHERRY_BOX), ("cherry", LIME_BOX)]))
     assert sorted(mask.box_xyxy for mask in labels.masks) == sorted([CHERRY_BOX, LIME_BOX])
 
 
-def test_a_part_of_an_object_of_the_same_class_is_dropped_unless_containment_is_allowed():
+def test_a_part_of_an_object_of_the_same_class_is_dropped_unless_containment_is_allowed() -> None:
     image = picture([("cherry", CHERRY_BOX)])
     backbone = ColourBackbone()
     config = ClassesConfig()
@@ -73,7 +77,7 @@ def test_a_part_of_an_object_of_the_same_class_is_dropped_unless_containment_is_
     assert len(classify_masks(nested, colour_head(), ClassesConfig(nms_containment_thresh=1.0)).masks) == 2
 
 
-def test_a_whole_outranks_a_part_of_it_that_is_surer_of_its_class_but_a_poorer_mask():
+def test_a_whole_outranks_a_part_of_it_that_is_surer_of_its_class_but_a_poorer_mask() -> None:
     backbone = ColourBackbone()
     image = picture([("cherry", CHERRY_BOX)])
     embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig())
@@ -94,7 +98,7 @@ def test_a_whole_outranks_a_part_of_it_that_is_surer_of_its_class_but_a_poorer_m
     assert 0.7 * 0.9 <= kept.score < 0.9
 
 
-def test_as_published_masks_rank_by_probability_and_a_part_stays_beside_its_whole():
+def test_as_published_masks_rank_by_probability_and_a_part_stays_beside_its_whole() -> None:
     backbone = ColourBackbone()
     image = picture([("cherry", CHERRY_BOX)])
     embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig())
@@ -116,18 +120,18 @@ def test_as_published_masks_rank_by_probability_and_a_part_stays_beside_its_whol
     assert first.score == pytest.approx(float(head.probabilities(pair.features)[1, 0]))
 
 
-def test_an_image_without_the_classes_has_no_mask():
+def test_an_image_without_the_classes_has_no_mask() -> None:
     labels = label(picture([("plum", CHERRY_BOX)]), colour_head(200.0))
     assert labels.masks == ()
     assert labels.coverage == 0
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (2, 60)])
-def test_tiny_images_are_labelled(size_hw):
+def test_tiny_images_are_labelled(size_hw: tuple[int, int]) -> None:
     assert label(np.zeros((*size_hw, 3), dtype=np.uint8)).size_hw == size_hw
 
 
-def test_thresholds_can_differ_by_class():
+def test_thresholds_can_differ_by_class() -> None:
     image = picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)])
     # With this sharpness both are right with a probability of about 0.85.
     head = colour_head(4.0)
@@ -137,17 +141,17 @@ def test_thresholds_can_differ_by_class():
     assert {mask.class_name for mask in label(image, head, strict).masks} == {"cherry"}
 
 
-def test_a_threshold_for_an_unknown_class_is_refused():
+def test_a_threshold_for_an_unknown_class_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="pear"):
         label(picture([]), config=ClassesConfig(class_score_thresh={"pear": 0.5}))
 
 
-def test_a_head_of_other_weights_is_refused():
+def test_a_head_of_other_weights_is_refused() -> None:
     with pytest.raises(HeadMismatchError, match="bbbbbbbbbbbb"):
         label(picture([]), colour_head(sha256="b" * 64))
 
 
-def test_labelling_an_image_and_labelling_its_embeddings_agree():
+def test_labelling_an_image_and_labelling_its_embeddings_agree() -> None:
     backbone = ColourBackbone()
     embedding = backbone.embed([picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)])])[0]
     config = ClassesConfig(score_thresh=0.3)
@@ -156,7 +160,7 @@ def test_labelling_an_image_and_labelling_its_embeddings_agree():
     assert stored.masks
 
 
-def test_the_semantic_map_shows_the_most_probable_class_where_masks_overlap():
+def test_the_semantic_map_shows_the_most_probable_class_where_masks_overlap() -> None:
     labels = label(picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)]))
     pixels = semantic_map(labels)
     assert pixels[10, 10] == 1
@@ -170,6 +174,6 @@ def test_the_semantic_map_shows_the_most_probable_class_where_masks_overlap():
         assert semantic_map(replace(labels, masks=order))[10, 10] == 2
 
 
-def test_normalised_entropy_is_zero_when_certain_and_one_when_uniform():
+def test_normalised_entropy_is_zero_when_certain_and_one_when_uniform() -> None:
     values = normalised_entropy(torch.tensor([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]]))
     assert values.tolist() == pytest.approx([0.0, 1.0])

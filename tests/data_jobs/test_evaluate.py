@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from data_jobs.evaluate import evaluate, main
@@ -21,14 +24,14 @@ from tests.tiny_sam import write_tiny_checkpoint
 SIZE = (10, 20)
 
 
-def box(x0, x1):
+def box(x0: int, x1: int) -> NDArray[np.bool_]:
     mask = np.zeros(SIZE, dtype=np.bool_)
     mask[:, x0:x1] = True
     return mask
 
 
 @pytest.fixture
-def panoptic(tmp_path):
+def panoptic(tmp_path: Path) -> Path:
     """Ground truth of one image in two halves."""
     folder = tmp_path / "truth"
     (folder / "panoptic").mkdir(parents=True)
@@ -44,7 +47,7 @@ def panoptic(tmp_path):
     return folder
 
 
-def store(tmp_path, **images):
+def store(tmp_path: Path, **images: Sequence[NDArray[np.uint8]]) -> str:
     place = LabelStore(str(tmp_path / "labels"))
     rows = [
         LabelledImage(
@@ -59,18 +62,18 @@ def store(tmp_path, **images):
     return place.uri
 
 
-def test_a_label_store_is_measured_by_file_name_and_failed_images_found_nothing(tmp_path, panoptic):
+def test_a_label_store_is_measured_by_file_name_and_failed_images_found_nothing(tmp_path: Path, panoptic: Path) -> None:
     uri = store(tmp_path, a=labels([box(0, 10), box(10, 20)], [0.9, 0.8], SIZE))
     assert evaluate(EvaluateConfig(path=panoptic, labels=uri))[uri]["ap"] == pytest.approx(1.0)
 
 
-def test_a_failed_image_found_nothing(tmp_path, panoptic):
+def test_a_failed_image_found_nothing(tmp_path: Path, panoptic: Path) -> None:
     uri = store(tmp_path, a="not an image")
     figures = evaluate(EvaluateConfig(path=panoptic, labels=uri))[uri]
     assert (figures["ap"], figures["images"]) == (0.0, 1)
 
 
-def test_overlapping_labels_are_refused_unless_resolved(tmp_path, panoptic):
+def test_overlapping_labels_are_refused_unless_resolved(tmp_path: Path, panoptic: Path) -> None:
     uri = store(tmp_path, a=labels([box(0, 10), box(0, 20)], [0.9, 0.8], SIZE))
     with pytest.raises(InputError, match=r"masks of a\.jpg overlap in 100 pixels"):
         evaluate(EvaluateConfig(path=panoptic, labels=uri))
@@ -78,7 +81,7 @@ def test_overlapping_labels_are_refused_unless_resolved(tmp_path, panoptic):
     assert resolved[uri]["ap"] == pytest.approx(1.0)
 
 
-def test_covering_of_human_segmentations(tmp_path):
+def test_covering_of_human_segmentations(tmp_path: Path) -> None:
     folder = tmp_path / "bsds"
     (folder / "segments").mkdir(parents=True)
     halves = np.repeat([[0, 1]], 10, axis=1).repeat(10, axis=0)
@@ -87,14 +90,16 @@ def test_covering_of_human_segmentations(tmp_path):
     assert evaluate(EvaluateConfig(path=folder, labels=uri, ground_truth="bsds"))[uri]["mean"] == pytest.approx(0.5)
 
 
-def test_modes_that_exclude_each_other():
+def test_modes_that_exclude_each_other() -> None:
     with pytest.raises(ConfigurationError, match="either --labels DIR or --ablation"):
         EvaluateConfig(path="x")
     with pytest.raises(ConfigurationError, match="they need coco_panoptic or entityseg"):
         EvaluateConfig(path="x", ablation=True, ground_truth="bsds")
 
 
-def test_the_command_prints_a_table_and_writes_json(tmp_path, panoptic, monkeypatch, capsys):
+def test_the_command_prints_a_table_and_writes_json(
+    tmp_path: Path, panoptic: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     uri = store(tmp_path, a=labels([box(0, 10)], [0.9], SIZE))
     out = tmp_path / "figures.json"
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "--labels", uri, "--path", str(panoptic), "--json", str(out)])
@@ -104,13 +109,15 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path, panoptic, monkeypa
     assert capsys.readouterr().out.strip() == table(figures).strip()
 
 
-def test_usage_errors_exit_2_with_a_sentence(tmp_path, monkeypatch, capsys):
+def test_usage_errors_exit_2_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "--labels", str(tmp_path), "--path", str(tmp_path)])
     assert main() == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_the_ablation_measures_every_combination_of_modules(tmp_path, panoptic):
+def test_the_ablation_measures_every_combination_of_modules(tmp_path: Path, panoptic: Path) -> None:
     (panoptic / "images").mkdir()
     noise = np.random.default_rng(0).integers(256, size=(*SIZE, 3), dtype=np.uint8)
     Image.fromarray(noise).save(panoptic / "images" / "a.jpg")
@@ -133,12 +140,12 @@ def test_the_ablation_measures_every_combination_of_modules(tmp_path, panoptic):
     assert all(row["images"] == 1 for row in rows.values())
 
 
-def test_an_annotated_image_that_is_not_there_is_named(panoptic):
+def test_an_annotated_image_that_is_not_there_is_named(panoptic: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"a\.jpg is annotated but not there"):
         evaluate(EvaluateConfig(path=panoptic, ablation=True, model="vit_b", checkpoint=None, device="cpu", workers=1))
 
 
-def test_clicks_measure_the_model_beside_the_baseline(tmp_path, panoptic):
+def test_clicks_measure_the_model_beside_the_baseline(tmp_path: Path, panoptic: Path) -> None:
     large = (160, 320)
     rgb = np.zeros((*large, 3), dtype=np.uint8)
     rgb[:, :160, 0], rgb[:, 160:, 0] = 1, 2

@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ def half(x0: int, x1: int) -> np.ndarray:
     return mask
 
 
-def store(tmp_path, *named: tuple[np.ndarray, str]) -> str:
+def store(tmp_path: Path, *named: tuple[np.ndarray, str]) -> str:
     place = LabelStore(str(tmp_path / "labels"))
     found = labels([mask for mask, _ in named], [0.9] * len(named), SIZE)
     masks = [replace(mask, class_id=5, class_name=name) for mask, (_, name) in zip(found.masks, named, strict=True)]
@@ -32,7 +35,7 @@ def store(tmp_path, *named: tuple[np.ndarray, str]) -> str:
 
 
 @pytest.fixture
-def coco(tmp_path):
+def coco(tmp_path: Path) -> Path:
     content = {
         "images": [{"id": 1, "file_name": "a.jpg", "height": 10, "width": 20}],
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
@@ -45,7 +48,7 @@ def coco(tmp_path):
     return tmp_path
 
 
-def test_labels_are_measured_on_the_classes_they_name(tmp_path, coco):
+def test_labels_are_measured_on_the_classes_they_name(tmp_path: Path, coco: Path) -> None:
     uri = store(tmp_path, (half(0, 5), "cat"), (half(10, 15), "cat"))
     figures = evaluate(EvaluateConfig(path=coco, labels=uri, ground_truth="coco_instances"))
     assert figures["cat"]["IoU"] == pytest.approx(50 / 100)
@@ -53,7 +56,7 @@ def test_labels_are_measured_on_the_classes_they_name(tmp_path, coco):
     assert "50.0" in table(figures)
 
 
-def test_classes_that_gather_several_of_the_ground_truth(tmp_path, coco):
+def test_classes_that_gather_several_of_the_ground_truth(tmp_path: Path, coco: Path) -> None:
     uri = store(tmp_path, (half(0, 5), "pet"), (half(10, 20), "pet"))
     config = EvaluateConfig(path=coco, labels=uri, ground_truth="coco_instances", classes="pet=cat+dog")
     assert evaluate(config)["mean"] == {"IoU": pytest.approx(1.0), "AP50": pytest.approx(1.0), "instances": 2}
@@ -61,7 +64,7 @@ def test_classes_that_gather_several_of_the_ground_truth(tmp_path, coco):
         evaluate(replace(config, classes=None))
 
 
-def test_pascal_voc(tmp_path):
+def test_pascal_voc(tmp_path: Path) -> None:
     for name, value in (("SegmentationClass", 8), ("SegmentationObject", 1)):
         (tmp_path / name).mkdir()
         Image.fromarray(half(0, 5).astype(np.uint8) * value).save(tmp_path / name / "a.png")

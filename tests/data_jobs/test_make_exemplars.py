@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
 import pytest
 import ray
@@ -11,7 +14,7 @@ from tests.classes.exemplars.web import website
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     for position, name in enumerate(("cat", "dog")):
         (folder / name).mkdir(parents=True)
@@ -21,11 +24,13 @@ def pictures(tmp_path):
     return folder
 
 
-def arguments(source, output, *more):
+def arguments(source: str, output: Path, *more: list[str]) -> list[str]:
     return ["--classes", "pets=cat+dog", "--source", source, "--output", str(output), *map(str, more)]
 
 
-def test_a_folder_becomes_exemplars_with_a_manifest_and_contact_sheets(pictures, tmp_path, capsys):
+def test_a_folder_becomes_exemplars_with_a_manifest_and_contact_sheets(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "exemplars"
     command = arguments("folder", output, "--input", pictures)
     assert main(command) == 0
@@ -38,7 +43,7 @@ def test_a_folder_becomes_exemplars_with_a_manifest_and_contact_sheets(pictures,
     assert (output / "manifest.jsonl").read_bytes() == before
 
 
-def test_a_crawl_becomes_exemplars_beside_those_of_another_source(pictures, tmp_path):
+def test_a_crawl_becomes_exemplars_beside_those_of_another_source(pictures: Path, tmp_path: Path) -> None:
     output = tmp_path / "exemplars"
     assert main(arguments("folder", output, "--input", pictures)) == 0
     with website() as site:
@@ -63,7 +68,9 @@ def test_a_crawl_becomes_exemplars_beside_those_of_another_source(pictures, tmp_
         (["--source", "crawl", "--duplicate-bits", "99"], "duplicate-bits"),
     ],
 )
-def test_bad_options_end_with_one_sentence(tmp_path, capsys, more, message):
+def test_bad_options_end_with_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
     assert main(["--classes", "cat", "--output", str(tmp_path / "x"), *more]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -71,27 +78,31 @@ def test_bad_options_end_with_one_sentence(tmp_path, capsys, more, message):
 
 
 @pytest.mark.parametrize("classes", ["", "cat,cat"])
-def test_no_class_and_a_class_named_twice_are_refused_before_anything_is_written(tmp_path, capsys, classes):
+def test_no_class_and_a_class_named_twice_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: str
+) -> None:
     assert main(["--classes", classes, "--output", str(tmp_path / "x"), "--source", "crawl"]) == 2
     assert "class" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
-def test_a_class_without_a_usable_picture_is_named(pictures, tmp_path, capsys):
+def test_a_class_without_a_usable_picture_is_named(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in (pictures / "dog").glob("?.jpg"):
         path.unlink()
     assert main(arguments("folder", tmp_path / "x", "--input", pictures)) == 2
     assert "no picture of dog" in capsys.readouterr().err
 
 
-def test_an_unknown_flag_exits_with_2(tmp_path):
+def test_an_unknown_flag_exits_with_2(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--classes", "cat", "--output", str(tmp_path), "--no-such-flag"])
     assert stop.value.code == 2
 
 
 @pytest.mark.ray
-def test_diffusion_makes_the_planned_pictures_and_a_second_run_only_what_is_missing(tmp_path):
+def test_diffusion_makes_the_planned_pictures_and_a_second_run_only_what_is_missing(tmp_path: Path) -> None:
     model = save_tiny_pipeline(tmp_path)
     output = tmp_path / "exemplars"
     more = ["--diffusion.model", model, "--diffusion.size-px", 32, "--diffusion.num-inference-steps", 2]

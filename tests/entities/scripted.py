@@ -73,7 +73,13 @@ class ScriptedBackbone:
         tokens = torch.zeros(len(entry), 3, self.token_dim)
         return PromptMasks(self._logits[entry], self._predicted_iou[entry], tokens, point_coords)
 
-    def decode_clicks(self, embedding, point_coords, point_labels, box_xyxy=None) -> PromptMasks:
+    def decode_clicks(
+        self,
+        embedding: ImageEmbedding,
+        point_coords: torch.Tensor,
+        point_labels: torch.Tensor,
+        box_xyxy: torch.Tensor | None = None,
+    ) -> PromptMasks:
         return self.decode_points(embedding, point_coords[point_labels == 1][:1])
 
     def distinct_points(

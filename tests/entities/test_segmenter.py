@@ -1,15 +1,20 @@
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from everymask.entities.config import EntityConfig
 from everymask.entities.segmenter import entity_labels, entity_scores, first_come, segment_entities
 from everymask.evaluation.disjoint import overlapping_pixels
 from everymask.masks.rle import decode_mask
+from everymask.records import ImageLabels
 from tests.entities.scenes import mask_set
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 
@@ -17,7 +22,7 @@ SIZE = (24, 32)
 LOW = EntityConfig(points_per_side=8, gallery_points_per_side=16, points_per_batch=5, best_match_thresh=0.1)
 
 
-def scene():
+def scene() -> tuple[ScriptedBackbone, NDArray[np.uint8], tuple[NDArray[np.bool_], ...]]:
     """A sofa with a cushion on it, before a wall, and a lamp's shade and foot, which no answer joins."""
     wall, sofa, cushion = rectangle(SIZE, 0, 0, 32, 24), rectangle(SIZE, 2, 10, 20, 22), rectangle(SIZE, 6, 12, 12, 18)
     shade, foot = rectangle(SIZE, 24, 2, 30, 8), rectangle(SIZE, 24, 8, 30, 20)
@@ -35,11 +40,11 @@ def scene():
     return ScriptedBackbone(answers, painted(SIZE, sofa, cushion, shade, foot)), image, (wall, sofa, shade, foot)
 
 
-def decoded(labels):
+def decoded(labels: ImageLabels) -> list[NDArray[np.bool_]]:
     return [decode_mask(mask.rle) for mask in labels.masks]
 
 
-def test_a_scene_becomes_its_entities():
+def test_a_scene_becomes_its_entities() -> None:
     backbone, image, (wall, sofa, shade, foot) = scene()
     labels = segment_entities(backbone, backbone.embed([image])[0], LOW)
     np.testing.assert_array_equal(decoded(labels), [wall, sofa, foot, shade])
@@ -57,11 +62,11 @@ def test_a_scene_becomes_its_entities():
 
 
 @st.composite
-def scripted_backbones(draw):
+def scripted_backbones(draw: st.DrawFn) -> tuple[ScriptedBackbone, NDArray[np.uint8]]:
     """Any table of rectangles with any confidence, and any map from prompts to it."""
     size = (draw(st.integers(4, 16)), draw(st.integers(4, 16)))
 
-    def rectangles():
+    def rectangles() -> NDArray[np.bool_]:
         x0, y0 = draw(st.integers(0, size[1] - 1)), draw(st.integers(0, size[0] - 1))
         return rectangle(size, x0, y0, draw(st.integers(x0, size[1])), draw(st.integers(y0, size[0])))
 
@@ -79,7 +84,9 @@ def scripted_backbones(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(scripted_backbones(), st.tuples(st.booleans(), st.booleans()))
-def test_whatever_the_model_says_entities_are_disjoint_ranked_and_the_same_lazily_and_eagerly(case, modules):
+def test_whatever_the_model_says_entities_are_disjoint_ranked_and_the_same_lazily_and_eagerly(
+    case: Any, modules: tuple[bool, bool]
+) -> None:
     backbone, image = case
     config = replace(LOW, emr=modules[0], usr=modules[1], merge_thresh=0.3)
     embedding = backbone.embed([image])[0]
@@ -95,7 +102,7 @@ def test_whatever_the_model_says_entities_are_disjoint_ranked_and_the_same_lazil
     assert labels.coverage == pytest.approx(covered / image.shape[0] / image.shape[1])
 
 
-def test_a_model_that_sees_nothing_gives_no_entity():
+def test_a_model_that_sees_nothing_gives_no_entity() -> None:
     nothing = np.zeros(SIZE, dtype=np.bool_)
     backbone = ScriptedBackbone([Answer.one(nothing)], painted(SIZE))
     labels = segment_entities(backbone, backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0], LOW)
@@ -103,14 +110,14 @@ def test_a_model_that_sees_nothing_gives_no_entity():
     assert labels.coverage == 0.0
 
 
-def test_an_entity_that_departs_from_the_models_claim_scores_less():
+def test_an_entity_that_departs_from_the_models_claim_scores_less() -> None:
     half, whole = rectangle(SIZE, 0, 0, 16, 24), rectangle(SIZE, 0, 0, 32, 24)
     entities = mask_set([whole, whole], [0.8, 0.8])
     cut = replace(entities, masks=torch.from_numpy(np.stack([half, whole])).flatten(1))
     assert entity_scores(cut, torch.ones(24 * 32)).tolist() == pytest.approx([0.4 * 0.5**0.25, 0.8])
 
 
-def test_without_refinement_overlaps_go_to_the_higher_estimate():
+def test_without_refinement_overlaps_go_to_the_higher_estimate() -> None:
     backbone, image, _ = scene()
     canvas = backbone.embed([image])[0].canvas
     left, right = rectangle(SIZE, 0, 0, 20, 24), rectangle(SIZE, 12, 0, 32, 24)
@@ -118,6 +125,6 @@ def test_without_refinement_overlaps_go_to_the_higher_estimate():
     np.testing.assert_array_equal(decoded(labels), [right, left & ~right])
 
 
-def test_a_cell_stays_with_the_first_mask_that_holds_it():
+def test_a_cell_stays_with_the_first_mask_that_holds_it() -> None:
     masks = torch.tensor([[True, True, False], [True, False, True], [True, True, True]])
     assert first_come(masks).tolist() == [[True, True, False], [False, False, True], [False, False, False]]

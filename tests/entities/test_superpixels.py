@@ -1,26 +1,31 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding
 from everymask.entities.config import SuperpixelConfig
 from everymask.entities.superpixels import find_superpixels
 
 
-def embedding_of(image, original_size_hw=None, cell_index=None):
+def embedding_of(
+    image: NDArray[np.uint8], original_size_hw: tuple[int, int] | None = None, cell_index: torch.Tensor | None = None
+) -> ImageEmbedding:
     height, width = image.shape[:2]
     cells = torch.arange(height * width).reshape(height, width) if cell_index is None else cell_index
     area = torch.bincount(cells.flatten()).to(torch.float32)
     return ImageEmbedding(Canvas(cells, area, original_size_hw or (height, width)), image, {}, "")
 
 
-def two_tone(size_hw=(20, 40), split=30):
+def two_tone(size_hw: tuple[int, int] = (20, 40), split: int = 30) -> NDArray[np.uint8]:
     image = np.full((*size_hw, 3), 40, dtype=np.uint8)
     image[:, split:] = 220
     return image
 
 
-def test_superpixels_part_the_canvas_and_sit_in_their_own_centre():
+def test_superpixels_part_the_canvas_and_sit_in_their_own_centre() -> None:
     found = find_superpixels(embedding_of(two_tone(), original_size_hw=(40, 80)), SuperpixelConfig(sigma=0.0))
     assert len(found) == 2
     assert (found.masks.sum(dim=0) == 1).all()
@@ -31,7 +36,7 @@ def test_superpixels_part_the_canvas_and_sit_in_their_own_centre():
     np.testing.assert_allclose(found.centroids.numpy(), [[30, 20], [70, 20]], atol=2)
 
 
-def test_small_superpixels_are_dense():
+def test_small_superpixels_are_dense() -> None:
     found = find_superpixels(embedding_of(two_tone()), SuperpixelConfig(sigma=0.0))
     density = found.density.reshape(20, 40)
     # Areas 600 and 200, median 400.
@@ -39,7 +44,7 @@ def test_small_superpixels_are_dense():
     assert density[0, 39].item() == pytest.approx(400 / 600)
 
 
-def test_the_centroid_of_a_bent_superpixel_lies_in_it():
+def test_the_centroid_of_a_bent_superpixel_lies_in_it() -> None:
     image = np.full((30, 30, 3), 30, dtype=np.uint8)
     image[3:27, 3:27] = 200
     image[6:27, 6:27] = 30
@@ -50,20 +55,20 @@ def test_the_centroid_of_a_bent_superpixel_lies_in_it():
     assert found.masks[torch.arange(len(found)), cells].all()
 
 
-def test_a_coarse_cell_goes_to_the_superpixel_that_holds_most_of_it():
+def test_a_coarse_cell_goes_to_the_superpixel_that_holds_most_of_it() -> None:
     cells = torch.arange(4).repeat_interleave(10).expand(20, 40)
     found = find_superpixels(embedding_of(two_tone(split=24), cell_index=cells), SuperpixelConfig(sigma=0.0))
     assert found.masks.tolist() == [[True, True, False, False], [False, False, True, True]]
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 50), (7, 3)])
-def test_a_single_colour_is_one_superpixel(size_hw):
+def test_a_single_colour_is_one_superpixel(size_hw: tuple[int, int]) -> None:
     found = find_superpixels(embedding_of(np.zeros((*size_hw, 3), dtype=np.uint8)), SuperpixelConfig())
     assert found.masks.tolist() == [[True] * (size_hw[0] * size_hw[1])]
     assert found.density.tolist() == [pytest.approx(0.5)] * (size_hw[0] * size_hw[1])
 
 
-def test_a_large_canvas_has_the_superpixels_of_its_small_version():
+def test_a_large_canvas_has_the_superpixels_of_its_small_version() -> None:
     image = two_tone((60, 80), split=40)
     small = find_superpixels(embedding_of(image), SuperpixelConfig(sigma=0.0))
     large = find_superpixels(

@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,7 +46,7 @@ def truth(*objects: tuple[np.ndarray, int], crowd: bool = False) -> ClassTruth:
 LEFT, RIGHT, HALF = box(0, 0, 10, 10), box(15, 5, 25, 15), box(0, 0, 10, 5)
 
 
-def test_perfect_labels_have_full_marks_whatever_the_ids_of_the_head():
+def test_perfect_labels_have_full_marks_whatever_the_ids_of_the_head() -> None:
     figures = semantic_figures(
         {"a": labels(found(LEFT, "cat"), found(RIGHT, "dog"))}, {"a": truth((LEFT, 0), (RIGHT, 1))}, CLASSES
     )
@@ -51,7 +54,7 @@ def test_perfect_labels_have_full_marks_whatever_the_ids_of_the_head():
     assert figures.classes["dog"].instances == 1
 
 
-def test_iou_is_taken_over_the_pixels_of_all_images():
+def test_iou_is_taken_over_the_pixels_of_all_images() -> None:
     answers = {"a": labels(found(HALF, "cat")), "b": labels(found(LEFT, "cat"))}
     figures = semantic_figures(answers, {"a": truth((LEFT, 0)), "b": truth((RIGHT, 0))}, ("cat",))
     # Image a: 50 of 100 right. Image b: 100 found beside the true 100.
@@ -61,7 +64,7 @@ def test_iou_is_taken_over_the_pixels_of_all_images():
     assert figures.miou == pytest.approx((figures.classes["cat"].iou + figures.classes["background"].iou) / 2)
 
 
-def test_ap50_needs_an_iou_of_half_and_punishes_a_false_mask_with_a_higher_score():
+def test_ap50_needs_an_iou_of_half_and_punishes_a_false_mask_with_a_higher_score() -> None:
     image = {"a": truth((LEFT, 0), (RIGHT, 0))}
     both = labels(found(LEFT, "cat", 0.9), found(RIGHT, "cat", 0.8))
     assert semantic_figures({"a": both}, image, ("cat",)).map50 == pytest.approx(1.0)
@@ -73,7 +76,7 @@ def test_ap50_needs_an_iou_of_half_and_punishes_a_false_mask_with_a_higher_score
     assert semantic_figures({"a": small}, image, ("cat",)).map50 == 0
 
 
-def test_classes_that_the_truth_does_not_show_count_nowhere_but_as_mistakes():
+def test_classes_that_the_truth_does_not_show_count_nowhere_but_as_mistakes() -> None:
     figures = semantic_figures({"a": labels(found(LEFT, "cat"), found(RIGHT, "dog"))}, {"a": truth((LEFT, 0))}, CLASSES)
     assert figures.classes["dog"].iou is None
     assert figures.classes["dog"].ap50 is None
@@ -81,21 +84,21 @@ def test_classes_that_the_truth_does_not_show_count_nowhere_but_as_mistakes():
     assert figures.classes["background"].iou == pytest.approx(400 / 500)
 
 
-def test_masks_of_other_classes_and_images_without_labels():
+def test_masks_of_other_classes_and_images_without_labels() -> None:
     image = {"a": truth((LEFT, 0)), "b": truth((LEFT, 0))}
     figures = semantic_figures({"a": labels(found(LEFT, "cat"), found(RIGHT, "bus"))}, image, CLASSES)
     assert figures.classes["cat"].iou == pytest.approx(0.5)
     assert semantic_figures({}, image, CLASSES).map50 == 0
 
 
-def test_void_pixels_count_neither_way():
+def test_void_pixels_count_neither_way() -> None:
     image = truth((LEFT, 0))
     image.semantic[RIGHT] = VOID
     figures = semantic_figures({"a": labels(found(LEFT, "cat"), found(RIGHT, "dog"))}, {"a": image}, CLASSES)
     assert figures.miou == pytest.approx(1.0)
 
 
-def test_a_crowd_is_no_mistake_and_no_find():
+def test_a_crowd_is_no_mistake_and_no_find() -> None:
     image = truth((LEFT, 0))
     crowd = truth((RIGHT, 0), crowd=True).instances
     figures = semantic_figures(
@@ -106,7 +109,7 @@ def test_a_crowd_is_no_mistake_and_no_find():
     assert figures.map50 == pytest.approx(1.0)
 
 
-def test_other_sizes_and_unknown_classes_are_refused():
+def test_other_sizes_and_unknown_classes_are_refused() -> None:
     with pytest.raises(InputError, match="a are for"):
         semantic_figures({"a": ImageLabels((5, 5), (), 0)}, {"a": truth((LEFT, 0))}, CLASSES)
     with pytest.raises(InputError, match="none of the classes bus"):
@@ -114,7 +117,7 @@ def test_other_sizes_and_unknown_classes_are_refused():
 
 
 @pytest.fixture
-def coco(tmp_path):
+def coco(tmp_path: Path) -> Path:
     segmentations = [
         [[0, 0, 10, 0, 10, 10, 0, 10]],
         {"size": list(SIZE), "counts": [0, 20, 580]},
@@ -132,7 +135,7 @@ def coco(tmp_path):
     return tmp_path
 
 
-def test_coco_instances_of_every_encoding_are_read_and_restricted(coco):
+def test_coco_instances_of_every_encoding_are_read_and_restricted(coco: Path) -> None:
     image = read_coco_instances(coco, ClassSet.parse("animal=dog,bus"))["a.jpg"]
     assert [(item.class_id, item.iscrowd) for item in image.instances] == [(0, True), (1, False)]
     np.testing.assert_array_equal(decode_mask(image.instances[1].rle), RIGHT)
@@ -141,14 +144,14 @@ def test_coco_instances_of_every_encoding_are_read_and_restricted(coco):
     assert abs(int(decode_mask(polygon.rle).sum()) - 100) <= 20
 
 
-def test_of_overlapping_objects_the_smaller_is_on_top(coco):
+def test_of_overlapping_objects_the_smaller_is_on_top(coco: Path) -> None:
     image = read_coco_instances(coco, ClassSet.parse("cat,dog"))["a.jpg"]
     # The dog is the first column of 20 pixels, over the cat's 100.
     assert image.semantic[5, 0] == 2
     assert image.semantic[5, 5] == 1
 
 
-def test_a_class_that_coco_does_not_know_is_named(coco):
+def test_a_class_that_coco_does_not_know_is_named(coco: Path) -> None:
     with pytest.raises(ConfigurationError, match="unicorn"):
         read_coco_instances(coco, ClassSet.parse("cat,unicorn"))
     with pytest.raises(ConfigurationError, match=r"instances\.json"):
@@ -156,7 +159,7 @@ def test_a_class_that_coco_does_not_know_is_named(coco):
 
 
 @pytest.fixture
-def voc(tmp_path):
+def voc(tmp_path: Path) -> Path:
     classes, objects = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
     classes[LEFT], objects[LEFT] = 8, 1  # cat
     classes[RIGHT], objects[RIGHT] = 12, 2  # dog
@@ -174,7 +177,7 @@ def voc(tmp_path):
     return tmp_path
 
 
-def test_voc_objects_classes_and_void_are_read(voc):
+def test_voc_objects_classes_and_void_are_read(voc: Path) -> None:
     image = read_voc(voc, ClassSet.parse("dog,cat"))["2007_1.jpg"]
     assert (image.semantic[0] == VOID).all()
     assert image.semantic[5, 5] == 2
@@ -182,7 +185,7 @@ def test_voc_objects_classes_and_void_are_read(voc):
     assert sorted((item.class_id, item.area) for item in image.instances) == [(0, 100.0), (1, 90.0)]
 
 
-def test_voc_splits_and_other_layouts(voc, tmp_path):
+def test_voc_splits_and_other_layouts(voc: Path, tmp_path: Path) -> None:
     assert list(read_voc(voc, ClassSet.parse("cat"), "val")) == ["2007_2.jpg"]
     with pytest.raises(ConfigurationError, match="split test"):
         read_voc(voc, ClassSet.parse("cat"), "test")

@@ -1,8 +1,11 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from everymask.backbone.protocol import Canvas
@@ -10,13 +13,13 @@ from everymask.masks import label_map as label_map_module
 from everymask.masks.label_map import full_resolution_label_map, region_fields
 
 
-def pixel_canvas(canvas_hw, original_hw):
+def pixel_canvas(canvas_hw: tuple[int, int], original_hw: tuple[int, int]) -> Canvas:
     """A canvas whose every pixel is a cell."""
     cells = canvas_hw[0] * canvas_hw[1]
     return Canvas(torch.arange(cells).reshape(canvas_hw), torch.ones(cells), original_hw)
 
 
-def values_by_full_interpolation(fields, canvas):
+def values_by_full_interpolation(fields: torch.Tensor, canvas: Canvas) -> NDArray[np.float32]:
     """The definition: every field at full size, and 0 for the background, which comes last: (M + 1, H, W)."""
     full = interpolate(canvas.to_pixels(fields)[None], canvas.original_size_hw, mode="bilinear", align_corners=False)[0]
     return torch.cat([full, torch.zeros_like(full[:1])]).numpy()
@@ -28,7 +31,9 @@ def values_by_full_interpolation(fields, canvas):
     st.integers(1, 5),
     st.integers(0, 2**31),
 )
-def test_windows_and_bands_equal_interpolating_everything(canvas_hw, original_hw, regions, seed):
+def test_windows_and_bands_equal_interpolating_everything(
+    canvas_hw: tuple[int, int], original_hw: tuple[int, int], regions: int, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     canvas = pixel_canvas(canvas_hw, original_hw)
     owner = torch.randint(-1, regions, (canvas.num_cells,), generator=generator)
@@ -42,7 +47,7 @@ def test_windows_and_bands_equal_interpolating_everything(canvas_hw, original_hw
     np.testing.assert_allclose(chosen, values.max(0), atol=1e-5)
 
 
-def test_bands_do_not_show(monkeypatch):
+def test_bands_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     canvas = pixel_canvas((6, 8), (50, 70))
     masks = torch.zeros(2, 48, dtype=torch.bool)
     masks[0, :20], masks[1, 20:] = True, True
@@ -52,14 +57,14 @@ def test_bands_do_not_show(monkeypatch):
     np.testing.assert_array_equal(full_resolution_label_map(fields, canvas), whole)
 
 
-def test_cells_of_equal_certainty_meet_in_the_middle():
+def test_cells_of_equal_certainty_meet_in_the_middle() -> None:
     canvas = pixel_canvas((1, 4), (2, 40))
     masks = torch.tensor([[True, True, False, False], [False, False, True, True]])
     labels = full_resolution_label_map(region_fields(masks, torch.where(masks, 2.0, -2.0)), canvas)
     assert (labels == np.repeat([[0, 1]], 20, axis=1)).all()
 
 
-def test_a_soft_edge_falls_between_canvas_pixels():
+def test_a_soft_edge_falls_between_canvas_pixels() -> None:
     canvas = pixel_canvas((1, 2), (1, 200))
     masks = torch.tensor([[True, False]])
     labels = full_resolution_label_map(region_fields(masks, torch.tensor([[3.0, -1.0]])), canvas)
@@ -67,14 +72,14 @@ def test_a_soft_edge_falls_between_canvas_pixels():
     assert (labels[0] == 0).sum() == pytest.approx(125, abs=1)
 
 
-def test_a_confident_region_does_not_push_into_a_less_confident_one():
+def test_a_confident_region_does_not_push_into_a_less_confident_one() -> None:
     canvas = pixel_canvas((1, 2), (1, 200))
     masks = torch.tensor([[True, False], [False, True]])
     labels = full_resolution_label_map(region_fields(masks, torch.tensor([[40.0, -40.0], [-0.1, 0.1]])), canvas)
     assert (labels[0] == 0).sum() == 100
 
 
-def test_the_canvas_past_the_image_is_not_part_of_it():
+def test_the_canvas_past_the_image_is_not_part_of_it() -> None:
     cells = torch.arange(6).reshape(2, 3)
     canvas = Canvas(cells, torch.ones(6), (4, 20), extent_hw=(2, 2.5))
     masks = torch.tensor([[True, False, False] * 2, [False, True, False] * 2, [False, False, True] * 2])
@@ -83,13 +88,13 @@ def test_the_canvas_past_the_image_is_not_part_of_it():
     np.testing.assert_array_equal(labels, np.repeat([[0] * 8 + [1] * 8 + [2] * 4], 4, axis=0))
 
 
-def test_no_region_leaves_background():
+def test_no_region_leaves_background() -> None:
     canvas = pixel_canvas((3, 3), (5, 4))
     assert (full_resolution_label_map(torch.zeros(0, 9), canvas) == -1).all()
     assert (full_resolution_label_map(torch.full((1, 9), -1.0), canvas) == -1).all()
 
 
-def test_fields_agree_with_masks_whatever_the_model_said():
+def test_fields_agree_with_masks_whatever_the_model_said() -> None:
     masks = torch.tensor([[True, True, False, False]])
     fields = region_fields(masks, torch.tensor([[9.0, -3.0, 2.0, -0.5]]))
     assert fields.tolist() == [[1.0, 0.25, -0.25, pytest.approx(-0.5 / 9)]]

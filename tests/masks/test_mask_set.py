@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from everymask.backbone.protocol import PromptMasks
 from everymask.masks.mask_set import Level, MaskSet
 
 
-def answers():
+def answers() -> PromptMasks:
     logits = torch.tensor(
         [
             [[1.0, -1.0, -1.0], [1.0, 1.0, 1.0], [1.0, 1.0, -1.0]],
@@ -20,7 +22,7 @@ def answers():
     )
 
 
-def test_levels_rank_by_weighted_area_and_ties_keep_the_models_order():
+def test_levels_rank_by_weighted_area_and_ties_keep_the_models_order() -> None:
     masks = MaskSet.from_prompts(answers(), torch.tensor([1.0, 5.0, 5.0]))
     assert masks.level.tolist() == [
         *(Level.SUBPART, Level.OBJECT, Level.PART),
@@ -30,7 +32,7 @@ def test_levels_rank_by_weighted_area_and_ties_keep_the_models_order():
     assert tied.level[3:].tolist() == [Level.OBJECT, Level.PART, Level.SUBPART]
 
 
-def test_indexing_and_concatenating_keep_every_field_in_step():
+def test_indexing_and_concatenating_keep_every_field_in_step() -> None:
     masks = MaskSet.from_prompts(answers(), torch.ones(3))
     chosen = masks[torch.tensor([4, 0])]
     assert chosen.predicted_iou.tolist() == pytest.approx([0.5, 0.1])
@@ -42,13 +44,13 @@ def test_indexing_and_concatenating_keep_every_field_in_step():
     assert both.predicted_iou.tolist() == pytest.approx([0.5, 0.1, 0.6])
 
 
-def test_no_prompt_gives_an_empty_set():
+def test_no_prompt_gives_an_empty_set() -> None:
     none = answers()
     empty = PromptMasks(none.logits[:0], none.predicted_iou[:0], none.tokens[:0], none.point_coords[:0])
     assert len(MaskSet.from_prompts(empty, torch.ones(3))) == 0
 
 
-def test_fields_of_different_lengths_are_refused():
+def test_fields_of_different_lengths_are_refused() -> None:
     masks = MaskSet.from_prompts(answers(), torch.ones(3))
     with pytest.raises(ValueError, match="one row a mask"):
         MaskSet(**{**masks.__dict__, "level": masks.level[:2]})

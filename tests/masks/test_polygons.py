@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from skimage.measure import label
 
@@ -8,7 +11,7 @@ from everymask.masks.polygons import coco_segmentation, outline_rings, polygons_
 from tests.masks.strategies import STANDING_CASES, masks
 
 
-def winding_fill(polygons, size_hw):
+def winding_fill(polygons: list[NDArray[np.float64]], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """Pixels whose centre a ring winds around: a ray to the right, edge by edge."""
     filled = np.zeros(size_hw, dtype=np.bool_)
     for row in range(size_hw[0]):
@@ -26,21 +29,21 @@ def winding_fill(polygons, size_hw):
 
 
 @pytest.mark.parametrize("mask", STANDING_CASES.values(), ids=STANDING_CASES.keys())
-def test_standing_cases_fill_to_the_mask_again(mask):
+def test_standing_cases_fill_to_the_mask_again(mask: NDArray[np.bool_]) -> None:
     polygons = polygons_from_mask(mask)
     assert len(polygons) == label(mask, connectivity=1).max()
     np.testing.assert_array_equal(winding_fill(polygons, mask.shape), mask)
 
 
 @given(masks())
-def test_any_mask_fills_to_itself_and_keeps_its_area(mask):
+def test_any_mask_fills_to_itself_and_keeps_its_area(mask: NDArray[np.bool_]) -> None:
     polygons = polygons_from_mask(mask)
     np.testing.assert_array_equal(winding_fill(polygons, mask.shape), mask)
     assert sum(abs(ring_area(ring)) for ring in polygons) == mask.sum()
 
 
 @given(masks())
-def test_outlines_wind_one_way_around_parts_and_the_other_around_holes(mask):
+def test_outlines_wind_one_way_around_parts_and_the_other_around_holes(mask: NDArray[np.bool_]) -> None:
     areas = [ring_area(ring) for ring in outline_rings(mask)]
     parts = label(mask, connectivity=1).max()
     assert all(area > 0 for area in areas[:parts])
@@ -49,7 +52,7 @@ def test_outlines_wind_one_way_around_parts_and_the_other_around_holes(mask):
 
 
 @pytest.mark.timeout(60)
-def test_a_sieve_with_ten_thousand_holes_is_one_polygon_in_seconds():
+def test_a_sieve_with_ten_thousand_holes_is_one_polygon_in_seconds() -> None:
     """Bridging each hole by comparing it with the whole ring took 47 s for the 2,401 holes of 100 x 100 pixels."""
     mask = np.ones((201, 201), dtype=np.bool_)
     mask[1:-1:2, 1:-1:2] = False
@@ -60,21 +63,21 @@ def test_a_sieve_with_ten_thousand_holes_is_one_polygon_in_seconds():
 
 
 @given(masks(max_side=24))
-def test_pycocotools_draws_any_mask_again(mask):
+def test_pycocotools_draws_any_mask_again(mask: NDArray[np.bool_]) -> None:
     if not mask.any():
         return
     drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(coco_segmentation(mask), *mask.shape)))
     np.testing.assert_array_equal(drawn.astype(np.bool_), mask)
 
 
-def test_corners_are_pixel_corners_and_straight_edges_have_no_corner():
+def test_corners_are_pixel_corners_and_straight_edges_have_no_corner() -> None:
     mask = np.zeros((4, 6), dtype=np.bool_)
     mask[1:3, 2:6] = True
     (polygon,) = polygons_from_mask(mask)
     assert sorted(map(tuple, polygon.tolist())) == [(2, 1), (2, 3), (6, 1), (6, 3)]
 
 
-def test_pycocotools_draws_holes_and_parts_from_them():
+def test_pycocotools_draws_holes_and_parts_from_them() -> None:
     rows, columns = np.mgrid[:60, :90]
     distance = np.hypot(rows - 30, columns - 35)
     mask = ((distance < 25) & (distance > 10)) | (columns > 70)

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 import torch
 from segment_anything.utils.amg import calculate_stability_score
@@ -5,17 +7,17 @@ from segment_anything.utils.amg import calculate_stability_score
 from everymask.masks.stability import stability_scores
 
 
-def test_equals_segment_anything_on_pixels():
+def test_equals_segment_anything_on_pixels() -> None:
     logits = torch.randn(4, 3, 30, generator=torch.Generator().manual_seed(0)) * 3
     ours = stability_scores(logits, torch.ones(30))
     theirs = calculate_stability_score(logits.reshape(4, 3, 5, 6), 0.0, 1.0)
     torch.testing.assert_close(ours, theirs)
 
 
-def test_cells_count_by_their_area():
+def test_cells_count_by_their_area() -> None:
     logits = torch.tensor([[5.0, 0.5, -0.5, -5.0]])
     assert stability_scores(logits, torch.tensor([6.0, 3.0, 1.0, 100.0])).item() == pytest.approx(0.6)
 
 
-def test_a_mask_that_is_nowhere_is_not_stable():
+def test_a_mask_that_is_nowhere_is_not_stable() -> None:
     assert stability_scores(torch.full((1, 4), -9.0), torch.ones(4)).tolist() == [0.0]

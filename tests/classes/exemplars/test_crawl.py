@@ -1,6 +1,11 @@
+from __future__ import annotations
+
 import json
 import struct
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +15,7 @@ from everymask.classes.exemplars.download_limits import DownloadConfig
 from everymask.classes.exemplars.manifest import ExemplarFolder, load_exemplars
 from everymask.errors import ConfigurationError
 from tests.classes.exemplars.pictures import picture_file
-from tests.classes.exemplars.web import website
+from tests.classes.exemplars.web import Site, website
 
 DOWNLOAD = DownloadConfig(
     requests_per_second=1e6, backoff_s=0.001, retries=1, allowed_private_networks=("127.0.0.1/32",)
@@ -19,7 +24,7 @@ CATS = ClassSet.parse("cat")
 
 
 @pytest.fixture
-def site():
+def site() -> Iterator[Site]:
     with website() as site:
         yield site
 
@@ -29,7 +34,7 @@ def result(url: str, **fields: object) -> dict[str, object]:
     return {"url": url, **plain, **fields}
 
 
-def run(site, results, folder, **settings):
+def run(site: Site, results: int, folder: Path, **settings: Any) -> list[Any]:
     config = CrawlConfig(endpoint=site.search(results), download=DOWNLOAD, **settings)
     return list(crawl(CATS, ExemplarFolder(folder, CATS), config))
 
@@ -49,7 +54,7 @@ def bomb() -> bytes:
     )
 
 
-def test_pictures_are_kept_with_licence_and_creator_over_several_pages(site, tmp_path):
+def test_pictures_are_kept_with_licence_and_creator_over_several_pages(site: Site, tmp_path: Path) -> None:
     results = [result(site.serve(f"/{i}.jpg", picture_file(i)), creator=f"artist {i}") for i in range(7)]
     run(site, results, tmp_path)
 
@@ -61,14 +66,14 @@ def test_pictures_are_kept_with_licence_and_creator_over_several_pages(site, tmp
     assert first.landing_url == f"{first.url}/page"
 
 
-def test_only_as_many_as_asked_for_and_only_accepted_licences(site, tmp_path):
+def test_only_as_many_as_asked_for_and_only_accepted_licences(site: Site, tmp_path: Path) -> None:
     results = [result(site.serve(f"/{i}.jpg", picture_file(i)), license="by-nc" if i % 2 else "by") for i in range(10)]
     run(site, results, tmp_path, images_per_subject=4)
     assert len(load_exemplars(tmp_path)) == 4
     assert {item.origin.license for item in load_exemplars(tmp_path)} == {"by 2.0"}
 
 
-def test_a_server_that_ignores_the_licence_filter_is_not_trusted(site, tmp_path):
+def test_a_server_that_ignores_the_licence_filter_is_not_trusted(site: Site, tmp_path: Path) -> None:
     item = result(site.serve("/1.jpg", picture_file(1)), license="by-nc")
     answer = json.dumps({"page_count": 1, "results": [item]}).encode()
     endpoint = site.answer("/v1/images/", lambda query, count: (200, {"Content-Type": "application/json"}, answer))
@@ -76,7 +81,7 @@ def test_a_server_that_ignores_the_licence_filter_is_not_trusted(site, tmp_path)
     assert list(crawl(CATS, ExemplarFolder(tmp_path, CATS), config)) == []
 
 
-def test_every_bad_picture_is_rejected_with_its_reason_and_the_good_ones_are_kept(site, tmp_path):
+def test_every_bad_picture_is_rejected_with_its_reason_and_the_good_ones_are_kept(site: Site, tmp_path: Path) -> None:
     bad = {
         "status 500": site.answer("/500.jpg", lambda query, count: (500, {}, b"")),
         "status 404": site.base + "/404.jpg",
@@ -102,7 +107,7 @@ def test_every_bad_picture_is_rejected_with_its_reason_and_the_good_ones_are_kep
         assert expected in reasons[url], (expected, reasons[url])
 
 
-def test_the_search_is_retried_when_the_api_asks_to_slow_down(site, tmp_path):
+def test_the_search_is_retried_when_the_api_asks_to_slow_down(site: Site, tmp_path: Path) -> None:
     endpoint = site.search([result(site.serve("/1.jpg", picture_file(1)))])
     usual = site.pages["/v1/images/"]
     site.answer(
@@ -112,7 +117,7 @@ def test_the_search_is_retried_when_the_api_asks_to_slow_down(site, tmp_path):
     assert len(load_exemplars(tmp_path)) == 1
 
 
-def test_a_second_run_goes_on_where_the_first_stopped(site, tmp_path):
+def test_a_second_run_goes_on_where_the_first_stopped(site: Site, tmp_path: Path) -> None:
     results = [result(site.serve(f"/{i}.jpg", picture_file(i))) for i in range(6)]
     results.insert(1, result(site.base + "/gone.jpg"))
     run(site, results, tmp_path, images_per_subject=2)
@@ -122,7 +127,7 @@ def test_a_second_run_goes_on_where_the_first_stopped(site, tmp_path):
     assert site.requests["/gone.jpg"] == 1
 
 
-def test_a_search_that_does_not_answer_is_one_sentence_and_keeps_what_there_is(site, tmp_path):
+def test_a_search_that_does_not_answer_is_one_sentence_and_keeps_what_there_is(site: Site, tmp_path: Path) -> None:
     results = [result(site.serve(f"/{i}.jpg", picture_file(i))) for i in range(3)]
     run(site, results, tmp_path)
     for broken in (

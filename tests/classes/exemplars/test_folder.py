@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 
 from everymask.classes.class_set import ClassSet
@@ -7,7 +11,7 @@ from tests.classes.exemplars.pictures import picture_file
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     for name in ("cat", "dog", "unasked"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.jpg").write_bytes(picture_file(1))
@@ -16,18 +20,18 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_pictures_of_the_classes_are_read_from_their_directories(folder):
+def test_the_pictures_of_the_classes_are_read_from_their_directories(folder: Path) -> None:
     found = list(class_folder_pictures(folder, ClassSet.parse("pets=dog+cat")))
     assert [origin.subject for origin, _ in found] == ["dog", "cat"]
     assert found[0][0].url == str(folder / "dog" / "a.jpg")
     assert found[0][1] == picture_file(1)
 
 
-def test_a_class_without_a_directory_is_named(folder):
+def test_a_class_without_a_directory_is_named(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="fox"):
         list(class_folder_pictures(folder, ClassSet.parse("cat,fox")))
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nowhere"):
         list(class_folder_pictures(tmp_path / "nowhere", ClassSet.parse("cat")))

@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import hashlib
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ CAT = Origin(
 )
 
 
-def test_a_kept_picture_is_written_with_everything_known_about_it(tmp_path):
+def test_a_kept_picture_is_written_with_everything_known_about_it(tmp_path: Path) -> None:
     data = picture_file(1)
     assert ExemplarFolder(tmp_path, CLASSES).add(data, CAT) is None
 
@@ -35,7 +38,7 @@ def test_a_kept_picture_is_written_with_everything_known_about_it(tmp_path):
     assert load_exemplars(tmp_path)[0].origin == CAT
 
 
-def test_near_duplicates_within_a_subject_are_refused(tmp_path):
+def test_near_duplicates_within_a_subject_are_refused(tmp_path: Path) -> None:
     folder = ExemplarFolder(tmp_path, CLASSES)
     original = Image.open(io.BytesIO(picture_file(1)))
     smaller = encode(original.resize((130, 111)).convert("RGB"), "PNG")
@@ -56,7 +59,9 @@ def test_near_duplicates_within_a_subject_are_refused(tmp_path):
         (picture_file(1)[:200], "image"),
     ],
 )
-def test_unusable_pictures_are_refused_with_the_reason_and_not_tried_again(tmp_path, data, reason):
+def test_unusable_pictures_are_refused_with_the_reason_and_not_tried_again(
+    tmp_path: Path, data: bytes, reason: str
+) -> None:
     folder = ExemplarFolder(tmp_path, CLASSES)
     assert reason in folder.add(data, CAT)
     assert reason in json.loads((tmp_path / "rejected.jsonl").read_text())["reason"]
@@ -64,7 +69,7 @@ def test_unusable_pictures_are_refused_with_the_reason_and_not_tried_again(tmp_p
     assert ExemplarFolder(tmp_path, CLASSES).knows(CAT)
 
 
-def test_a_run_killed_while_it_wrote_a_line_resumes(tmp_path):
+def test_a_run_killed_while_it_wrote_a_line_resumes(tmp_path: Path) -> None:
     folder = ExemplarFolder(tmp_path, CLASSES)
     folder.add(picture_file(1), CAT)
     dog = Origin("dog", "folder", url="d")
@@ -80,7 +85,7 @@ def test_a_run_killed_while_it_wrote_a_line_resumes(tmp_path):
     assert [item.origin.subject for item in load_exemplars(tmp_path)] == ["cat", "dog"]
 
 
-def test_a_deleted_picture_is_no_exemplar_and_is_not_taken_again(tmp_path):
+def test_a_deleted_picture_is_no_exemplar_and_is_not_taken_again(tmp_path: Path) -> None:
     folder = ExemplarFolder(tmp_path, CLASSES)
     folder.add(picture_file(1), CAT)
     folder.add(picture_file(2), Origin("cat", "folder", url="2"))
@@ -92,7 +97,7 @@ def test_a_deleted_picture_is_no_exemplar_and_is_not_taken_again(tmp_path):
     assert again.knows(CAT)
 
 
-def test_a_damaged_line_is_named(tmp_path):
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     ExemplarFolder(tmp_path, CLASSES).add(picture_file(1), CAT)
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text('{"file": "x"}\n' + manifest.read_text())
@@ -100,7 +105,7 @@ def test_a_damaged_line_is_named(tmp_path):
         load_exemplars(tmp_path)
 
 
-def test_a_folder_without_a_manifest_is_read_by_its_directories(tmp_path):
+def test_a_folder_without_a_manifest_is_read_by_its_directories(tmp_path: Path) -> None:
     for name in ("dog", "cat"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.jpg").write_bytes(picture_file(1))
@@ -111,21 +116,21 @@ def test_a_folder_without_a_manifest_is_read_by_its_directories(tmp_path):
     ]
 
 
-def test_no_exemplar_at_all_is_one_sentence(tmp_path):
+def test_no_exemplar_at_all_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="holds no exemplar"):
         load_exemplars(tmp_path)
     with pytest.raises(ConfigurationError, match="make_exemplars"):
         load_exemplars(tmp_path / "nowhere")
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
         ExemplarFolder(tmp_path / "file", CLASSES)
 
 
 @pytest.mark.parametrize("file", ["/etc/hostname", "../outside.jpg", "cat/../../outside.jpg", "link/a.jpg", "a\0b", 7])
-def test_a_manifest_names_files_of_its_folder_only(tmp_path, file):
+def test_a_manifest_names_files_of_its_folder_only(tmp_path: Path, file: object) -> None:
     """Manifests come from strangers, and their pictures end in a report that others see."""
     (tmp_path / "outside.jpg").write_bytes(picture_file(1))
     folder = tmp_path / "exemplars"
@@ -138,13 +143,13 @@ def test_a_manifest_names_files_of_its_folder_only(tmp_path, file):
             read(folder)
 
 
-def test_a_rejected_line_of_another_kind_is_named(tmp_path):
+def test_a_rejected_line_of_another_kind_is_named(tmp_path: Path) -> None:
     (tmp_path / "rejected.jsonl").write_text('{"other": 1}\n')
     with pytest.raises(ConfigurationError, match=r"line 1 of .*rejected\.jsonl is no candidate"):
         ExemplarFolder(tmp_path, CLASSES)
 
 
-def test_a_signed_address_is_kept_without_its_signature_and_still_known(tmp_path):
+def test_a_signed_address_is_kept_without_its_signature_and_still_known(tmp_path: Path) -> None:
     signed = Origin("cat", "crawl", url="http://x/1.jpg?sig=first")
     ExemplarFolder(tmp_path, CLASSES).add(picture_file(1), signed)
     assert "first" not in (tmp_path / "manifest.jsonl").read_text()
@@ -153,7 +158,7 @@ def test_a_signed_address_is_kept_without_its_signature_and_still_known(tmp_path
     assert again.knows(Origin("cat", "crawl", url="http://x/1.jpg?sig=second"))
 
 
-def test_half_a_surrogate_pair_is_written_and_read(tmp_path):
+def test_half_a_surrogate_pair_is_written_and_read(tmp_path: Path) -> None:
     odd = Origin("cat", "crawl", creator="\ud800", url="http://x/\ud800.jpg")
     ExemplarFolder(tmp_path, CLASSES).reject(odd, "not a web address")
     assert ExemplarFolder(tmp_path, CLASSES).knows(odd)

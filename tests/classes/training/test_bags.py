@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ RECORDS = [
 SUBJECTS = {"a": "cherry", "b": "cherry", "c": "lime", "empty": "lime", "other": "plum"}
 
 
-def test_bags_hold_the_masks_of_the_pictures_of_the_chosen_classes():
+def test_bags_hold_the_masks_of_the_pictures_of_the_chosen_classes() -> None:
     bags = make_bags(RECORDS, SUBJECTS, ClassSet.parse("lime,cherry"), "token+pooled")
     assert bags.image_ids == ("a", "b", "c")
     assert bags.class_ids.tolist() == [1, 1, 0]
@@ -39,16 +41,16 @@ def test_bags_hold_the_masks_of_the_pictures_of_the_chosen_classes():
     assert make_bags(RECORDS, SUBJECTS, ClassSet.parse("lime"), "token").inputs.shape[1] == 3
 
 
-def test_subjects_can_be_gathered_into_one_class_without_new_embeddings():
+def test_subjects_can_be_gathered_into_one_class_without_new_embeddings() -> None:
     bags = make_bags(RECORDS, SUBJECTS, ClassSet.parse("fruit=cherry+plum,lime"), "token")
     assert bags.class_ids.tolist() == [0, 0, 1, 0]
 
 
-def test_a_class_without_an_exemplar_is_named():
+def test_a_class_without_an_exemplar_is_named() -> None:
     with pytest.raises(ConfigurationError, match="class pear has no exemplar"):
         make_bags(RECORDS, SUBJECTS, ClassSet.parse("cherry,pear"), "token")
 
 
-def test_a_class_whose_exemplars_give_no_mask_is_named():
+def test_a_class_whose_exemplars_give_no_mask_is_named() -> None:
     with pytest.raises(ConfigurationError, match="class lime give no mask"):
         make_bags([RECORDS[0], RECORDS[3]], SUBJECTS, ClassSet.parse("cherry,lime"), "token")

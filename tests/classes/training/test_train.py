@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest
@@ -6,7 +8,7 @@ import torch
 from everymask.classes.head import HeadSpec
 from everymask.classes.training.bags import UNNAMED, Bags, split_bags
 from everymask.classes.training.distillation import bad_masks
-from everymask.classes.training.train import TrainingConfig, train_head
+from everymask.classes.training.train import TrainingConfig, TrainingResult, train_head
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
 
@@ -61,12 +63,12 @@ def synthetic_bags(num_classes: int, per_class: int, seed: int = 0) -> tuple[Bag
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained() -> TrainingResult:
     bags, _ = synthetic_bags(3, 24)
     return train_head(bags, spec(3), CONFIG)
 
 
-def test_masks_are_named_right_though_only_pictures_were_labelled(trained):
+def test_masks_are_named_right_though_only_pictures_were_labelled(trained: TrainingResult) -> None:
     fresh, kinds = synthetic_bags(3, 10, seed=1)
     with torch.no_grad():
         predicted = trained.head(fresh.inputs).argmax(dim=1)
@@ -74,7 +76,7 @@ def test_masks_are_named_right_though_only_pictures_were_labelled(trained):
     assert (predicted[kinds == BACKGROUND] == 3).all()
 
 
-def test_teacher_then_student_and_the_held_out_pictures_are_told_apart(trained):
+def test_teacher_then_student_and_the_held_out_pictures_are_told_apart(trained: TrainingResult) -> None:
     assert [epoch.stage for epoch in trained.history] == sorted(
         (epoch.stage for epoch in trained.history), key=["teacher", "student"].index
     )
@@ -83,7 +85,7 @@ def test_teacher_then_student_and_the_held_out_pictures_are_told_apart(trained):
     assert trained.confusion.tolist() == [[6, 0, 0], [0, 6, 0], [0, 0, 6]]
 
 
-def test_the_student_is_less_sure_where_its_teacher_was_not_to_be_relied_on():
+def test_the_student_is_less_sure_where_its_teacher_was_not_to_be_relied_on() -> None:
     bags, kinds = synthetic_bags(3, 24)
     # Another class's object in a third of the pictures: a teacher that learnt well is surely "wrong" there.
     foreign = torch.arange(0, len(kinds), 24) + 7
@@ -133,7 +135,7 @@ def bags_of_parts_and_wholes(per_class: int, seed: int) -> tuple[Bags, torch.Ten
     )
 
 
-def test_the_student_names_whole_objects_of_which_its_teacher_named_the_parts():
+def test_the_student_names_whole_objects_of_which_its_teacher_named_the_parts() -> None:
     bags, _ = bags_of_parts_and_wholes(24, seed=0)
     result = train_head(bags, spec(2), CONFIG)
     fresh, whole = bags_of_parts_and_wholes(10, seed=1)
@@ -146,7 +148,7 @@ def test_the_student_names_whole_objects_of_which_its_teacher_named_the_parts():
     assert by_student > 0.9
 
 
-def test_masks_below_the_least_area_are_left_out_but_no_bag_is():
+def test_masks_below_the_least_area_are_left_out_but_no_bag_is() -> None:
     bags, kinds = synthetic_bags(2, 3)
     bags.occupancy[kinds == OBJECT] //= 2
     assert bags.area[kinds == OBJECT].unique().tolist() == pytest.approx([127 / 255 / 8])
@@ -156,7 +158,7 @@ def test_masks_below_the_least_area_are_left_out_but_no_bag_is():
     assert bags.of_area(0.5).sizes.tolist() == [1] * 6
 
 
-def test_the_same_seed_gives_the_same_head_and_leaves_the_global_seed_alone():
+def test_the_same_seed_gives_the_same_head_and_leaves_the_global_seed_alone() -> None:
     bags, _ = synthetic_bags(2, 8)
     config = replace(CONFIG, epochs=2)
     torch.manual_seed(1)
@@ -170,7 +172,7 @@ def test_the_same_seed_gives_the_same_head_and_leaves_the_global_seed_alone():
     assert not torch.equal(first["layers.0.weight"], other["layers.0.weight"])
 
 
-def test_one_class_alone_is_told_from_background():
+def test_one_class_alone_is_told_from_background() -> None:
     bags, _ = synthetic_bags(1, 16)
     result = train_head(bags, spec(1), CONFIG)
     fresh, kinds = synthetic_bags(1, 5, seed=2)
@@ -180,7 +182,7 @@ def test_one_class_alone_is_told_from_background():
     assert (predicted[kinds == BACKGROUND] == 1).all()
 
 
-def test_a_class_with_one_exemplar_is_trained_without_holding_it_out():
+def test_a_class_with_one_exemplar_is_trained_without_holding_it_out() -> None:
     bags, _ = synthetic_bags(2, 1)
     training, held_out = split_bags(bags, 0.5, seed=0)
     assert sorted(training.class_ids.tolist()) == [0, 1]
@@ -189,7 +191,7 @@ def test_a_class_with_one_exemplar_is_trained_without_holding_it_out():
     assert all(epoch.held_out_loss is None for epoch in result.history)
 
 
-def test_the_split_is_stratified_and_loses_nothing():
+def test_the_split_is_stratified_and_loses_nothing() -> None:
     bags, _ = synthetic_bags(3, 20)
     training, held_out = split_bags(bags, 0.25, seed=3)
     assert torch.bincount(held_out.class_ids).tolist() == [5, 5, 5]
@@ -198,7 +200,7 @@ def test_the_split_is_stratified_and_loses_nothing():
     assert torch.equal(held_out.inputs[:8], bags.inputs[8 * position : 8 * position + 8])
 
 
-def test_a_sample_keeps_every_bag_and_takes_its_own_masks():
+def test_a_sample_keeps_every_bag_and_takes_its_own_masks() -> None:
     bags, _ = synthetic_bags(2, 3)
     bags.inputs[:, 0] = torch.arange(len(bags.inputs)).float()
     for most in (1, 3, 8, 100):
@@ -209,7 +211,7 @@ def test_a_sample_keeps_every_bag_and_takes_its_own_masks():
     assert not torch.equal(bags.sample(4).inputs, bags.sample(4).inputs)
 
 
-def test_training_stops_when_held_out_pictures_no_longer_gain():
+def test_training_stops_when_held_out_pictures_no_longer_gain() -> None:
     bags, _ = synthetic_bags(2, 12)
     result = train_head(bags, spec(2), replace(CONFIG, epochs=500, patience=3, learning_rate=0.01, distillation=False))
     losses = [epoch.held_out_loss for epoch in result.history]
@@ -217,14 +219,14 @@ def test_training_stops_when_held_out_pictures_no_longer_gain():
     assert losses.index(min(losses)) == len(losses) - 1 - 3
 
 
-def test_inputs_with_nan_are_refused():
+def test_inputs_with_nan_are_refused() -> None:
     bags, _ = synthetic_bags(2, 4)
     bags.inputs[3, 2] = torch.nan
     with pytest.raises(ConfigurationError, match="NaN or infinity"):
         train_head(bags, spec(2), CONFIG)
 
 
-def test_a_loss_that_becomes_nan_stops_with_a_sentence():
+def test_a_loss_that_becomes_nan_stops_with_a_sentence() -> None:
     bags, _ = synthetic_bags(2, 8)
     with pytest.raises(ConfigurationError, match=r"lower --learning-rate"):
         train_head(bags, spec(2), replace(CONFIG, learning_rate=1e30))
