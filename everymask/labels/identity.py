@@ -37,7 +37,7 @@ def label_settings(
         head_sha256: of the class head's file; None for other methods than classes.
         class_names: of the class head.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "method": config.method,
         config.method: _without_neutral(asdict(getattr(config, config.method))),
         "model": model,
