@@ -42,8 +42,8 @@ def measure_table(config: EvaluateConfig) -> Figures:
     for model in config.models or (config.model,):
         labels: dict[str, RowLabels] = {row.name: {} for row in rows}
         for name, found in _labelled(config, model, pictures, rows):
-            for row, row_labels in found.items():
-                labels[row][name] = row_labels
+            for row_name, row_labels in found.items():
+                labels[row_name][name] = row_labels
         for row in rows:
             name = f"{row.name}, {model}" if config.models else row.name
             figures[name] = _figures(labels[row.name], truth, row, config)
@@ -131,7 +131,7 @@ def _by_workers(labeller: _Labeller, pictures: Sequence[EntityPicture]) -> Itera
     wanted = labeller.config.workers or gpus or max(1, int(resources.get("CPU", 1)) - 2)
     count = min(wanted, len(pictures))
     share = {"num_cpus": 1.0, "num_gpus": min(1.0, gpus / count)}
-    actor = cast(Any, ray.remote(**share)(_Worker))
+    actor = cast(Any, ray.remote(**share)(_Worker))  # type: ignore[call-overload]  # Ray's hints want literal options
     actors = [actor.remote(labeller) for _ in range(count)]
     waiting = list(reversed(pictures))
     busy = {one.label.remote(waiting.pop()): one for one in actors}

@@ -17,8 +17,8 @@ from everymask.records import ImageLabels
 
 _MMG = {"mmg": True, "emr": False, "usr": False}
 _MMG_EMR = {"mmg": True, "emr": True, "usr": False}
-_ALL = {"mmg": True, "emr": True, "usr": True}
-_THRESHOLDS: dict[str, tuple[str, dict[str, bool], tuple[float, ...]]] = {
+_ALL: dict[str, Any] = {"mmg": True, "emr": True, "usr": True}
+_THRESHOLDS: dict[str, tuple[str, dict[str, Any], tuple[float, ...]]] = {
     "θ_O": ("object_nms_thresh", _MMG, (0.7, 0.75, 0.8, 0.9)),
     "γ_O": ("best_match_thresh", _MMG, (0.3, 0.9, 0.6, 1.0)),
     "δ": ("overlap_thresh", _MMG_EMR, (0.01, 0.05, 0.1, 0.2)),
@@ -96,7 +96,7 @@ def table_rows(table: int, entities: EntityConfig, amg: AmgConfig) -> list[Ablat
         return ablation_rows(entities, amg)
     if table == 4:
         thresholds = [
-            AblationRow(f"{symbol} {value:g}", "entities", replace(entities, **modules, **{option: value}))
+            AblationRow(f"{symbol} {value:g}", "entities", replace(entities, **(modules | {option: value})))
             for symbol, (option, modules, values) in _THRESHOLDS.items()
             for value in values
         ]

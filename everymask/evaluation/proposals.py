@@ -74,7 +74,9 @@ def best_ious(masks: Sequence[Rle], segments: Sequence[Rle]) -> NDArray[np.float
     """For each segment the largest IoU with any mask; 0 without masks."""
     if not masks or not segments:
         return np.zeros(len(segments))
-    return np.asarray(coco_mask.iou(list(masks), list(segments), [0] * len(segments))).max(axis=0)
+    iou: NDArray[np.float64] = np.asarray(coco_mask.iou(list(masks), list(segments), [0] * len(segments)))
+    best: NDArray[np.float64] = iou.max(axis=0)
+    return best
 
 
 def _recall(masks: float, best: NDArray[np.float64], area: NDArray[np.int64]) -> Recall:

@@ -41,7 +41,7 @@ class MobileEncoder(nn.Module):
         for layer in list(self.trunk.modules()):
             if isinstance(layer, ConvNorm):
                 layer.conv = fuse_conv_bn_eval(layer.conv.eval(), layer.bn.eval())
-                layer.bn = nn.Identity()
+                layer.bn = nn.Identity()  # type: ignore[assignment]  # timm's hint is narrower than its use
         self.trunk.to(dtype)
         return self.requires_grad_(False)
 
