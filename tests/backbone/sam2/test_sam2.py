@@ -17,7 +17,13 @@ from everymask.backbone.sam.backbone import SamBackbone
 from everymask.backbone.sam2.architecture import OFFICIAL_ARCHITECTURES, Sam2, build_sam2, vision_config
 from everymask.backbone.sam2.checkpoint import with_our_names
 from everymask.backbone.sam2.frame import SquashedFrame
+from everymask.clicks import ClickPrompt, segment_clicks
+from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import CheckpointError
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_images
+from everymask.masks.rle import decode_mask
+from everymask.records import ImageLabels
 from tests.tiny_sam import write_tiny_checkpoint
 from tests.tiny_sam2 import TINY, tiny_sam2
 
@@ -204,3 +210,23 @@ def test_a_checkpoint_of_another_size_or_family_is_named(tmp_path: Path) -> None
         load_backbone("sam2.1_tiny", tmp_path / "small.pt", "cpu")
     with pytest.raises(CheckpointError, match="looks like vit_b or vit_l or vit_h"):
         load_backbone("sam2.1_tiny", write_tiny_checkpoint(tmp_path), "cpu")
+
+
+@pytest.mark.parametrize("size_hw", [(40, 120), (120, 40)])
+def test_what_is_built_on_backbones_works_with_a_squashed_one(backbone: SamBackbone, size_hw: tuple[int, int]) -> None:
+    image = picture(size_hw)
+    entities = EntityConfig(
+        points_per_side=4, gallery_points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0
+    )
+    amg = AmgConfig(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0)
+    for config in (LabelConfig(entities=entities), LabelConfig("amg", amg=amg)):
+        (labels,) = label_images(backbone, [image], config)
+        assert isinstance(labels, ImageLabels)
+        assert labels.masks
+        assert labels.size_hw == size_hw
+        if config.method == "entities":
+            assert np.sum([decode_mask(mask.rle) for mask in labels.masks], axis=0).max() == 1
+    height, width = size_hw
+    prompt = ClickPrompt(((width - 2.0, height - 2.0), (1.0, 1.0)), (1, 0), (width / 2, height / 2, width, height))
+    candidates = segment_clicks(backbone, backbone.embed([image])[0], prompt)
+    assert 1 <= len(candidates.masks) <= 3
