@@ -45,6 +45,7 @@ from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
 from everymask.label_config import LabelConfig
+from everymask.labels.corrections import delete_corrections, has_corrections
 from everymask.labels.identity import label_settings
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.store import LabelStore, PartSummary
@@ -89,6 +90,8 @@ class LabelDatasetConfig:
     """Label again the images whose row is an error; other rows stay as they are."""
     overwrite: bool = False
     """Delete the labels that are in the output, then start from nothing."""
+    discard_corrections: bool = False
+    """With --overwrite: delete what people corrected as well. Without it labels that people corrected stay."""
     limit: int | None = None
     """Only the first so many images of the input."""
     max_errors: str = "50%"
@@ -180,6 +183,11 @@ def run(config: LabelDatasetConfig, command: str) -> int:
     """
     store = LabelStore(canonical_uri(config.output))
     prepare(store)
+    if config.overwrite and not config.discard_corrections and has_corrections(store):
+        raise ConfigurationError(
+            f"{config.output} holds corrections that people made; choose another --output, or name them for deletion: "
+            "--overwrite --discard-corrections"
+        )
     with OutputLock(store):
         if config.from_embeddings is not None:
             return _exit_code(config, _relabel(config, config.from_embeddings, store, command))
@@ -223,6 +231,7 @@ def _open_run(config: LabelDatasetConfig, store: LabelStore, facts: ModelFacts, 
         )
     if config.overwrite:
         clear(store)
+        delete_corrections(store)
     attempt = RunAttempt(
         command=command,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),

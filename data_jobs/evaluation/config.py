@@ -33,6 +33,8 @@ class EvaluateConfig:
     gathers several of the ground truth. By default the classes that the labels name."""
     split: str | None = None
     """For voc: a list in ImageSets/Segmentation, e.g. val; by default every segmented image."""
+    uncorrected: bool = False
+    """Measure the labels as the model made them, without the corrections of people."""
     resolve_overlaps: bool = False
     """Give pixels in several masks to the one with the highest score first. AP^e refuses masks that overlap."""
     allow_overlap: bool = False

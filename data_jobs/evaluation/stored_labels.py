@@ -15,6 +15,7 @@ from everymask.evaluation.disjoint import resolve_overlaps
 from everymask.evaluation.entity_ap import match_entities
 from everymask.evaluation.ground_truth import read_bsds, read_coco_instances, read_voc
 from everymask.evaluation.semantic import semantic_figures
+from everymask.labels.corrections import corrected, read_corrections
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 
@@ -27,7 +28,7 @@ def measure_store(config: EvaluateConfig) -> Figures:
         InputError: labels that do not belong to it, or whose masks overlap.
     """
     assert config.labels is not None
-    labels = _stored_labels(config.labels, config.resolve_overlaps)
+    labels = _stored_labels(config.labels, config.resolve_overlaps, config.uncorrected)
     if config.ground_truth in ("coco_instances", "voc"):
         return _class_figures(config, labels)
     if config.ground_truth == "bsds":
@@ -36,10 +37,15 @@ def measure_store(config: EvaluateConfig) -> Figures:
     return {config.labels: entity_row(matches, config.max_dets, config.bootstrap)}
 
 
-def _stored_labels(place: str, disjoint: bool) -> dict[str, ImageLabels]:
-    """Labels of the store by file name, made disjoint or as they are; images that failed have none."""
+def _stored_labels(place: str, disjoint: bool, uncorrected: bool) -> dict[str, ImageLabels]:
+    """Labels of the store by file name, made disjoint or as they are; images that failed have none.
+
+    Images that people corrected are as people left them, unless `uncorrected`.
+    """
     labels = {}
-    for image in LabelStore(place).images():
+    store = LabelStore(place)
+    corrections = {} if uncorrected else read_corrections(store)
+    for image in (corrected(row, corrections) for row in store.images()):
         name = Path(image.image_id).name
         if name in labels:
             raise InputError(f"{place} holds two images named {name}; evaluate one folder at a time")

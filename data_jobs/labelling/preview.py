@@ -12,6 +12,7 @@ from pyarrow.fs import FileType
 from everymask.errors import EverymaskError
 from everymask.image_files import read_bytes
 from everymask.images import ImageLimits, decode_image
+from everymask.labels.corrections import corrected, read_corrections
 from everymask.labels.rows import LabelledImage, from_batch
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.pictures.contact_sheet import contact_sheet
@@ -42,7 +43,8 @@ def write_preview(store: LabelStore, limits: ImageLimits, count: int) -> None:
     sample = _first(_rows(store, list(parts), failed=False), count)
     failing = [part for part, summary in parts.items() if summary.errors]
     failures = _first(_rows(store, failing, failed=True), _MAX_FAILURES)
-    items = [item for image in sample if (item := _draw(image, limits)) is not None]
+    known = read_corrections(store)
+    items = [item for image in sample if (item := _draw(corrected(image, known), limits)) is not None]
     total = sum(parts.values(), PartSummary())
     page = html_report(
         f"Labels in {split_query(store.uri)[0]}",

@@ -162,6 +162,12 @@ def has_corrections(store: LabelStore) -> bool:
     return bool(_files(store))
 
 
+def delete_corrections(store: LabelStore) -> None:
+    """Delete every correction: the labels they were made for go, too."""
+    for path in _files(store):
+        store.filesystem.delete_file(path)
+
+
 def corrected(image: LabelledImage, corrections: dict[str, ImageCorrection]) -> LabelledImage:
     """An image as people left it; itself where they did not look at it."""
     correction = corrections.get(image.image_id)

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_jobs import review
+from data_jobs import label_dataset, review
+from data_jobs.labelling.preview import write_preview
 from everymask.errors import EverymaskError, InputError
+from everymask.images import ImageLimits
 from everymask.labels.corrections import has_corrections, labelled_images, read_corrections
+from everymask.labels.provenance import RunRecord, write_run
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from everymask.review.importing import import_corrections
@@ -297,3 +300,26 @@ def test_the_loop_as_a_user_types_it(store: LabelStore, tmp_path: Path, capsys: 
     assert "chosen by" in capsys.readouterr().out
     assert review.main(["import", "--labels", store.uri, "--from", str(tmp_path / "nothing")]) == 2
     assert "is not there" in capsys.readouterr().err
+
+
+def test_labels_that_people_corrected_are_not_overwritten_unnamed(
+    store: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(store, RunRecord({}))
+    import_corrections(store, export_for(store, "coco", tmp_path), "coco")
+    before = {path: path.read_bytes() for path in Path(store.uri).rglob("*.parquet")}
+    arguments = ["--input", str(tmp_path / "pictures"), "--output", store.uri, "--overwrite"]
+    assert label_dataset.main(arguments) == 2
+    assert "--overwrite --discard-corrections" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path(store.uri).rglob("*.parquet")} == before
+
+
+def test_pictures_and_measures_show_corrected_labels(store: LabelStore, tmp_path: Path) -> None:
+    write_preview(store, ImageLimits(), 8)
+    page = Path(store.uri) / "preview" / "index.html"
+    assert "10 masks of shapes/all.png" in page.read_text()
+    path = export_for(store, "coco", tmp_path)
+    change_json(path, lambda content: content | {"annotations": []})
+    import_corrections(store, path, "coco")
+    write_preview(store, ImageLimits(), 8)
+    assert "0 masks of shapes/all.png" in page.read_text()
