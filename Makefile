@@ -9,16 +9,21 @@ STAMP := $(VENV)/.installed
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo serve ui test test-fast test-slow lint format browser readers constraints clean
+.PHONY: help install demo serve ui test test-fast test-slow lint format browser readers constraints notice image clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(STAMP) ## Create the virtual environment and install everything the project uses.
+install: $(STAMP) ## Create the virtual environment and install everything the project uses (HASHES=1: only the very files that were tested).
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt constraints-hashed.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+ifdef HASHES
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints-hashed.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+else
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+endif
 	touch $@
 
 demo: $(STAMP) ## Label examples/images with entity masks; open the preview it names.
@@ -61,9 +66,19 @@ readers: $(STAMP) ## Install the tools that read exports, each in an environment
 			--requirement tests/formats/readers/requirements-$$name.txt || exit 1; \
 	done
 
-constraints: $(STAMP) ## Pin the versions installed now.
+constraints: $(STAMP) ## Pin the versions installed now, and the digests of their files.
 	{ echo "# Every version the suite was run with, for pip's --constraint. Regenerate: make constraints"; \
 	  $(BIN)/pip freeze --exclude-editable; } > constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --no-deps \
+	  --report $(VENV)/report.json --requirement constraints.txt setuptools wheel
+	$(BIN)/python -m supply.hashes $(VENV)/report.json > constraints-hashed.txt
+
+notice: $(STAMP) ## Write the licences of all dependencies into NOTICE.
+	$(BIN)/python -m supply.licences > NOTICE
+
+image: ## Build the container image on a base that is pinned by its digest.
+	docker build --file cluster/Dockerfile --tag everymask --build-arg PYTHON_DIGEST="$$(docker buildx imagetools \
+	  inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}')" .
 
 clean: ## Remove what the commands above made.
 	rm -rf $(VENV) .readers runs build dist *.egg-info

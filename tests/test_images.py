@@ -6,6 +6,7 @@ import struct
 import sys
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,6 +152,18 @@ def test_heic_without_its_package_is_named_with_the_remedy(monkeypatch: pytest.M
     with pytest.raises(InputError, match=r"HEIC pictures need the package pi-heif; pip install 'everymask\[heic\]'"):
         decode_image(BEGINNING_OF_HEIC)
     images._heif_is_registered.cache_clear()
+
+
+def test_heic_is_decoded() -> None:
+    """96 x 64 pixels: red top left, green top right, blue bottom left, else white."""
+    pytest.importorskip("pi_heif")
+    data = Path(__file__).with_name("corners.heic").read_bytes()
+    pixels = decode_image(data).astype(int)
+    assert pixels.shape == (64, 96, 3)
+    for (y, x), colour in {(5, 5): RED, (5, 90): GREEN, (60, 5): BLUE, (60, 90): WHITE}.items():
+        np.testing.assert_allclose(pixels[y, x], colour, atol=4)
+    with pytest.raises(ImageTooLargeError):
+        decode_image(data, ImageLimits(max_pixels=6000))
 
 
 def test_a_damaged_heic_is_one_sentence() -> None:

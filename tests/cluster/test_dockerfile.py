@@ -41,6 +41,17 @@ def test_python_is_one_the_project_supports(stages: dict[str, Stage]) -> None:
     assert all("-slim" in stage.base for stage in stages.values() if stage.base.startswith("python:"))
 
 
+def test_every_base_can_be_pinned_by_its_digest(stages: dict[str, Stage]) -> None:
+    outside = [stage.base for stage in stages.values() if stage.base not in stages]
+    assert outside
+    assert all(base.endswith("${PYTHON_DIGEST:+@${PYTHON_DIGEST}}") for base in outside)
+    make = (REPOSITORY / "Makefile").read_text()
+    version = re.search(r"^ARG PYTHON_VERSION=(\S+)$", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)
+    assert version is not None
+    assert "--build-arg PYTHON_DIGEST=" in make
+    assert f"inspect python:{version[1]}-slim-bookworm" in make
+
+
 def test_image_runs_as_a_numbered_user(stages: dict[str, Stage]) -> None:
     users = stages["run"].arguments("USER")
     assert users == ["1000:1000"], "Kubernetes' runAsNonRoot needs a number to judge by"

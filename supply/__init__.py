@@ -1,0 +1,1 @@
+"""What the project is built from: exact files of its dependencies, and their licences."""
