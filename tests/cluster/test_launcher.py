@@ -1,14 +1,22 @@
-"""The cluster launcher's files, held against Ray's own schema, offline."""
+"""The cluster launcher's files, held against Ray's own schema and the commands Ray would run, offline."""
 
 from __future__ import annotations
 
+import json
+import re
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from ray.autoscaler._private.command_runner import DockerCommandRunner
+from ray.autoscaler._private.providers import _get_node_provider_cls
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from tests.cluster.dockerfile import parse
 
 FOLDER = Path(__file__).resolve().parents[2] / "cluster"
 CLOUDS = ("aws", "gcp")
@@ -67,3 +75,97 @@ def test_cluster_is_authenticated_and_its_dashboard_is_not_public(cloud: str) ->
     assert any("RAY_AUTH_MODE=token" in option for option in config["docker"]["run_options"])
     assert "~/.ray/auth_token" in config["file_mounts"]
     assert any("--dashboard-host=127.0.0.1" in command for command in config["head_start_ray_commands"])
+
+
+class RecordedMachine:
+    """Answers as a machine with Docker and NVIDIA's runtime does that has the image, and keeps every command."""
+
+    def __init__(self, image_environment: list[str]) -> None:
+        self.commands: list[str] = []
+        self._image_environment = image_environment
+
+    def check_call(self, command: list[str], *_: object, **__: object) -> int:
+        self.commands.append(" ".join(command))
+        return 0
+
+    def check_output(self, command: list[str], *_: object, **__: object) -> bytes:
+        text = " ".join(command)
+        self.commands.append(text)
+        if ".Config.Env" in text:
+            return json.dumps(self._image_environment).encode()
+        if ".Runtimes" in text:
+            return b'{"nvidia": {"path": "nvidia-container-runtime"}, "runc": {}}'
+        if "MemAvailable" in text:
+            return b"MemAvailable: 100000000 kB"
+        if ".State.Running" in text:
+            return b"false"
+        return b""
+
+
+def commands_that_start_the_container(cloud: str, as_head: bool) -> str:
+    """What `ray up` runs on a machine up to the start of our container."""
+    config = prepare_config(load(cloud))
+    (run,) = [stage for stage in parse((FOLDER / "Dockerfile").read_text()) if stage.name == "run"]
+    environment = re.findall(r"(\w+=\S+)", " ".join(run.arguments("ENV")))
+    machine = RecordedMachine(environment)
+    provider = SimpleNamespace(
+        external_ip=lambda _: "10.0.0.1", internal_ip=lambda _: "10.0.0.1", log_prefix=lambda _: ""
+    )
+    runner = DockerCommandRunner(
+        config["docker"],
+        log_prefix="",
+        node_id="node",
+        auth_config=config["auth"],
+        provider=provider,
+        cluster_name=config["cluster_name"],
+        process_runner=machine,
+        use_internal_ip=True,
+    )
+    runner.run_init(as_head=as_head, file_mounts=config["file_mounts"], sync_run_yet=True)
+    (start,) = [command for command in machine.commands if "docker run" in command]
+    return start
+
+
+@pytest.mark.parametrize("as_head", [True, False])
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_token_is_mounted_where_the_user_of_the_image_reads_it(cloud: str, as_head: bool) -> None:
+    """Ray takes the home from the image's HOME, and /root where it has none; we run as user 1000."""
+    start = commands_that_start_the_container(cloud, as_head)
+    assert ":/home/everymask/.ray/auth_token" in start
+    assert "/root" not in start
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_container_that_runs_with_nvidias_runtime_sees_the_gpus(cloud: str) -> None:
+    start = commands_that_start_the_container(cloud, as_head=False)
+    assert "--runtime=nvidia" in start
+    assert "NVIDIA_VISIBLE_DEVICES=all" in start
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_what_the_providers_import_is_in_the_image(cloud: str) -> None:
+    """The head's autoscaler runs in our container and starts machines from there."""
+    extras = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needed = {"aws": "boto3", "gcp": "google-api-python-client"}[cloud]
+    assert needed in extras["cloud"]
+    assert "cloud" in re.findall(r"\.\[([\w,]+)\]", (FOLDER / "Dockerfile").read_text())[0].split(",")
+    assert _get_node_provider_cls(load(cloud)["provider"]) is not None
+
+
+def test_a_machine_image_looked_up_by_parameter_needs_leave_to_look_it_up() -> None:
+    assert "resolve:ssm:" in (FOLDER / "aws.yaml").read_text()
+    policies = [json.loads(file.read_text()) for file in sorted((FOLDER / "iam").glob("*.json"))]
+    statements = [statement for policy in policies for statement in policy["Statement"]]
+    actions = {action for statement in statements for action in _listed(statement["Action"])}
+    assert {"ssm:GetParameters", "ec2:RunInstances", "iam:PassRole", "s3:PutObject"} <= actions
+    assert not actions & {"*", "iam:*", "s3:*", "ec2:*"}
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def test_g2_machines_get_a_disk_they_can_have() -> None:
+    for node_type in load("gcp")["available_node_types"].values():
+        (disk,) = node_type["node_config"]["disks"]
+        assert disk["initializeParams"]["diskType"].endswith("/pd-balanced")
