@@ -16,7 +16,7 @@ help: ## Show this list.
 
 install: $(STAMP) ## Create the virtual environment and install everything the project uses (HASHES=1: only the very files that were tested).
 
-$(STAMP): pyproject.toml constraints.txt constraints-hashed.txt
+$(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 ifdef HASHES
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints-hashed.txt

