@@ -179,3 +179,17 @@ def test_every_manifest_runs_the_installed_ray_and_one_image() -> None:
         for pod in pods(ray_documents()[kind]).values():
             images |= {container["image"] for container in pod["containers"]}
     assert len(images) == 1
+
+
+def test_the_operator_finds_the_port_it_makes_the_service_from() -> None:
+    """KubeRay's operator looks for a port named `serve` of the head's container, and makes no Service without one."""
+    (container,) = [c for c in pods(ray_documents()["RayService"])["head"]["containers"] if c["name"] == "ray-head"]
+    assert {"name": "serve", "containerPort": 8000} in container["ports"]
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_scaling_is_bounded_and_a_pending_group_gives_way(kind: str) -> None:
+    options = cluster_spec(ray_documents()[kind])["autoscalerOptions"]
+    assert options["upscalingMode"] == "Conservative"
+    environment = {entry["name"]: entry["value"] for entry in options["env"]}
+    assert 0 < int(environment["RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S"]) < 3600

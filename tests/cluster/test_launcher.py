@@ -15,6 +15,8 @@ import yaml
 from ray.autoscaler._private.command_runner import DockerCommandRunner
 from ray.autoscaler._private.providers import _get_node_provider_cls
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import CloudResourceMonitor
+from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 
 from tests.cluster.dockerfile import parse
 
@@ -159,6 +161,15 @@ def test_a_machine_image_looked_up_by_parameter_needs_leave_to_look_it_up() -> N
     actions = {action for statement in statements for action in _listed(statement["Action"])}
     assert {"ssm:GetParameters", "ec2:RunInstances", "iam:PassRole", "s3:PutObject"} <= actions
     assert not actions & {"*", "iam:*", "s3:*", "ec2:*"}
+
+
+@pytest.mark.parametrize(("status", "gives_way"), [("ALLOCATION_TIMEOUT", True), ("ALLOCATION_FAILED", False)])
+def test_when_ray_gives_way_from_spot_to_on_demand(status: str, gives_way: bool) -> None:
+    """cluster/README.md says what to do, since Ray does not hear of refused launches. Once it does, say that instead."""
+    monitor = CloudResourceMonitor()
+    event = InstanceUpdateEvent(new_instance_status=getattr(Instance, status), instance_type="gpu_spot")
+    monitor.notify([event])
+    assert ("gpu_spot" in monitor.get_resource_availabilities()) is gives_way
 
 
 def _listed(value: str | list[str]) -> list[str]:
