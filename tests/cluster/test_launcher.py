@@ -165,7 +165,7 @@ def test_a_machine_image_looked_up_by_parameter_needs_leave_to_look_it_up() -> N
 
 @pytest.mark.parametrize(("status", "gives_way"), [("ALLOCATION_TIMEOUT", True), ("ALLOCATION_FAILED", False)])
 def test_when_ray_gives_way_from_spot_to_on_demand(status: str, gives_way: bool) -> None:
-    """cluster/README.md says what to do, since Ray does not hear of refused launches. Once it does, say that instead."""
+    """cluster/README.md says what to do, since Ray does not hear of refused launches. Once it does, change that."""
     monitor = CloudResourceMonitor()
     event = InstanceUpdateEvent(new_instance_status=getattr(Instance, status), instance_type="gpu_spot")
     monitor.notify([event])
