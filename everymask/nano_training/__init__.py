@@ -1,1 +1,1 @@
-"""How `nano` is trained: ground truth, augmentation, distillation (encoder, semantic branch), token cache, decoder."""
+"""How `nano` is trained: ground truth, augmentation, borders and groups, token cache, decoder."""

@@ -19,7 +19,7 @@ class AugmentConfig:
     """Shortest side of a crop, as a share of the picture's."""
     longest_side: tuple[int, int] = (352, 512)
     """Range of the view's longest side in pixels."""
-    paste_probability: float = 0.35
+    paste_probability: float = 0.4
     """Chance that a segment of another picture is pasted in."""
     jitter: float = 1.0
     """Strength of the colour changes; 0 for none."""
@@ -28,11 +28,9 @@ class AugmentConfig:
 def random_view(
     picture: AnnotatedPicture, donor: AnnotatedPicture | None, config: AugmentConfig, rng: np.random.Generator
 ) -> AnnotatedPicture:
-    """A random view of `picture`, perhaps with a segment of `donor` pasted in."""
-    view = _crop(picture, config, rng)
-    if rng.random() < 0.5:
-        view = replace(view, image=view.image[:, ::-1], label_maps=tuple(m[:, ::-1] for m in view.label_maps))
-    if donor is not None and rng.random() < config.paste_probability:
+    """A random view of `picture`, with a segment of `donor`, if there is one, pasted in."""
+    view = _flip(_crop(picture, config, rng), rng)
+    if donor is not None:
         view = _paste(view, donor, rng)
     return replace(view, image=recolour(view.image, config.jitter, rng))
 
@@ -60,6 +58,42 @@ def _crop(picture: AnnotatedPicture, config: AugmentConfig, rng: np.random.Gener
     scale = rng.uniform(*config.longest_side) / max(crop_h, crop_w)
     stretch = np.exp(rng.normal(0, 0.08))
     return resize(cropped, (max(1, round(crop_h * scale * stretch)), max(1, round(crop_w * scale / stretch))))
+
+
+def random_square(
+    picture: AnnotatedPicture,
+    donor: AnnotatedPicture | None,
+    side: int,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> AnnotatedPicture:
+    """A square of `side` pixels cut from a view like those of `random_view`, without making the whole view.
+
+    A segment of `donor`, if there is one, is pasted in. Grey and unlabelled where the view is smaller than the square.
+    """
+    sides = np.array(picture.image.shape[:2])
+    scale = rng.uniform(*config.longest_side) / (sides.max() * rng.uniform(config.smallest_crop, 1))
+    window_hw = np.minimum(np.ceil(side / scale), sides).astype(int)
+    y, x = (int(value) for value in rng.integers(0, sides - window_hw + 1))
+    window = (slice(y, y + window_hw[0]), slice(x, x + window_hw[1]))
+    view = replace(picture, image=picture.image[window], label_maps=tuple(m[window] for m in picture.label_maps))
+    height, width = (int(length) for length in (window_hw * scale).round().clip(1, side))
+    view = _flip(resize(view, (height, width)), rng)
+    if donor is not None:
+        view = _paste(view, donor, rng)
+    missing = [(0, side - height), (0, side - width)]
+    return replace(
+        view,
+        image=np.pad(recolour(view.image, config.jitter, rng), [*missing, (0, 0)], constant_values=127),
+        label_maps=tuple(np.pad(m, missing, constant_values=UNLABELLED) for m in view.label_maps),
+    )
+
+
+def _flip(view: AnnotatedPicture, rng: np.random.Generator) -> AnnotatedPicture:
+    """Left and right exchanged, half of the time."""
+    if rng.random() < 0.5:
+        return view
+    return replace(view, image=view.image[:, ::-1], label_maps=tuple(m[:, ::-1] for m in view.label_maps))
 
 
 def _paste(view: AnnotatedPicture, donor: AnnotatedPicture, rng: np.random.Generator) -> AnnotatedPicture:

@@ -19,6 +19,8 @@ _CONSENSUS_GAIN = 1.5
 def boundary_target(picture: AnnotatedPicture) -> NDArray[np.float32]:
     """(H/2, W/2) share of annotators with a border there, in [0, 1], or `UNKNOWN`. H and W must be even."""
     height, width = picture.image.shape[:2]
+    if not picture.sharp:
+        return np.full((height // 2, width // 2), UNKNOWN, dtype=np.float32)
     share = np.zeros((height, width), dtype=np.float32)
     known = np.zeros((height, width), dtype=bool)
     for labels in picture.label_maps:

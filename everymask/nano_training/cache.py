@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from everymask.backbone.nano.backbone import LONGEST_SIDE_PX
-from everymask.backbone.nano.encoder import ConvEncoder
+from everymask.backbone.nano.encoder import NanoEncoder
 from everymask.backbone.nano.regions import RegionConfig
 from everymask.evaluation.ground_truth import AnnotatedPicture, PictureReference
 from everymask.nano_training.augment import AugmentConfig, random_view, resize
@@ -23,8 +23,8 @@ from everymask.nano_training.samples import make_sample
 class CacheConfig:
     """What is described before the decoder is trained."""
 
-    views: int = 4
-    """Random views of each picture; the first `views` - 1 of a longer cache are the same."""
+    views: float = 1.0
+    """How many random views are described, as a multiple of what is usual for each source."""
     processes: int = 2
     """Processes, of one thread each."""
     augment: AugmentConfig | None = field(default_factory=AugmentConfig)
@@ -40,15 +40,15 @@ def canvas_picture(picture: AnnotatedPicture) -> AnnotatedPicture:
 
 @dataclass(frozen=True)
 class _Describer:
-    pictures: list[PictureReference]
+    views: list[tuple[PictureReference, int]]
     folder: Path
-    encoder: ConvEncoder
+    encoder: NanoEncoder
     regions: RegionConfig
     augment: AugmentConfig | None
     seed: int
 
-    def write(self, position: int, view: int) -> None:
-        reference = self.pictures[position]
+    def write(self, position: int) -> None:
+        reference, view = self.views[position]
         path = sample_path(self.folder, reference, view)
         if path.is_file():
             return
@@ -58,7 +58,8 @@ class _Describer:
         if self.augment is None:
             return canvas_picture(reference.read())
         rng = np.random.default_rng([self.seed, zlib.crc32(reference.name.encode()), view])
-        donor = self.pictures[int(rng.integers(len(self.pictures)))].read()
+        other = self.views[int(rng.integers(len(self.views)))][0]
+        donor = other.read() if rng.random() < self.augment.paste_probability else None
         return random_view(reference.read(), donor, self.augment, rng)
 
 
@@ -67,32 +68,31 @@ def sample_path(folder: Path, reference: PictureReference, view: int) -> Path:
     return folder / f"{reference.name.replace('/', '-')}.{view}.npz"
 
 
-def _run_share(describer: _Describer, share: int, shares: int, views: int) -> None:
+def _run_share(describer: _Describer, share: int, shares: int) -> None:
     torch.set_num_threads(1)
-    for view in range(views):
-        for position in range(share, len(describer.pictures), shares):
-            describer.write(position, view)
+    for position in range(share, len(describer.views), shares):
+        describer.write(position)
 
 
 def write_cache(
-    pictures: list[PictureReference],
+    views: list[tuple[PictureReference, int]],
     folder: Path,
-    encoder: ConvEncoder,
+    encoder: NanoEncoder,
     regions: RegionConfig,
     config: CacheConfig,
     seed: int,
     report: Callable[[int], None],
 ) -> list[Path]:
-    """Describe `views` random views of every picture; files that are there are kept. Returns all paths.
+    """Describe views of pictures; files that are there are kept. Returns all paths.
 
     `report` is told now and then how many are there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    describer = _Describer(pictures, folder, encoder.cpu(), regions, config.augment, seed)
-    paths = [sample_path(folder, reference, view) for view in range(config.views) for reference in pictures]
+    describer = _Describer(views, folder, encoder.cpu(), regions, config.augment, seed)
+    paths = [sample_path(folder, reference, view) for reference, view in views]
     context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=_run_share, args=(describer, share, config.processes, config.views), daemon=True)
+        context.Process(target=_run_share, args=(describer, share, config.processes), daemon=True)
         for share in range(config.processes)
     ]
     for worker in workers:

@@ -42,9 +42,9 @@ _FEWEST_CELLS = 64
 class DecodingConfig:
     """How the decoder is trained."""
 
-    batch: int = 6
+    batch: int = 5
     """Views a step and process."""
-    prompts: int = 16
+    prompts: int = 24
     """Prompts a view."""
     window_share: float = 0.6
     """Share of batches in which only the cells inside a random window of each view are kept."""
@@ -55,7 +55,7 @@ class DecodingConfig:
     dropout: float = 0.05
     """In the image transformer."""
     evaluate_every: int = 250
-    """Steps between two measurements on the validation views."""
+    """Steps between two measurements on the held-out pictures."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
@@ -125,7 +125,7 @@ def _prefetched(batches: Iterator[Batch], depth: int = 4) -> Iterator[Batch]:
 
 def train_decoder(
     train_paths: list[Path],
-    val_paths: list[Path],
+    held_out_paths: list[Path],
     decoder_config: DecoderConfig,
     config: DecodingConfig,
     minutes: float,
@@ -150,9 +150,9 @@ def train_decoder(
             output = decoder(decoder.encode(batch.tokens, batch.area), batch.prompts)
         parts = losses(output, batch, config.objective)
         trainer.update(parts["loss"], {name: float(value.detach()) for name, value in parts.items()})
-        if trainer.step % config.evaluate_every == 0 and rank == 0 and val_paths:
+        if trainer.step % config.evaluate_every == 0 and rank == 0 and held_out_paths:
             averaged.load_state_dict(trainer.averaged())
-            report({"step": trainer.step, "val": cell_figures(averaged, val_paths)})
+            report({"step": trainer.step, "held_out": cell_figures(averaged, held_out_paths)})
     trainer.report_means()
     trainer.save()
     averaged.load_state_dict(trainer.averaged())

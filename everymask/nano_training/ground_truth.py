@@ -1,4 +1,4 @@
-"""Which annotated pictures `nano` learns from."""
+"""Which annotated pictures `nano` learns from, and how often."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth import (
-    AnnotatedPicture,
     PictureReference,
     bsds_pictures,
     coco_instance_pictures,
@@ -16,7 +15,6 @@ from everymask.evaluation.ground_truth import (
     object_pictures,
     voc_pictures,
 )
-from everymask.evaluation.ground_truth.records import read_picture
 
 _READERS: dict[str, tuple[str, Callable[[Path], list[PictureReference]]]] = {
     "coco_panoptic": ("coco_panoptic/train", coco_panoptic_pictures),
@@ -30,6 +28,17 @@ _READERS: dict[str, tuple[str, Callable[[Path], list[PictureReference]]]] = {
 }
 """Folder and reader by source."""
 SOURCES = tuple(_READERS)
+VIEWS = {
+    "coco_panoptic": 5.0,
+    "coco_instances": 2.0,
+    "bsds500": 1.0,
+    "voc": 0.5,
+    "voc_aug": 0.1,
+    "weizmann": 0.2,
+    "davis": 0.34,
+    "clothing": 0.25,
+}
+"""Random views of a picture of each source: a scene with every segment marked says more than a single object."""
 
 
 def training_pictures(data: Path, source: str) -> list[PictureReference]:
@@ -46,14 +55,17 @@ def training_pictures(data: Path, source: str) -> list[PictureReference]:
     return read(data / folder)
 
 
-def unlabelled_pictures(folder: Path) -> list[PictureReference]:
-    """Every picture below a folder, without annotation: more for the encoder to see."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    names = [f"{folder.name}/{path.relative_to(folder).with_suffix('')}" for path in files]
-    return [
-        PictureReference(name, partial(_read_unlabelled, path, name)) for path, name in zip(files, names, strict=True)
-    ]
+def planned_views(pictures: list[PictureReference], factor: float) -> list[tuple[PictureReference, int]]:
+    """Which views of which pictures are learned from: `VIEWS` times `factor` of each picture on average.
 
-
-def _read_unlabelled(path: Path, name: str) -> AnnotatedPicture:
-    return AnnotatedPicture(name, read_picture(path), (), complete=False)
+    First views come first, so that any beginning of the list is drawn from all sources.
+    """
+    planned: list[tuple[PictureReference, int]] = []
+    due: dict[str, float] = {}
+    for picture in pictures:
+        source = picture.name.split("/")[0]
+        due[source] = due.get(source, 0.0) + VIEWS[source] * factor
+        count = int(due[source] + 1e-9)
+        due[source] -= count
+        planned += [(picture, view) for view in range(count)]
+    return sorted(planned, key=lambda pair: pair[1])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from everymask.backbone.nano.encoder import ConvEncoder
+from everymask.backbone.nano.encoder import NanoEncoder
 from everymask.backbone.nano.regions import RegionConfig
 from everymask.backbone.nano.tokens import CellTokens, describe_image
 from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture
@@ -69,7 +69,7 @@ def segment_coverage(cell_index: NDArray[np.int64], label_maps: tuple[NDArray[np
     return np.concatenate(rows)
 
 
-def make_sample(picture: AnnotatedPicture, encoder: ConvEncoder, config: RegionConfig) -> Sample:
+def make_sample(picture: AnnotatedPicture, encoder: NanoEncoder, config: RegionConfig) -> Sample:
     """Cells, tokens and coverage of a picture at canvas size."""
     described = describe_image(picture.image, encoder, config)
     area = np.bincount(described.cell_index.reshape(-1)) / described.cell_index.size

@@ -12,22 +12,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from data_jobs.train_nano import TrainNanoConfig, main, measure, train
-from everymask.backbone.nano import NanoConfig, load_nano
+from everymask.backbone.nano import NanoConfig
 from everymask.backbone.nano.decoder import DecoderConfig
 from everymask.backbone.nano.encoder import EncoderConfig
-from everymask.backbone.nano.semantics import SemanticsConfig
-from everymask.errors import CheckpointError, ConfigurationError
+from everymask.errors import ConfigurationError
 from everymask.nano_training.augment import AugmentConfig
+from everymask.nano_training.borders import BorderConfig
 from everymask.nano_training.cache import CacheConfig
 from everymask.nano_training.decoding import DecodingConfig
-from everymask.nano_training.distillation import DistillationConfig
-from everymask.nano_training.semantics import SemanticTrainingConfig
-from tests.nano_training.random_teacher import write_random_teacher
 
 SMALL = NanoConfig(
-    EncoderConfig(8, (8, 16, 16, 16), (1, 1, 1, 1), 8),
-    DecoderConfig((8, 16, 16, 16), width=40, layers=1, stream=16, token=32, blocks=1),
-    semantics=SemanticsConfig(channels=12, blocks=1),
+    EncoderConfig(8, 16, 8),
+    DecoderConfig((24, 48, 120, 352, 8), width=40, layers=1, stream=16, token=32, blocks=1),
 )
 
 
@@ -58,9 +54,8 @@ def config(tmp_path: Path) -> TrainNanoConfig:
         sources=("bsds500",),
         threads=1,
         model=SMALL,
-        distillation=DistillationConfig(view_sides=(128,), crop_px=64, batch=4),
-        semantics=SemanticTrainingConfig(views=2, crop_px=64, longest_side=(64, 128), batch=4),
-        cache=CacheConfig(views=2, processes=1, augment=AugmentConfig(longest_side=(90, 112))),
+        borders=BorderConfig(crop_px=64, batch=4, places=24),
+        cache=CacheConfig(views=2.0, processes=1, augment=AugmentConfig(longest_side=(90, 112))),
         decoding=DecodingConfig(batch=2, prompts=4, evaluate_every=5),
     )
 
@@ -71,16 +66,16 @@ def logged(config: TrainNanoConfig) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 def test_the_recipe_learns_and_goes_on_where_it_stopped(config: TrainNanoConfig) -> None:
-    longer = replace(config, minutes=1.0, encoder_share=0.6)
+    longer = replace(config, minutes=1.0, borders_share=0.6)
     train(longer)
     rows = logged(longer)
-    assert {str(row["stage"]) for row in rows} == {"encoder", "decoder"}
+    assert {str(row["stage"]) for row in rows} == {"borders", "decoder"}
     borders = [float(str(row["boundary"])) for row in rows if "boundary" in row]
     assert borders[-1] < 0.7 * borders[0]
     figures = measure(longer)
     assert figures["bsds500/val nano"]["clicks"] == figures["bsds500/val felzenszwalb"]["clicks"] == 6
     assert figures["bsds500/val felzenszwalb"]["best"] > 0.9
-    assert not any(name.startswith("semantics.") for name in load_file(longer.output))  # There is no teacher.
+    assert not any("trunk" in name for name in load_file(longer.output))
 
     assert Image.open(longer.work / "learning_curve.png").width > 300
 
@@ -94,50 +89,14 @@ def test_the_recipe_learns_and_goes_on_where_it_stopped(config: TrainNanoConfig)
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
-@pytest.mark.slow
-def test_with_a_teacher_there_is_a_semantic_branch(config: TrainNanoConfig, tmp_path: Path) -> None:
-    taught = replace(
-        config,
-        minutes=0.5,
-        encoder_share=0.3,
-        semantics_share=0.4,
-        teacher=write_random_teacher(tmp_path / "teacher.safetensors"),
-        extra_pictures=config.data / "bsds500" / "val" / "images",
-    )
-    train(taught)
-    rows = logged(taught)
-    assert {str(row["stage"]) for row in rows} == {"encoder", "semantics", "decoder"}
-    classes = [float(str(row["classes"])) for row in rows if row["stage"] == "semantics"]
-    assert classes[-1] < classes[0]
-    shards = sorted((taught.work / "crops").iterdir())
-    assert len(shards) == 2  # Views of four annotated and two further pictures.
-    assert len(torch.load(shards[0])["stride32"]) == 6
-    backbone = load_nano(taught.output, torch.device("cpu"))
-    embedding = backbone.embed([np.zeros((40, 50, 3), dtype=np.uint8)])[0]
-    assert embedding.features["semantics"].shape == (embedding.canvas.num_cells, 12)
-
-    stamps = [path.stat().st_mtime_ns for path in shards]
-    before = load_file(taught.output)
-    train(taught)
-    assert [path.stat().st_mtime_ns for path in shards] == stamps
-    after = load_file(taught.output)
-    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-
-    plain = replace(taught, model=replace(SMALL, semantics=None), output=tmp_path / "plain.safetensors")
-    train(plain)  # The branch is left out although there is a teacher.
-    assert {name for name in before if not name.startswith("semantics.")} == load_file(plain.output).keys()
-
-
-def test_missing_ground_truth_and_teacher_are_named(config: TrainNanoConfig, tmp_path: Path) -> None:
+def test_missing_ground_truth_is_named(config: TrainNanoConfig) -> None:
     with pytest.raises(ConfigurationError, match="coco_panoptic"):
         train(replace(config, sources=("coco_panoptic",)))
-    with pytest.raises(CheckpointError, match="--teacher"):
-        train(replace(config, teacher=tmp_path / "absent.safetensors"))
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"minutes": 0.0}, {"encoder_share": 1.0}, {"semantics_share": 1.0}, {"output": Path("weights.pt")}],
+    [{"minutes": 0.0}, {"borders_share": 1.0}, {"output": Path("weights.pt")}],
     ids=lambda c: next(iter(c)),
 )
 def test_a_bad_option_is_named(config: TrainNanoConfig, change: dict[str, object]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
 
+from everymask.backbone.nano import efficientnet
 from everymask.backbone.nano.backbone import NanoBackbone
 from everymask.backbone.nano.checkpoint import NanoConfig, NanoModel, load_checkpoint, save_checkpoint
 from everymask.backbone.weights import resolve_weights
@@ -25,7 +27,8 @@ def load_nano(checkpoint: str | Path | None, device: torch.device) -> NanoBackbo
         CheckpointError: weights missing, corrupt, or of another architecture.
     """
     weights = resolve_weights(SHIPPED_WEIGHTS if checkpoint is None else checkpoint)
-    return NanoBackbone(load_checkpoint(weights.path), weights_sha256=weights.sha256, device=device)
+    both = hashlib.sha256(f"{weights.sha256} {efficientnet.SHA256}".encode()).hexdigest()
+    return NanoBackbone(load_checkpoint(weights.path), weights_sha256=both, device=device)
 
 
 def load(model: str, checkpoint: str | Path | None, device: torch.device) -> NanoBackbone:

@@ -13,13 +13,16 @@ from torch.nn import functional
 from everymask.backbone.nano.checkpoint import NanoModel
 from everymask.backbone.nano.clicks import combine_answers, prompting_cells
 from everymask.backbone.nano.decoder import CellContext
-from everymask.backbone.nano.semantics import describe_cells
+from everymask.backbone.nano.efficientnet import CHANNELS
+from everymask.backbone.nano.encoder import fast_bfloat16
 from everymask.backbone.nano.tokens import CellTokens, describe_image
 from everymask.backbone.protocol import MASKS_PER_PROMPT, Canvas, ImageEmbedding, PromptMasks
 from everymask.errors import ConfigurationError, ModelOutputError
 
 LONGEST_SIDE_PX = 512
 """Of the canvas; smaller images are not enlarged."""
+_TRUNK_CHANNELS = sum(CHANNELS[1:])
+"""Of a cell's features these come first."""
 PROMPTS_PER_CHUNK = 32
 """Prompts decoded at once: their streams then stay in a CPU core's cache."""
 
@@ -37,9 +40,9 @@ def canvas_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 class NanoBackbone:
     """The built-in model. Implements `PromptableBackbone`; see there for shapes. A cell is a superpixel.
 
-    An embedding's tensors, for P cells: `features` (P, F) encoder features, `shape` and `planes` as in `CellTokens`,
-    `cells` (P, width) after the image transformer, `semantics` (P, S) where the model has a semantic branch.
-    With one, masks are described by `semantics`; points are always compared by `features`.
+    An embedding's tensors, for P cells: `features`, `shape` and `planes` as in `CellTokens`, `cells` (P, width) and
+    `borders` (4, P, P) as in `CellContext`. Masks are described by the trunk's strides 16 and 32, points compared by
+    all its strides.
     """
 
     def __init__(self, model: NanoModel, *, weights_sha256: str, device: torch.device) -> None:
@@ -61,8 +64,7 @@ class NanoBackbone:
 
     @property
     def feature_dim(self) -> int:
-        semantics = self._model.config.semantics
-        return sum(self._model.config.encoder.channels) if semantics is None else semantics.channels
+        return sum(CHANNELS[-2:])
 
     @property
     def device(self) -> torch.device:
@@ -80,13 +82,10 @@ class NanoBackbone:
         area = torch.bincount(cell_index.reshape(-1)).float()
         canvas = Canvas(cell_index, area, (image.shape[0], image.shape[1]))
         batched = CellTokens(*(tensor[None] for tensor in tokens))
-        context = self._model.decoder.encode(batched, (area / area.sum())[None])
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(self._device)):
+            context = self._model.decoder.encode(batched, (area / area.sum())[None])
         features = {"features": tokens.features, "shape": tokens.shape, "planes": tokens.planes}
-        features["cells"] = context.cells[0]
-        if self._model.semantics is not None:
-            features["semantics"] = describe_cells(
-                image, described.cell_index, self._model.encoder, self._model.semantics
-            )
+        features |= {"cells": context.cells[0].float(), "borders": context.borders[0].half()}
         if not bool(context.cells.isfinite().all()):
             raise ModelOutputError("nano produced NaN or infinity for the image; check the checkpoint's weights")
         return ImageEmbedding(canvas, small, features, self._weights_sha256)
@@ -137,15 +136,16 @@ class NanoBackbone:
     @torch.no_grad()
     def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
         self._check_weights(embedding)
-        return embedding.features["features"][embedding.canvas.cells_at(point_coords.to(self._device))].float()
+        cells = embedding.canvas.cells_at(point_coords.to(self._device))
+        return embedding.features["features"][cells, :_TRUNK_CHANNELS].float()
 
     @torch.no_grad()
     def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
         self._check_weights(embedding)
         weights = masks.to(self._device, torch.float32) * embedding.canvas.cell_area
         total = weights.sum(dim=1, keepdim=True).clamp_min(1)
-        name = "features" if self._model.semantics is None else "semantics"
-        return (weights / total) @ embedding.features[name].float()
+        coarse = embedding.features["features"][:, _TRUNK_CHANNELS - self.feature_dim : _TRUNK_CHANNELS]
+        return (weights / total) @ coarse.float()
 
     @torch.no_grad()
     def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
@@ -168,6 +168,7 @@ class NanoBackbone:
             CellTokens(features["features"][None], features["shape"][None], features["planes"][None]),
             features["cells"][None],
             (area / area.sum())[None],
+            features["borders"][None].float(),
         )
         count = len(cells)
         logits = area.new_zeros(count, MASKS_PER_PROMPT, embedding.canvas.num_cells)
@@ -175,8 +176,9 @@ class NanoBackbone:
         tokens = area.new_zeros(count, MASKS_PER_PROMPT, self.token_dim)
         for start in range(0, count, PROMPTS_PER_CHUNK):
             part = slice(start, start + PROMPTS_PER_CHUNK)
-            answer = self._model.decoder(context, cells[None, part])
-            logits[part], predicted_iou[part], tokens[part] = (tensor[0] for tensor in answer)
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(self._device)):
+                answer = self._model.decoder(context, cells[None, part])
+            logits[part], predicted_iou[part], tokens[part] = (tensor[0].float() for tensor in answer)
         if not all(bool(tensor.isfinite().all()) for tensor in (logits, predicted_iou, tokens)):
             raise ModelOutputError("nano answered with NaN or infinity; check the checkpoint's weights")
         return logits, predicted_iou, tokens

@@ -1,4 +1,4 @@
-"""The one file of `nano`: fp16 tensors, int8 in the semantic branch, sizes in the metadata."""
+"""The one file of `nano`: what was trained here in fp16, sizes in the metadata. The frozen trunk is not in it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from everymask.backbone.nano.decoder import DecoderConfig, PromptDecoder
-from everymask.backbone.nano.encoder import ConvEncoder, EncoderConfig
-from everymask.backbone.nano.quantization import dequantize, quantize
+from everymask.backbone.nano.efficientnet import load_efficientnet
+from everymask.backbone.nano.encoder import EncoderConfig, NanoEncoder
 from everymask.backbone.nano.regions import RegionConfig
-from everymask.backbone.nano.semantics import SemanticBranch, SemanticsConfig
 from everymask.errors import CheckpointError
 
 FORMAT = "everymask-nano"
-VERSION = "1"
-_Config = TypeVar("_Config", EncoderConfig, DecoderConfig, RegionConfig, SemanticsConfig)
+VERSION = "2"
+_TRUNK = "encoder.trunk."
+_Config = TypeVar("_Config", EncoderConfig, DecoderConfig, RegionConfig)
 
 
 @dataclass(frozen=True)
@@ -32,34 +32,24 @@ class NanoConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     regions: RegionConfig = field(default_factory=RegionConfig)
-    semantics: SemanticsConfig | None = None
-    """The branch that classes are named from, instead of the encoder's features; it is learned from a teacher."""
 
 
 class NanoModel(nn.Module):
-    """Encoder, decoder and perhaps the semantic branch under one name."""
+    """Encoder and decoder under one name. The trunk has its published weights from the start."""
 
     def __init__(self, config: NanoConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = ConvEncoder(config.encoder)
+        self.encoder = NanoEncoder(config.encoder, load_efficientnet())
         self.decoder = PromptDecoder(config.decoder)
-        self.semantics = None
-        if config.semantics is not None:
-            self.semantics = SemanticBranch(config.semantics, config.encoder.channels)
 
 
 def save_checkpoint(model: NanoModel, path: Path, notes: dict[str, str] | None = None) -> None:
-    """Write the model, aside first: convolutions of the semantic branch in int8, the rest in fp16.
-
-    `notes` go into the metadata.
-    """
+    """Write what was trained, aside first, in fp16. `notes` go into the metadata."""
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():
-        tensor = tensor.detach().cpu().contiguous()
-        if name.startswith("semantics.") and tensor.ndim == 4:
-            tensors |= quantize(name, tensor)
-        else:
+        if not name.startswith(_TRUNK):
+            tensor = tensor.detach().cpu().contiguous()
             tensors[name] = tensor.half() if tensor.is_floating_point() else tensor
     metadata = {"format": FORMAT, "version": VERSION, "config": json.dumps(asdict(model.config)), **(notes or {})}
     aside = path.with_name(path.name + ".part")
@@ -72,7 +62,7 @@ def load_checkpoint(path: Path) -> NanoModel:
     """The model of a file, float32 on the CPU, in evaluation mode.
 
     Raises:
-        CheckpointError: unreadable, not a nano checkpoint, of another version, or tensors that do not fit.
+        CheckpointError: unreadable, not a nano checkpoint, of another version, tensors that do not fit, or no trunk.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -92,7 +82,8 @@ def load_checkpoint(path: Path) -> NanoModel:
         )
     try:
         model = NanoModel(_read_config(json.loads(metadata["config"])))
-        model.load_state_dict(dequantize(tensors))
+        trunk = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_TRUNK)}
+        model.load_state_dict(tensors | trunk)
     except (RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
@@ -105,10 +96,8 @@ def _read_config(content: dict[str, Any]) -> NanoConfig:
     def build(kind: Callable[..., _Config], values: dict[str, Any]) -> _Config:
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
-    semantics = content.get("semantics")  # Files from before the branch have no such key.
     return NanoConfig(
         encoder=build(EncoderConfig, content["encoder"]),
         decoder=build(DecoderConfig, content["decoder"]),
         regions=build(RegionConfig, content["regions"]),
-        semantics=None if semantics is None else build(SemanticsConfig, semantics),
     )

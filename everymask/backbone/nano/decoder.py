@@ -10,19 +10,22 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from everymask.backbone.nano.encoder import same_segment
 from everymask.backbone.nano.tokens import CENTRE, COLOUR, LOG_SHARE, SHAPE_NUMBERS, TREE_PLANES, CellTokens
 from everymask.backbone.protocol import MASKS_PER_PROMPT
 
-RELATIVE_NUMBERS = 13
+RELATIVE_NUMBERS = 15
 """Pairwise numbers computed from the descriptors, beside the `TREE_PLANES`."""
+SUMMARY_NUMBERS = 8
+"""What a mask's predicted IoU depends on beside tokens and stream: size, certainty, stability, border, coherence."""
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
     """Sizes of the prompt decoder."""
 
-    feature_channels: tuple[int, ...] = (48, 96, 144, 208)
-    """Channels of each encoder stride, in the order of the cell features."""
+    feature_channels: tuple[int, ...] = (24, 48, 120, 352, 24)
+    """Channels of the trunk's strides 4 to 32 and of the groups, in the order of the cell features."""
     width: int = 160
     """Channels of a cell in the image transformer."""
     layers: int = 3
@@ -44,11 +47,13 @@ class CellContext(NamedTuple):
         tokens: the cell tokens.
         cells: (B, P, width) float, cells after the image transformer.
         area: (B, P) float, share of the canvas; 0 for padding.
+        borders: (B, 4, P, P) float, see `border_planes`.
     """
 
     tokens: CellTokens
     cells: torch.Tensor
     area: torch.Tensor
+    borders: torch.Tensor
 
 
 class DecoderOutput(NamedTuple):
@@ -91,8 +96,30 @@ def pair_numbers(
     for part in torch.split(tokens.features.float(), list(channels), dim=-1):
         unit = functional.normalize(part - area[:, None] @ part, dim=-1)
         numbers.append(own(unit) @ unit.transpose(-1, -2))
+    groups = tokens.features[..., -channels[-1] :].float()
+    apart = torch.cdist(own(groups), groups, compute_mode="donot_use_mm_for_euclid_dist").square()
+    numbers.append(same_segment(apart).sigmoid())
     planes = tokens.planes if rows is None else tokens.planes.transpose(1, 2)[rows, prompts].transpose(1, 2)
     return torch.cat([torch.stack(numbers, dim=-1), planes.movedim(1, -1).float() / 255], dim=-1)
+
+
+def border_planes(tokens: CellTokens, area: torch.Tensor, channels: tuple[int, ...]) -> torch.Tensor:
+    """What a mask's score is read from, for every pair of cells.
+
+    Args:
+        tokens, area, channels: as in `pair_numbers`.
+
+    Returns:
+        (B, 4, P, P) float32 in [0, 1]: whether the two touch, the learned boundary between them where they do, the
+        probability that they belong to one segment where they do, and that probability times the area of both.
+    """
+    touching = tokens.planes[:, -1].float() / 255
+    touch = (touching > 0).float()
+    groups = tokens.features[..., -channels[-1] :].float()
+    apart = torch.cdist(groups, groups, compute_mode="donot_use_mm_for_euclid_dist").square()
+    same = same_segment(apart).sigmoid()
+    share = area[:, :, None] * area[:, None]
+    return torch.stack([touch, touch * (2 - 2 * touching), touch * same, same * share], dim=1)
 
 
 def _mlp(sizes: list[int]) -> nn.Sequential:
@@ -205,7 +232,7 @@ class PromptDecoder(nn.Module):
         self.norm_tokens, self.norm_stream = nn.LayerNorm(token), nn.LayerNorm(stream)
         self.mask_head = nn.ModuleList(_mlp([token, token, stream + 1]) for _ in range(MASKS_PER_PROMPT))
         self.mask_stream = _mlp([stream, stream, stream])
-        self.iou_head = _mlp([2 * token + stream + 4, token, token // 2, 1])
+        self.iou_head = _mlp([2 * token + stream + SUMMARY_NUMBERS, token, token // 2, 1])
         self.level = nn.Parameter(torch.randn(MASKS_PER_PROMPT, token) * 0.1)
 
     def encode(self, tokens: CellTokens, area: torch.Tensor) -> CellContext:
@@ -217,7 +244,7 @@ class PromptDecoder(nn.Module):
         for layer, own in zip(self.layers, bias.chunk(len(self.layers), dim=1), strict=True):
             x = layer(x, own)
         x = self.norm(x)
-        return CellContext(tokens, x, area)
+        return CellContext(tokens, x, area, border_planes(tokens, area, self.config.feature_channels))
 
     def forward(self, context: CellContext, prompts: torch.Tensor) -> DecoderOutput:
         """Answer (B, N) int64 prompted cells."""
@@ -246,18 +273,21 @@ class PromptDecoder(nn.Module):
         logits = hyper[..., :-1] @ surface.transpose(1, 2) / 4 + hyper[..., -1:]
         # The first output is the whole, the others lie inside it: what SAM learned from its data, E-SAM builds on.
         logits = torch.cat([logits[:, :1], torch.minimum(logits[:, 1:], logits[:, :1])], dim=1)
-        score = self._predict_iou(tokens, stream, logits, context.area.repeat_interleave(count, dim=0))
+        score = self._predict_iou(tokens, stream, logits, context, count)
         shape = (batch, count, MASKS_PER_PROMPT)
         return DecoderOutput(logits.view(*shape, cells), score.view(shape), masks.reshape(*shape, -1))
 
     def _predict_iou(
-        self, tokens: torch.Tensor, stream: torch.Tensor, logits: torch.Tensor, area: torch.Tensor
+        self, tokens: torch.Tensor, stream: torch.Tensor, logits: torch.Tensor, context: CellContext, count: int
     ) -> torch.Tensor:
-        """(M, 3): from the tokens, the stream averaged under each soft mask, and how sure the mask is of itself.
+        """(M, 3), M prompts of `count` an image: from the tokens, the stream averaged under each soft mask, how sure
+        the mask is of itself, what runs along its border, and whether its cells belong together.
 
         Gradients stop at the mask, so that the score cannot bend it.
         """
-        probability = logits.detach().float().sigmoid() * area[:, None]
+        area = context.area.repeat_interleave(count, dim=0)
+        soft = logits.detach().float().sigmoid()
+        probability = soft * area[:, None]
         total = probability.sum(dim=-1, keepdim=True).clamp_min(1e-6)
         pooled = (probability / total).to(stream.dtype) @ stream
         certain = ((logits.detach().float().abs()).tanh() * probability).sum(-1, keepdim=True) / total
@@ -266,8 +296,30 @@ class PromptDecoder(nn.Module):
         low = ((logits.detach() > -1).float() * area[:, None]).sum(-1, keepdim=True)
         stability = high / low.clamp_min(1e-6)
         size = hard.sum(dim=-1, keepdim=True)
-        summary = torch.cat([size.clamp_min(1e-5).log() / 5 + 1, size.sqrt(), certain, stability], dim=-1)
+        summary = [size.clamp_min(1e-5).log() / 5 + 1, size.sqrt(), certain, stability]
+        summary += _border_summary(soft, context.borders, (context.area > 0).float(), total)
         masks = tokens[:, 1 : 1 + MASKS_PER_PROMPT] + self.level
         overall = tokens[:, :1].expand_as(masks)
-        score: torch.Tensor = self.iou_head(torch.cat([masks, overall, pooled, summary.to(pooled.dtype)], dim=-1))
+        known = torch.cat([masks.float(), overall.float(), pooled.float(), *summary], dim=-1)
+        # In full precision: half of it would leave ties among the scores that masks are ranked by.
+        with torch.autocast(known.device.type, enabled=False):
+            score: torch.Tensor = self.iou_head(known)
         return score.squeeze(-1).sigmoid()
+
+
+def _border_summary(
+    soft: torch.Tensor, borders: torch.Tensor, present: torch.Tensor, total: torch.Tensor
+) -> list[torch.Tensor]:
+    """Of (M, 3, P) soft masks, each (M, 3, 1): the mean boundary and the mean probability of belonging together over
+    pairs of touching cells of which one is inside, and the latter over all pairs inside, and over all pairs across.
+    """
+    images, _, cells, _ = borders.shape
+    inside = soft.reshape(images, -1, cells)
+    outside = (1 - inside) * present[:, None]
+    reached = [inside @ plane for plane in borders.to(inside.dtype).unbind(dim=1)]
+    touch, boundary, same = ((plane * outside).sum(-1) for plane in reached[:3])
+    mass = total.reshape(images, -1)
+    within = (reached[3] * inside).sum(-1) / mass.square()
+    across = (reached[3] * outside).sum(-1) / (mass * (1 - mass)).clamp_min(1e-6)
+    values = (boundary / touch.clamp_min(1e-6), same / touch.clamp_min(1e-6), within, across)
+    return [value.view(*soft.shape[:2], 1) for value in values]

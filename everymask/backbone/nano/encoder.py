@@ -1,4 +1,4 @@
-"""The convolutional encoder of `nano`: a small residual network with a boundary head, distilled from a larger one."""
+"""The encoder of `nano`: a frozen EfficientNet-Lite2, and a small trained head that finds borders and groups."""
 
 from __future__ import annotations
 
@@ -9,93 +9,101 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from everymask.backbone.nano.efficientnet import CHANNELS, EfficientNetLite2
+
 STRIDES = (4, 8, 16, 32)
-"""Of the four feature maps, in order."""
+"""Of the trunk's maps that cells are described by, in order."""
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes of the encoder."""
+    """Sizes of the trained head."""
 
-    stem_channels: int = 24
-    """Channels at stride 2."""
-    channels: tuple[int, int, int, int] = (48, 96, 144, 208)
-    """Channels at strides 4, 8, 16 and 32."""
-    blocks: tuple[int, int, int, int] = (1, 2, 2, 1)
-    """Residual blocks after each stride's downsampling convolution."""
-    boundary_channels: int = 48
-    """Channels of the top-down path that ends in the boundary map."""
+    stem_channels: int = 16
+    """Channels that the head sees of the image itself, at stride 2."""
+    channels: int = 64
+    """Channels of the top-down path."""
+    group_channels: int = 24
+    """Channels in which pixels of one segment lie close together."""
 
 
 class EncoderOutput(NamedTuple):
-    """`features`: four (B, C_s, H/s, W/s) maps, sizes rounded up; `boundary`: (B, 1, H/2, W/2) logits."""
+    """What the convolutions say of (B, 3, H, W) images, sides multiples of 32.
+
+    Attributes:
+        features: the trunk's maps (B, C_s, H/s, W/s) at `STRIDES`.
+        groups: (B, G, H/8, W/8); two places belong to one segment with probability `same_segment` of their distance.
+        boundary: (B, 1, H/2, W/2) logits.
+    """
 
     features: list[torch.Tensor]
+    groups: torch.Tensor
     boundary: torch.Tensor
 
 
-def _conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions and products in bfloat16 are the faster ones: on CPUs with instructions for them."""
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def same_segment(squared_distance: torch.Tensor) -> torch.Tensor:
+    """Logit that two places at this squared distance in group space belong to one segment."""
+    return 4 - 4 * squared_distance
+
+
+def _conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+        nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
     )
 
 
-class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions around an identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _conv(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.relu(x + self.second(self.first(x)))
-
-
-class ConvEncoder(nn.Module):
-    """(B, 3, H, W) RGB in [0, 255] → features at strides 4 to 32 and a boundary map at stride 2."""
+class BorderHead(nn.Module):
+    """The image and the trunk's five maps → groups at stride 8 and borders at stride 2."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.config = config
-        self.stem = _conv(3, config.stem_channels, stride=2)
-        widths = (config.stem_channels, *config.channels)
-        self.stages = nn.ModuleList(
-            nn.Sequential(_conv(widths[i], widths[i + 1], stride=2), *[ResidualBlock(widths[i + 1]) for _ in range(n)])
-            for i, n in enumerate(config.blocks)
-        )
-        mid = config.boundary_channels
-        self.laterals = nn.ModuleList(nn.Conv2d(c, mid, 1) for c in config.channels)
-        self.merge = _conv(mid, mid)
-        self.reduce = _conv(mid, 16)
-        self.fine = _conv(16 + config.stem_channels, 16)
+        mid, stem = config.channels, config.stem_channels
+        self.stem = _conv(3, stem, stride=2)
+        self.laterals = nn.ModuleList(_conv(c, mid, 1) for c in CHANNELS[1:])
+        self.merges = nn.ModuleList(_conv(mid, mid) for _ in CHANNELS[1:])
+        self.groups = nn.Sequential(_conv(mid, mid), nn.Conv2d(mid, config.group_channels, 1))
+        self.reduce = _conv(mid, 24)
+        self.fine = nn.Sequential(_conv(24 + stem + CHANNELS[0], 24), _conv(24, 16))
         self.boundary = nn.Conv2d(16, 1, 1)
 
-    def features(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """The four feature maps alone, without the work that the boundary takes."""
-        return self._features(self._stem(image))
+    def forward(self, image: torch.Tensor, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, H, W) in [0, 255] and maps at strides 2 to 32 → groups and boundary, see `EncoderOutput`."""
+        stem = self.stem(image / 64 - 2)
+        top = self.merges[3](self.laterals[3](maps[4]))
+        groups = top
+        for level in (2, 1, 0):
+            if level == 0:
+                groups = self.groups(top)
+            lateral = self.laterals[level](maps[level + 1])
+            top = self.merges[level](lateral + _enlarge(top, lateral))
+        fine = torch.cat([_enlarge(self.reduce(top), stem), stem, maps[0]], dim=1)
+        return groups, self.boundary(self.fine(fine))
+
+
+def _enlarge(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class NanoEncoder(nn.Module):
+    """Trunk and head. The trunk is frozen: it stays in evaluation mode and takes no gradient."""
+
+    def __init__(self, config: EncoderConfig, trunk: EfficientNetLite2) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.head = BorderHead(config).to(memory_format=torch.channels_last)
 
     def forward(self, image: torch.Tensor) -> EncoderOutput:
-        stem = self._stem(image)
-        features = self._features(stem)
-        top = self.laterals[3](features[3])
-        for level in (2, 1, 0):
-            lateral = self.laterals[level](features[level])
-            top = lateral + functional.interpolate(top, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
-        top = self.reduce(self.merge(functional.relu(top)))
-        top = functional.interpolate(top, size=stem.shape[-2:], mode="bilinear", align_corners=False)
-        return EncoderOutput(features, self.boundary(self.fine(torch.cat([top, stem], dim=1))))
-
-    def _stem(self, image: torch.Tensor) -> torch.Tensor:
-        stem: torch.Tensor = self.stem(image / 64 - 2)
-        return stem
-
-    def _features(self, stem: torch.Tensor) -> list[torch.Tensor]:
-        features = []
-        x = stem
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features
+        """(B, 3, H, W) RGB in [0, 255], sides multiples of 32."""
+        image = image.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(image.device)):
+            maps = self.trunk(image)
+        groups, boundary = self.head(image, maps)
+        return EncoderOutput(maps[1:], groups, boundary)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse  # type: ignore[import-untyped]
 from torch.nn import functional
 
-from everymask.backbone.nano.encoder import STRIDES, ConvEncoder
+from everymask.backbone.nano.encoder import STRIDES, NanoEncoder, fast_bfloat16
 from everymask.backbone.nano.regions import (
     FloatArray,
     IntArray,
@@ -42,7 +43,7 @@ class CellTokens(NamedTuple):
     """An image as the decoder sees it.
 
     Attributes:
-        features: (P, F) float32, encoder features of all strides averaged over each cell.
+        features: (P, F) float32, averages over each cell: the trunk's features at strides 4 to 32, then groups.
         shape: (P, SHAPE_NUMBERS) float32: mean Lab / 50; centroid x and y, [-1, 1] on the longer side; width and height
             of the box; log and root of the share of the canvas; spread of Lab / 10; mean gradient and boundary inside
             and on the border; log border length; whether it touches left, top, right, bottom; width and height of the
@@ -65,7 +66,7 @@ class CellImage:
 
 
 @torch.inference_mode()
-def describe_image(image: NDArray[np.uint8], encoder: ConvEncoder, config: RegionConfig) -> CellImage:
+def describe_image(image: NDArray[np.uint8], encoder: NanoEncoder, config: RegionConfig) -> CellImage:
     """Cut a canvas image (H, W, 3) uint8 into cells and describe them. The encoder's device does the convolutions.
 
     Raises:
@@ -75,50 +76,46 @@ def describe_image(image: NDArray[np.uint8], encoder: ConvEncoder, config: Regio
     height, width = image.shape[:2]
     pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
     padded = functional.pad(pixels, (0, -width % 32, 0, -height % 32), mode="replicate")
-    output = encoder(padded)
-    if not all(bool(maps.isfinite().all()) for maps in (*output.features, output.boundary)):
+    with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(device)):
+        output = encoder(padded)
+    if not all(bool(maps.isfinite().all()) for maps in (*output.features, output.groups, output.boundary)):
         raise ModelOutputError("nano's encoder produced NaN or infinity for the image; check the checkpoint's weights")
-    upsampled = functional.interpolate(output.boundary, scale_factor=2, mode="bilinear", align_corners=False)
+    upsampled = functional.interpolate(output.boundary.float(), scale_factor=2, mode="bilinear", align_corners=False)
     boundary = upsampled[0, 0, :height, :width].sigmoid().float().cpu().numpy()
 
     lab = lab_image(image)
     gradient = colour_gradient(lab)
     cells = find_cells(lab, gradient, boundary, config)
-    features = _pool_features(output.features, cells)
+    features = _pool_features([*output.features, output.groups], cells)
+    groups = features[:, -output.groups.shape[1] :].cpu().numpy()
     shape = _describe_shapes(lab, gradient, boundary, cells)
-    planes = _pair_planes(lab, gradient, boundary, cells, features.cpu().numpy())
+    planes = _pair_planes(lab, gradient, boundary, cells, groups)
     tokens = CellTokens(features, torch.from_numpy(shape).to(device), torch.from_numpy(planes).to(device))
     return CellImage(cells, tokens, boundary)
 
 
-def cell_weights(cells: IntArray, rows: IntArray, columns: IntArray, grid_hw: tuple[int, int]) -> torch.Tensor:
-    """(P, h * w) float32: the share of each cell's pixels in each square of a grid.
-
-    Args:
-        cells: (H, W) the cell of every pixel.
-        rows: (H,) the grid row of every row of pixels, in [0, h).
-        columns: (W,) the same of columns.
-        grid_hw: (h, w).
-    """
-    count = int(cells.max()) + 1
-    key = cells * (grid_hw[0] * grid_hw[1]) + rows[:, None] * grid_hw[1] + columns
-    counts = np.bincount(key.reshape(-1), minlength=count * grid_hw[0] * grid_hw[1])
-    weights = torch.from_numpy(counts).view(count, -1).float()
-    return weights / weights.sum(dim=1, keepdim=True)
-
-
-def _pool_features(features: list[torch.Tensor], cells: IntArray) -> torch.Tensor:
-    """Encoder maps of all strides averaged over each cell: (P, F). Coarse maps are read bilinearly at stride 8."""
-    fine, *coarse = features
+def _pool_features(maps: list[torch.Tensor], cells: IntArray) -> torch.Tensor:
+    """Maps of several strides averaged over each cell: (P, F). Coarse maps are read bilinearly at stride 8."""
+    fine, *coarse = (features.float() for features in maps)
     middle = coarse[0].shape[-2:]
     coarse = [functional.interpolate(f, size=middle, mode="bilinear", align_corners=False) for f in coarse]
-    rows, columns = (np.arange(side) for side in cells.shape)
     pooled = []
-    for stride, maps in ((STRIDES[0], [fine]), (STRIDES[1], coarse)):
-        grid = torch.cat(maps, dim=1)[0].float()
-        weights = cell_weights(cells, rows // stride, columns // stride, (grid.shape[1], grid.shape[2]))
-        pooled.append(weights.to(grid.device) @ grid.flatten(1).T)
+    for stride, level in ((STRIDES[0], [fine]), (STRIDES[1], coarse)):
+        grid = torch.cat(level, dim=1)[0]
+        pooled.append(_cell_means(cells, stride, grid))
     return torch.cat(pooled, dim=1)
+
+
+def _cell_means(cells: IntArray, stride: int, grid: torch.Tensor) -> torch.Tensor:
+    """(P, C): a (C, h, w) map averaged over each cell of (H, W), every pixel reading the square it lies in."""
+    height, width = grid.shape[1:]
+    rows, columns = (np.arange(side) // stride for side in cells.shape)
+    count = int(cells.max()) + 1
+    key, pixels = np.unique(cells * (height * width) + rows[:, None] * width + columns, return_counts=True)
+    cell, square = np.divmod(key, height * width)
+    share = (pixels / np.bincount(cell, pixels, minlength=count)[cell]).astype(np.float32)
+    weights = sparse.csr_matrix((share, (cell, square)), shape=(count, height * width))
+    return torch.from_numpy(weights @ grid.flatten(1).T.cpu().numpy()).to(grid.device)
 
 
 def _describe_shapes(lab: FloatArray, gradient: FloatArray, boundary: FloatArray, cells: IntArray) -> FloatArray:
@@ -163,19 +160,18 @@ def _border_means(pairs: IntArray, length: FloatArray, values: FloatArray, count
 
 
 def _pair_planes(
-    lab: FloatArray, gradient: FloatArray, boundary: FloatArray, cells: IntArray, features: FloatArray
+    lab: FloatArray, gradient: FloatArray, boundary: FloatArray, cells: IntArray, groups: FloatArray
 ) -> NDArray[np.uint8]:
     area, colour = region_means(cells, lab)
     edges = region_adjacency(cells, np.stack([gradient, boundary], axis=2))
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-6)
     contrast, learned = edges.values[:, 0], edges.values[:, 1]
     trees = (
         # Learned borders alone; a trace of contrast settles ties. The best single tree by far.
         merge_tree(area, np.zeros_like(colour), edges, learned + 0.001 * contrast, area_power=0.2),
         # Colour, as in Ward's method: what the encoder has never seen still has one.
         merge_tree(area, colour, edges, contrast**2, area_power=1.0),
-        # Encoder features, so that parts of one thing meet early.
-        merge_tree(area, unit * 10, edges, 40 * learned, area_power=0.5),
+        # Learned groups, so that parts of one thing meet early.
+        merge_tree(area, groups * 10, edges, 40 * learned, area_power=0.5),
     )
     planes = [plane for tree in trees for plane in _tree_planes(tree, cells.size)]
     planes += _line_planes(boundary, cells)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from everymask.backbone import load_backbone
 from everymask.backbone.nano import NanoBackbone
 from everymask.backbone.nano.backbone import LONGEST_SIDE_PX
+from everymask.backbone.nano.efficientnet import CHANNELS
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.errors import ConfigurationError, ModelOutputError
 
@@ -48,7 +49,8 @@ def test_shapes_and_dtypes_of_answers(nano: NanoBackbone, embedding: ImageEmbedd
     assert answers.tokens.shape == (3, 3, nano.token_dim)
     assert torch.equal(answers.point_coords, points)
     features = embedding.features["features"]
-    assert torch.equal(nano.sample_features(embedding, points), features[embedding.canvas.cells_at(points)])
+    trunk = features[embedding.canvas.cells_at(points), : sum(CHANNELS[1:])]
+    assert torch.equal(nano.sample_features(embedding, points), trunk)
 
 
 def test_cells_partition_the_canvas(embedding: ImageEmbedding) -> None:
@@ -76,7 +78,7 @@ def test_no_prompt_gives_empty_answers(nano: NanoBackbone, embedding: ImageEmbed
     assert answers.tokens.shape == (0, 3, nano.token_dim)
     representative, inverse = nano.distinct_points(embedding, none)
     assert len(representative) == len(inverse) == 0
-    assert nano.sample_features(embedding, none).shape == (0, embedding.features["features"].shape[1])
+    assert nano.sample_features(embedding, none).shape == (0, sum(CHANNELS[1:]))
     empty = torch.zeros(0, embedding.canvas.num_cells)
     assert nano.full_resolution_logits(embedding, empty).shape == (0, 120, 160)
     assert nano.pool_features(embedding, empty > 0).shape == (0, nano.feature_dim)
@@ -136,7 +138,8 @@ def test_pooled_features_are_area_weighted_means(nano: NanoBackbone, embedding: 
     masks[1] = True
     pooled = nano.pool_features(embedding, masks)
     area = embedding.canvas.cell_area
-    features = embedding.features["semantics"]
+    last = sum(CHANNELS[1:])
+    features = embedding.features["features"][:, last - sum(CHANNELS[-2:]) : last]
     expected = sum(area[i] * features[i] for i in range(4)) / area[:4].sum()
     torch.testing.assert_close(pooled[0], expected)
     torch.testing.assert_close(pooled[1], (area @ features) / area.sum())

@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label
+from skimage.metrics import adapted_rand_error
 
 from everymask.backbone.nano.regions import (
     RegionConfig,
     colour_gradient,
     find_cells,
     lab_image,
+    merge_regions,
     merge_tree,
     region_adjacency,
     region_means,
@@ -80,3 +82,65 @@ def test_merge_tree_joins_the_most_alike_first_and_knows_every_region() -> None:
     assert tree.height[2, 3] == 4
     assert (np.diff(np.unique(tree.height)) > 0).all()
     assert (tree.height == tree.height.T).all()
+
+
+def test_merging_in_rounds_is_merging_one_by_one_where_colour_alone_counts() -> None:
+    rng = np.random.default_rng(5)
+    labels = np.arange(48).reshape(6, 8).repeat(4, axis=0).repeat(4, axis=1)
+    colour = rng.normal(0, 10, (48, 3)).astype(np.float32)
+    edges = region_adjacency(labels, np.zeros((24, 32, 1), dtype=np.float32))
+    nothing = np.zeros(len(edges.pairs), dtype=np.float32)
+    found = merge_regions(labels, np.full(48, 16, dtype=np.float32), colour, edges, nothing, 7)
+
+    size, mean = dict.fromkeys(range(48), 16.0), dict(enumerate(colour.astype(float)))
+    touching = {frozenset(pair) for pair in edges.pairs.tolist()}
+    owner = np.arange(48)
+    while len(size) > 7:
+        costs = {}
+        for pair in touching:
+            a, b = sorted(pair)
+            costs[a, b] = size[a] * size[b] / (size[a] + size[b]) * ((mean[a] - mean[b]) ** 2).sum()
+        a, b = min(costs, key=costs.__getitem__)
+        mean[a] = (size[a] * mean[a] + size[b] * mean[b]) / (size[a] + size[b])
+        size[a] += size.pop(b)
+        owner[owner == b] = a
+        touching = {frozenset(a if c == b else c for c in pair) for pair in touching} - {frozenset([a])}
+    assert len(np.unique(found)) == 7
+    assert adapted_rand_error(owner[labels], found)[0] < 0.1
+
+
+def test_merge_tree_against_merging_by_hand() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.arange(30).reshape(5, 6).repeat(3, axis=0).repeat(3, axis=1)
+    descriptors = rng.normal(0, 1, (30, 2)).astype(np.float32)
+    edges = region_adjacency(labels, np.zeros((15, 18, 1), dtype=np.float32))
+    cost = rng.random(len(edges.pairs)).astype(np.float32)
+    tree = merge_tree(np.full(30, 9, dtype=np.float32), descriptors, edges, cost, 0.5)
+
+    regions = {cell: {cell} for cell in range(30)}
+    border = {frozenset(p): (float(n), float(n * c)) for p, n, c in zip(edges.pairs.tolist(), edges.length, cost)}  # noqa: B905
+    level, left = 0.0, np.full((30, 30), 30.0)
+    height = np.zeros((30, 30))
+    while border:
+        priced = {}
+        for pair, (length, weight) in border.items():
+            a, b = sorted(pair)
+            na, nb = 9 * len(regions[a]), 9 * len(regions[b])
+            means = [descriptors[list(regions[c])].astype(float).mean(axis=0) for c in (a, b)]
+            priced[a, b] = (na * nb / (na + nb)) ** 0.5 * (((means[0] - means[1]) ** 2).sum() + weight / length)
+        (a, b), price = min(priced.items(), key=lambda item: item[1])
+        level = max(level, price)
+        for i in regions[a]:
+            for j in regions[b]:
+                left[i, j] = left[j, i] = len(regions) - 1
+                height[i, j] = height[j, i] = level
+        regions[a] |= regions.pop(b)
+        joined: dict[frozenset[int], tuple[float, float]] = {}
+        for pair, (length, weight) in border.items():
+            key = frozenset(a if c == b else c for c in pair)
+            if len(key) == 2:
+                known = joined.get(key, (0.0, 0.0))
+                joined[key] = known[0] + length, known[1] + weight
+        border = joined
+    np.testing.assert_array_equal(tree.regions_left, left)
+    np.testing.assert_allclose(tree.height, height, rtol=1e-4)
