@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+import tempfile
 from typing import Any
 
+import anylabeling.config
 from anylabeling.services.auto_labeling.remote_server import RemoteServer
 from PyQt6.QtGui import QImage
 from PyQt6.QtWidgets import QApplication
@@ -39,18 +40,14 @@ def main(url: str, key: str, image: str) -> dict[str, Any]:
 
 
 def remote(url: str, key: str, messages: list[str]) -> RemoteServer:
-    """The client, set up as its user would."""
-    settings = {"server_url": f"{url}/x-anylabeling", "api_key": key}
-    folder = Path(sys.argv[0]).resolve().parent
-    config = {
-        "type": "remote_server",
-        "name": "remote_server",
-        "display_name": "Remote-Server",
-        "config_file": str(folder / "none.yaml"),
-        "remote_server_settings": settings,
-        "timeout": 120,
-    }
-    return RemoteServer(config, messages.append)
+    """The client, set up by its user's configuration file."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        settings = {"server_url": f"{url}/x-anylabeling", "api_key": key}
+        json.dump({"remote_server_settings": settings}, file)
+        file.flush()
+        anylabeling.config.current_config_file = file.name
+        model = {"type": "remote_server", "name": "remote_server", "display_name": "Remote-Server", "timeout": 120}
+        return RemoteServer(model, messages.append)
 
 
 def as_json(shape: Any) -> dict[str, Any]:
