@@ -83,7 +83,7 @@ def scene_cells(scene: Scene, frame: Frame, errors: OracleErrors, feature_dim: i
     for _ in range(errors.boundary_variants):
         displacement = errors.boundary_px * DECODER_STRIDE * _waves(frame, generator)
         versions.append(_network_labels(scene, frame, displacement))
-    blocks = [_blocks(labels, nothing) for labels in versions]
+    blocks = [_blocks(labels) for labels in versions]
     mixed = [_mixed(block, nothing) for block in blocks]
     cells = [np.concatenate(column) for column in zip(*mixed, strict=True)]
     height, width = frame.input_size_hw
@@ -134,7 +134,7 @@ def _waves(frame: Frame, generator: np.random.Generator) -> NDArray[np.float32]:
     return np.asarray((smooth - smooth.mean(axis=(1, 2), keepdims=True)) / np.maximum(deviation, 1e-6))
 
 
-def _blocks(labels: IntArray, nothing: int) -> IntArray:
+def _blocks(labels: IntArray) -> IntArray:
     """(4 H', 4 W') → (H' W', 16), the network pixels of each decoder pixel."""
     height, width = (side // DECODER_STRIDE for side in labels.shape)
     blocks = labels.reshape(height, DECODER_STRIDE, width, DECODER_STRIDE).swapaxes(1, 2)
