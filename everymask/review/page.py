@@ -101,7 +101,7 @@ ol {{ list-style: none; margin: 0; padding: 0; display: grid; gap: .75rem; }}
 li {{ display: grid; grid-template-columns: 2.2rem minmax(8rem, 15rem) 1fr; gap: .9rem; align-items: start;
   background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: .7rem; }}
 .place {{ color: var(--soft); font-variant-numeric: tabular-nums; text-align: right; }}
-.picture img {{ display: block; width: 100%; height: auto; border-radius: .35rem; }}
+.picture img {{ display: block; max-width: 100%; max-height: 16rem; margin: 0 auto; border-radius: .35rem; }}
 .facts b {{ display: block; overflow-wrap: anywhere; }}
 .facts span {{ color: var(--soft); font-size: .9rem; margin-right: .7rem; white-space: nowrap; }}
 .facts .control {{ color: inherit; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; }}
