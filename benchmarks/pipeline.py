@@ -130,7 +130,7 @@ def time_job(spec: ModelSpec, folder: Path, actors: int) -> tuple[float, list[La
         store = LabelStore(output)
         pending = write_pending(store, list_images(str(folder)), IdSet())
         started = time.monotonic()
-        label_pending(store, pending, spec, plan_actors(str(actors), 0.0, spec.model), batch_size=1)
+        label_pending(store, pending, spec, {}, plan_actors(str(actors), 0.0, spec.model), batch_size=1)
         return time.monotonic() - started, list(store.images())
 
 

@@ -153,7 +153,8 @@ class Recorder:
 def measure_workers(options: Workers) -> dict[str, Any]:
     """Throughput for each number of workers, and its share of the ideal."""
     SimulatedLabeller.seconds_per_image = options.seconds_per_image
-    vars(data_jobs.labelling.pipeline).update(LabellerStage=SimulatedLabeller, ProgressLine=Recorder, _POLL_SECONDS=0.2)
+    vars(data_jobs.labelling.pipeline).update(LabellerStage=SimulatedLabeller, _POLL_SECONDS=0.2)
+    vars(data_jobs.runtime.ray_data).update(ProgressLine=Recorder)
     spec = ModelSpec("simulated", None, None, "cpu", LabelConfig(), ImageLimits(), threads=1)
     most = max(options.counts)
     ray.init(address="local", num_cpus=most + 4, num_gpus=most, include_dashboard=False, log_to_driver=False)
@@ -166,7 +167,7 @@ def measure_workers(options: Workers) -> dict[str, Any]:
             pending = write_pending(store, images, IdSet())
             actors = Actors(minimum=workers, maximum=workers, gpus=1.0, cpus=0.5, threads=1)
             started = time.monotonic()
-            label_pending(store, pending, spec, actors, options.batch_size)
+            label_pending(store, pending, spec, {}, actors, options.batch_size)
             total_s = time.monotonic() - started
         ideal = workers / options.seconds_per_image
         startup_s = next(moment for moment, finished in Recorder.told if finished) - started

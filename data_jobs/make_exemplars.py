@@ -21,18 +21,17 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-import ray
 import tyro
 from PIL import Image
-from ray.data import ActorPoolStrategy, DataContext
 
-from data_jobs.runtime.actors import Actors, connect, plan_actors
+from data_jobs.exemplars.generation import generate
+from data_jobs.runtime.actors import connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, exit_code
 from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.crawl import CrawlConfig, crawl
-from everymask.classes.exemplars.diffusion import DiffusionConfig, PictureGenerator, planned_pictures
+from everymask.classes.exemplars.diffusion import DiffusionConfig, planned_pictures
 from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.classes.exemplars.folder import class_folder_pictures
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
@@ -125,49 +124,6 @@ def _outcomes(config: MakeExemplarsConfig, class_set: ClassSet, folder: Exemplar
             actors = plan_actors(config.actors, config.gpus_per_actor, config.diffusion.model)
             for number, data in generate(planned, config.diffusion, config.device, actors):
                 yield planned[number], folder.add(data, planned[number])
-
-
-def generate(
-    planned: list[Origin], config: DiffusionConfig, device: str, actors: Actors
-) -> Iterator[tuple[int, bytes]]:
-    """Make planned pictures with Ray Data: (index into `planned`, JPEG file) in that order, as they are ready.
-
-    Raises:
-        EverymaskError: (as the cause of Ray's error) the model cannot be loaded, or does not fit into memory.
-    """
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    # Nothing is ready for a long time while a diffusion model loads.
-    context.execution_no_progress_timeout_s = -1
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    rows = [{"number": number, "prompt": origin.prompt, "seed": origin.seed} for number, origin in enumerate(planned)]
-    pictures = (
-        ray.data.from_items(rows)
-        .repartition(target_num_rows_per_block=config.batch_size)
-        .map_batches(
-            GeneratePictures,
-            fn_constructor_kwargs={"config": config, "device": device},
-            batch_size=config.batch_size,
-            compute=ActorPoolStrategy(min_size=actors.minimum, max_size=actors.maximum),
-            num_gpus=actors.gpus,
-            num_cpus=actors.cpus,
-        )
-    )
-    for row in pictures.iter_rows():
-        yield int(row["number"]), row["data"]
-
-
-class GeneratePictures:
-    """A stage that makes pictures. Each worker loads the model once; raises as `PictureGenerator`."""
-
-    def __init__(self, config: DiffusionConfig, device: str) -> None:
-        self._generator = PictureGenerator(config, device)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """number, prompt, seed → number, data."""
-        data = self._generator([str(prompt) for prompt in batch["prompt"]], [int(seed) for seed in batch["seed"]])
-        return {"number": batch["number"], "data": data}
 
 
 def _write_sheets(config: MakeExemplarsConfig, class_set: ClassSet) -> None:

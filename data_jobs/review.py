@@ -24,13 +24,13 @@ from everymask.errors import EverymaskError
 from everymask.images import ImageLimits
 from everymask.labels.corrections import read_corrections
 from everymask.labels.store import LabelStore
+from everymask.location import Location
 from everymask.review.importing import import_corrections
 from everymask.review.page import queue_page
 from everymask.review.queue import make_queue, read_queue, write_queue
 from everymask.review.report import queue_report, report_lines
 from everymask.review.reviewed import EditingFormat
 from everymask.review.tool_files import guess_format
-from everymask.storage import resolve, write_whole
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ def queue(config: QueueConfig) -> None:
     print(f"{config.output}: {len(chosen.images):,} of {chosen.candidates:,} images")
     if config.pictures:
         page = str(Path(config.output).with_suffix(".html"))
-        filesystem, path = resolve(page)
-        write_whole(filesystem, path, queue_page(store, chosen, ImageLimits()).encode())
+        Location.at(page).write(queue_page(store, chosen, ImageLimits()).encode())
         print(f"look at {page}")
 
 

@@ -41,8 +41,8 @@ from everymask.classes.training.report import ShownMask, draw_mask, most_certain
 from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, head_spec, train_head
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
+from everymask.location import Location
 from everymask.models import ModelName, model_help
-from everymask.storage import resolve, write_whole
 
 CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
 
@@ -194,8 +194,7 @@ def _write_report(
         [picture(mask) for mask in most_certain(result.head, list(shown.values()), CERTAIN_PER_CLASS)],
         [picture(mask) for mask in most_uncertain(result.head, list(shown.values()), UNCERTAIN)],
     )
-    filesystem, path = resolve(str(page))
-    write_whole(filesystem, path, html.encode())
+    Location.at(str(page)).write(html.encode())
 
 
 def main(arguments: list[str] | None = None, program: str = "python data_jobs/train_classes.py") -> int:

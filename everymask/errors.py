@@ -8,6 +8,7 @@
     - HeadMismatchError: a class head made for another backbone
   - OutputError: results cannot be written; what was finished is kept
   - ModelOutputError: the model answered with NaN or infinity
+  - UnforeseenError: labelling one image failed in a way that nobody thought of
 """
 
 from __future__ import annotations
@@ -48,3 +49,7 @@ class OutputError(EverymaskError):
 
 class ModelOutputError(EverymaskError):
     """The model produced NaN or infinity for one image."""
+
+
+class UnforeseenError(EverymaskError):
+    """Labelling one image failed in a way that nobody thought of; the log has the traceback, others are fine."""

@@ -24,6 +24,8 @@ def read_bytes(uri: str, limits: ImageLimits) -> bytes:
         raise InputError("the file is not there")
     if kind == pafs.FileType.Directory:
         raise InputError("this is a folder, not a file")
+    if kind == pafs.FileType.Unknown:  # reading one could wait for ever
+        raise InputError("this is no file but a pipe, a socket or a device")
     with filesystem.open_input_file(path) as file:
         limits.check_bytes(file.size())
         return bytes(file.read())

@@ -17,7 +17,7 @@ from everymask.classes.zero_shot import segment_names
 from everymask.entities.amg import segment_amg
 from everymask.entities.crops import segment_amg_on_crops
 from everymask.entities.segmenter import segment_entities
-from everymask.errors import ConfigurationError, InputError, ModelOutputError
+from everymask.errors import ConfigurationError, InputError, ModelOutputError, UnforeseenError
 from everymask.label_config import LabelConfig
 from everymask.pictures.overlay import shrink
 from everymask.records import ImageLabels
@@ -26,8 +26,11 @@ from everymask.tiles import label_in_tiles
 
 T = TypeVar("T")
 
-LabelFailure = InputError | ModelOutputError
-"""What can be wrong with one image while others are fine."""
+LabelFailure = InputError | ModelOutputError | UnforeseenError
+"""What can be wrong with one image while others are fine.
+
+Functions for one image raise it; functions for many return it in that image's place. A job writes it as the image's
+row, a service turns it into a status code."""
 
 PICTURE_SIDE_PX = 1024
 """Longest side of the picture that an embedding carries where crops of it are looked at."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import ray
 import torch
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy
 
 from data_jobs.labelling.stages import load_bytes
 from data_jobs.runtime.actors import READ_CPUS, Actors
-from data_jobs.runtime.progress import ProgressLine
+from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
 from everymask.backbone import ImageEmbedding, load_backbone
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import (
@@ -34,8 +32,6 @@ from everymask.classes.segmenter import embed_masks
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.images import ImageLimits, decode_image
 from everymask.labelling import embed_images
-
-logger = logging.getLogger(__name__)
 
 ROWS_PER_SHARD = 32
 """Images in one file of a store; a kill loses at most these."""
@@ -126,10 +122,7 @@ def embed_exemplars(exemplars: Sequence[Exemplar], folder: str | Path, spec: Bag
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the weights or the store cannot be used.
     """
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = -1
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    prepare_ray_data()
     rows = pa.table(
         {
             "image_id": [item.bag_id for item in exemplars],
@@ -155,15 +148,11 @@ def embed_exemplars(exemplars: Sequence[Exemplar], folder: str | Path, spec: Bag
             num_gpus=actors.gpus,
         )
     )
-    line = ProgressLine(len(exemplars), verb="described")
     finished, failed = 0, 0
-    try:
-        for batch in outcomes.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for outcome in cast(pa.Table, batch).to_pylist():
-                finished += 1
-                if outcome["error"] is not None:
-                    failed += 1
-                    print(f"{outcome['image_id']} is left out: {outcome['error']}", file=sys.stderr)
+    with progress_line(len(exemplars), "described") as line:
+        for outcome in rows_of(outcomes):
+            finished += 1
+            if outcome["error"] is not None:
+                failed += 1
+                print(f"{outcome['image_id']} is left out: {outcome['error']}", file=sys.stderr)
             line.update(finished, failed)
-    finally:
-        line.close()

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 
 import pyarrow.dataset as pds
-import pyarrow.fs as pafs
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from data_jobs.labelling.id_set import IdSet
@@ -25,7 +24,6 @@ from data_jobs.labelling.resume import Pending, write_pending
 from data_jobs.runtime.actors import Actors
 from data_jobs.runtime.progress import format_duration
 from everymask.labels.store import LabelStore, PartSummary
-from everymask.storage import write_whole
 
 FEWEST_IMAGES = 4
 """The least sample: two groups of two."""
@@ -33,7 +31,6 @@ FEWEST_IMAGES = 4
 _MOST_GROUPS = 10
 _IMAGES_PER_GROUP = 2
 _CONFIDENCE = 0.95
-_FILE = "estimate.json"
 
 
 @dataclass(frozen=True)
@@ -152,13 +149,13 @@ def draw_sample(store: LabelStore, pending: Pending, size: int) -> Sample:
     Raises:
         OutputError: the store is not writable.
     """
-    groups = select(store, pending, sample_positions(pending.images, size))
+    groups = select(pending, sample_positions(pending.images, size))
     return Sample(groups, write_pending(store, itertools.chain(*groups), IdSet()), pending.images)
 
 
-def select(store: LabelStore, pending: Pending, positions: Sequence[Sequence[int]]) -> tuple[tuple[ImageRef, ...], ...]:
+def select(pending: Pending, positions: Sequence[Sequence[int]]) -> tuple[tuple[ImageRef, ...], ...]:
     """The images at those positions of the pending manifest."""
-    dataset = pds.dataset(pending.folder, format="parquet", filesystem=store.filesystem)
+    dataset = pds.dataset(pending.folder.path, format="parquet", filesystem=pending.folder.filesystem)
     flat = sorted(itertools.chain(*positions))
     rows = dict(zip(flat, dataset.take(flat).to_pylist(), strict=True))
     return tuple(
@@ -202,13 +199,11 @@ def save(store: LabelStore, foretold: Estimate) -> None:
     Raises:
         OutputError: the store is not writable.
     """
-    write_whole(store.filesystem, f"{store.root}/{_FILE}", (json.dumps(asdict(foretold), indent=2) + "\n").encode())
+    store.estimate_file.write((json.dumps(asdict(foretold), indent=2) + "\n").encode())
 
 
 def load(store: LabelStore) -> Estimate | None:
     """The estimate that was kept in the store, None where there is none."""
-    path = f"{store.root}/{_FILE}"
-    if store.filesystem.get_file_info(path).type != pafs.FileType.File:
+    if store.estimate_file.kind() != "file":
         return None
-    with store.filesystem.open_input_file(path) as file:
-        return Estimate(**json.loads(file.read()))
+    return Estimate(**json.loads(store.estimate_file.read()))

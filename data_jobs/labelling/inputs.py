@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,10 +21,12 @@ from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 from everymask.errors import ConfigurationError
 from everymask.images import IMAGE_SUFFIXES
 from everymask.redaction import redact
-from everymask.storage import is_remote, one_line, resolve, split_query
+from everymask.storage import canonical_uri, is_remote, one_line, resolve, split_query
 
 _WILDCARD = re.compile(r"[*?\[]")
 _LIST_SUFFIXES = (".txt", ".lst")
+_NO_FILE, _NO_ENDING = "pipes, sockets or devices", "without an ending"
+_MAX_KINDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +42,24 @@ class ImageRef:
     uri: str
 
 
-def canonical_uri(location: str) -> str:
-    """`location` in the one form that run.json records: absolute paths, no slash at the end."""
-    if is_remote(location):
-        path, query = split_query(location)
-        return path.rstrip("/") + query
-    return os.path.abspath(os.path.expanduser(location.removeprefix("file://")))
+class Skipped:
+    """What a listing passed over, by ending."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, kind: str) -> None:
+        """Count one."""
+        self._counts[kind] += 1
+
+    def __str__(self) -> str:
+        """`skipped: 3 .heic, 2 .pdf`; empty where nothing was."""
+        found = [f"{count:,} {kind}" for kind, count in self._counts.most_common(_MAX_KINDS)]
+        more = self._counts.total() - sum(count for _, count in self._counts.most_common(_MAX_KINDS))
+        return f"skipped: {', '.join([*found, *([f'{more:,} others'] if more else [])])}" if found else ""
 
 
-def list_images(location: str, skip: str | None = None) -> Iterator[ImageRef]:
+def list_images(location: str, skip: str | None = None, skipped: Skipped | None = None) -> Iterator[ImageRef]:
     """Every image of an input, in a fixed order.
 
     A folder is walked with its subfolders; files with an image's ending count, names that begin with a dot do not. A
@@ -58,19 +70,21 @@ def list_images(location: str, skip: str | None = None) -> Iterator[ImageRef]:
     Args:
         location: what to list.
         skip: a folder whose files are no images of the input: the output, where it lies inside the input.
+        skipped: counts what a folder or a glob holds that is not taken.
 
     Raises:
         ConfigurationError: the input is not there, cannot be opened, or is malformed.
     """
     base, query = split_query(location) if is_remote(location) else (location, "")
     avoid = canonical_uri(skip) if skip is not None else None
+    skipped = Skipped() if skipped is None else skipped
     filesystem, path = resolve(location)
     try:
         kind = filesystem.get_file_info(path).type
     except OSError as error:
         raise ConfigurationError(f"the input {location} cannot be opened ({one_line(error)})") from error
     if kind == pafs.FileType.Directory:
-        yield from _walk(base, query, avoid, only_images=True)
+        yield from _walk(base, query, avoid, skipped, only_images=True)
     elif kind == pafs.FileType.File and base.lower().endswith(".parquet"):
         yield from _read_manifest(location)
     elif kind == pafs.FileType.File and base.lower().endswith(_LIST_SUFFIXES):
@@ -80,7 +94,7 @@ def list_images(location: str, skip: str | None = None) -> Iterator[ImageRef]:
     elif wildcard := _WILDCARD.search(base):
         folder, slash, _ = base[: wildcard.start()].rpartition("/")
         matches = re.compile(glob_translate(base[len(folder + slash) :])).match
-        for ref in _walk(folder or slash or ".", query, avoid, only_images=False):
+        for ref in _walk(folder or slash or ".", query, avoid, skipped, only_images=False):
             if matches(ref.image_id):
                 yield ref
     else:
@@ -89,29 +103,48 @@ def list_images(location: str, skip: str | None = None) -> Iterator[ImageRef]:
         )
 
 
-def _walk(root: str, query: str, avoid: str | None, only_images: bool) -> Iterator[ImageRef]:
+def _walk(root: str, query: str, avoid: str | None, skipped: Skipped, only_images: bool) -> Iterator[ImageRef]:
     root = canonical_uri(root)
-    files = _walk_remote(root, query, avoid) if is_remote(root) else _walk_local(root, avoid)
+    files = _walk_remote(root, query, avoid) if is_remote(root) else _walk_local(root, avoid, skipped)
     for uri in files:
         image_id = uri[len(root.rstrip("/")) + 1 :]
-        if not only_images or PurePosixPath(image_id).suffix.lower() in IMAGE_SUFFIXES:
+        ending = PurePosixPath(image_id).suffix.lower()
+        if not only_images or ending in IMAGE_SUFFIXES:
             yield ImageRef(image_id, uri + query)
+        else:
+            skipped.add(ending or _NO_ENDING)
 
 
-def _walk_local(root: str, avoid: str | None) -> Iterator[str]:
+def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[str]:
     unreadable: list[str] = []
-    for folder, folders, files in os.walk(root, onerror=lambda error: unreadable.append(error.filename)):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and os.path.join(folder, name) != avoid
-        )
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield _printable(os.path.join(folder, name))
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=_name)
+        except OSError as error:
+            unreadable.append(error.filename)
+            continue
+        folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.path != avoid]
+        waiting += reversed(folders)
+        for entry in entries:
+            if entry.is_dir():  # a link to a folder is not followed, it might lead back here
+                continue
+            # A link that leads nowhere counts: its row says that the file is not there.
+            if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
+                yield _printable(entry.path)
+            else:
+                skipped.add(_NO_FILE)
     if unreadable:
         raise ConfigurationError(
             f"{len(unreadable)} folders of the input cannot be read, {unreadable[0]} among them; give read access or "
             "name the images in a list"
         )
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
 
 
 def _printable(path: str) -> str:

@@ -18,9 +18,9 @@ from everymask.backbone import PromptableBackbone, load_backbone
 from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, write_embeddings
 from everymask.classes.head import ClassHead, check_backbone, load_head
 from everymask.classes.segmenter import config_for
-from everymask.errors import EverymaskError, InputError
+from everymask.errors import ConfigurationError, EverymaskError, InputError, UnforeseenError
 from everymask.images import decode_image
-from everymask.labelling import label_images, label_images_keeping_masks
+from everymask.labelling import LabelFailure, label_images, label_images_keeping_masks
 from everymask.labels.identity import label_settings, settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.records import ImageLabels
@@ -52,7 +52,25 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
 
 def _facts(backbone: PromptableBackbone, head: ClassHead | None) -> ModelFacts:
     head_sha256, class_names = (head.file_sha256, head.spec.classes) if head else (None, None)
-    return ModelFacts(str(backbone.device), backbone.weights_sha256, head_sha256, class_names)
+    return ModelFacts(backbone.name, str(backbone.device), backbone.weights_sha256, head_sha256, class_names)
+
+
+def check_facts(found: ModelFacts, expected: ModelFacts) -> None:
+    """Refuse a model that is not the one the run began with.
+
+    Raises:
+        ConfigurationError: its file, or that of the class head, has been replaced since.
+    """
+    for what, now, before in (
+        (f"the weights of {found.model}", found.weights_sha256, expected.weights_sha256),
+        ("the class head", found.head_sha256, expected.head_sha256),
+    ):
+        if now != before:
+            raise ConfigurationError(
+                f"{what} changed while the run was going on: sha256 {str(now)[:12]}, but the run began with "
+                f"{str(before)[:12]}; finished rows are kept: put the former file back and run the same command again, "
+                "or choose another --output"
+            )
 
 
 class Labeller:
@@ -65,11 +83,19 @@ class Labeller:
         self._backbone, self._head = load_model(spec)
         facts = _facts(self._backbone, self._head)
         self._settings_sha256 = settings_digest(
-            label_settings(spec.config, spec.model, facts.weights_sha256, facts.head_sha256, facts.class_names)
+            label_settings(spec.config, facts.model, facts.weights_sha256, facts.head_sha256, facts.class_names)
         )
+        # Ray hides what a constructor raises, and starts it again; what a call raises reaches the driver.
+        self._facts = facts
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """`LOADED_SCHEMA` → rows of the label store, in order."""
+        """`LOADED_SCHEMA` → rows of the label store, in order.
+
+        Raises:
+            ConfigurationError: the model is not the one the run began with.
+        """
+        if self._spec.expected is not None:
+            check_facts(self._facts, self._spec.expected)
         rows = [_LoadedRow(**row) for row in batch.to_pylist()]
         starts = self._ledger.begin_batch([row.image_id for row in rows])
         together = [row for row, count in zip(rows, starts, strict=True) if count == 0]
@@ -92,16 +118,16 @@ class Labeller:
     def _label(self, rows: list[_LoadedRow]) -> list[LabelledImage]:
         started = time.perf_counter()
         decoded = [self._decode(row) for row in rows]
-        pixels = [image for image in decoded if not isinstance(image, str)]
+        pixels = [image for image in decoded if isinstance(image, np.ndarray)]
         answers = iter(self._segment(pixels))
-        results = [Answer(image) if isinstance(image, str) else next(answers) for image in decoded]
+        results = [next(answers) if isinstance(image, np.ndarray) else Answer(image) for image in decoded]
         self._keep_masks(rows, results)
         seconds = (time.perf_counter() - started) / max(len(rows), 1)
         return [self._row(row, result.labels, seconds) for row, result in zip(rows, results, strict=True)]
 
-    def _row(self, row: _LoadedRow, result: ImageLabels | str, seconds: float) -> LabelledImage:
-        if isinstance(result, str):
-            return row.failed(result, seconds)
+    def _row(self, row: _LoadedRow, result: ImageLabels | LabelFailure, seconds: float) -> LabelledImage:
+        if not isinstance(result, ImageLabels):
+            return row.failed(str(result), seconds)
         labels = with_mask_ids(result, row.content_sha256, self._settings_sha256)
         return LabelledImage(row.image_id, row.uri, labels, None, row.content_sha256, seconds)
 
@@ -117,13 +143,13 @@ class Labeller:
             masks = config_for(self._head.spec, self._spec.config.classes).masks
             write_embeddings(self._spec.save_embeddings, records, masks)
 
-    def _decode(self, row: _LoadedRow) -> NDArray[np.uint8] | str:
+    def _decode(self, row: _LoadedRow) -> NDArray[np.uint8] | InputError:
         if row.data is None:
-            return row.error or "no bytes"
+            return InputError(row.error or "no bytes")
         try:
             return decode_image(row.data, self._spec.limits)
         except InputError as error:
-            return str(error)
+            return error
 
     def _segment(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
         if not images:
@@ -140,22 +166,23 @@ class Labeller:
             if len(images) > 1:
                 return [answer for image in images for answer in self._segment([image])]
             logger.exception("labelling failed")
-            return [Answer(f"labelling failed unexpectedly ({type(error).__name__}: {one_line(error)})")]
+            reason = f"labelling failed unexpectedly ({type(error).__name__}: {one_line(error)})"
+            return [Answer(UnforeseenError(reason))]
 
     def _answers(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
         config = self._spec.config
         if self._spec.save_embeddings is None or self._head is None:
             labelled = label_images(self._backbone, images, config, self._head)
-            return [Answer(labels if isinstance(labels, ImageLabels) else str(labels)) for labels in labelled]
+            return [Answer(labels) for labels in labelled]
         with_masks = label_images_keeping_masks(self._backbone, images, config, self._head)
-        return [Answer(*answer) if isinstance(answer, tuple) else Answer(str(answer)) for answer in with_masks]
+        return [Answer(*answer) if isinstance(answer, tuple) else Answer(answer) for answer in with_masks]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Labels of one image, or why there are none; and its mask embeddings where they are kept."""
 
-    labels: ImageLabels | str
+    labels: ImageLabels | LabelFailure
     masks: MaskEmbeddings | None = None
 
 

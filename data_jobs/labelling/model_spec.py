@@ -21,6 +21,7 @@ class ModelSpec:
         limits: of images.
         threads: torch threads on the CPU.
         save_embeddings: where the mask embeddings of method classes are kept, None for nowhere.
+        expected: what the run recorded of the model; a worker that finds another stops the run. None to take any.
     """
 
     model: str
@@ -31,12 +32,22 @@ class ModelSpec:
     limits: ImageLimits
     threads: int
     save_embeddings: str | None = None
+    expected: ModelFacts | None = None
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is recorded of a model: where it runs, digests of its weights and of the class head, the head's classes."""
+    """What is recorded of a model.
 
+    Attributes:
+        model: name of the backbone.
+        device: where it runs.
+        weights_sha256: of the backbone.
+        head_sha256: of the class head's file; None for other methods than classes.
+        class_names: of the class head.
+    """
+
+    model: str
     device: str
     weights_sha256: str
     head_sha256: str | None

@@ -4,43 +4,93 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
 from types import TracebackType
 
-import pyarrow.fs as pafs
-
 from everymask.errors import ConfigurationError, OutputError
+from everymask.labels.corrections import delete_corrections, has_corrections
+from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
-from everymask.storage import is_remote, one_line
+from everymask.location import Location
+from everymask.redaction import redact
+from everymask.storage import one_line
 
 
-def prepare(store: LabelStore) -> None:
-    """Make the output's folders.
+def prepare(store: LabelStore, overwrite: bool, discard_corrections: bool = False) -> None:
+    """Make the output's folders, in a place that is free or holds a run already.
+
+    Args:
+        store: the output.
+        overwrite: what is there will be cleared.
+        discard_corrections: even what people corrected.
 
     Raises:
         OutputError: the output is not writable.
-        ConfigurationError: it holds labels of unknown origin.
+        ConfigurationError: something else is there, or corrections are; they are named and left alone.
     """
+    if overwrite and not discard_corrections and has_corrections(store):
+        raise ConfigurationError(
+            f"{redact(store.uri)} holds corrections that people made; choose another --output, or name them for "
+            "deletion: --overwrite --discard-corrections"
+        )
     try:
-        store.filesystem.create_dir(store.labels_path, recursive=True)
-        store.filesystem.create_dir(f"{store.root}/checkpoint", recursive=True)
-        parts = store.parts()
+        if read_run(store) is None:
+            _check_free(store, overwrite)
+        store.labels.make_folder()
+        store.checkpoint.make_folder()
     except OSError as error:
         raise OutputError(
-            f"cannot write {store.uri}: {one_line(error)}; give write access there, or choose another --output"
+            f"cannot write {redact(store.uri)}: {one_line(error)}; give write access there, or choose another --output"
         ) from error
-    if parts and not store.exists():
-        raise ConfigurationError(
-            f"{store.uri} holds labels but no run.json that says how they were made; choose another --output"
-        )
+
+
+def _check_free(store: LabelStore, overwrite: bool) -> None:
+    """Refuse a place where a run would mix with, or `--overwrite` would delete, what no run has made."""
+    for entry in store.root.entries():
+        reserved = entry.name in {place.name for place in (store.labels, store.preview, store.run_file)}
+        if overwrite or reserved:
+            foreign = next((file for file in _files(entry) if not _is_left_over(store, file)), None)
+            if foreign is not None:
+                name = foreign.path.removeprefix(store.root.path).strip("/")
+                raise ConfigurationError(
+                    f"{redact(store.uri)} holds {name}, and no run.json that says that a run made it; nothing was "
+                    "touched: choose another --output"
+                )
+
+
+def _files(place: Location) -> Iterator[Location]:
+    entries = place.entries()
+    if not entries and place.kind() != "folder":
+        yield place
+    for entry in entries:
+        yield from _files(entry)
+
+
+def _is_left_over(store: LabelStore, file: Location) -> bool:
+    """Whether a run that ended before its first label left this."""
+    return store.is_draft(file) or file.path.startswith(f"{store.checkpoint.path}/")
 
 
 def clear(store: LabelStore) -> None:
-    """Delete what a run writes, and nothing else. run.json goes last, so that no label is ever of unknown origin."""
-    for folder in (store.labels_path, f"{store.root}/preview"):
-        if store.filesystem.get_file_info(folder).type == pafs.FileType.Directory:
-            store.filesystem.delete_dir_contents(folder)
-    if store.exists():
-        store.filesystem.delete_file(f"{store.root}/run.json")
+    """Delete what runs have written here, corrections of it, and nothing else.
+
+    run.json goes last: until then the labels have an origin.
+
+    Raises:
+        OutputError: something cannot be deleted.
+    """
+    try:
+        delete_corrections(store)
+        for file in [*store.labels.entries(), *store.preview.entries()]:
+            if store.is_ours(file):
+                file.delete()
+        for place in (store.labels, store.preview):
+            if place.kind() == "folder":
+                place.sync()
+        for place in (store.checkpoint.child("pending"), store.estimate_file, store.run_file):
+            place.delete()
+    except OSError as error:
+        raise OutputError(f"cannot clear {redact(store.uri)}: {one_line(error)}; give write access there") from error
 
 
 class OutputLock:
@@ -53,7 +103,7 @@ class OutputLock:
     """
 
     def __init__(self, store: LabelStore) -> None:
-        self._path = None if is_remote(store.uri) else f"{store.root}/checkpoint/lock"
+        self._path = store.checkpoint.child("lock").path if store.root.is_local else None
         self._descriptor: int | None = None
 
     def __enter__(self) -> None:

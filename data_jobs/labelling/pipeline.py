@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any
 
-import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_jobs.labelling.ledger import Ledger, RemoteLedger
@@ -19,7 +17,7 @@ from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.resume import Pending
 from data_jobs.labelling.stages import LabellerStage, load_bytes, read_pending, write_part
 from data_jobs.runtime.actors import READ_CPUS, WRITE_CPUS, Actors
-from data_jobs.runtime.progress import ProgressLine
+from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
 from everymask.labels.store import LabelStore, PartSummary
 
 _MAX_ROWS_PER_TASK = 32
@@ -80,7 +78,7 @@ def label_pending(
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the weights or the output cannot be used.
     """
-    # On the driver's own node: what it remembers must not go with the machines whose loss it is there for.
+    # Pinned to the driver's node: it must survive the loss of workers.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger = (
         ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here).remote()
@@ -88,11 +86,9 @@ def label_pending(
     dataset = _build(store, pending, spec, configuration, actors, batch_size, ledger)
     added = PartSummary()
     with _progress(ledger, pending.images):
-        # Iterating keeps the driver in touch with each part as it lands, and holds only its four numbers.
-        parts = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        for summaries in cast(Iterable[pa.Table], parts):
-            for row in summaries.to_pylist():
-                added += PartSummary(**row)
+        # Keeps the driver in touch with each part as it lands, and holds only its four numbers.
+        for summary in rows_of(dataset):
+            added += PartSummary(**summary)
     return added
 
 
@@ -105,16 +101,13 @@ def _build(
     batch_size: int,
     ledger: Any,
 ) -> Dataset:
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    # A batch of a large model on a CPU may take many minutes; the progress line shows whether it lives.
-    context.execution_no_progress_timeout_s = -1
+    prepare_ray_data()
     block_rows = rows_per_task(pending.images, actors.maximum)
     return (
         # Not read_parquet: that starts 32 processes to read the ends of its files, however few those are.
-        ray.data.from_items([{"path": path} for path in pending.paths()], override_num_blocks=pending.files)
+        ray.data.from_items(
+            [{"path": manifest.path} for manifest in pending.manifests()], override_num_blocks=pending.files
+        )
         .map_batches(
             read_pending,  # type: ignore[arg-type]  # Ray's hints know no fn_kwargs
             fn_kwargs={"store": store},
@@ -157,20 +150,20 @@ def _build(
 @contextmanager
 def _progress(ledger: Any, total: int) -> Iterator[None]:
     """Keep the progress line up to date beside the loop that waits for parts."""
-    line = ProgressLine(total)
     done = threading.Event()
 
-    def watch() -> None:
-        while not done.is_set():
-            with suppress(ray.exceptions.RayError):  # while the ledger is being restarted the line may wait
-                line.update(*ray.get(ledger.progress.remote()))
-            done.wait(_POLL_SECONDS)
+    with progress_line(total, "labelled") as line:
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-        line.close()
+        def watch() -> None:
+            while not done.is_set():
+                with suppress(ray.exceptions.RayError):  # while the ledger is being restarted the line may wait
+                    line.update(*ray.get(ledger.progress.remote()))
+                done.wait(_POLL_SECONDS)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from io import BytesIO
 
 from PIL import Image
-from pyarrow.fs import FileType
 
 from everymask.errors import EverymaskError
 from everymask.image_files import read_bytes
@@ -15,10 +14,11 @@ from everymask.images import ImageLimits, decode_image
 from everymask.labels.corrections import corrected, read_corrections
 from everymask.labels.rows import LabelledImage, from_batch
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.location import Location
 from everymask.pictures.contact_sheet import contact_sheet
 from everymask.pictures.overlay import overlay, shrink
 from everymask.pictures.report import ReportItem, html_report
-from everymask.storage import one_line, split_query, write_whole
+from everymask.storage import one_line, split_query
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _MAX_FAILURES = 200
 
 def preview_exists(store: LabelStore) -> bool:
     """Whether the store has its page of pictures."""
-    return bool(store.filesystem.get_file_info(f"{store.root}/preview/index.html").type == FileType.File)
+    return store.preview.child("index.html").kind() == "file"
 
 
 def write_preview(store: LabelStore, limits: ImageLimits, count: int) -> None:
@@ -39,13 +39,14 @@ def write_preview(store: LabelStore, limits: ImageLimits, count: int) -> None:
     Raises:
         OutputError: the store is not writable.
     """
-    parts = store.summaries()
-    sample = _first(_rows(store, list(parts), failed=False), count)
-    failing = [part for part, summary in parts.items() if summary.errors]
+    parts = store.parts()
+    summaries = [header.summary for header in store.headers(parts)]
+    sample = _first(_rows(store, parts, failed=False), count)
+    failing = [part for part, summary in zip(parts, summaries, strict=True) if summary.errors]
     failures = _first(_rows(store, failing, failed=True), _MAX_FAILURES)
     known = read_corrections(store)
     items = [item for image in sample if (item := _draw(corrected(image, known), limits)) is not None]
-    total = sum(parts.values(), PartSummary())
+    total = sum(summaries, PartSummary())
     page = html_report(
         f"Labels in {split_query(store.uri)[0]}",
         _facts(total),
@@ -53,16 +54,16 @@ def write_preview(store: LabelStore, limits: ImageLimits, count: int) -> None:
         failures,
         _note(total, len(items), len(failures)),
     )
-    write_whole(store.filesystem, f"{store.root}/preview/index.html", page.encode())
+    store.preview.child("index.html").write(page.encode())
     if items:
         counts = [(item.image.image_id, len(item.image.labels.masks)) for item in items if item.image.labels]
         captions = [f"{name} · {count} mask{'' if count == 1 else 's'}" for name, count in counts]
         buffer = BytesIO()
         Image.fromarray(contact_sheet([item.overlay for item in items], captions)).save(buffer, "JPEG", quality=88)
-        write_whole(store.filesystem, f"{store.root}/preview/contact_sheet.jpg", buffer.getvalue())
+        store.preview.child("contact_sheet.jpg").write(buffer.getvalue())
 
 
-def _rows(store: LabelStore, parts: list[str], failed: bool) -> Iterator[LabelledImage]:
+def _rows(store: LabelStore, parts: list[Location], failed: bool) -> Iterator[LabelledImage]:
     for part in parts:
         for batch in store.batches_of([part], batch_size=16):
             yield from (image for image in from_batch(batch) if (image.error is not None) == failed)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import ray
 import torch
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy
 
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.stages import write_part
 from data_jobs.runtime.actors import WRITE_CPUS
-from data_jobs.runtime.progress import ProgressLine
+from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
 from everymask.classes.embeddings import EmbeddingShard
 from everymask.classes.head import load_head
 from everymask.classes.segmenter import classify_masks
@@ -97,10 +96,7 @@ def relabel_pending(
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the head, a shard or the output cannot be used.
     """
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    prepare_ray_data()
     rows = [
         {"directory": shard.directory, "name": shard.name, "rows": list(shard.rows), "image_ids": list(shard.image_ids)}
         for shard in shards
@@ -126,15 +122,10 @@ def relabel_pending(
             batch_format="pyarrow",
             num_cpus=WRITE_CPUS,
         )
-        .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     )
     added = PartSummary()
-    line = ProgressLine(sum(len(shard.rows) for shard in shards))
-    try:
-        for summaries in cast(Iterable[pa.Table], parts):
-            for row in summaries.to_pylist():
-                added += PartSummary(**row)
+    with progress_line(sum(len(shard.rows) for shard in shards), "labelled") as line:
+        for summary in rows_of(parts):
+            added += PartSummary(**summary)
             line.update(added.images, added.errors)
-    finally:
-        line.close()
     return added

@@ -10,14 +10,17 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import ImageRef
-from everymask.errors import ConfigurationError
+from everymask.errors import ConfigurationError, InputError, OutputError
+from everymask.labels.parts import DamagedPartError, ForeignPartError
+from everymask.labels.parts import verify as verify_part
 from everymask.labels.store import LabelStore
-from everymask.storage import write_whole
+from everymask.location import Location
+from everymask.storage import one_line
 
 MANIFEST_SCHEMA = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
 _ROWS_PER_LOOK_UP = 4096
@@ -34,54 +37,115 @@ class Finished:
     Attributes:
         ids: images with a row.
         errors: error rows among them.
-        damaged: parts that were removed because they cannot be read.
         dropped: rows that were removed, to be labelled again or because they stood twice.
+        notes: a sentence for each file that was moved out of the way.
     """
 
     ids: IdSet = field(default_factory=IdSet)
     errors: int = 0
-    damaged: int = 0
     dropped: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
-def settle_store(store: LabelStore, retry_failed: bool = False) -> Finished:
+def settle_store(store: LabelStore, retry_failed: bool = False, verify: bool = False) -> Finished:
     """Read which images are done, and mend the store on the way: afterwards every image has at most one row.
 
-    A row stands twice if a killed driver's last write landed while the next driver was already at work. A part is
-    unreadable if the machine lost power while writing it. Rewriting a part is atomic, so this may be killed too.
+    A row stands twice if a killed driver's last write landed while the next driver was already at work. Of an image's
+    rows one with labels stays, whatever comes first. Parts that are damaged or foreign move to the quarantine, so that
+    their images are pending again. Rewriting a part is atomic, so this may be killed too.
 
     Args:
         store: the label store.
         retry_failed: also drop the rows of failed images, so that they count as not done.
+        verify: read every page of every part, not only ids.
 
     Raises:
+        ConfigurationError: a part has a newer format.
+        InputError: the storage does not answer.
         OutputError: the store is not writable.
     """
     finished = Finished()
-    for part, rows in _read_parts(store):
-        if rows is None:
-            store.filesystem.delete_file(part)
-            finished.damaged += 1
+    again: list[tuple[int, Location]] = []
+    for number, (part, rows) in enumerate(_read_parts(store, verify)):
+        if isinstance(rows, InputError):
+            _set_aside(store, part, rows, finished)
             continue
-        ids = rows["image_id"].to_pylist()
-        failed = [status == "error" for status in rows["status"].to_pylist()]
-        before, _ = finished.ids.find(ids)
-        keep = [not known and not (retry_failed and error) for known, error in zip(before, failed, strict=True)]
-        finished.ids.add_all(list(itertools.compress(ids, keep)))
-        finished.errors += sum(itertools.compress(failed, keep))
-        if not all(keep):
-            store.keep_rows(part, keep)
-            finished.dropped += keep.count(False)
+        labelled = rows.filter(pc.equal(rows["status"], "ok"))["image_id"].to_pylist()
+        new = _add_new(finished.ids, labelled, number)
+        if new < rows.num_rows:
+            again.append((number, part))
+    for number, part in again:
+        try:
+            rows = store.read_columns(part, ["image_id", "status"])
+            _drop_rows(store, part, number, rows, retry_failed, finished)
+        except InputError as problem:  # found only now, where all of it is read; its images are not done after all
+            _set_aside(store, part, problem, finished)
+            settled = settle_store(store, retry_failed, verify)
+            settled.dropped += finished.dropped
+            settled.notes = finished.notes + settled.notes
+            return settled
     return finished
 
 
-def _read_parts(store: LabelStore) -> Iterator[tuple[str, pa.Table | None]]:
-    """(path, ids and statuses) of every part, a few parts ahead of the caller."""
+def _add_new(ids: IdSet, candidates: list[str], number: int) -> int:
+    """Add those that are not known, as belonging to part `number`; how many they were."""
+    candidates = list(dict.fromkeys(candidates))
+    known, _ = ids.find(candidates)
+    new = list(itertools.compress(candidates, ~known))
+    ids.add_all(new, np.full(len(new), number, dtype=np.uint64))
+    return len(new)
+
+
+def _drop_rows(
+    store: LabelStore, part: Location, number: int, rows: pa.Table, retry_failed: bool, finished: Finished
+) -> None:
+    """Rewrite a part that has error rows, or rows that stand elsewhere, once all rows with labels are known."""
+    ids = rows["image_id"].to_pylist()
+    known, owner = finished.ids.find(ids)
+    keep, here, failed = [], set(), []
+    for image_id, status, elsewhere, where in zip(ids, rows["status"].to_pylist(), known, owner, strict=True):
+        error = status == "error"
+        wanted = not retry_failed and not elsewhere if error else int(where) == number
+        keep.append(wanted and image_id not in here)
+        if keep[-1]:
+            here.add(image_id)
+            failed += [image_id] if error else []
+    _add_new(finished.ids, failed, number)
+    finished.errors += len(failed)
+    if not all(keep):
+        store.keep_rows(part, keep)
+        finished.dropped += keep.count(False)
+
+
+def _set_aside(store: LabelStore, part: Location, problem: InputError, finished: Finished) -> None:
+    if not isinstance(problem, DamagedPartError | ForeignPartError):
+        raise problem
+    reason = "foreign" if isinstance(problem, ForeignPartError) else "damaged"
+    try:
+        target = store.set_aside(part, reason)
+    except OSError as error:
+        raise OutputError(f"cannot move {part} out of the way: {one_line(error)}; give write access there") from error
+    again = "" if reason == "foreign" else "; its images are labelled again"
+    finished.notes.append(f"{part.name} is {reason} and was moved to {target}{again}")
+
+
+def _read_parts(store: LabelStore, verify: bool) -> Iterator[tuple[Location, pa.Table | InputError]]:
+    """Ids and statuses of every part, or what is wrong with it, a few parts ahead of the caller."""
+
+    def read(part: Location) -> pa.Table | InputError:
+        try:
+            if verify:
+                verify_part(part)
+            rows = store.read_columns(part, ["image_id", "status"])
+            if rows["image_id"].null_count or rows["status"].null_count:
+                return ForeignPartError(f"{part} has rows without an image_id or a status")
+            return rows
+        except InputError as error:
+            return error
+
     with ThreadPoolExecutor(_READERS) as pool:
-        for paths in _batched(store.parts(), 4 * _READERS):
-            yield from zip(
-                paths, pool.map(lambda path: store.read_columns(path, ["image_id", "status"]), paths), strict=True
-            )
+        for parts in _batched(store.parts(), 4 * _READERS):
+            yield from zip(parts, pool.map(read, parts), strict=True)
 
 
 @dataclass(frozen=True)
@@ -89,24 +153,24 @@ class Pending:
     """The images an attempt has to label.
 
     Attributes:
-        folder: of Parquet files with `MANIFEST_SCHEMA`, inside the store's file system.
+        folder: of Parquet files with `MANIFEST_SCHEMA`.
         images: how many.
         listed: images of the input, finished ones included.
         files: manifest files in the folder.
     """
 
-    folder: str
+    folder: Location
     images: int
     listed: int
     files: int
 
-    def paths(self) -> list[str]:
+    def manifests(self) -> list[Location]:
         """The manifest files, in order."""
         return [_manifest_file(self.folder, index) for index in range(self.files)]
 
 
-def _manifest_file(folder: str, index: int) -> str:
-    return f"{folder}/{index:06d}.parquet"
+def _manifest_file(folder: Location, index: int) -> Location:
+    return folder.child(f"{index:06d}.parquet")
 
 
 def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet) -> Pending:
@@ -118,9 +182,8 @@ def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet
         ConfigurationError: two images have one id.
         OutputError: the store is not writable.
     """
-    folder = f"{store.root}/checkpoint/pending"
-    if store.filesystem.get_file_info(folder).type != pafs.FileType.NotFound:
-        store.filesystem.delete_dir(folder)
+    folder = store.checkpoint.child("pending")
+    folder.delete()
     seen = IdSet()
     pending = files = 0
     fresh = itertools.chain.from_iterable(
@@ -130,7 +193,7 @@ def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet
         table = pa.table([[image.image_id for image in batch], [image.uri for image in batch]], schema=MANIFEST_SCHEMA)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
-        write_whole(store.filesystem, _manifest_file(folder, files), sink.getvalue())
+        _manifest_file(folder, files).write(sink.getvalue())
         pending += len(batch)
         files += 1
     return Pending(folder, pending, len(seen), files)

@@ -47,7 +47,7 @@ _READ_DELAYS_S = (0.2, 1.0)
 def read_pending(batch: pa.Table, store: LabelStore) -> pa.Table:
     """(path) of manifest files inside the store → their rows, (image_id, uri)."""
     return pa.concat_tables(
-        pq.read_table(path, filesystem=store.filesystem, partitioning=None) for path in batch["path"].to_pylist()
+        pq.read_table(path, filesystem=store.root.filesystem, partitioning=None) for path in batch["path"].to_pylist()
     )
 
 

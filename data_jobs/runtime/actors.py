@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import ray
 
+from data_jobs.runtime.exit_codes import end_on_sigterm
 from data_jobs.runtime.scheduling import Demand, alive_nodes, most_workers_beside
 from everymask.errors import ConfigurationError
 from everymask.models import find_model
@@ -38,6 +39,7 @@ def connect() -> None:
             raise ConfigurationError(
                 f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}; start it, or unset RAY_ADDRESS"
             ) from error
+        end_on_sigterm()
         return
     # A token that some other tool left in the home folder must not lock this private cluster.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -50,6 +52,7 @@ def connect() -> None:
         include_dashboard=False,
         logging_level=logging.WARNING,
     )
+    end_on_sigterm()
 
 
 @dataclass(frozen=True)

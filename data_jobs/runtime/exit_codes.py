@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 from ray.exceptions import RayTaskError
 
 from everymask.errors import EverymaskError
 
-DONE, USAGE, TOO_MANY_ERRORS, INTERRUPTED = 0, 2, 3, 130
+DONE, USAGE, TOO_MANY_ERRORS, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
 """Exit codes of the commands."""
+
+
+class Terminated(BaseException):
+    """SIGTERM has come: a scheduler or `kill` ends the command."""
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM end the command as Ctrl-C does: what runs is stopped in order.
+
+    Ray's own handler, which it installs when it starts, prints a stack trace and ends the process at once; so this is
+    called again after each start of Ray.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _raise_terminated)
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def exit_code(command: Callable[[], int], kept: str) -> int:
     """Run a command; a user's mistake becomes one sentence, an interruption says what is `kept`."""
+    end_on_sigterm()
     try:
         return command()
     except Exception as error:
+        if any(isinstance(cause, Terminated) for cause in _causes(error)):  # it came while compiled code was at work
+            return _terminated(kept)
         reason = user_error(error)
         if reason is None:
             raise
@@ -26,6 +50,14 @@ def exit_code(command: Callable[[], int], kept: str) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; {kept}", file=sys.stderr)
         return INTERRUPTED
+    except Terminated:
+        return _terminated(kept)
+
+
+def _terminated(kept: str) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the end
+    print(f"terminated; {kept}", file=sys.stderr)
+    return TERMINATED
 
 
 def user_error(error: BaseException) -> EverymaskError | None:

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from everymask.classes.config import MaskConfig
 from everymask.classes.features import MaskFeatures
 from everymask.errors import ConfigurationError, HeadMismatchError, InputError
+from everymask.location import Location
 from everymask.records import Rle
 from everymask.redaction import redact
-from everymask.storage import one_line, resolve, write_whole
+from everymask.storage import one_line, resolve
 
 FORMAT_VERSION = "3"
 SETTINGS_FILE = "masks.json"
@@ -142,7 +143,7 @@ def write_embeddings(directory: str | Path, records: Sequence[StoredEmbeddings],
     sink = pa.BufferOutputStream()
     pq.write_table(_to_table(records), sink, compression="zstd")
     path = f"{root}/{name}.parquet"
-    write_whole(filesystem, path, sink.getvalue())
+    Location(filesystem, path).write(sink.getvalue())
     return path
 
 
@@ -249,7 +250,7 @@ def _claim(filesystem: pafs.FileSystem, root: str, settings: dict[str, Any]) -> 
     """Record the settings of a store once; refuse others later."""
     known = _read_settings(filesystem, root)
     if known is None:
-        write_whole(filesystem, f"{root}/{SETTINGS_FILE}", (json.dumps(settings, indent=2) + "\n").encode())
+        Location(filesystem, f"{root}/{SETTINGS_FILE}").write((json.dumps(settings, indent=2) + "\n").encode())
     elif known != settings:
         raise ConfigurationError(
             f"{root} holds mask embeddings made with {json.dumps(known)}, not {json.dumps(settings)}; choose another "

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 import pyarrow.fs as pafs
 
 from everymask.errors import ConfigurationError, OutputError
-from everymask.storage import is_remote, one_line, open_whole, resolve, split_query
+from everymask.location import Location
+from everymask.storage import is_remote, one_line, resolve, split_query
 
 MARKER = ".everymask-export.json"
 """In every exported folder: says that the folder is an export, which another export may replace."""
@@ -129,7 +130,7 @@ def _upload(stage: Path, filesystem: pafs.FileSystem, folder: str, last: str) ->
     try:
         for name in files:
             written.append(f"{folder}/{name}")
-            with (stage / name).open("rb") as source, open_whole(filesystem, written[-1]) as sink:
+            with (stage / name).open("rb") as source, Location(filesystem, written[-1]).stream() as sink:
                 while chunk := source.read(_CHUNK_BYTES):
                     sink.write(chunk)
     except BaseException:

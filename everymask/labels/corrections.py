@@ -14,18 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels.rows import LabelledImage
 from everymask.labels.schema import RLE
 from everymask.labels.store import LabelStore
+from everymask.location import Location
 from everymask.masks.boxes import boxes_from_rles
 from everymask.masks.rle import rle_areas
 from everymask.masks.runs import crop_of
 from everymask.records import ImageLabels, LabelledMask, Rle
-from everymask.storage import write_whole
 
 FORMAT_VERSION = 1
 Action = Literal["confirmed", "edited", "relabelled", "deleted", "added"]
@@ -127,13 +126,13 @@ def write_corrections(store: LabelStore, corrections: Sequence[ImageCorrection])
         OutputError: the store is not writable.
     """
     number = len(_files(store))
-    path = f"{_folder(store)}/import-{number:06d}.parquet"
+    file = store.corrections.child(f"import-{number:06d}.parquet")
     sink = pa.BufferOutputStream()
     table = pa.Table.from_pylist([_to_row(correction) for correction in corrections], schema=SCHEMA)
     metadata = {b"everymask": json.dumps({"corrections": FORMAT_VERSION})}
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
-    write_whole(store.filesystem, path, sink.getvalue())
-    return path
+    file.write(sink.getvalue())
+    return file.path
 
 
 def read_corrections(store: LabelStore) -> dict[str, ImageCorrection]:
@@ -144,15 +143,15 @@ def read_corrections(store: LabelStore) -> dict[str, ImageCorrection]:
         ConfigurationError: it is of a newer format.
     """
     found: dict[str, ImageCorrection] = {}
-    for path in _files(store):
+    for file in _files(store):
         try:
-            table = pq.read_table(path, filesystem=store.filesystem, partitioning=None)
+            table = pq.read_table(file.path, filesystem=file.filesystem, partitioning=None)
             metadata = json.loads((table.schema.metadata or {})[b"everymask"])
             rows = table.to_pylist()
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path} is damaged ({error}); restore it, or move it away to do without it") from error
+            raise InputError(f"{file} is damaged ({error}); restore it, or move it away to do without it") from error
         if metadata["corrections"] > FORMAT_VERSION:
-            raise ConfigurationError(f"{path} is of a newer format; upgrade everymask to read it")
+            raise ConfigurationError(f"{file} is of a newer format; upgrade everymask to read it")
         found |= {row["image_id"]: _from_row(row) for row in rows}
     return found
 
@@ -164,8 +163,8 @@ def has_corrections(store: LabelStore) -> bool:
 
 def delete_corrections(store: LabelStore) -> None:
     """Delete every correction: the labels they were made for go, too."""
-    for path in _files(store):
-        store.filesystem.delete_file(path)
+    for file in _files(store):
+        file.delete()
 
 
 def corrected(image: LabelledImage, corrections: dict[str, ImageCorrection]) -> LabelledImage:
@@ -239,14 +238,8 @@ def _a_pixel(rle: Rle, box: tuple[int, int, int, int]) -> tuple[float, float]:
     return box[0] + x + 0.5, box[1] + y + 0.5
 
 
-def _folder(store: LabelStore) -> str:
-    return f"{store.root}/corrections"
-
-
-def _files(store: LabelStore) -> list[str]:
-    selector = pafs.FileSelector(_folder(store), allow_not_found=True)
-    found = store.filesystem.get_file_info(selector)
-    return sorted(info.path for info in found if info.base_name.endswith(".parquet") and info.base_name[0] != ".")
+def _files(store: LabelStore) -> list[Location]:
+    return [file for file in store.corrections.entries() if file.name.endswith(".parquet") and file.name[0] != "."]
 
 
 def _to_row(correction: ImageCorrection) -> dict[str, Any]:

@@ -6,15 +6,16 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from everymask.errors import ConfigurationError
+from everymask.errors import ConfigurationError, InputError
+from everymask.labels.parts import read_header
 from everymask.labels.schema import FORMAT_VERSION
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.redaction import redact_all
-from everymask.storage import write_whole
 
 _PACKAGES = ("everymask", "numpy", "pillow", "pyarrow", "pycocotools", "ray", "scikit-image", "torch")
 
@@ -48,11 +49,13 @@ class RunRecord:
         config: everything that changes a label: input, method, its options, model and weights, class head, limits.
         attempts: oldest first.
         counts: of the whole store; None until an attempt has finished.
+        rebuilt: why it comes from the parts instead of run.json; None where it does not. Not written.
     """
 
     config: dict[str, Any]
     attempts: list[RunAttempt] = field(default_factory=list)
     counts: PartSummary | None = None
+    rebuilt: str | None = None
 
     @property
     def config_sha256(self) -> str:
@@ -84,35 +87,63 @@ def write_run(store: LabelStore, record: RunRecord) -> None:
         "counts": asdict(record.counts) if record.counts else None,
         "attempts": [asdict(attempt) for attempt in record.attempts],
     }
-    text = json.dumps(redact_all(content), indent=2) + "\n"
-    write_whole(store.filesystem, f"{store.root}/run.json", text.encode())
+    store.run_file.write((json.dumps(redact_all(content), indent=2) + "\n").encode())
 
 
 def read_run(store: LabelStore) -> RunRecord | None:
     """The record of the store's run; None where no run has begun.
 
+    Where run.json is lost or damaged, the configuration comes from the parts, which carry it, and `rebuilt` says why.
+
     Raises:
-        ConfigurationError: run.json is damaged or of a newer format.
+        ConfigurationError: run.json is damaged and the parts are too old to know; it is of a newer format; or parts of
+            two configurations lie beside each other.
     """
-    if not store.exists():
-        return None
     try:
-        with store.filesystem.open_input_file(f"{store.root}/run.json") as file:
-            content = json.loads(file.read())
-        if content["format"] > FORMAT_VERSION:
-            raise ConfigurationError(
-                f"{store.uri}/run.json has format {content['format']}; this everymask reads up to {FORMAT_VERSION}: "
-                "upgrade it"
-            )
-        return RunRecord(
-            config=content["config"],
-            attempts=[RunAttempt(**attempt) for attempt in content["attempts"]],
-            counts=PartSummary(**content["counts"]) if content["counts"] else None,
-        )
+        return _parse(store.run_file.read()) if store.exists() else _from_parts(store, "it was missing")
     except (ValueError, KeyError, TypeError) as error:
+        problem = f"it was damaged ({_reason(error)})"
+        record = _from_parts(store, problem)
+    if record is None:
         raise ConfigurationError(
-            f"{store.uri}/run.json is damaged ({error}); choose another output, or start over with --overwrite"
-        ) from error
+            f"{store.run_file} is no record of a run: {problem}; put back a copy of it, or choose another output. "
+            "Labels beside it are kept"
+        )
+    return record
+
+
+def _parse(data: bytes) -> RunRecord:
+    content = json.loads(data)
+    if content["format"] > FORMAT_VERSION:
+        raise ConfigurationError(
+            f"run.json has format {content['format']}; this everymask reads up to {FORMAT_VERSION}: upgrade it"
+        )
+    return RunRecord(
+        config=dict(content["config"]),
+        attempts=[RunAttempt(**attempt) for attempt in content["attempts"]],
+        counts=PartSummary(**content["counts"]) if content["counts"] else None,
+    )
+
+
+def _from_parts(store: LabelStore, problem: str) -> RunRecord | None:
+    """The record that the store's parts agree on; None where none of them knows one."""
+    found: dict[str, RunRecord] = {}
+    for part in store.parts():
+        with suppress(InputError):  # damaged or foreign; others may be sound
+            if configuration := read_header(part).configuration:
+                record = RunRecord(configuration, rebuilt=problem)
+                found[record.config_sha256] = record
+    if len(found) > 1:
+        first, second, *_ = (record.config for record in found.values())
+        raise ConfigurationError(
+            f"{store.run_file} cannot be rebuilt ({problem}): its parts are of different runs "
+            f"({'; '.join(differences(first, second))}); put back a copy of it, or move parts away"
+        )
+    return next(iter(found.values()), None)
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

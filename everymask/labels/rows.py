@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from everymask.labels.schema import SCHEMA
+from everymask.errors import InputError
+from everymask.labels.schema import MAX_CLASSES, SCHEMA
+from everymask.masks.rle import encoded_pixels
 from everymask.records import ImageLabels, LabelledMask, Rle
 from everymask.redaction import redact
 
@@ -43,9 +45,43 @@ def to_table(images: Iterable[LabelledImage]) -> pa.Table:
     return pa.Table.from_pylist([_to_row(image) for image in images], schema=SCHEMA)
 
 
-def from_batch(batch: pa.RecordBatch | pa.Table) -> list[LabelledImage]:
-    """The records of some rows, in order."""
-    return [_from_row(row) for row in batch.to_pylist()]
+def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store") -> list[LabelledImage]:
+    """The records of some rows, in order.
+
+    Args:
+        batch: rows of `SCHEMA`.
+        place: where they are from, for messages.
+
+    Raises:
+        InputError: a row makes no sense: it was written by something else, or altered.
+    """
+    images = []
+    rows = batch.to_pylist()
+    pixels = iter(_encoded_pixels(rows))
+    for row in rows:
+        try:
+            images.append(_from_row(row, pixels))
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{place} holds a row that makes no sense, of image {row.get('image_id')!r}: {_reason(error)}; move "
+                "the file out of the label store, and label its images again"
+            ) from error
+    return images
+
+
+def _encoded_pixels(rows: list[dict[str, Any]]) -> list[int]:
+    """What the encodings of all masks run over, in order: counting them one by one takes longer than reading."""
+    masks = [mask for row in rows if row.get("status") == "ok" for mask in row.get("masks") or ()]
+    rles = [mask["rle"] if mask else None for mask in masks]
+    counts = [rle["counts"] if rle else None for rle in rles]
+    found: list[int] = encoded_pixels([text or "" for text in counts]).tolist()
+    return found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    return str(error)
 
 
 def _to_row(image: LabelledImage) -> dict[str, Any]:
@@ -83,30 +119,52 @@ def _to_mask(mask: LabelledMask) -> dict[str, Any]:
     }
 
 
-def _from_row(row: dict[str, Any]) -> LabelledImage:
+def _from_row(row: dict[str, Any], pixels: Iterator[int]) -> LabelledImage:
     labels = None
+    if row["image_id"] is None or row["uri"] is None:
+        raise InputError("it names no image")
+    if row["status"] not in ("ok", "error"):
+        raise InputError(f"its status is {row['status']!r}")
     if row["status"] == "ok":
-        labels = ImageLabels(
-            size_hw=(row["height"], row["width"]),
-            masks=tuple(_from_mask(mask) for mask in row["masks"]),
-            coverage=row["coverage"],
-        )
-    return LabelledImage(row["image_id"], row["uri"], labels, row["error"], row["content_sha256"], row["seconds"])
+        width, height = row["width"], row["height"]
+        if not (width and height and width > 0 and height > 0):
+            raise InputError(f"its image has {width} x {height} pixels")
+        if row["masks"] is None or row["coverage"] is None:
+            raise InputError("it has no masks, not even an empty list of them")
+        masks = tuple(_from_mask(mask, (height, width), next(pixels)) for mask in row["masks"])
+        labels = ImageLabels(size_hw=(height, width), masks=masks, coverage=row["coverage"])
+    seconds = row["seconds"] or 0.0
+    return LabelledImage(row["image_id"], row["uri"], labels, row["error"], row["content_sha256"], seconds)
 
 
-def _from_mask(mask: dict[str, Any]) -> LabelledMask:
+def _from_mask(mask: dict[str, Any] | None, size_hw: tuple[int, int], pixels: int) -> LabelledMask:
+    if mask is None or mask["rle"] is None:
+        raise InputError("a mask is null")
+    for name in ("bbox", "area", "predicted_iou", "stability_score", "point_coords", "score"):
+        if mask[name] is None:
+            raise InputError(f"a mask has no {name}")
+    class_id, class_name = mask["class_id"], mask["class_name"]
+    if (class_id is None) != (class_name is None):
+        raise InputError(f"a mask has class_id {class_id} and class_name {class_name!r}; one is missing")
+    if class_id is not None and not 0 <= class_id < MAX_CLASSES:
+        raise InputError(f"a mask has class_id {class_id}; class ids are in [0, {MAX_CLASSES})")
+    rle = Rle(size=mask["rle"]["size"], counts=mask["rle"]["counts"])
+    if rle["size"] != list(size_hw):
+        raise InputError(f"a mask has size {rle['size']}, its image has [height, width] {list(size_hw)}")
+    if pixels != size_hw[0] * size_hw[1]:
+        raise InputError("a mask's counts are no run-length encoding of its image")
     x, y, width, height = mask["bbox"]
     point_x, point_y = mask["point_coords"]
     return LabelledMask(
-        rle=Rle(size=mask["rle"]["size"], counts=mask["rle"]["counts"]),
+        rle=rle,
         box_xyxy=(x, y, x + width, y + height),
         area=mask["area"],
         predicted_iou=mask["predicted_iou"],
         stability_score=mask["stability_score"],
         point_coords=(point_x, point_y),
         score=mask["score"],
-        class_id=mask["class_id"],
-        class_name=mask["class_name"],
+        class_id=class_id,
+        class_name=class_name,
         uncertainty=mask["uncertainty"],
         agreement=mask["agreement"],
         mask_id=mask["mask_id"],

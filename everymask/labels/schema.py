@@ -11,6 +11,9 @@ FORMAT_VERSION = 2
 would have had.
 """
 
+MAX_CLASSES = 65_536
+"""Class ids are indices into a list of names; whoever reads one may make such a list (our choice)."""
+
 RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
 """COCO compressed run-length encoding: size is [height, width] in pixels."""
 

@@ -15,6 +15,8 @@ from everymask.records import Rle
 if TYPE_CHECKING:
     import torch
 
+_MAX_DIGITS = 7  # 40 bits, more than the pixels of any image
+
 
 def _to_rle(raw: dict[str, Any]) -> Rle:
     """pycocotools' own record, with its bytes as text."""
@@ -76,6 +78,57 @@ def encode_label_map(label_map: NDArray[np.integer], num_labels: int) -> list[Rl
         raw = {"size": [height, width], "counts": counts.tolist()}
         encodings.append(_to_rle(coco_mask.frPyObjects(raw, height, width)))
     return encodings
+
+
+def encoded_pixels(counts: Sequence[str]) -> NDArray[np.int64]:
+    """(N,) pixels that compressed counts run over, background included; -1 where they are no run-length encoding.
+
+    pycocotools does not look: of counts that run past the image it reads memory that is not its own, or never returns.
+    """
+    characters = np.frombuffer("".join(counts).encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - 48
+    lengths = np.array([len(text) for text in counts], dtype=np.int64)
+    totals = np.full(len(counts), -1, dtype=np.int64)
+    if not len(characters):
+        return totals
+    owner = np.repeat(np.arange(len(counts)), lengths)
+    last = np.cumsum(lengths) - 1
+    ends = (characters & 0x20) == 0  # six bits a character: five of the number, lowest first, and whether it goes on
+    sound = lengths > 0
+    sound[sound] &= ends[last[sound]]
+    sound[owner[(characters < 0) | (characters > 63)]] = False
+    # What is unsound must not run into its neighbours.
+    usable = sound[owner]
+    characters, owner, ends = characters[usable], owner[usable], ends[usable]
+    if not len(characters):
+        return totals
+    starts = np.concatenate([[0], np.flatnonzero(ends)[:-1] + 1])
+    digits = np.diff(np.append(starts, len(characters)))
+    place = np.arange(len(characters)) - np.repeat(starts, digits)
+    sound[owner[place > _MAX_DIGITS]] = False
+    numbers = np.add.reduceat((characters & 0x1F) << (5 * np.minimum(place, _MAX_DIGITS)), starts)
+    negative = (characters[ends] & 0x10) != 0
+    numbers[negative] -= np.int64(1) << (5 * np.minimum(digits, _MAX_DIGITS + 1))[negative]
+    runs = _undo_differences(numbers, owner[starts])
+    sound[owner[starts][runs < 0]] = False
+    sums = np.bincount(owner[starts], weights=runs, minlength=len(counts)).astype(np.int64)
+    totals[sound] = sums[sound]
+    return totals
+
+
+def _undo_differences(numbers: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Lengths of runs: from its fourth run on, an encoding states by how much a run is longer than the last but one."""
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    chained = numbers.copy()
+    chained[first] = 0  # the first run starts no chain
+    sums = np.concatenate([[0, 0], chained])
+    for parity in (0, 1):
+        sums[parity::2] = np.cumsum(sums[parity::2])
+    lengths = np.diff(np.append(first, len(numbers)))
+    offset = np.arange(len(numbers)) - np.repeat(first, lengths)
+    # Of each chain what lies before the encoding is taken away: two sums stand before its first run.
+    runs: NDArray[np.int64] = sums[2:] - sums[np.repeat(first, lengths) + offset % 2]
+    runs[first] = numbers[first]
+    return runs
 
 
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:

@@ -13,7 +13,8 @@ from everymask.errors import ConfigurationError, InputError
 from everymask.labels.corrections import read_corrections
 from everymask.labels.doubt import image_doubt, mask_doubt
 from everymask.labels.store import LabelStore
-from everymask.storage import one_line, resolve, write_whole
+from everymask.location import Location
+from everymask.storage import one_line
 
 Chosen = Literal["doubt", "random"]
 
@@ -125,7 +126,7 @@ def write_queue(queue: Queue, output: str) -> None:
         OutputError: it cannot be written.
     """
     content = {"everymask": "review queue", **asdict(queue)}
-    write_whole(*resolve(output), (json.dumps(content, indent=1) + "\n").encode())
+    Location.at(output).write((json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_queue(uri: str) -> Queue:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_jobs.label_dataset import LabelDatasetConfig
+from data_jobs.labelling.identity import run_configuration
 from data_jobs.labelling.model_spec import ModelFacts
 from everymask.entities.config import AmgConfig, EntityConfig
+from everymask.images import ImageLimits
 from everymask.label_config import LabelConfig
 from everymask.labels.identity import click_settings, label_settings, settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
@@ -69,8 +70,9 @@ def test_a_job_and_a_service_with_the_same_settings_give_the_same_ids(method: Li
     """However each of them writes a number, and whatever else they are told."""
     options: dict[str, Any] = {"points_per_side": 8, "pred_iou_thresh": 0, "points_per_batch": 7}
     entities, amg = EntityConfig(**options), AmgConfig(**options)
-    job = LabelDatasetConfig(output="labels", input="photos", method=method, entities=entities, amg=amg)
-    configuration = job.identity(ModelFacts("cpu", WEIGHTS, None, None))
+    job = LabelConfig(method, entities, amg)
+    facts = ModelFacts("nano", "cpu", WEIGHTS, None, None)
+    configuration = run_configuration("photos", job, facts, ImageLimits())
     service = read_settings({method: {**options, "points_per_batch": 16}, "limits": {"max_bytes": 1000}})
     config = LabelConfig(method, service.entities, service.amg, service.classes)
     assert settings_digest(configuration) == settings_digest(label_settings(config, "nano", WEIGHTS))

@@ -8,7 +8,9 @@ import pytest
 
 from everymask.errors import ConfigurationError
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
+from everymask.labels.rows import to_table
 from everymask.labels.store import LabelStore, PartSummary
+from tests.labels.examples import images
 
 
 @pytest.fixture
@@ -58,9 +60,30 @@ def test_every_difference_is_named() -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "config": {}, "attempts": [{}]}'])
-def test_a_damaged_record_is_refused_with_the_remedy(store: LabelStore, content: str) -> None:
+def test_a_damaged_record_alone_is_refused_and_no_label_given_up(store: LabelStore, content: str) -> None:
     Path(store.root, "run.json").write_text(content)
-    with pytest.raises(ConfigurationError, match=r"run\.json is damaged .* --overwrite"):
+    with pytest.raises(ConfigurationError, match=r"run\.json is no record of a run: .*put back a copy") as caught:
+        read_run(store)
+    assert "--overwrite" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format": 1}', None])
+def test_a_lost_or_damaged_record_is_rebuilt_from_the_parts(store: LabelStore, content: str | None) -> None:
+    if content is not None:
+        Path(store.root, "run.json").write_text(content)
+    store.write_part(to_table(images()[:1]), {"method": "amg"})
+    store.write_part(to_table(images()[1:]), {"method": "amg"})
+    Path(store.parts()[0]).write_bytes(b"damaged")
+    record = read_run(store)
+    assert record is not None
+    assert (record.config, record.attempts) == ({"method": "amg"}, [])
+    assert record.rebuilt == "it was missing" if content is None else record.rebuilt.startswith("it was damaged (")
+
+
+def test_parts_of_two_runs_rebuild_nothing(store: LabelStore) -> None:
+    store.write_part(to_table(images()[:1]), {"method": "amg"})
+    store.write_part(to_table(images()[1:]), {"method": "entities"})
+    with pytest.raises(ConfigurationError, match=r"parts are of different runs .method was"):
         read_run(store)
 
 

@@ -100,9 +100,7 @@ def test_selected_images_are_those_at_the_positions(tmp_path: Path) -> None:
     images = [ImageRef(f"{index:05d}.jpg", f"/photos/{index:05d}.jpg") for index in range(9000)]
     pending = write_pending(store, iter(images), IdSet())
     positions = sample_positions(len(images), 12)
-    assert select(store, pending, positions) == tuple(
-        tuple(images[position] for position in group) for group in positions
-    )
+    assert select(pending, positions) == tuple(tuple(images[position] for position in group) for group in positions)
 
 
 @pytest.mark.parametrize("population", [1, 2, 3])

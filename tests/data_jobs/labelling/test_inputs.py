@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_jobs.labelling.inputs import ImageRef, canonical_uri, list_images
+from data_jobs.labelling.inputs import ImageRef, list_images
 from everymask.errors import ConfigurationError
+from everymask.storage import canonical_uri
 
 
 @pytest.fixture

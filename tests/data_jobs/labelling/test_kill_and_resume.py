@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,13 +52,41 @@ def without_seconds(store: LabelStore) -> list[LabelledImage]:
     return sorted((replace(row, seconds=0.0) for row in store.images()), key=lambda row: row.image_id)
 
 
-def test_a_killed_run_resumes_to_what_an_uninterrupted_one_gives(tiny_sam_checkpoint: Path, tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
+def processes() -> dict[int, tuple[int, int]]:
+    """(parent, time of start) of every process that is not a zombie."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] != "Z":
+                    found[int(entry.name)] = (int(fields[1]), int(fields[19]))
+    return found
+
+
+def descendants(pid: int) -> dict[int, int]:
+    """Processes below one, with the times of their start."""
+    everything, found, waiting = processes(), {}, [pid]
+    while waiting:
+        parent = waiting.pop()
+        for child, (above, began) in everything.items():
+            if above == parent:
+                found[child] = began
+                waiting.append(child)
+    return found
+
+
+def write_pictures(photos: Path) -> None:
     photos.mkdir()
     for number in range(IMAGES):
         pixels = np.random.default_rng(number).integers(0, 255, (3, 4, 3), np.uint8)
         Image.fromarray(pixels).resize((160, 120), Image.Resampling.NEAREST).save(photos / f"{number:02d}.png")
     (photos / "bad.png").write_bytes(b"no image")
+
+
+def test_a_killed_run_resumes_to_what_an_uninterrupted_one_gives(tiny_sam_checkpoint: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_pictures(photos)
     killed, whole = LabelStore(str(tmp_path / "killed")), LabelStore(str(tmp_path / "whole"))
 
     process = start(command(photos, Path(killed.root), tiny_sam_checkpoint), tmp_path / "1.log")
@@ -76,3 +105,23 @@ def test_a_killed_run_resumes_to_what_an_uninterrupted_one_gives(tiny_sam_checkp
     record = read_run(killed)
     assert record is not None
     assert [attempt.labelled for attempt in record.attempts] == [None, IMAGES + 1 - before]
+
+
+def test_a_terminated_run_ends_in_order_and_leaves_nothing_running(tiny_sam_checkpoint: Path, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos")
+    store, log = LabelStore(str(tmp_path / "out")), tmp_path / "log"
+    process = start(command(tmp_path / "photos", tmp_path / "out", tiny_sam_checkpoint), log)
+    wait_for_parts(store, process, log)
+    started = descendants(process.pid)
+    assert started
+    process.terminate()
+    assert process.wait(DEADLINE_S) == 143, log.read_text()
+    deadline = time.monotonic() + DEADLINE_S
+    while alive := {pid: began for pid, began in started.items() if processes().get(pid, (0, 0))[1] == began}:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.05)  # between two looks at the processes
+    text = log.read_text()
+    assert text.rstrip().endswith("terminated; what is finished is kept, the same command resumes"), text
+    assert "Traceback" not in text
+    assert "SIGTERM" not in text
+    assert 0 < len(list(store.images())) < IMAGES + 1

@@ -1,0 +1,44 @@
+"""Ray Data as every command of ours uses it: quiet, with one progress line, and patient."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pyarrow as pa
+from ray.data import DataContext, Dataset
+
+from data_jobs.runtime.progress import ProgressLine
+
+
+def prepare_ray_data(preserve_order: bool = False) -> None:
+    """Set up Ray Data for this process.
+
+    Args:
+        preserve_order: whether results come in the order of the input.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = preserve_order
+    # Loading a large model, or a batch of it on a CPU, may take many minutes.
+    context.execution_no_progress_timeout_s = -1
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def rows_of(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows of a data set as they become ready, block by block; the driver holds one block at a time."""
+    for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from cast(pa.Table, block).to_pylist()
+
+
+@contextmanager
+def progress_line(total: int, verb: str) -> Iterator[ProgressLine]:
+    """A progress line that leaves the terminal in order, however the block ends."""
+    line = ProgressLine(total, verb=verb)
+    try:
+        yield line
+    finally:
+        line.close()

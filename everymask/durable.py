@@ -1,0 +1,78 @@
+"""Local files that survive a power cut: what a call has written is on the disk when the call returns.
+
+A rename is durable only when the file's content was synced before it and the folder is synced after it; otherwise a
+power cut may leave an empty file under the final name, or the old state.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+
+
+def write_file(path: str, data: bytes | memoryview) -> None:
+    """Put `data` at an absolute `path`, whole or not at all; its folder is made if need be.
+
+    Raises:
+        OSError: the place is full or not writable.
+    """
+    folder, _, name = path.rpartition("/")
+    make_folder(folder)
+    # Readers pass over names that begin with a dot; a kill leaves at most such a file behind.
+    draft = f"{folder}/.{name}.{uuid.uuid4().hex}"
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(draft, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(draft)
+        raise
+    sync_folder(folder)
+
+
+def make_folder(path: str) -> None:
+    """Make an absolute folder and those above it, durably; one that is there is left alone.
+
+    Raises:
+        OSError: a folder cannot be made, or a file is in the way.
+    """
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    make_folder(above)
+    with suppress(FileExistsError):  # another process was faster; a file in the way shows when it is written into
+        os.mkdir(path)
+    sync_folder(above)
+
+
+def move_file(path: str, target: str) -> None:
+    """Rename a file durably; the target's folder is made if need be.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    make_folder(os.path.dirname(target))
+    os.replace(path, target)
+    sync_folder(os.path.dirname(target))
+    sync_folder(os.path.dirname(path))
+
+
+def sync_folder(path: str) -> None:
+    """Make what was renamed, made and deleted in a folder survive a power cut.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

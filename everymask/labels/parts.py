@@ -1,0 +1,200 @@
+"""One part of a label store: a Parquet file of `SCHEMA` that describes itself.
+
+Its metadata hold, as JSON, the format, counts of what is in it, the run's configuration, and a digest of these.
+Pages have checksums. So whatever happens to a part is noticed when that place is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
+import pyarrow.parquet as pq
+
+from everymask.errors import ConfigurationError, InputError
+from everymask.labels.schema import FORMAT_VERSION, SCHEMA
+from everymask.location import Location
+from everymask.storage import one_line
+
+_METADATA_KEY = b"everymask"
+_FIRST_WITH_DIGEST = 2
+# What reading damaged bytes raises, by where the damage is.
+_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
+_CHECKED = pds.ParquetFileFormat(
+    default_fragment_scan_options=pds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+
+T = TypeVar("T")
+
+
+class DamagedPartError(InputError):
+    """A part's bytes are not what was written."""
+
+
+class ForeignPartError(InputError):
+    """A Parquet file that is no part of a label store."""
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What one part, or several together, hold.
+
+    Attributes:
+        images: rows.
+        errors: rows whose status is `error`.
+        masks: masks in all rows.
+        seconds: spent on all rows, summed over workers.
+    """
+
+    images: int = 0
+    errors: int = 0
+    masks: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: PartSummary) -> PartSummary:
+        return PartSummary(
+            self.images + other.images,
+            self.errors + other.errors,
+            self.masks + other.masks,
+            self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True)
+class PartHeader:
+    """What a part says of itself.
+
+    Attributes:
+        summary: what it holds.
+        configuration: of the run that wrote it; None in format 1.
+    """
+
+    summary: PartSummary
+    configuration: dict[str, Any] | None
+
+
+def write_part(file: Location, rows: pa.Table, configuration: Mapping[str, Any]) -> PartSummary:
+    """Write rows of `SCHEMA` as a part, whole or not at all.
+
+    Raises:
+        OutputError: the place is full or not writable.
+    """
+    summary = _summarise(rows)
+    content = {"format": FORMAT_VERSION, **asdict(summary), "configuration": dict(configuration)}
+    metadata = {_METADATA_KEY: json.dumps({**content, "sha256": _digest(content)})}
+    sink = pa.BufferOutputStream()
+    table = rows.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(metadata)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    file.write(sink.getvalue())
+    return summary
+
+
+def read_header(file: Location) -> PartHeader:
+    """What a part says of itself, from its last bytes alone.
+
+    Raises:
+        DamagedPartError: its bytes are not what was written.
+        ForeignPartError: it was not written by everymask, or lacks a column.
+        ConfigurationError: it has a newer format.
+        InputError: the storage does not answer.
+    """
+    schema, num_rows = _checked(file, _read_footer)
+    metadata = schema.metadata or {}
+    if _METADATA_KEY not in metadata:
+        raise ForeignPartError(f"{file} was not written by everymask; move it out of the label store")
+    try:
+        content = json.loads(metadata[_METADATA_KEY])
+        version = content["format"]
+        summary = PartSummary(**{field.name: content[field.name] for field in fields(PartSummary)})
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(file, error) from error
+    if version > FORMAT_VERSION:
+        raise ConfigurationError(
+            f"{file} has format {version}; this everymask reads up to {FORMAT_VERSION}: upgrade it"
+        )
+    if version >= _FIRST_WITH_DIGEST and content.pop("sha256", None) != _digest(content):
+        raise damaged(file, ValueError("its metadata do not fit their digest"))
+    if num_rows != summary.images:
+        raise damaged(file, ValueError(f"it has {num_rows} rows, but should have {summary.images}"))
+    missing = [name for name in SCHEMA.names if name not in schema.names]
+    if missing:
+        raise ForeignPartError(f"{file} has no column {', '.join(missing)}; move it out of the label store")
+    if version == FORMAT_VERSION and not schema.equals(SCHEMA):
+        raise damaged(file, ValueError("its columns are not those of its format"))
+    return PartHeader(summary, content.get("configuration"))
+
+
+def read_columns(file: Location, columns: list[str]) -> pa.Table:
+    """Some columns of a part. Raises as `read_header`, `ConfigurationError` excepted."""
+    table: pa.Table = _checked(
+        file, lambda stream: pq.read_table(stream, columns=columns, page_checksum_verification=True)
+    )
+    return table
+
+
+def read_batches(file: Location, columns: list[str] | None, batch_size: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a part as `SCHEMA` has them, streaming; what older formats lack is null. Raises as `read_header`."""
+    read_header(file)
+    dataset = pds.dataset([file.path], schema=SCHEMA, format=_CHECKED, filesystem=file.filesystem)
+    try:
+        yield from dataset.to_batches(columns=columns, batch_size=batch_size, batch_readahead=1, fragment_readahead=1)
+    except _DAMAGE as error:
+        verify(file)
+        raise InputError(f"{file} cannot be read ({one_line(error)})") from error
+
+
+def verify(file: Location) -> None:
+    """Read every page of a part. Raises as `read_header`."""
+    read_header(file)
+    _checked(file, lambda stream: pq.read_table(stream, page_checksum_verification=True).validate(full=True))
+
+
+def damaged(file: Location, error: Exception) -> DamagedPartError:
+    """The error that says so, and what to do."""
+    return DamagedPartError(
+        f"{file} is damaged ({one_line(error)}); label_dataset.py with --verify moves it aside and labels its images "
+        "again"
+    )
+
+
+def _read_footer(stream: pa.NativeFile) -> tuple[pa.Schema, int]:
+    file = pq.ParquetFile(stream)
+    return file.schema_arrow, file.metadata.num_rows
+
+
+def _checked(file: Location, read: Callable[[pa.NativeFile], T]) -> T:
+    """What `read` makes of the file; a storage that does not answer is told from damage."""
+    try:
+        with file.open() as stream:
+            return read(stream)
+    except _DAMAGE:
+        # Both raise OSError, a storage that fails and a page that is damaged. Bytes in hand tell them apart.
+        try:
+            content = file.read()
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read ({one_line(error)}); try again when the storage answers"
+            ) from error
+    try:
+        return read(pa.BufferReader(content))
+    except _DAMAGE as error:
+        raise damaged(file, error) from error
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _summarise(rows: pa.Table) -> PartSummary:
+    return PartSummary(
+        images=rows.num_rows,
+        errors=pc.sum(pc.equal(rows["status"], "error")).as_py() or 0,
+        masks=pc.sum(pc.list_value_length(rows["masks"])).as_py() or 0,
+        seconds=round(pc.sum(rows["seconds"]).as_py() or 0.0, 3),
+    )

@@ -1,0 +1,104 @@
+"""Stores and parts that something else wrote or altered: one sentence, and never another end of the process."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from everymask.errors import InputError
+from everymask.labels.parts import DamagedPartError, ForeignPartError, read_batches, verify
+from everymask.labels.rows import from_batch, to_table
+from everymask.labels.schema import SCHEMA
+from everymask.labels.store import LabelStore
+from tests.labels.examples import images
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def mask_with(**fields: Any) -> Change:
+    return lambda row: row["masks"][0].update(fields)
+
+
+def rle_with(**fields: Any) -> Change:
+    return lambda row: row["masks"][0]["rle"].update(fields)
+
+
+CHANGES: list[tuple[Change, str]] = [
+    (rle_with(size=[0, 0]), r"a mask has size \[0, 0\], its image has \[height, width\] \[40, 60\]"),
+    (rle_with(size=[60, 40]), r"a mask has size \[60, 40\]"),
+    (rle_with(size=None), "a mask has size None"),
+    (rle_with(counts=None), "counts are no run-length encoding of its image"),
+    (rle_with(counts=""), "counts are no run-length encoding"),
+    (rle_with(counts="ooooooO1"), "counts are no run-length encoding"),
+    (rle_with(counts="\x01\x02"), "counts are no run-length encoding"),
+    (mask_with(rle=None), "a mask is null"),
+    (mask_with(bbox=None), "a mask has no bbox"),
+    (mask_with(score=None), "a mask has no score"),
+    (mask_with(class_id=5_000_000, class_name="cat"), "a mask has class_id 5000000"),
+    (mask_with(class_id=-1, class_name="cat"), "a mask has class_id -1"),
+    (mask_with(class_id=1), "a mask has class_id 1 and class_name None"),
+    (lambda row: row.update(masks=None), "it has no masks"),
+    (lambda row: row.update(masks=[None]), "a mask is null"),
+    (lambda row: row.update(width=0), "its image has 0 x 40 pixels"),
+    (lambda row: row.update(height=None), "its image has 60 x None pixels"),
+    (lambda row: row.update(status="maybe"), "its status is 'maybe'"),
+    (lambda row: row.update(error="both"), "either labels or an error"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), CHANGES)
+def test_a_row_that_makes_no_sense_is_a_sentence(change: Change, sentence: str) -> None:
+    rows = to_table(images()[:2]).to_pylist()
+    change(rows[0])
+    with pytest.raises(InputError, match=rf"holds a row that makes no sense, of image 'a/1\.jpg': .*{sentence}"):
+        from_batch(pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path))
+    store.write_part(to_table(images()))
+    (part,) = store.parts()
+    pq.write_table(pq.read_table(part.path).drop_columns(["masks", "status"]), part.path)
+    with pytest.raises(ForeignPartError, match="has no column status, masks"):
+        list(store.images())
+
+
+def test_a_configuration_that_was_altered_is_noticed(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path))
+    store.write_part(to_table(images()), {"method": "amg"})
+    (part,) = store.parts()
+    table = pq.read_table(part.path)
+    fields = json.loads(table.schema.metadata[b"everymask"])
+    fields["configuration"]["method"] = "amh"
+    pq.write_table(table.replace_schema_metadata({b"everymask": json.dumps(fields)}), part.path)
+    with pytest.raises(DamagedPartError, match="its metadata do not fit their digest"):
+        list(store.images())
+
+
+def test_no_flipped_byte_passes_for_labels(tmp_path: Path) -> None:
+    """Whatever byte of a part is altered: it is noticed, or changes nothing."""
+    store = LabelStore(str(tmp_path))
+    store.write_part(to_table(images(classes=True)), {"method": "classes"})
+    (part,) = store.parts()
+    sound = Path(part).read_bytes()
+    generator = random.Random(0)
+    noticed = 0
+    for position in generator.sample(range(len(sound)), 300):
+        altered = bytearray(sound)
+        altered[position] ^= 1 << generator.randrange(8)
+        Path(part).write_bytes(altered)
+        try:
+            verify(part)
+            found = [image for batch in read_batches(part, None, 16) for image in from_batch(batch)]
+        except (InputError, ValueError):
+            noticed += 1
+        else:
+            assert found == images(classes=True), f"byte {position}"
+    assert noticed > 150
