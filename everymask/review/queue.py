@@ -135,10 +135,8 @@ def read_queue(uri: str) -> Queue:
     Raises:
         InputError: it is not there, or is no queue.
     """
-    filesystem, path = resolve(uri)
     try:
-        with filesystem.open_input_file(path) as file:
-            content: dict[str, Any] = json.loads(file.read())
+        content: dict[str, Any] = json.loads(Location.at(uri).read())
         images = tuple(QueuedImage(**image) for image in content["images"])
         return Queue(images, content["candidates"], content["seed"])
     except OSError as error:
