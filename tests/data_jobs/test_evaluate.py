@@ -161,7 +161,7 @@ def test_clicks_measure_the_model_beside_the_baseline(tmp_path: Path, panoptic: 
 
 
 @pytest.fixture
-def halves(panoptic):
+def halves(panoptic: Path) -> Path:
     """The pictures of the ground truth, in two colours."""
     image = np.full((*SIZE, 3), (200, 60, 40), dtype=np.uint8)
     image[:, 10:] = (30, 90, 200)
@@ -180,7 +180,7 @@ SMALL = {
 }
 
 
-def test_the_oracle_finds_what_is_annotated_with_both_scores(halves):
+def test_the_oracle_finds_what_is_annotated_with_both_scores(halves: Path) -> None:
     rows = evaluate(EvaluateConfig(path=halves, table=1, **SMALL))
     assert list(rows) == ["AMG, overlaps resolved", "AMG, overlaps kept", "object level", "E-SAM"]
     for row in rows.values():
@@ -189,13 +189,13 @@ def test_the_oracle_finds_what_is_annotated_with_both_scores(halves):
         assert "ap_low" not in row
 
 
-def test_table_4_has_a_row_for_each_value(halves):
+def test_table_4_has_a_row_for_each_value(halves: Path) -> None:
     rows = evaluate(EvaluateConfig(path=halves, table=4, **SMALL))
     assert len(rows) == 5 * 4 + 4
     assert {"θ_O 0.7", "ρ 0.5", "16/64 points"} <= set(rows)
 
 
-def test_entityseg_is_measured_from_its_json(tmp_path, halves):
+def test_entityseg_is_measured_from_its_json(tmp_path: Path, halves: Path) -> None:
     left = [[0.0, 0.0, 10.0, 0.0, 10.0, 10.0, 0.0, 10.0]]
     content = {
         "images": [{"id": 7, "file_name": "images/a.jpg", "height": SIZE[0], "width": SIZE[1]}],
@@ -214,7 +214,7 @@ def test_entityseg_is_measured_from_its_json(tmp_path, halves):
         EvaluateConfig(path=halves, labels=uri, ground_truth="entityseg")
 
 
-def test_labels_that_overlap_may_be_measured_and_limited(tmp_path, panoptic):
+def test_labels_that_overlap_may_be_measured_and_limited(tmp_path: Path, panoptic: Path) -> None:
     uri = store(tmp_path, a=labels([box(0, 20), box(0, 10), box(10, 20)], [0.9, 0.8, 0.7], SIZE))
     config = EvaluateConfig(path=panoptic, labels=uri, allow_overlap=True, max_dets=2, bootstrap=10)
     row = evaluate(config)[uri]
@@ -222,14 +222,14 @@ def test_labels_that_overlap_may_be_measured_and_limited(tmp_path, panoptic):
     assert row["ap_low"] == row["ap_high"] == pytest.approx(row["ap"])
 
 
-def test_a_picture_of_another_size_than_its_annotation_is_named(halves):
+def test_a_picture_of_another_size_than_its_annotation_is_named(halves: Path) -> None:
     Image.new("RGB", (30, 30)).save(halves / "images" / "a.jpg")
     with pytest.raises(ConfigurationError, match=r"a\.jpg has 30 x 30 pixels, its annotation 20 x 10"):
         evaluate(EvaluateConfig(path=halves, table=1, **SMALL))
 
 
 @pytest.mark.ray
-def test_workers_find_the_same_as_one_process(halves):
+def test_workers_find_the_same_as_one_process(halves: Path) -> None:
     Image.open(halves / "images" / "a.jpg").save(halves / "images" / "b.jpg", quality=95)
     content = json.loads((halves / "panoptic.json").read_text())
     content["images"].append({"id": 2, "file_name": "b.jpg"})

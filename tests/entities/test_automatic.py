@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import numpy as np
 
+from everymask.backbone.protocol import ImageEmbedding
 from everymask.entities.amg import segment_amg
 from everymask.entities.automatic import automatic_masks
 from everymask.entities.config import AmgConfig, EntityConfig
@@ -18,12 +21,12 @@ ANSWERS = [
 ]
 
 
-def backbone_and_embedding():
+def backbone_and_embedding() -> tuple[ScriptedBackbone, ImageEmbedding]:
     backbone = ScriptedBackbone(ANSWERS, painted(SIZE, SPOT, RIGHT))
     return backbone, backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
 
 
-def test_the_masks_are_those_of_amg():
+def test_the_masks_are_those_of_amg() -> None:
     backbone, embedding = backbone_and_embedding()
     masks = automatic_masks(backbone, embedding, EntityConfig())
     expected = [decode_mask(mask.rle) for mask in segment_amg(backbone, embedding, AmgConfig()).masks]
@@ -31,12 +34,12 @@ def test_the_masks_are_those_of_amg():
     np.testing.assert_array_equal(expected, [RIGHT, LEFT, SPOT, WHOLE])
 
 
-def test_the_object_level_leaves_out_parts():
+def test_the_object_level_leaves_out_parts() -> None:
     backbone, embedding = backbone_and_embedding()
     objects = automatic_masks(backbone, embedding, EntityConfig(), (Level.OBJECT,))
     np.testing.assert_array_equal(pixels(objects.masks, SIZE), [RIGHT, WHOLE])
 
 
-def test_no_mask_passes():
+def test_no_mask_passes() -> None:
     backbone, embedding = backbone_and_embedding()
     assert len(automatic_masks(backbone, embedding, EntityConfig(pred_iou_thresh=1.0))) == 0

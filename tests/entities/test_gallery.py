@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
@@ -11,23 +14,23 @@ WHOLE, LEFT = rectangle(SIZE, 0, 0, 16, 16), rectangle(SIZE, 0, 0, 8, 16)
 TOP, CORNER = rectangle(SIZE, 0, 0, 16, 8), rectangle(SIZE, 0, 0, 8, 8)
 
 
-def gallery_of(backbone, **settings):
+def gallery_of(backbone: ScriptedBackbone, **settings: Any) -> Gallery:
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
     return Gallery(backbone, embedding, EntityConfig(gallery_points_per_side=8, **settings))
 
 
-def region(mask):
+def region(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask.ravel()
 
 
-def voted(gallery, mask):
+def voted(gallery: Gallery, mask: NDArray[np.bool_]) -> tuple[Any, list[int]]:
     """The guidance masks of a region, by how many points vote for each."""
     votes = gallery.votes(region(mask))
     counts = np.bincount(votes.choice, minlength=len(votes.masks))
     return votes.masks.unpack().reshape(-1, *SIZE), counts.tolist()
 
 
-def test_the_object_guides_unless_the_best_mask_is_better_by_the_tolerance():
+def test_the_object_guides_unless_the_best_mask_is_better_by_the_tolerance() -> None:
     close, far = Answer((WHOLE, LEFT, CORNER), (0.85, 0.9, 0.1)), Answer((WHOLE, CORNER, CORNER), (0.5, 0.95, 0.1))
     gallery = gallery_of(ScriptedBackbone([close, far], painted(SIZE, TOP)), guidance_tolerance=0.1)
     masks, counts = voted(gallery, WHOLE)
@@ -40,7 +43,7 @@ def test_the_object_guides_unless_the_best_mask_is_better_by_the_tolerance():
     np.testing.assert_array_equal(voted(exact, WHOLE)[0], [LEFT])
 
 
-def test_only_prompts_in_the_region_vote_and_each_distinct_one_is_decoded_once():
+def test_only_prompts_in_the_region_vote_and_each_distinct_one_is_decoded_once() -> None:
     answers = [Answer.one(WHOLE), Answer.one(TOP), Answer.one(CORNER)]
     backbone = ScriptedBackbone(answers, painted(SIZE, TOP, CORNER))
     gallery = gallery_of(backbone)
@@ -54,7 +57,7 @@ def test_only_prompts_in_the_region_vote_and_each_distinct_one_is_decoded_once()
     assert backbone.decoded == gallery.num_decoded == 3
 
 
-def test_lazy_and_eager_answer_alike():
+def test_lazy_and_eager_answer_alike() -> None:
     answers = [Answer.one(WHOLE, 0.7), Answer.one(TOP, 0.8), Answer.one(CORNER, 0.9)]
     answer_map = painted(SIZE, TOP, CORNER)
     lazy, eager = (gallery_of(ScriptedBackbone(answers, answer_map), lazy_gallery=value) for value in (True, False))
@@ -69,7 +72,7 @@ def test_lazy_and_eager_answer_alike():
         )
 
 
-def test_a_region_between_the_prompts_has_no_guidance():
+def test_a_region_between_the_prompts_has_no_guidance() -> None:
     backbone = ScriptedBackbone([Answer.one(WHOLE)], painted(SIZE))
     votes = gallery_of(backbone).votes(region(rectangle(SIZE, 0, 0, 1, 1)))
     assert len(votes.masks) == 0

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from everymask.backbone.protocol import Canvas
 from everymask.entities.config import EntityConfig
@@ -20,7 +23,7 @@ from tests.entities.test_overlaps import SIZE, box, gallery_of
 CANVAS = Canvas(torch.arange(SIZE[0] * SIZE[1]).reshape(SIZE), torch.ones(SIZE[0] * SIZE[1]), SIZE)
 
 
-def similarity_by_definition(masks, features, cells, k):
+def similarity_by_definition(masks: Any, features: Any, cells: Any, k: int) -> NDArray[np.float64]:
     """Eq. 7, one superpixel after another."""
     result = np.zeros((len(masks), len(masks)))
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
@@ -34,7 +37,7 @@ def similarity_by_definition(masks, features, cells, k):
 
 
 @given(st.data())
-def test_similarity_follows_equation_seven(data):
+def test_similarity_follows_equation_seven(data: st.DataObject) -> None:
     count, cells = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 9))
     masks = data.draw(hnp.arrays(np.bool_, (data.draw(st.integers(0, 4)), cells)))
     # Axis directions: similarities are exactly 0, 1 or -1, so ties are real ties.
@@ -55,56 +58,56 @@ CENTROIDS = torch.tensor([5, 6, 15, 16, 30, 31])  # cells of the first row: two 
 ALIKE_LEFT = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.05], [1.0, 0.15], [0.0, 1.0], [0.1, 1.0]])
 
 
-def merge(gallery, features=ALIKE_LEFT, **settings):
+def merge(gallery: Gallery, features: Any = ALIKE_LEFT, **settings: Any) -> Any:
     config = EntityConfig(**{"merge_neighbours": 2, "merge_thresh": 1.0, **settings})
     entities = mask_set([LEFT, MIDDLE, RIGHT], [0.9, 0.8, 0.7])
     return merge_similar(entities, gallery, features, CENTROIDS, CANVAS, config)
 
 
-def test_similar_masks_merge_when_a_gallery_mask_holds_both():
+def test_similar_masks_merge_when_a_gallery_mask_holds_both() -> None:
     entities = merge(gallery_of([Answer.one(LEFT | MIDDLE)]))
     np.testing.assert_array_equal(pixels(entities.masks, SIZE), [LEFT | MIDDLE, RIGHT])
     assert entities.predicted_iou.tolist() == pytest.approx([0.85, 0.7])
     assert (entities.logits[0] > 0).tolist() == (LEFT | MIDDLE).flatten().tolist()
 
 
-def test_similar_masks_stay_apart_when_no_gallery_mask_holds_both():
+def test_similar_masks_stay_apart_when_no_gallery_mask_holds_both() -> None:
     assert len(merge(gallery_of([Answer.one(LEFT), Answer.one(MIDDLE)], MIDDLE))) == 3
 
 
-def test_dissimilar_masks_stay_apart_whatever_the_gallery_says():
+def test_dissimilar_masks_stay_apart_whatever_the_gallery_says() -> None:
     everything = Answer.one(box(0, 40))
     apart = torch.tensor([[1.0, 0, 0], [1.0, 0.1, 0], [0, 1, 0], [0, 1, 0.1], [0, 0, 1], [0.1, 0, 1]])
     config = {"merge_thresh": 1.5}
     assert len(merge(gallery_of([everything]), features=apart, **config)) == 3
 
 
-def test_mergers_go_on_until_no_pair_is_left():
+def test_mergers_go_on_until_no_pair_is_left() -> None:
     alike = torch.ones(6, 2)
     entities = merge(gallery_of([Answer.one(box(0, 40))]), features=alike, merge_thresh=0.5)
     np.testing.assert_array_equal(pixels(entities.masks, SIZE), [box(0, 40)])
 
 
-def test_no_entity_gives_none():
+def test_no_entity_gives_none() -> None:
     none = mask_set([LEFT], [0.9])[:0]
     gallery = gallery_of([Answer.one(box(0, 40))])
     assert len(merge_similar(none, gallery, torch.ones(3, 2), torch.arange(3), CANVAS, EntityConfig())) == 0
 
 
-def test_masks_that_do_not_touch_stay_apart_when_only_adjacent_ones_merge():
+def test_masks_that_do_not_touch_stay_apart_when_only_adjacent_ones_merge() -> None:
     alike = torch.tensor([[1.0, 0], [1.0, 0.1], [0, 1.0], [0, 1.0], [1.0, 0.05], [1.0, 0.15]])  # left and right
     both_sides = gallery_of([Answer.one(LEFT | RIGHT)])
     assert len(merge(both_sides, features=alike)) == 2
     assert len(merge(both_sides, features=alike, readings=PaperReadings(merge_only_adjacent=True))) == 3
 
 
-def test_a_gallery_mask_much_larger_than_the_pair_says_nothing():
+def test_a_gallery_mask_much_larger_than_the_pair_says_nothing() -> None:
     everything = gallery_of([Answer.one(box(0, 40))])
     assert len(merge(everything, merge_thresh=1.5)) == 2
     assert len(merge(everything, merge_thresh=1.5, readings=PaperReadings(encompassing_at_most=1.5))) == 3
 
 
-def test_the_encompassing_mask_may_lend_its_shape():
+def test_the_encompassing_mask_may_lend_its_shape() -> None:
     entities = mask_set([LEFT, box(12, 20)], [0.9, 0.8])
     config = EntityConfig(merge_neighbours=2, merge_thresh=1.0, readings=PaperReadings(merged_shape="gallery"))
     features = torch.ones(6, 2)
@@ -113,7 +116,7 @@ def test_the_encompassing_mask_may_lend_its_shape():
     np.testing.assert_array_equal(pixels(merged.masks, SIZE), [box(0, 22)])
 
 
-def merged_slowly(masks, owner_of, features, answers_at, config):
+def merged_slowly(masks: Any, owner_of: Any, features: Any, answers_at: Any, config: EntityConfig) -> Any:
     """Eq. 7-8 as written: all similarities anew after every merger. Entities are sets of original masks."""
     groups, refused = [[index] for index in range(len(masks))], set()
     while True:
@@ -143,7 +146,7 @@ def merged_slowly(masks, owner_of, features, answers_at, config):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32))
-def test_mergers_are_those_of_the_slow_way(seed):
+def test_mergers_are_those_of_the_slow_way(seed: int) -> None:
     rng = np.random.default_rng(seed)
     edges = np.sort(rng.choice(np.arange(1, 40), rng.integers(2, 7), replace=False))
     masks = [box(start, stop) for start, stop in zip([0, *edges[:-1]], edges, strict=True)]

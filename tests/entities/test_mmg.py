@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -20,13 +23,13 @@ CANVAS = Canvas(torch.arange(SIZE[0] * SIZE[1]).reshape(SIZE), AREA, SIZE)
 WHOLE, LEFT, SPOT = rectangle(SIZE, 0, 0, 40, 20), rectangle(SIZE, 0, 0, 20, 20), rectangle(SIZE, 2, 2, 8, 8)
 
 
-def levels_of(backbone, **settings):
+def levels_of(backbone: ScriptedBackbone, **settings: Any) -> Any:
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
     config = EntityConfig(**settings)
     return generate_levels(backbone, embedding, find_superpixels(embedding, config.superpixels), config)
 
 
-def test_masks_of_a_point_are_sorted_into_levels_by_area():
+def test_masks_of_a_point_are_sorted_into_levels_by_area() -> None:
     levels = levels_of(
         ScriptedBackbone([Answer((SPOT, WHOLE, LEFT), (0.9, 0.91, 0.92))], painted(SIZE)), best_match_thresh=0
     )
@@ -34,21 +37,21 @@ def test_masks_of_a_point_are_sorted_into_levels_by_area():
     np.testing.assert_array_equal(levels.parts.unpack().reshape(-1, *SIZE), [LEFT, SPOT])
 
 
-def test_an_object_that_resembles_no_best_mask_is_dropped():
+def test_an_object_that_resembles_no_best_mask_is_dropped() -> None:
     answer = Answer((WHOLE, LEFT, SPOT), (0.9, 0.95, 0.9))
     # The best mask is the left half: IoU 0.5 with the whole.
     assert len(levels_of(ScriptedBackbone([answer], painted(SIZE)), best_match_thresh=0.6).objects) == 0
     assert len(levels_of(ScriptedBackbone([answer], painted(SIZE)), best_match_thresh=0.5).objects) == 1
 
 
-def test_another_points_best_mask_may_vouch_for_an_object():
+def test_another_points_best_mask_may_vouch_for_an_object() -> None:
     answers = [Answer((WHOLE, LEFT, SPOT), (0.9, 0.95, 0.9)), Answer((WHOLE, LEFT, SPOT), (0.95, 0.9, 0.9))]
     levels = levels_of(ScriptedBackbone(answers, painted(SIZE, SPOT)))
     np.testing.assert_array_equal(pixels(levels.objects.masks, SIZE), [WHOLE])
     assert levels.objects.predicted_iou.tolist() == pytest.approx([0.95])
 
 
-def test_unsure_unstable_and_empty_masks_are_not_proposed():
+def test_unsure_unstable_and_empty_masks_are_not_proposed() -> None:
     nothing = np.zeros(SIZE, dtype=np.bool_)
     levels = levels_of(
         ScriptedBackbone([Answer((LEFT, SPOT, nothing), (0.95, 0.5, 0.99))], painted(SIZE)), best_match_thresh=0
@@ -57,13 +60,13 @@ def test_unsure_unstable_and_empty_masks_are_not_proposed():
     assert len(levels.parts) == 0
 
 
-def test_of_nearly_equal_objects_the_most_confident_stays():
+def test_of_nearly_equal_objects_the_most_confident_stays() -> None:
     masks = mask_set([LEFT, rectangle(SIZE, 0, 0, 22, 20), WHOLE], [0.9, 0.95, 0.92])
     kept = thin_objects(masks, PackedMasks.pack(masks.masks, AREA), CANVAS, EntityConfig())
     assert kept.predicted_iou.tolist() == pytest.approx([0.95, 0.92])
 
 
-def test_objects_may_be_thinned_by_their_boxes():
+def test_objects_may_be_thinned_by_their_boxes() -> None:
     frame = rectangle(SIZE, 0, 0, 20, 20) & ~rectangle(SIZE, 4, 4, 16, 16)
     masks = mask_set([LEFT, frame], [0.9, 0.8])
     best = PackedMasks.pack(masks.masks, AREA)
@@ -72,26 +75,28 @@ def test_objects_may_be_thinned_by_their_boxes():
     assert len(thin_objects(masks, best, CANVAS, on_boxes)) == 1
 
 
-def thinned(masks, scores, density, area=AREA, levels=None, **settings):
+def thinned(
+    masks: Any, scores: Sequence[float], density: Sequence[float], area: Any = AREA, levels: Any = None, **settings: Any
+) -> int:
     packed = PackedMasks.pack(torch.from_numpy(np.stack(masks)).flatten(1), area)
     levels = np.array(levels or [Level.PART] * len(masks))
     config = EntityConfig(**settings)
     return len(thin_parts(packed, np.array(scores, dtype=np.float32), levels, np.array(density), config))
 
 
-def test_dense_regions_tolerate_more_overlap():
+def test_dense_regions_tolerate_more_overlap() -> None:
     masks = [LEFT, rectangle(SIZE, 0, 0, 16, 20)]  # IoU 0.8
     assert thinned(masks, [0.9, 0.8], np.full(len(AREA), 0.5), part_nms_thresh=0.7) == 1
     assert thinned(masks, [0.9, 0.8], np.full(len(AREA), 0.9), part_nms_thresh=0.7) == 2
 
 
-def test_parts_and_subparts_may_be_thinned_apart():
+def test_parts_and_subparts_may_be_thinned_apart() -> None:
     masks, density, levels = [LEFT, LEFT], np.full(len(AREA), 0.5), [Level.PART, Level.SUBPART]
     assert thinned(masks, [0.9, 0.8], density, levels=levels) == 1
     assert thinned(masks, [0.9, 0.8], density, levels=levels, readings=PaperReadings(thin_levels_apart=True)) == 2
 
 
-def test_density_is_averaged_over_the_mask_by_area():
+def test_density_is_averaged_over_the_mask_by_area() -> None:
     area = torch.tensor([3.0, 1.0, 4.0])
     masks = [np.array([[True, True, False]]), np.array([[True, False, False]])]  # IoU is 3/4
     assert thinned(masks, [0.9, 0.8], [0.9, 0.4, 0.0], area, part_nms_thresh=0.0) == 2  # mean 0.775

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
@@ -19,23 +22,23 @@ SIZE = (20, 40)
 AREA = torch.ones(SIZE[0] * SIZE[1])
 
 
-def box(x0, x1, y0=0, y1=20):
+def box(x0: int, x1: int, y0: int = 0, y1: int = 20) -> NDArray[np.bool_]:
     return rectangle(SIZE, x0, y0, x1, y1)
 
 
-def gallery_of(answers, *regions, config=None):
+def gallery_of(answers: Any, *regions: NDArray[np.bool_], config: EntityConfig | None = None) -> Gallery:
     """Answer 0 outside the regions, answer i + 1 on region i."""
     backbone = ScriptedBackbone(answers, painted(SIZE, *regions))
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
     return Gallery(backbone, embedding, config or EntityConfig(gallery_points_per_side=20))
 
 
-def split(masks, scores, gallery, **settings):
+def split(masks: Any, scores: Any, gallery: Gallery, **settings: Any) -> Any:
     result = split_overlaps(mask_set(masks, scores), gallery, AREA, EntityConfig(**settings))
     return pixels(result.masks, SIZE)
 
 
-def test_a_small_overlap_is_cut_from_the_larger_mask_without_a_question():
+def test_a_small_overlap_is_cut_from_the_larger_mask_without_a_question() -> None:
     large, small = box(0, 25), box(24, 40)
     gallery = gallery_of([Answer.one(large)])
     np.testing.assert_array_equal(split([large, small], [0.95, 0.9], gallery), [box(0, 24), small])
@@ -45,17 +48,19 @@ def test_a_small_overlap_is_cut_from_the_larger_mask_without_a_question():
 @pytest.mark.parametrize(
     ("guide", "expected"), [(box(0, 24), [box(0, 24), box(24, 40)]), (box(16, 40), [box(0, 16), box(16, 40)])]
 )
-def test_a_large_overlap_goes_to_the_mask_the_guidance_resembles(guide, expected):
+def test_a_large_overlap_goes_to_the_mask_the_guidance_resembles(
+    guide: NDArray[np.bool_], expected: list[NDArray[np.bool_]]
+) -> None:
     result = split([box(0, 24), box(16, 40)], [0.9, 0.95], gallery_of([Answer.one(guide)]))
     np.testing.assert_array_equal(result, expected[::-1])  # descending predicted IoU
 
 
-def test_guidance_that_covers_half_of_the_overlap_divides_it():
+def test_guidance_that_covers_half_of_the_overlap_divides_it() -> None:
     result = split([box(0, 24), box(16, 40)], [0.95, 0.9], gallery_of([Answer.one(box(0, 20))]))
     np.testing.assert_array_equal(result, [box(0, 20), box(20, 40)])
 
 
-def test_a_part_in_its_whole_goes_when_the_object_guides_and_stays_when_the_best_does():
+def test_a_part_in_its_whole_goes_when_the_object_guides_and_stays_when_the_best_does() -> None:
     whole, part = box(0, 40), box(10, 30, 5, 15)
     answer = Answer((whole, part, part), (0.9, 0.95, 0.95))
     np.testing.assert_array_equal(split([whole, part], [0.9, 0.95], gallery_of([answer])), [whole])
@@ -64,7 +69,7 @@ def test_a_part_in_its_whole_goes_when_the_object_guides_and_stays_when_the_best
     np.testing.assert_array_equal(result, [part, whole & ~part])
 
 
-def test_the_guidance_most_prompts_give_wins():
+def test_the_guidance_most_prompts_give_wins() -> None:
     first, second = box(0, 24), box(16, 40)
     # Of the eight columns of the overlap, five answer with the second mask, in two slightly different versions.
     answers = [Answer.one(first), Answer.one(second), Answer.one(second & ~rectangle(SIZE, 39, 0, 40, 3), 0.8)]
@@ -72,14 +77,14 @@ def test_the_guidance_most_prompts_give_wins():
     np.testing.assert_array_equal(result, [box(0, 16), second])
 
 
-def test_without_a_prompt_in_the_overlap_the_more_confident_mask_keeps_it():
+def test_without_a_prompt_in_the_overlap_the_more_confident_mask_keeps_it() -> None:
     one_prompt = EntityConfig(gallery_points_per_side=1)
     gallery = gallery_of([Answer.one(box(0, 40))], config=one_prompt)
     result = split([box(2, 18), box(10, 19)], [0.9, 0.95], gallery)
     np.testing.assert_array_equal(result, [box(10, 19), box(2, 10)])
 
 
-def test_a_mask_of_which_little_is_left_is_dropped():
+def test_a_mask_of_which_little_is_left_is_dropped() -> None:
     whole, slid = box(0, 30), box(4, 36)
     gallery = gallery_of([Answer.one(whole)])
     np.testing.assert_array_equal(split([whole, slid], [0.95, 0.9], gallery, remnant_thresh=0.3), [whole])
@@ -87,13 +92,13 @@ def test_a_mask_of_which_little_is_left_is_dropped():
     np.testing.assert_array_equal(kept, [whole, box(30, 36)])
 
 
-def test_no_candidate_gives_no_entity():
+def test_no_candidate_gives_no_entity() -> None:
     none = mask_set([box(0, 1)], [0.9])[:0]
     gallery = gallery_of([Answer.one(box(0, 40))])
     assert len(split_overlaps(none, gallery, AREA, EntityConfig())) == 0
 
 
-def test_guidance_that_is_not_surer_leaves_the_overlap_to_the_surer_mask():
+def test_guidance_that_is_not_surer_leaves_the_overlap_to_the_surer_mask() -> None:
     first, second = box(0, 24), box(16, 40)
     readings = PaperReadings(guidance_must_be_surer=True)
     for sure, expected in ((0.9, [first, box(24, 40)]), (0.96, [box(0, 16), second])):
@@ -101,26 +106,26 @@ def test_guidance_that_is_not_surer_leaves_the_overlap_to_the_surer_mask():
         np.testing.assert_array_equal(result, expected)
 
 
-def test_the_winner_may_take_the_whole_overlap():
+def test_the_winner_may_take_the_whole_overlap() -> None:
     readings = PaperReadings(overlap_goes_to="winner")
     guide = gallery_of([Answer.one(box(0, 20))])
     result = split([box(0, 24), box(16, 40)], [0.95, 0.9], guide, readings=readings)
     np.testing.assert_array_equal(result, [box(0, 24), box(24, 40)])
 
 
-def test_an_unsure_gallery_mask_does_not_vote():
+def test_an_unsure_gallery_mask_does_not_vote() -> None:
     first, second = box(0, 24), box(16, 40)
     config = EntityConfig(gallery_points_per_side=20, readings=PaperReadings(confident_gallery=True))
     gallery = gallery_of([Answer.one(second, 0.5)], config=config)
     np.testing.assert_array_equal(split([first, second], [0.95, 0.9], gallery), [first, box(24, 40)])
 
 
-def _iou(first, second):
+def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     union = (first | second).sum()
     return (first & second).sum() / union if union else 0.0
 
 
-def _chosen(voters, masks, scores, same_thresh):
+def _chosen(voters: Any, masks: Any, scores: Any, same_thresh: float) -> Any:
     """The guidance mask that most of the voters give, all guidance masks being grouped by all voters' answers."""
     rest = sorted(dict.fromkeys(voters), key=lambda row: -scores[row])
     leader = {}
@@ -132,7 +137,7 @@ def _chosen(voters, masks, scores, same_thresh):
     return leader
 
 
-def split_slowly(masks, scores, answers, cells, config):
+def split_slowly(masks: Any, scores: Any, answers: Any, cells: Any, config: EntityConfig | None) -> Any:
     """Eq. 5-6 as written, pair after pair; `answers` are the (mask, predicted IoU) of every grid point."""
     order = np.argsort(-np.array(scores, dtype=np.float32), kind="stable")
     originals = [masks[index] for index in order]
@@ -173,10 +178,10 @@ def split_slowly(masks, scores, answers, cells, config):
 
 
 @st.composite
-def overlapping_scenes(draw):
+def overlapping_scenes(draw: st.DrawFn) -> Any:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
 
-    def shape():
+    def shape() -> Any:
         x0, y0 = rng.integers(0, 32), rng.integers(0, 14)
         mask = rectangle(SIZE, x0, y0, rng.integers(x0 + 3, 41), rng.integers(y0 + 3, 21))
         return mask & ~rectangle(SIZE, *(rng.integers(0, 20, 2)), *(rng.integers(10, 40, 2)))
@@ -192,7 +197,7 @@ def overlapping_scenes(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(overlapping_scenes(), st.sampled_from([0.05, 0.3]), st.sampled_from([0.3, 0.6]))
-def test_overlaps_are_settled_as_by_the_slow_way(scene, overlap_thresh, vote_thresh):
+def test_overlaps_are_settled_as_by_the_slow_way(scene: Any, overlap_thresh: float, vote_thresh: float) -> None:
     masks, scores, answers, answer_map = scene
     config = EntityConfig(gallery_points_per_side=9, overlap_thresh=overlap_thresh, vote_iou_thresh=vote_thresh)
     backbone = ScriptedBackbone(answers, answer_map)
@@ -206,8 +211,8 @@ def test_overlaps_are_settled_as_by_the_slow_way(scene, overlap_thresh, vote_thr
     assert fast.masks.tolist() == [mask.tolist() for mask in slow]
 
 
-def test_a_gpu_would_wait_as_often_for_many_overlaps_as_for_few():
-    def waits(count):
+def test_a_gpu_would_wait_as_often_for_many_overlaps_as_for_few() -> None:
+    def waits(count: int) -> list[str]:
         gallery = gallery_of([Answer.one(box(0, 24)), Answer.one(box(16, 40))], box(20, 40))
         masks = mask_set([box(start, start + 20) for start in range(count)], [0.9] * count)
         with Waits() as counted:

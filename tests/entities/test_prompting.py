@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 SIZE = (6, 8)
 
 
-def test_the_grid_is_segment_anythings():
+def test_the_grid_is_segment_anythings() -> None:
     from segment_anything.utils.amg import build_point_grid
 
     expected = torch.from_numpy(build_point_grid(5)).to(torch.float32) * torch.tensor([80.0, 30.0])
@@ -20,7 +22,7 @@ def test_the_grid_is_segment_anythings():
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
-def test_batches_answer_every_point_in_order(batch):
+def test_batches_answer_every_point_in_order(batch: int) -> None:
     left, right = rectangle(SIZE, 0, 0, 4, 6), rectangle(SIZE, 4, 0, 8, 6)
     backbone = ScriptedBackbone([Answer.one(left), Answer.one(right)], painted(SIZE, right))
     embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
@@ -33,14 +35,14 @@ def test_batches_answer_every_point_in_order(batch):
     assert answers.point_coords[::3].tolist() == points.tolist()
 
 
-def test_no_point_gives_no_mask():
+def test_no_point_gives_no_mask() -> None:
     backbone = ScriptedBackbone([Answer.one(rectangle(SIZE, 0, 0, 2, 2))], painted(SIZE))
     embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
     (answers,) = decode_batches(backbone, embedding, torch.zeros(0, 2), EntityConfig())
     assert len(answers.packed) == len(answers.best()) == len(answers.guidance(0.1)) == 0
 
 
-def answers_of(*answers):
+def answers_of(*answers: Answer) -> Any:
     backbone = ScriptedBackbone(answers, np.arange(48).reshape(SIZE) % len(answers))
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
     points = torch.tensor([[index + 0.5, 0.5] for index in range(len(answers))])
@@ -48,13 +50,13 @@ def answers_of(*answers):
     return found
 
 
-def test_the_first_of_equally_confident_masks_is_the_best():
+def test_the_first_of_equally_confident_masks_is_the_best() -> None:
     one = rectangle(SIZE, 0, 0, 2, 2)
     answers = answers_of(Answer((one,) * 3, (0.3, 0.9, 0.9)), Answer((one,) * 3, (0.5, 0.5, 0.5)))
     assert answers.best().tolist() == [1, 3]
 
 
-def test_levels_and_stability_are_those_of_a_mask_set():
+def test_levels_and_stability_are_those_of_a_mask_set() -> None:
     masks = (rectangle(SIZE, 0, 0, 2, 2), rectangle(SIZE, 0, 0, 8, 6), rectangle(SIZE, 0, 0, 2, 2))
     answers = answers_of(Answer(masks), Answer(masks[::-1]))
     expected = MaskSet.from_prompts(answers.prompts, answers.cell_area)

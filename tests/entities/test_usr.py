@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from everymask.entities.config import EntityConfig, SuperpixelConfig
 from everymask.entities.readings import PaperReadings
@@ -18,11 +22,11 @@ NONE = mask_set([rectangle(SIZE, 0, 0, 1, 1)], [0.9])[:0]
 NO_PART = PackedMasks.pack(NONE.masks, AREA)
 
 
-def box(x0, x1, y0=0, y1=20):
+def box(x0: int, x1: int, y0: int = 0, y1: int = 20) -> NDArray[np.bool_]:
     return rectangle(SIZE, x0, y0, x1, y1)
 
 
-def packed(*masks):
+def packed(*masks: NDArray[np.bool_]) -> PackedMasks:
     return PackedMasks.pack(torch.from_numpy(np.stack(masks)).flatten(1), AREA)
 
 
@@ -30,7 +34,7 @@ LEFT, RIGHT = box(0, 20), box(20, 40)
 
 
 @pytest.fixture(scope="module")
-def two_tone():
+def two_tone() -> Any:
     """A backbone, an embedding whose superpixels are the two halves, and them."""
     image = np.full((*SIZE, 3), 40, dtype=np.uint8)
     image[:, 20:] = 220
@@ -41,20 +45,20 @@ def two_tone():
     return backbone, embedding, superpixels
 
 
-def test_an_uncovered_superpixel_is_prompted_at_its_own_centroid(two_tone):
+def test_an_uncovered_superpixel_is_prompted_at_its_own_centroid(two_tone: Any) -> None:
     _, embedding, superpixels = two_tone
     points = additional_prompts(embedding, mask_set([LEFT], [0.9]), NO_PART, superpixels, EntityConfig())
     np.testing.assert_allclose(points.numpy(), [[30, 10]], atol=1)
 
 
-def test_inside_a_part_mask_the_prompt_is_the_centroid_of_the_most_confident(two_tone):
+def test_inside_a_part_mask_the_prompt_is_the_centroid_of_the_most_confident(two_tone: Any) -> None:
     _, embedding, superpixels = two_tone
     parts = packed(box(24, 40), box(10, 40), box(16, 40))
     points = additional_prompts(embedding, mask_set([LEFT], [0.9]), parts, superpixels, EntityConfig())
     assert points.tolist() == [[25.0, 10.0]]
 
 
-def test_a_prompt_may_be_kept_inside_its_part_mask(two_tone):
+def test_a_prompt_may_be_kept_inside_its_part_mask(two_tone: Any) -> None:
     _, embedding, superpixels = two_tone
     bent = box(16, 40) & ~box(22, 34, 4, 16)  # the centroid lies in the hole
     inside = EntityConfig(readings=PaperReadings(prompt_inside_part=True, contained_thresh=0.5))
@@ -62,14 +66,14 @@ def test_a_prompt_may_be_kept_inside_its_part_mask(two_tone):
     assert bent.ravel()[embedding.canvas.cells_at(point)].all()
 
 
-def test_the_uncovered_rest_of_a_superpixel_may_be_prompted(two_tone):
+def test_the_uncovered_rest_of_a_superpixel_may_be_prompted(two_tone: Any) -> None:
     _, embedding, superpixels = two_tone
     remainder = EntityConfig(readings=PaperReadings(prompt_remainder=True))
     points = additional_prompts(embedding, mask_set([box(0, 28)], [0.9]), NO_PART, superpixels, remainder)
     np.testing.assert_allclose(points.numpy(), [[34, 10]], atol=1)
 
 
-def test_an_unsure_additional_mask_may_be_refused():
+def test_an_unsure_additional_mask_may_be_refused() -> None:
     image = np.full((*SIZE, 3), 40, dtype=np.uint8)
     backbone = ScriptedBackbone([Answer.one(RIGHT, 0.5)], painted(SIZE))
     embedding = backbone.embed([image])[0]
@@ -80,7 +84,7 @@ def test_an_unsure_additional_mask_may_be_refused():
         assert len(fill_uncovered(backbone, embedding, entities, NO_PART, superpixels, config)) == count
 
 
-def test_a_covered_image_needs_no_prompt(two_tone):
+def test_a_covered_image_needs_no_prompt(two_tone: Any) -> None:
     backbone, embedding, superpixels = two_tone
     entities = mask_set([LEFT, RIGHT], [0.9, 0.8])
     assert additional_prompts(embedding, entities, NO_PART, superpixels, EntityConfig()).shape == (0, 2)
@@ -88,40 +92,45 @@ def test_a_covered_image_needs_no_prompt(two_tone):
     assert torch.equal(filled.masks, entities.masks)
 
 
-def test_the_gap_is_filled_by_the_mask_its_prompt_gives(two_tone):
+def test_the_gap_is_filled_by_the_mask_its_prompt_gives(two_tone: Any) -> None:
     backbone, embedding, superpixels = two_tone
     filled = fill_uncovered(backbone, embedding, mask_set([LEFT], [0.9]), NO_PART, superpixels, EntityConfig())
     np.testing.assert_array_equal(pixels(filled.masks, SIZE), [LEFT, RIGHT])
 
 
-def test_centroids_weigh_pixels_and_scale_to_the_original(two_tone):
+def test_centroids_weigh_pixels_and_scale_to_the_original(two_tone: Any) -> None:
     _, embedding, _ = two_tone
     masks = torch.from_numpy(np.stack([box(10, 20, 0, 4), box(0, 40)])).flatten(1)
     assert mask_centroids(embedding.canvas, masks).tolist() == [[15.0, 2.0], [20.0, 10.0]]
 
 
-def cover(entities, additional, scores=None, **settings):
+def cover(
+    entities: Sequence[NDArray[np.bool_]],
+    additional: Sequence[NDArray[np.bool_]],
+    scores: Sequence[float] | None = None,
+    **settings: Any,
+) -> Any:
     masks = mask_set(additional, scores or [0.9] * len(additional))
     return greedy_cover(entities, masks, AREA, EntityConfig(**settings))
 
 
-def test_the_mask_that_fills_most_is_taken_and_those_it_makes_useless_are_not():
+def test_the_mask_that_fills_most_is_taken_and_those_it_makes_useless_are_not() -> None:
     filled = cover(NONE, [box(0, 10), box(0, 30), box(20, 30), box(30, 40)])
     np.testing.assert_array_equal(pixels(filled.masks, SIZE), [box(0, 30), box(30, 40)])
 
 
-def test_a_mask_that_overlaps_an_entity_enough_joins_it_with_what_is_new():
+def test_a_mask_that_overlaps_an_entity_enough_joins_it_with_what_is_new() -> None:
     filled = cover(mask_set([LEFT, box(30, 40)], [0.9, 0.8]), [box(12, 30)])  # IoU 8/30 with the left half
     np.testing.assert_array_equal(pixels(filled.masks, SIZE), [box(0, 30), box(30, 40)])
 
 
-def test_a_mask_that_overlaps_an_entity_little_becomes_one_without_the_overlap():
+def test_a_mask_that_overlaps_an_entity_little_becomes_one_without_the_overlap() -> None:
     filled = cover(mask_set([LEFT], [0.9]), [box(18, 40)])  # IoU 2/40
     np.testing.assert_array_equal(pixels(filled.masks, SIZE), [LEFT, RIGHT])
     assert (filled.logits[1] > 0).sum() == 22 * 20  # the claim stays the model's
 
 
-def test_gaps_too_small_to_matter_are_left():
+def test_gaps_too_small_to_matter_are_left() -> None:
     filled = cover(mask_set([box(0, 39)], [0.9]), [box(39, 40)], min_gain=0.03)
     assert len(filled) == 1
     assert len(cover(mask_set([box(0, 39)], [0.9]), [box(39, 40)], min_gain=0.02)) == 2

@@ -3,9 +3,12 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -18,31 +21,31 @@ from tests.evaluation.labels import labels
 SIZE = (10, 20)
 
 
-def box(x0, x1, y0=0, y1=10):
+def box(x0: int, x1: int, y0: int = 0, y1: int = 10) -> NDArray[np.bool_]:
     mask = np.zeros(SIZE, dtype=np.bool_)
     mask[y0:y1, x0:x1] = True
     return mask
 
 
-def truth(*masks, iscrowd=None):
+def truth(*masks: NDArray[np.bool_], iscrowd: Sequence[bool] | None = None) -> EntityTruth:
     return EntityTruth(SIZE, tuple(encode_mask(mask) for mask in masks), tuple(iscrowd or [False] * len(masks)))
 
 
-def test_perfect_masks_score_one():
+def test_perfect_masks_score_one() -> None:
     result = entity_ap(
         {"a": labels([box(0, 10), box(10, 20)], [0.9, 0.8], SIZE)}, {"a": truth(box(0, 10), box(10, 20))}
     )
     assert result == EntityAp(*[pytest.approx(1)] * 3, images=1, entities=2, predictions=2)
 
 
-def test_a_mask_counts_up_to_that_threshold():
+def test_a_mask_counts_up_to_that_threshold() -> None:
     found = box(0, 8) | box(8, 9, 0, 2)
     result = entity_ap({"a": labels([found], [0.9], SIZE)}, {"a": truth(box(0, 10))})
     # IoU 0.82 is right at 0.50, 0.55, …, 0.80: seven of ten thresholds.
     assert (result.ap, result.ap50, result.ap75) == pytest.approx((0.7, 1.0, 1.0))
 
 
-def test_a_wrong_mask_ranked_first_halves_the_precision():
+def test_a_wrong_mask_ranked_first_halves_the_precision() -> None:
     entity, wrong = box(0, 10), box(12, 20)
     result = entity_ap({"a": labels([wrong, entity], [0.9, 0.8], SIZE)}, {"a": truth(entity)})
     assert result.ap == pytest.approx(0.5)
@@ -50,19 +53,19 @@ def test_a_wrong_mask_ranked_first_halves_the_precision():
     assert after.ap == pytest.approx(1.0)
 
 
-def test_ranks_are_shared_by_all_images_and_an_image_without_labels_found_nothing():
+def test_ranks_are_shared_by_all_images_and_an_image_without_labels_found_nothing() -> None:
     result = entity_ap({"a": labels([box(0, 10)], [0.9], SIZE)}, {"a": truth(box(0, 10)), "b": truth(box(0, 10))})
     # Recall reaches 1/2 at precision 1: 51 of COCO's 101 recall points.
     assert result.ap == pytest.approx(51 / 101)
     assert (result.images, result.entities) == (2, 2)
 
 
-def test_a_group_is_neither_right_nor_wrong():
+def test_a_group_is_neither_right_nor_wrong() -> None:
     found = labels([box(0, 10), box(12, 16), box(16, 20)], [0.5, 0.9, 0.8], SIZE)
     assert entity_ap({"a": found}, {"a": truth(box(0, 10), box(10, 20), iscrowd=[False, True])}).ap == pytest.approx(1)
 
 
-def test_there_is_no_limit_of_a_hundred_masks():
+def test_there_is_no_limit_of_a_hundred_masks() -> None:
     size = (4, 300)
     masks = [np.zeros(size, dtype=np.bool_) for _ in range(150)]
     for position, mask in enumerate(masks):
@@ -71,28 +74,28 @@ def test_there_is_no_limit_of_a_hundred_masks():
     assert entity_ap({"a": labels(masks, [0.5] * 150, size)}, {"a": whole}).ap == pytest.approx(1)
 
 
-def test_no_prediction_at_all_scores_zero():
+def test_no_prediction_at_all_scores_zero() -> None:
     assert entity_ap({"a": labels([], [], SIZE)}, {"a": truth(box(0, 10))}).ap == 0.0
 
 
-def test_overlap_is_refused():
+def test_overlap_is_refused() -> None:
     with pytest.raises(InputError, match="masks of a overlap in 40 pixels"):
         entity_ap({"a": labels([box(0, 12), box(8, 20)], [0.8, 0.9], SIZE)}, {"a": truth(box(0, 10))})
 
 
-def test_labels_of_another_image_or_size_are_refused():
+def test_labels_of_another_image_or_size_are_refused() -> None:
     with pytest.raises(InputError, match=r"b\.jpg is not in the ground truth"):
         entity_ap({"b.jpg": labels([], [], SIZE)}, {"a": truth()})
     with pytest.raises(InputError, match="5x5 pixels, its ground truth for 10x20"):
         entity_ap({"a": labels([], [], (5, 5))}, {"a": truth()})
 
 
-def test_overlap_may_be_allowed():
+def test_overlap_may_be_allowed() -> None:
     found = labels([box(0, 12), box(8, 20)], [0.8, 0.9], SIZE)
     assert entity_ap({"a": found}, {"a": truth(box(0, 12), box(8, 20))}, allow_overlap=True).ap == pytest.approx(1)
 
 
-def pictures(count, seed=0):
+def pictures(count: int, seed: int = 0) -> Any:
     """Truth and predictions of random boxes, some of them groups, some images without any."""
     generator = np.random.default_rng(seed)
     predictions, known = {}, {}
@@ -106,7 +109,7 @@ def pictures(count, seed=0):
     return predictions, known
 
 
-def by_pycocotools(predictions, known, max_dets):
+def by_pycocotools(predictions: Any, known: Any, max_dets: int | None) -> NDArray[np.float64]:
     annotations = [
         {"image_id": image, "segmentation": rle, "iscrowd": int(crowd), "area": 1, "category_id": 1, "bbox": [0] * 4}
         for image, one in enumerate(known.values(), start=1)
@@ -139,7 +142,7 @@ def by_pycocotools(predictions, known, max_dets):
 
 
 @pytest.mark.parametrize("max_dets", [1, 2, 100])
-def test_precisions_are_those_of_pycocotools(max_dets):
+def test_precisions_are_those_of_pycocotools(max_dets: int | None) -> None:
     predictions, known = pictures(12)
     matches = match_entities(predictions, known, allow_overlap=True)
     expected = by_pycocotools(predictions, known, max_dets)
@@ -148,7 +151,7 @@ def test_precisions_are_those_of_pycocotools(max_dets):
         assert matches.figures().ap == pytest.approx(expected.mean())
 
 
-def test_an_image_counts_as_often_as_its_weight_says():
+def test_an_image_counts_as_often_as_its_weight_says() -> None:
     predictions, known = pictures(4)
     matches = match_entities(predictions, known, allow_overlap=True)
     copies = [f"{name}" for name in known] + ["2", "2"]
@@ -161,7 +164,7 @@ def test_an_image_counts_as_often_as_its_weight_says():
     assert matches.average_precisions(np.array([1, 1, 0, 1])) == pytest.approx(left_out.average_precisions())
 
 
-def test_the_bootstrap_holds_the_figure_and_draws_the_same_images_for_all():
+def test_the_bootstrap_holds_the_figure_and_draws_the_same_images_for_all() -> None:
     predictions, known = pictures(40)
     matches = match_entities(predictions, known, allow_overlap=True)
     drawn = matches.bootstrap(200)

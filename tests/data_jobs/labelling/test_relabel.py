@@ -1,3 +1,6 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,7 +10,7 @@ import torch
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.relabel import Relabeller, unfinished
 from everymask.classes.config import ClassesConfig
-from everymask.classes.embeddings import StoredEmbeddings, open_embeddings, write_embeddings
+from everymask.classes.embeddings import EmbeddingShard, StoredEmbeddings, open_embeddings, write_embeddings
 from everymask.classes.head import ClassHead, HeadSpec, save_head
 from everymask.classes.segmenter import classify_masks, embed_masks
 from everymask.errors import ConfigurationError, HeadMismatchError
@@ -23,7 +26,7 @@ SETTINGS = "5" * 64
 
 
 @pytest.fixture
-def head(tmp_path) -> Path:
+def head(tmp_path: Path) -> Path:
     path = tmp_path / "head.safetensors"
     torch.manual_seed(SEED)  # one whose head does not call everything background
     save_head(ClassHead(HeadSpec(("cherry", "lime"), "colour", "a" * 64, "token+pooled", 3, 3)).eval(), path)
@@ -31,7 +34,7 @@ def head(tmp_path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path) -> dict[str, StoredEmbeddings]:
+def store(tmp_path: Path) -> dict[str, StoredEmbeddings]:
     backbone = ColourBackbone()
     records = []
     for number, name in enumerate(("cherry", "lime", "plum")):
@@ -43,11 +46,13 @@ def store(tmp_path) -> dict[str, StoredEmbeddings]:
     return {record.image_id: record for record in records}
 
 
-def batch_of(shards) -> pa.Table:
+def batch_of(shards: Sequence[EmbeddingShard]) -> pa.Table:
     return pa.Table.from_pylist([{**shard.__dict__, "rows": list(shard.rows)} for shard in shards])
 
 
-def test_stored_masks_become_rows_as_the_library_labels_them(store, head, tmp_path):
+def test_stored_masks_become_rows_as_the_library_labels_them(
+    store: dict[str, StoredEmbeddings], head: Path, tmp_path: Path
+) -> None:
     stage = Relabeller(str(head), LABELS, SETTINGS)
     images = {image.image_id: image for image in from_batch(stage(batch_of(open_embeddings(tmp_path / "store")[0])))}
     assert set(images) == set(store)
@@ -58,7 +63,7 @@ def test_stored_masks_become_rows_as_the_library_labels_them(store, head, tmp_pa
     assert any(image.labels.masks for image in images.values())
 
 
-def test_images_with_a_row_are_left_out_of_their_shards(store, tmp_path):
+def test_images_with_a_row_are_left_out_of_their_shards(store: dict[str, StoredEmbeddings], tmp_path: Path) -> None:
     shards, _ = open_embeddings(tmp_path / "store")
     finished = IdSet()
     finished.add("sub/cherry.jpg")
@@ -68,7 +73,7 @@ def test_images_with_a_row_are_left_out_of_their_shards(store, tmp_path):
     assert [record.image_id for record in left.read()] == ["sub/lime.jpg"]
 
 
-def test_a_head_of_other_weights_or_no_head_is_refused(store, tmp_path):
+def test_a_head_of_other_weights_or_no_head_is_refused(store: dict[str, StoredEmbeddings], tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_head(ClassHead(HeadSpec(("cherry",), "colour", "b" * 64, "token", 3, 3)), other)
     shards, _ = open_embeddings(tmp_path / "store")
@@ -78,7 +83,7 @@ def test_a_head_of_other_weights_or_no_head_is_refused(store, tmp_path):
         Relabeller(str(tmp_path / "nowhere.safetensors"), LABELS, SETTINGS)
 
 
-def test_nothing_is_left_when_everything_has_a_row(store, tmp_path):
+def test_nothing_is_left_when_everything_has_a_row(store: dict[str, StoredEmbeddings], tmp_path: Path) -> None:
     finished = IdSet()
     for image_id in store:
         finished.add(image_id)
