@@ -43,7 +43,8 @@ def test_no_gpl_package_is_imported() -> None:
         "for name in ('everymask', 'everymask_cli', 'data_jobs', 'serve', 'ui'):\n"
         "    package = importlib.import_module(name)\n"
         "    for module in pkgutil.walk_packages(package.__path__, name + '.'):\n"
-        "        importlib.import_module(module.name)\n"
+        "        if not module.name.endswith('__main__'):  # that one is a command\n"
+        "            importlib.import_module(module.name)\n"
         "print('modules:', json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
     )
     result = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
