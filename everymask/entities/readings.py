@@ -24,10 +24,10 @@ class PaperReadings:
     """3.2, "for each mask level, MMG applies specific strategies": part and subpart masks are thinned each among
     themselves, not together."""
 
-    objects_without_mmg: bool = False
+    objects_without_mmg: bool = True
     """3.3, "EMR aims to refine M_O": without MMG, EMR works on the object level of the automatic masks, not on all
     levels."""
-    confident_gallery: bool = False
+    confident_gallery: bool = True
     """Section 1, the gallery "includes a diverse set of high-confidence masks": guidance masks under the thresholds of
     proposed masks do not vote."""
     guidance_must_be_surer: bool = False
@@ -36,7 +36,7 @@ class PaperReadings:
     overlap_goes_to: Literal["shape", "winner"] = "shape"
     """3.3, "using the selected guidance mask G_p". shape: what the guidance covers of the overlap goes to the mask that
     it resembles more, the rest to the other. winner: the mask it resembles more gets the whole overlap."""
-    merge_only_adjacent: bool = False
+    merge_only_adjacent: bool = True
     """Eq. 7, "adjacent mask similarity matrix": only masks at most three canvas pixels apart are merged."""
     encompassing_at_most: float | None = None
     """3.3, "a mask that encompasses both": a gallery mask counts only if it is at most so many times as large as the

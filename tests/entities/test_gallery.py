@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
+from everymask.entities.readings import PaperReadings
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 
 SIZE = (16, 16)
@@ -16,7 +17,11 @@ TOP, CORNER = rectangle(SIZE, 0, 0, 16, 8), rectangle(SIZE, 0, 0, 8, 8)
 
 def gallery_of(backbone: ScriptedBackbone, **settings: Any) -> Gallery:
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
-    return Gallery(backbone, embedding, EntityConfig(gallery_points_per_side=8, **settings))
+    return Gallery(
+        backbone,
+        embedding,
+        EntityConfig(gallery_points_per_side=8, readings=PaperReadings(confident_gallery=False), **settings),
+    )
 
 
 def region(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

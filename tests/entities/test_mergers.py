@@ -97,8 +97,8 @@ def test_no_entity_gives_none() -> None:
 def test_masks_that_do_not_touch_stay_apart_when_only_adjacent_ones_merge() -> None:
     alike = torch.tensor([[1.0, 0], [1.0, 0.1], [0, 1.0], [0, 1.0], [1.0, 0.05], [1.0, 0.15]])  # left and right
     both_sides = gallery_of([Answer.one(LEFT | RIGHT)])
-    assert len(merge(both_sides, features=alike)) == 2
-    assert len(merge(both_sides, features=alike, readings=PaperReadings(merge_only_adjacent=True))) == 3
+    assert len(merge(both_sides, features=alike)) == 3
+    assert len(merge(both_sides, features=alike, readings=PaperReadings(merge_only_adjacent=False))) == 2
 
 
 def test_a_gallery_mask_much_larger_than_the_pair_says_nothing() -> None:
@@ -152,7 +152,13 @@ def test_mergers_are_those_of_the_slow_way(seed: int) -> None:
     masks = [box(start, stop) for start, stop in zip([0, *edges[:-1]], edges, strict=True)]
     answers = [Answer.one(box(*np.sort(rng.choice(41, 2, replace=False)))) for _ in range(4)]
     answer_map = rng.integers(4, size=SIZE)
-    config = EntityConfig(gallery_points_per_side=6, merge_neighbours=3, merge_thresh=0.7, merge_cover_thresh=0.8)
+    config = EntityConfig(
+        gallery_points_per_side=6,
+        merge_neighbours=3,
+        merge_thresh=0.7,
+        merge_cover_thresh=0.8,
+        readings=PaperReadings(merge_only_adjacent=False),
+    )
     backbone = ScriptedBackbone(answers, answer_map)
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
     directions = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], dtype=np.float32)

@@ -20,6 +20,7 @@ from tests.entities.waits import Waits
 
 SIZE = (20, 40)
 AREA = torch.ones(SIZE[0] * SIZE[1])
+EVERY_VOTE = PaperReadings(confident_gallery=False)
 
 
 def box(x0: int, x1: int, y0: int = 0, y1: int = 20) -> NDArray[np.bool_]:
@@ -30,7 +31,7 @@ def gallery_of(answers: Any, *regions: NDArray[np.bool_], config: EntityConfig |
     """Answer 0 outside the regions, answer i + 1 on region i."""
     backbone = ScriptedBackbone(answers, painted(SIZE, *regions))
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
-    return Gallery(backbone, embedding, config or EntityConfig(gallery_points_per_side=20))
+    return Gallery(backbone, embedding, config or EntityConfig(gallery_points_per_side=20, readings=EVERY_VOTE))
 
 
 def split(masks: Any, scores: Any, gallery: Gallery, **settings: Any) -> Any:
@@ -115,7 +116,7 @@ def test_the_winner_may_take_the_whole_overlap() -> None:
 
 def test_an_unsure_gallery_mask_does_not_vote() -> None:
     first, second = box(0, 24), box(16, 40)
-    config = EntityConfig(gallery_points_per_side=20, readings=PaperReadings(confident_gallery=True))
+    config = EntityConfig(gallery_points_per_side=20)
     gallery = gallery_of([Answer.one(second, 0.5)], config=config)
     np.testing.assert_array_equal(split([first, second], [0.95, 0.9], gallery), [first, box(24, 40)])
 
@@ -199,7 +200,9 @@ def overlapping_scenes(draw: st.DrawFn) -> Any:
 @given(overlapping_scenes(), st.sampled_from([0.05, 0.3]), st.sampled_from([0.3, 0.6]))
 def test_overlaps_are_settled_as_by_the_slow_way(scene: Any, overlap_thresh: float, vote_thresh: float) -> None:
     masks, scores, answers, answer_map = scene
-    config = EntityConfig(gallery_points_per_side=9, overlap_thresh=overlap_thresh, vote_iou_thresh=vote_thresh)
+    config = EntityConfig(
+        gallery_points_per_side=9, overlap_thresh=overlap_thresh, vote_iou_thresh=vote_thresh, readings=EVERY_VOTE
+    )
     backbone = ScriptedBackbone(answers, answer_map)
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
     fast = split_overlaps(mask_set(masks, scores), Gallery(backbone, embedding, config), AREA, config)
