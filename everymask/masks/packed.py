@@ -151,7 +151,8 @@ def leaders(masks: PackedMasks, scores: NDArray[np.floating], iou_thresh: NDArra
         similar = (leader < 0) & (masks.areas >= thresh * area) & (masks.areas * thresh <= area)
         rows = np.flatnonzero(similar)
         inter = masks.shared_areas(masks.words[kept], rows)
-        leader[rows[inter > thresh * np.maximum(area + masks.areas[rows] - inter, 1)]] = kept
+        overlap = inter / np.maximum(area + masks.areas[rows] - inter, 1)
+        leader[rows[overlap > thresh]] = kept
     return leader
 
 

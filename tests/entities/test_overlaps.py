@@ -185,12 +185,12 @@ def overlapping_scenes(draw: st.DrawFn) -> Any:
     def shape() -> Any:
         x0, y0 = rng.integers(0, 32), rng.integers(0, 14)
         mask = rectangle(SIZE, x0, y0, rng.integers(x0 + 3, 41), rng.integers(y0 + 3, 21))
-        return mask & ~rectangle(SIZE, *(rng.integers(0, 20, 2)), *(rng.integers(10, 40, 2)))
+        cut = mask & ~rectangle(SIZE, *(rng.integers(0, 20, 2)), *(rng.integers(10, 40, 2)))
+        return cut if cut.any() else mask
 
     masks = [shape() for _ in range(draw(st.integers(1, 8)))]
-    masks = [mask for mask in masks if mask.any()] or [box(0, 9)]
     answers = [Answer.one(shape(), float(rng.choice([0.5, 0.8, 0.9]))) for _ in range(draw(st.integers(1, 5)))]
-    answers += [Answer.one(masks[0] & ~rectangle(SIZE, 0, 0, 3, 2), 0.7)]
+    answers += [Answer.one(masks[0] | rectangle(SIZE, 0, 0, 3, 2), 0.7)]
     answer_map = np.kron(rng.integers(len(answers), size=(5, 8)), np.ones((4, 5), dtype=np.int64))
     scores = [float(value) for value in rng.choice([0.7, 0.8, 0.9], len(masks))]
     return masks, scores, answers, answer_map
