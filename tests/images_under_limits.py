@@ -62,7 +62,15 @@ def seeds(format: str) -> list[bytes]:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "maker"
     exif.get_ifd(0x8769)[0x9003] = "2026:01:01 00:00:00"
-    frames = {"save_all": True, "append_images": [colour.rotate(90)]}
+    frames: dict[str, object] = {"save_all": True, "append_images": [colour.rotate(90)]}
+    tiffs: list[tuple[Image.Image, dict[str, object]]] = [
+        (deep, {}),
+        (real, {}),
+        (colour.convert("1"), {"compression": "group4"}),
+        (colour, frames),
+    ]
+    for name in ("raw", "tiff_lzw", "tiff_deflate", "packbits", "jpeg"):
+        tiffs.append((colour, {"compression": name, "exif": exif}))
     variants: dict[str, list[tuple[Image.Image, dict[str, object]]]] = {
         "AVIF": [(colour, {"exif": exif}), (clear, {}), (colour, frames)],
         "BMP": [(colour, {}), (colour.convert("P"), {}), (colour.convert("1"), {})],
@@ -71,11 +79,7 @@ def seeds(format: str) -> list[bytes]:
         "JPEG2000": [(colour, {}), (clear, {"tile_size": (32, 32)}), (deep, {})],
         "PNG": [(colour, {"exif": exif}), (clear, {}), (colour.convert("P"), {"transparency": 3}), (deep, {})],
         "PPM": [(colour, {}), (deep, {}), (colour.convert("1"), {})],
-        "TIFF": [
-            (colour, {"compression": name, "exif": exif})
-            for name in ("raw", "tiff_lzw", "tiff_deflate", "packbits", "jpeg")
-        ]
-        + [(deep, {}), (real, {}), (colour.convert("1"), {"compression": "group4"}), (colour, frames)],
+        "TIFF": tiffs,
         "WEBP": [(colour, {"exif": exif}), (clear, {"lossless": True}), (colour, frames)],
     }
     return [encode(image, format, **options) for image, options in variants[format]]
