@@ -217,9 +217,10 @@ def measure(config: TrainNanoConfig) -> dict[str, dict[str, float]]:
     return figures
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None, program: str = "python data_jobs/train_nano.py") -> int:
+    """The command; returns its exit code."""
     try:
-        config = tyro.cli(TrainNanoConfig, description=__doc__)
+        config = tyro.cli(TrainNanoConfig, args=arguments, prog=program, description=__doc__)
         if "RANK" in os.environ:
             distributed.init_process_group("gloo")
         train(config)

@@ -65,7 +65,7 @@ def test_equal_stems_collide_only_where_the_ending_is_left_out() -> None:
 
 
 def test_a_character_the_format_cannot_write_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"the name of 'a\\nb.jpg' holds '\\\\n'"):
+    with pytest.raises(ConfigurationError, match=r"the name of 'a\\nb\.jpg' holds '\\n'"):
         plan_names(["a\nb.jpg"], Naming.STEM, "\n", unique=False)
 
 
