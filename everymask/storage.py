@@ -68,7 +68,7 @@ def _remote_filesystem(root_uri: str) -> tuple[pafs.FileSystem, str]:
         return filesystem, str(root)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as unknown:
         try:
-            from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+            from fsspec.core import url_to_fs
 
             filesystem, root = url_to_fs(root_uri)
             return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), str(root)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 
 import pyarrow.dataset as pds
-from scipy.special import stdtrit  # type: ignore[import-untyped]
+from scipy.special import stdtrit
 
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import ImageRef

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from fsspec.utils import glob_translate  # type: ignore[import-untyped]
+from fsspec.utils import glob_translate
 
 from everymask.errors import ConfigurationError
 from everymask.images import IMAGE_SUFFIXES

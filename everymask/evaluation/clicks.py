@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 from skimage.segmentation import felzenszwalb
 
 from everymask.backbone.protocol import MASKS_PER_PROMPT, PromptableBackbone

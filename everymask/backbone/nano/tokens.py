@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 from torch.nn import functional
 
 from everymask.backbone.nano.encoder import STRIDES, NanoEncoder, fast_bfloat16
