@@ -59,8 +59,8 @@ def licence_of(package: Distribution) -> Licence:
     name = metadata["Name"]
     classifiers = metadata.get_all("Classifier") or []
     named = [entry.split(" :: ")[-1] for entry in classifiers if entry.startswith("License :: ")]
-    lines = (metadata["License"] or "").strip().splitlines() if "License" in metadata else []
-    expression = metadata["License-Expression"] if "License-Expression" in metadata else ""
+    (text,), (expression,) = (metadata.get_all(key) or [""] for key in ("License", "License-Expression"))
+    lines = text.strip().splitlines()
     text = expression or "; ".join(named) or (lines[0][:80] if lines else "")
     return Licence(name, package.version, _STATED_ELSEWHERE.get(name, text))
 
