@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import tyro
 
 from data_jobs.labelling.estimate import FEWEST_IMAGES
-from everymask.classes.config import ClassesConfig
+from everymask.classes.class_set import ClassSet
+from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
-from everymask.label_config import LabelConfig
+from everymask.label_config import LabelConfig, Method
 from everymask.models import ModelName, model_help
 
 
@@ -26,14 +27,16 @@ class LabelDatasetConfig:
     input: str | None = None
     """A folder (with subfolders), a glob in quotes, a .txt list, a .parquet manifest with a column `uri`, or one image;
     local, s3://, gs:// or any other address pyarrow or fsspec opens."""
-    method: Literal["entities", "classes", "amg"] = "entities"
-    """entities: every entity once (E-SAM); classes: masks of your classes (U-SAM), needs --head; amg: SAM's automatic
-    masks, which overlap."""
+    method: Method = "entities"
+    """entities: every entity once (E-SAM); classes: your classes (U-SAM), needs --head; clip: SAM's masks named
+    by CLIP, needs --class-names and no exemplars; amg: SAM's automatic masks, which overlap."""
     model: Annotated[ModelName, tyro.conf.arg(help=model_help())] = "nano"
     checkpoint: str | None = None
     """File or URL of other weights of that model."""
     head: str | None = None
     """Class head for --method classes, from train_classes.py."""
+    class_names: str | None = None
+    """Names for --method clip: `cat,dog,background`. Masks that look like background are not labelled."""
     save_embeddings: str | None = None
     """Folder or address where method classes keeps its mask embeddings, for --from-embeddings."""
     from_embeddings: str | None = None
@@ -79,12 +82,15 @@ class LabelDatasetConfig:
     entities: EntityConfig = field(default_factory=EntityConfig)
     amg: AmgConfig = field(default_factory=AmgConfig)
     classes: ClassesConfig = field(default_factory=ClassesConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
 
     def __post_init__(self) -> None:
         if self.method == "classes" and self.head is None:
             raise ConfigurationError(
                 "method classes needs a class head; make one with train_classes.py, then --head FILE"
             )
+        if (self.method == "clip") != (self.class_names is not None):
+            raise ConfigurationError("--method clip and --class-names cat,dog go together; give both or neither")
         if (self.input is None) == (self.from_embeddings is None):
             raise ConfigurationError("give what to label: --input, or --from-embeddings")
         if self.method != "classes" and (self.save_embeddings or self.from_embeddings):
@@ -115,10 +121,16 @@ class LabelDatasetConfig:
             self.entities,
             self.amg,
             self.classes,
+            self._clip(),
             min_region_area=self.min_region_area,
             max_region_area=self.max_region_area,
             tiles=self.tiles,
         )
+
+    def _clip(self) -> ClipConfig:
+        if self.class_names is None:
+            return self.clip
+        return replace(self.clip, names=ClassSet.parse(self.class_names).classes)
 
 
 def tolerated_errors(max_errors: str, images: int) -> float:

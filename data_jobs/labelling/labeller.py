@@ -18,6 +18,7 @@ from everymask.backbone import PromptableBackbone, load_backbone
 from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, write_embeddings
 from everymask.classes.head import ClassHead, check_backbone, load_head
 from everymask.classes.segmenter import config_for
+from everymask.classes.zero_shot import labelled_names, load_clip
 from everymask.errors import ConfigurationError, EverymaskError, InputError, UnforeseenError
 from everymask.images import decode_image
 from everymask.labelling import LabelFailure, label_images, label_images_keeping_masks
@@ -38,6 +39,8 @@ def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
         ConfigurationError: unknown model or device, no such head.
     """
     backbone = load_backbone(spec.model, spec.checkpoint, spec.device)
+    if spec.config.method == "clip":
+        load_clip(spec.config.clip, backbone.device)
     if spec.head is None:
         return backbone, None
     head = load_head(spec.head)
@@ -47,11 +50,13 @@ def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
 
 def model_facts(spec: ModelSpec) -> ModelFacts:
     """What is recorded of the model; raises as `load_model`."""
-    return _facts(*load_model(spec))
+    return _facts(spec, *load_model(spec))
 
 
-def _facts(backbone: PromptableBackbone, head: ClassHead | None) -> ModelFacts:
+def _facts(spec: ModelSpec, backbone: PromptableBackbone, head: ClassHead | None) -> ModelFacts:
     head_sha256, class_names = (head.file_sha256, head.spec.classes) if head else (None, None)
+    if spec.config.method == "clip":
+        class_names = labelled_names(spec.config.clip)
     return ModelFacts(backbone.name, str(backbone.device), backbone.weights_sha256, head_sha256, class_names)
 
 
@@ -81,7 +86,7 @@ class Labeller:
         self._spec = spec
         self._ledger = ledger
         self._backbone, self._head = load_model(spec)
-        facts = _facts(self._backbone, self._head)
+        facts = _facts(spec, self._backbone, self._head)
         self._settings_sha256 = settings_digest(
             label_settings(spec.config, facts.model, facts.weights_sha256, facts.head_sha256, facts.class_names)
         )

@@ -6,7 +6,7 @@ import torch
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.config import ClassesConfig, ClipConfig
-from everymask.classes.describers.clip import clip_describer
+from everymask.classes.describers.clip import ClipDescriber, clip_describer
 from everymask.classes.features import MaskFeatures
 from everymask.classes.proposals import describe_masks, propose_masks
 from everymask.classes.recipes import PAPER_CLASSES, follow
@@ -15,6 +15,16 @@ from everymask.records import ImageLabels
 
 BACKGROUND = "background"
 """A name whose masks are compared like all others, and never labelled."""
+
+
+def load_clip(config: ClipConfig, device: torch.device) -> ClipDescriber:
+    """The CLIP model of this process for a configuration. Raises as `ClipDescriber`."""
+    return clip_describer(config.model, config.names, config.prompt, device)
+
+
+def labelled_names(config: ClipConfig) -> tuple[str, ...]:
+    """The names that become classes, in order; class_id is the index."""
+    return tuple(name for name in config.names if name != BACKGROUND)
 
 
 def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClipConfig) -> ImageLabels:
@@ -30,11 +40,11 @@ def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
     """
     if embedding.picture is None:
         raise ValueError("CLIP looks at the embedding's picture; embed with keep_picture=True")
-    clip = clip_describer(config.model, config.names, config.prompt, backbone.device)
+    clip = load_clip(config, backbone.device)
     masks = propose_masks(backbone, embedding, config.masks)
     picture = torch.from_numpy(embedding.picture)
     named = clip.probabilities(picture, embedding.canvas, masks.masks, config)
-    classes = tuple(name for name in config.names if name != BACKGROUND)
+    classes = labelled_names(config)
     order = [config.names.index(name) for name in classes]
     others = [index for index, name in enumerate(config.names) if name == BACKGROUND]
     probabilities = torch.cat([named[:, order], named[:, others].sum(dim=1, keepdim=True)], dim=1)

@@ -21,6 +21,7 @@ from everymask.labels.provenance import read_run
 from everymask.labels.rows import LabelledImage
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
+from tests.classes.tiny_clip import save_tiny_clip
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -235,6 +236,27 @@ def test_a_bad_flag_exits_with_2(job: Job, capsys: pytest.CaptureFixture[str]) -
         job.run("--input", "x", "--output", "y", "--nonsense")
     assert ended.value.code == 2
     assert "nonsense" in capsys.readouterr().err
+
+
+def test_names_are_labelled_without_exemplars(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(tmp_path / "photos" / "a.png", 1)
+    clip = ["--method", "clip", "--clip.model", str(save_tiny_clip(tmp_path)), "--clip.masks.points-per-side", "4"]
+    clip += ["--clip.score-thresh", "0", "--actors", "1", "--device", "cpu", "--model", "vit_b"]
+    clip += ["--checkpoint", str(job.checkpoint), "--input", str(tmp_path / "photos")]
+    output = tmp_path / "labels"
+    assert main([*clip, "--output", str(output), "--class-names", "cat,dog"]) == 0
+    labels = rows_of(output)["a.png"].labels
+    assert labels is not None
+    assert {mask.class_name for mask in labels.masks} <= {"cat", "dog"}
+    assert labels.masks
+    record = read_run(LabelStore(str(output)))
+    assert record is not None
+    assert record.config["class_names"] == ["cat", "dog"]
+    for names, problem in (("cat", "at least two"), ("cat,cat", "named twice")):
+        assert main([*clip, "--output", str(tmp_path / "none"), "--class-names", names]) == 2
+        assert problem in capsys.readouterr().err
+    assert main([*clip, "--output", str(tmp_path / "none")]) == 2
+    assert "--class-names cat,dog go together" in capsys.readouterr().err
 
 
 def test_buckets_serve_as_input_and_output(job: Job, tmp_path: Path) -> None:
