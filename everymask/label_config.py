@@ -29,8 +29,8 @@ class LabelConfig:
     max_region_area: int | None = None
     """Masks of more pixels than this are left out. None: none are."""
     tiles: int = 1
-    """For method entities: tiles along a picture's longer side that are labelled beside the whole, for large pictures
-    with small things. Each is encoded anew, so a service has none."""
+    """Tiles along a picture's longer side that are labelled beside the whole, for large pictures with small things.
+    Each is encoded anew, so a service has none."""
 
     def __post_init__(self) -> None:
         if self.min_region_area < 0:
@@ -41,6 +41,7 @@ class LabelConfig:
             )
         if self.tiles < 1:
             raise ConfigurationError(f"tiles is {self.tiles}; it must be at least 1, which is the whole picture")
-        if self.tiles > 1 and self.method != "entities":
-            remedy = "use --amg.crop-n-layers" if self.method == "amg" else "leave --tiles out"
-            raise ConfigurationError(f"tiles are for method entities, not {self.method}; {remedy}")
+        if self.tiles > 1 and self.method == "amg" and self.amg.crop_n_layers:
+            raise ConfigurationError(
+                "tiles and amg.crop_n_layers both cut the picture into parts; leave one of them out"
+            )

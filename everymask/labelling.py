@@ -12,17 +12,23 @@ from numpy.typing import NDArray
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead
-from everymask.classes.segmenter import classify_masks, config_for, embed_masks, segment_classes
-from everymask.classes.zero_shot import segment_names
+from everymask.classes.segmenter import (
+    classify_masks,
+    config_for,
+    embed_masks,
+    segment_classes,
+    without_repeats,
+)
+from everymask.classes.zero_shot import class_settings, segment_names
 from everymask.entities.amg import segment_amg
-from everymask.entities.crops import segment_amg_on_crops
+from everymask.entities.crops import Crop, make_crops, segment_amg_on_crops
 from everymask.entities.segmenter import segment_entities
 from everymask.errors import ConfigurationError, InputError, ModelOutputError, UnforeseenError
 from everymask.label_config import LabelConfig
 from everymask.pictures.overlay import shrink
 from everymask.records import ImageLabels
 from everymask.region_sizes import limit_region_sizes
-from everymask.tiles import label_in_tiles
+from everymask.tiles import Box, join_overlapping, label_in_tiles, make_tiles
 
 T = TypeVar("T")
 
@@ -53,29 +59,55 @@ def label_images(
     """
     _check_head(config, head)
     if config.tiles > 1 or (config.method == "amg" and config.amg.crop_n_layers):
-        return [_label_in_parts(backbone, image, config) for image in images]
-    crops = config.method == "clip" or (
+        return [_label_in_parts(backbone, image, config, head) for image in images]
+    return _label_each(
+        backbone,
+        images,
+        lambda embedding: label_embedding(backbone, embedding, config, head),
+        _looks_at_crops(config, head),
+    )
+
+
+def _looks_at_crops(config: LabelConfig, head: ClassHead | None) -> bool:
+    """Whether a describer looks at the picture beside its embedding."""
+    return config.method == "clip" or (
         head is not None and config_for(head.spec, config.classes).masks.describer == "crop"
     )
-    return _label_each(backbone, images, lambda embedding: label_embedding(backbone, embedding, config, head), crops)
 
 
 def _label_in_parts(
-    backbone: PromptableBackbone, image: NDArray[np.uint8], config: LabelConfig
+    backbone: PromptableBackbone, image: NDArray[np.uint8], config: LabelConfig, head: ClassHead | None
 ) -> ImageLabels | LabelFailure:
     """By crops or tiles, each of which is embedded."""
 
-    def entities(part: NDArray[np.uint8]) -> ImageLabels:
-        return segment_entities(backbone, backbone.embed([part])[0], config.entities)
+    def segment_part(part: NDArray[np.uint8]) -> ImageLabels:
+        (embedding,) = embed_images(backbone, [part], _looks_at_crops(config, head))
+        if not isinstance(embedding, ImageEmbedding):
+            raise embedding
+        return _segment(backbone, embedding, config, head)
+
+    def join_classes(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLabels]) -> ImageLabels:
+        settings = class_settings(config.clip) if head is None else config_for(head.spec, config.classes)
+        return without_repeats(join_overlapping(whole, tiles, found), whole.size_hw, settings)
 
     try:
         if config.method == "amg":
-            labels = segment_amg_on_crops(backbone, image, config.amg)
+            labels = segment_amg_on_crops(backbone, image, config.amg, _amg_crops(image, config))
+        elif config.method == "entities":
+            labels = label_in_tiles(image, config.tiles, segment_part)
         else:
-            labels = label_in_tiles(image, config.tiles, entities)
+            labels = label_in_tiles(image, config.tiles, segment_part, join_classes)
         return limit_region_sizes(labels, config.min_region_area, config.max_region_area)
     except (InputError, ModelOutputError) as error:
         return error
+
+
+def _amg_crops(image: NDArray[np.uint8], config: LabelConfig) -> list[Crop] | None:
+    """The whole image and its tiles; None without tiles."""
+    size_hw = (image.shape[0], image.shape[1])
+    if config.tiles == 1:
+        return None
+    return [*make_crops(size_hw, 0, 0.0), *(Crop(1, tile) for tile in make_tiles(size_hw, config.tiles))]
 
 
 def label_images_keeping_masks(
@@ -126,16 +158,22 @@ def label_embedding(
         ConfigurationError: the options do not fit together, or the head does not fit the backbone.
     """
     _check_head(config, head)
-    if config.method == "clip":
-        labels = segment_names(backbone, embedding, config.clip)
-    elif config.method == "amg":
-        labels = segment_amg(backbone, embedding, config.amg)
-    elif config.method == "classes":
-        assert head is not None
-        labels = segment_classes(backbone, embedding, head, config.classes)
-    else:
-        labels = segment_entities(backbone, embedding, config.entities)
+    labels = _segment(backbone, embedding, config, head)
     return limit_region_sizes(labels, config.min_region_area, config.max_region_area)
+
+
+def _segment(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, config: LabelConfig, head: ClassHead | None
+) -> ImageLabels:
+    """Masks of any size."""
+    if config.method == "clip":
+        return segment_names(backbone, embedding, config.clip)
+    if config.method == "amg":
+        return segment_amg(backbone, embedding, config.amg)
+    if config.method == "classes":
+        assert head is not None
+        return segment_classes(backbone, embedding, head, config.classes)
+    return segment_entities(backbone, embedding, config.entities)
 
 
 def _check_head(config: LabelConfig, head: ClassHead | None) -> None:

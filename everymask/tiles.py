@@ -1,7 +1,8 @@
 """Large pictures in overlapping tiles: entities that are small in the whole are found in a tile, at full detail.
 
 The whole picture is labelled, too. What is larger than a tile comes from there; everything else from the tiles, where
-entities that are the same in the overlap of two tiles are joined, so that none ends at a seam. All of it is our choice.
+masks that are the same in the overlap of two tiles are joined, so that none ends at a seam. Masks with classes are
+joined within each class. All of it is our choice.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,10 @@ from everymask.masks.runs import crop_of, rle_from_crop
 from everymask.records import ImageLabels, LabelledMask
 
 Box = tuple[int, int, int, int]
+Join = Callable[[ImageLabels, Sequence[Box], Sequence[ImageLabels]], ImageLabels]
+"""Labels of the whole picture, tiles, and their labels → labels of the picture."""
+
+Number = TypeVar("Number", np.int32, np.bool_)
 
 OVERLAP = 0.25
 """Share of a tile's side that it has in common with the next one."""
@@ -66,25 +72,49 @@ def make_tiles(size_hw: tuple[int, int], along_longer_side: int) -> list[Box]:
 
 
 def label_in_tiles(
-    image: NDArray[np.uint8], along_longer_side: int, label: Callable[[NDArray[np.uint8]], ImageLabels]
+    image: NDArray[np.uint8],
+    along_longer_side: int,
+    label: Callable[[NDArray[np.uint8]], ImageLabels],
+    join: Join | None = None,
 ) -> ImageLabels:
-    """Disjoint masks of a picture and of its tiles.
+    """Masks of a picture and of its tiles.
 
     Args:
         image: RGB uint8 (H, W, 3).
         along_longer_side: tiles along the picture's longer side; 1 labels only the whole.
-        label: gives the disjoint masks of a picture of any size.
+        label: gives the masks of a picture of any size.
+        join: puts them together; None is `join_tiles`, for disjoint masks.
     """
     whole = label(image)
     if along_longer_side == 1:
         return whole
     tiles = make_tiles(whole.size_hw, along_longer_side)
     found = [label(np.ascontiguousarray(image[y0:y1, x0:x1])) for x0, y0, x1, y1 in tiles]
-    return join_tiles(whole, tiles, found)
+    return (join or join_tiles)(whole, tiles, found)
 
 
 def join_tiles(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLabels]) -> ImageLabels:
     """Disjoint masks of a picture, from those of the whole and those of its tiles, in descending score."""
+    return _disjoint(_joined(whole, tiles, found), whole.size_hw)
+
+
+def join_overlapping(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLabels]) -> list[LabelledMask]:
+    """Masks of a picture from those of the whole and those of its tiles, which may overlap before and after; class by
+    class, those of one class still to be suppressed."""
+    classes = sorted({mask.class_id for labels in (whole, *found) for mask in labels.masks}, key=str)
+    return [
+        _with_pixels(piece, piece.pixels, whole.size_hw)
+        for class_id in classes
+        for piece in _joined(_of_class(whole, class_id), tiles, [_of_class(labels, class_id) for labels in found])
+    ]
+
+
+def _of_class(labels: ImageLabels, class_id: int | None) -> ImageLabels:
+    return replace(labels, masks=tuple(mask for mask in labels.masks if mask.class_id == class_id))
+
+
+def _joined(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLabels]) -> list[_Piece]:
+    """What is larger than a tile, what only the whole picture shows, and what the tiles show."""
     side = max(tiles[0][2] - tiles[0][0], tiles[0][3] - tiles[0][1])
     everywhere = (0, 0, whole.size_hw[1], whole.size_hw[0])
     from_whole = [_piece(mask, everywhere) for mask in whole.masks]
@@ -98,16 +128,15 @@ def join_tiles(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLa
             rivals is from_whole and any(_overlap(joined, other) >= _COVERED * joined.area for other in rivals)
         ):
             entities.append(joined)
-    owner = np.full(whole.size_hw, -1, dtype=np.int32)
+    covered = np.zeros(whole.size_hw, dtype=np.bool_)
     for piece in entities:
-        _view(owner, piece.box)[piece.pixels] = 0
+        _view(covered, piece.box)[piece.pixels] = True
     small = [
         piece
         for piece in from_whole
-        if not any(piece is other for other in large)
-        and (_view(owner, piece.box)[piece.pixels] < 0).mean() > 1 - _COVERED
+        if not any(piece is other for other in large) and _view(covered, piece.box)[piece.pixels].mean() < _COVERED
     ]
-    return _disjoint([*large, *small, *entities], whole.size_hw)
+    return [*large, *small, *entities]
 
 
 def _piece(mask: LabelledMask, tile: Box) -> _Piece:
@@ -118,7 +147,7 @@ def _piece(mask: LabelledMask, tile: Box) -> _Piece:
     return _Piece((x0 + left, y0 + top, x1 + left, y1 + top), crop_of(mask.rle, mask.box_xyxy), moved, tile)
 
 
-def _view(array: NDArray[np.int32], box: Box) -> NDArray[np.int32]:
+def _view(array: NDArray[Number], box: Box) -> NDArray[Number]:
     x0, y0, x1, y1 = box
     return array[y0:y1, x0:x1]
 
@@ -210,8 +239,13 @@ def _disjoint(pieces: Sequence[_Piece], size_hw: tuple[int, int]) -> ImageLabels
         left = _view(owner, piece.box) == index
         if left.sum() < max(1, _REMNANT * piece.area):
             continue
-        rle = rle_from_crop(left, piece.box[:2], size_hw)
-        x0, y0, x1, y1 = boxes_from_rles([rle])[0].tolist()
-        masks.append(replace(piece.mask, rle=rle, box_xyxy=(x0, y0, x1, y1), area=int(rle_areas([rle])[0])))
+        masks.append(_with_pixels(piece, left, size_hw))
     masks.sort(key=lambda mask: mask.score, reverse=True)
     return ImageLabels(size_hw, tuple(masks), sum(mask.area for mask in masks) / (size_hw[0] * size_hw[1]))
+
+
+def _with_pixels(piece: _Piece, pixels: NDArray[np.bool_], size_hw: tuple[int, int]) -> LabelledMask:
+    """The record of a piece of which these pixels of its box are left, at least one."""
+    rle = rle_from_crop(pixels, piece.box[:2], size_hw)
+    x0, y0, x1, y1 = boxes_from_rles([rle])[0].tolist()
+    return replace(piece.mask, rle=rle, box_xyxy=(x0, y0, x1, y1), area=int(rle_areas([rle])[0]))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 
 from everymask.backbone.sam.backbone import SamBackbone
-from everymask.entities.config import EntityConfig
+from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.label_config import LabelConfig
 from everymask.labelling import label_images
@@ -117,8 +117,7 @@ def test_a_model_labels_in_tiles(tiny_sam: SamBackbone) -> None:
     ("options", "words"),
     [
         ({"tiles": 0}, "at least 1"),
-        ({"tiles": 2, "method": "amg"}, "crop-n-layers"),
-        ({"tiles": 2, "method": "classes"}, "--tiles"),
+        ({"tiles": 2, "method": "amg", "amg": AmgConfig(crop_n_layers=1)}, "crop_n_layers"),
     ],
 )
 def test_tiles_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:

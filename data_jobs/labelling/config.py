@@ -76,8 +76,8 @@ class LabelDatasetConfig:
     max_region_area: int | None = None
     """Masks of more pixels than this are left out. By default none are."""
     tiles: int = 1
-    """For method entities: tiles along a picture's longer side that are labelled beside the whole, at full detail, and
-    joined across their seams. For large pictures with small things; the time grows with the number of tiles."""
+    """Tiles along a picture's longer side that are labelled beside the whole, at full detail, and joined across their
+    seams. For large pictures with small things; the time grows with the number of tiles."""
     limits: ImageLimits = field(default_factory=ImageLimits)
     entities: EntityConfig = field(default_factory=EntityConfig)
     amg: AmgConfig = field(default_factory=AmgConfig)
@@ -99,6 +99,8 @@ class LabelDatasetConfig:
             raise ConfigurationError(
                 "--from-embeddings labels all it holds; leave out --save-embeddings, --estimate and --limit"
             )
+        if self.tiles > 1 and (self.save_embeddings or self.from_embeddings):
+            raise ConfigurationError("mask embeddings are of whole pictures; leave out --tiles or the embeddings")
         if self.method != "classes" and self.head is not None:
             raise ConfigurationError(f"--head is for --method classes; leave it out for {self.method}")
         if self.retry_failed and self.overwrite:

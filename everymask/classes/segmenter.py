@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from everymask.errors import ConfigurationError
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.nms import mask_nms
 from everymask.masks.rle import decode_mask, rle_areas, rle_ious
-from everymask.records import ImageLabels, Rle
+from everymask.records import ImageLabels, LabelledMask, Rle
 
 SEMANTIC_BACKGROUND = 0
 
@@ -115,34 +116,40 @@ def label_masks(
     embeddings: MaskEmbeddings, probabilities: torch.Tensor, classes: tuple[str, ...], config: ClassesConfig
 ) -> ImageLabels:
     """Labelled masks of K confident masks with (K, C + 1) probabilities, after NMS within each class."""
-    areas = rle_areas(embeddings.rles)
     likelihood, class_ids = probabilities.max(dim=-1)
     scores = likelihood
     if config.score == "probability_times_iou":
         scores = likelihood * torch.from_numpy(embeddings.predicted_iou).clamp(0, 1)
     uncertainty = normalised_entropy(probabilities)
-    height, width = embeddings.size_hw
-    rank = scores * (torch.from_numpy(areas).float() / (height * width)) ** config.area_exponent
-    # A mask thinner than a pixel may have none at original resolution.
-    visible = torch.from_numpy(areas > 0)
+    # A mask thinner than a pixel may have none at original resolution, and is left out here.
+    masks = labelled_masks(
+        embeddings.rles,
+        predicted_iou=embeddings.predicted_iou.tolist(),
+        stability_score=embeddings.stability_score.tolist(),
+        point_coords=embeddings.point_coords.tolist(),
+        score=scores.tolist(),
+        class_id=class_ids.tolist(),
+        class_names=classes,
+        uncertainty=uncertainty.tolist(),
+    )
+    return without_repeats(masks, embeddings.size_hw, config)
+
+
+def without_repeats(masks: Sequence[LabelledMask], size_hw: tuple[int, int], config: ClassesConfig) -> ImageLabels:
+    """Masks of one image after NMS within each class."""
+    height, width = size_hw
+    class_ids = torch.tensor([-1 if mask.class_id is None else mask.class_id for mask in masks])
+    areas = torch.tensor([mask.area for mask in masks], dtype=torch.float32)
+    rank = torch.tensor([mask.score for mask in masks]) * (areas / (height * width)) ** config.area_exponent
+    rles = tuple(mask.rle for mask in masks)
     kept = [
         i
         for class_id in torch.unique(class_ids)
-        for i in _suppress(((class_ids == class_id) & visible).nonzero().flatten(), embeddings.rles, rank, config)
+        for i in _suppress((class_ids == class_id).nonzero().flatten(), rles, rank, config)
     ]
-    kept.sort(key=lambda i: (-float(scores[i]), i))
-    masks = labelled_masks(
-        [embeddings.rles[i] for i in kept],
-        predicted_iou=embeddings.predicted_iou[kept].tolist(),
-        stability_score=embeddings.stability_score[kept].tolist(),
-        point_coords=embeddings.point_coords[kept].tolist(),
-        score=scores[kept].tolist(),
-        class_id=class_ids[kept].tolist(),
-        class_names=classes,
-        uncertainty=uncertainty[kept].tolist(),
-    )
-    covered = int(coco_mask.area(coco_mask.merge([mask.rle for mask in masks]))) if masks else 0
-    return ImageLabels(embeddings.size_hw, tuple(masks), covered / (height * width))
+    kept.sort(key=lambda i: (-masks[i].score, i))
+    covered = int(coco_mask.area(coco_mask.merge([rles[i] for i in kept]))) if kept else 0
+    return ImageLabels(size_hw, tuple(masks[i] for i in kept), covered / (height * width))
 
 
 def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], rank: torch.Tensor, config: ClassesConfig) -> list[int]:

@@ -27,6 +27,12 @@ def labelled_names(config: ClipConfig) -> tuple[str, ...]:
     return tuple(name for name in config.names if name != BACKGROUND)
 
 
+def class_settings(config: ClipConfig) -> ClassesConfig:
+    """Thresholds and suppression of named masks."""
+    settings = ClassesConfig(score_thresh=config.score_thresh, nms_iou_thresh=config.nms_iou_thresh)
+    return follow(settings, "paper", PAPER_CLASSES)
+
+
 def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClipConfig) -> ImageLabels:
     """Masks that look like one of the names, after a threshold and suppression within each name.
 
@@ -48,9 +54,7 @@ def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
     order = [config.names.index(name) for name in classes]
     others = [index for index, name in enumerate(config.names) if name == BACKGROUND]
     probabilities = torch.cat([named[:, order], named[:, others].sum(dim=1, keepdim=True)], dim=1)
-    settings = follow(
-        ClassesConfig(score_thresh=config.score_thresh, nms_iou_thresh=config.nms_iou_thresh), "paper", PAPER_CLASSES
-    )
+    settings = class_settings(config)
     chosen = confident_masks(probabilities, class_thresholds(classes, settings))
     kept = masks[chosen.to(masks.logits.device)]
     pooled = torch.zeros(len(kept), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,12 +63,16 @@ def make_crops(size_hw: tuple[int, int], layers: int, overlap_ratio: float) -> l
 
 
 @torch.no_grad()
-def segment_amg_on_crops(backbone: PromptableBackbone, image: NDArray[np.uint8], config: AmgConfig) -> ImageLabels:
+def segment_amg_on_crops(
+    backbone: PromptableBackbone, image: NDArray[np.uint8], config: AmgConfig, crops: Sequence[Crop] | None = None
+) -> ImageLabels:
     """All masks of an image and of its crops. With the official SAM these are the masks of
     `SamAutomaticMaskGenerator` with the same settings, but for empty masks, which are left out.
 
     Args:
         image: RGB uint8 (H, W, 3).
+        config: settings of the generator.
+        crops: the whole image, then parts of it; None are those that `config` asks for.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
@@ -75,11 +80,13 @@ def segment_amg_on_crops(backbone: PromptableBackbone, image: NDArray[np.uint8],
     size_hw = (image.shape[0], image.shape[1])
     masks: list[LabelledMask] = []
     preferences: list[float] = []
-    for crop in make_crops(size_hw, config.crop_n_layers, config.crop_overlap_ratio):
+    if crops is None:
+        crops = make_crops(size_hw, config.crop_n_layers, config.crop_overlap_ratio)
+    for crop in crops:
         found = _masks_of_crop(backbone, image, crop, config)
         masks += found
         preferences += [1 / crop.area] * len(found)  # What a smaller crop shows is seen in more detail.
-    if config.crop_n_layers:
+    if len(crops) > 1:
         masks = suppress(masks, preferences, config.crop_nms_thresh)
     return finish(masks, size_hw, config)
 
