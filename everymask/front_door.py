@@ -1,4 +1,4 @@
-"""What most programs want, in five names: load a model, label an image, open a store, export it.
+"""What most programs want: load a model, label an image, open a store, export it.
 
 They are offered as `everymask.load_model`, `everymask.label`, … and imported on first use, so that `import everymask`
 costs nothing and loads neither torch nor Ray.
@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 from everymask.backbone import PromptableBackbone, load_backbone
 from everymask.classes.head import ClassHead, load_head
 from everymask.errors import EverymaskError, InputError
+from everymask.formats.export import ExportReport, ExportRequest
+from everymask.formats.export import export as write_export
+from everymask.formats.registry import find_format
 from everymask.images import ImageLimits, decode_image
 from everymask.label_config import LabelConfig
 from everymask.labelling import label_images
+from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 
 load_model = load_backbone
 
-__all__ = ["LabelConfig", "label", "load_model", "open_store"]
+__all__ = ["LabelConfig", "export", "label", "load_model", "open_store"]
 
 
 def label(
@@ -65,6 +69,41 @@ def open_store(uri: str | Path) -> LabelStore:
         ConfigurationError: the address cannot be opened.
     """
     return LabelStore(str(uri))
+
+
+def export(
+    store: str | Path | LabelStore,
+    format: str,
+    output: str | Path,
+    *,
+    segmentation: str | None = None,
+    tolerance_px: float | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Write a label store in a format that other tools read, whole or not at all.
+
+    Args:
+        store: a label store, or its path or address.
+        format: name of a format, such as `coco`; `everymask.formats.registry.FORMATS` lists them.
+        output: the file or folder to write, local or remote.
+        segmentation: how masks are written, where the format has a choice; None for its first.
+        tolerance_px: how far a polygon may leave the outline of its mask, in pixels.
+        overwrite: replace an earlier export.
+
+    Returns:
+        what was written, and what the format lost.
+
+    Raises:
+        ConfigurationError: unknown format or option.
+        InputError: there is no label store, or its labels do not fit the format.
+        OutputError: the output cannot be written.
+    """
+    labels = store if isinstance(store, LabelStore) else open_store(store)
+    chosen = find_format(format)
+    record = read_run(labels)
+    model_version = record.config_sha256[:12] if record else "unknown"
+    options = chosen.options(segmentation, tolerance_px, None, model_version)
+    return write_export(labels, ExportRequest(chosen, options, str(output), overwrite=overwrite))
 
 
 def _read(image: str | Path | bytes) -> bytes:

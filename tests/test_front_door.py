@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import everymask
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError, InputError
 from everymask.images import decode_image
+from everymask.labels.rows import LabelledImage, to_table
 
 PHOTO = Path(__file__).resolve().parent.parent / "examples" / "images" / "coffee.jpg"
 AMG = AmgConfig(points_per_side=4)
@@ -38,6 +40,18 @@ def test_what_cannot_be_labelled_is_raised(tmp_path: Path) -> None:
 def test_a_store_is_opened_by_its_path(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a label store"):
         next(everymask.open_store(tmp_path).batches())
+
+
+def test_a_store_is_exported(tmp_path: Path) -> None:
+    labels = everymask.label(PHOTO, config=everymask.LabelConfig(method="amg", amg=AMG))
+    store = everymask.open_store(tmp_path / "labels")
+    store.write_part(to_table([LabelledImage("coffee.jpg", str(PHOTO), labels, None, "0" * 64, 1.0)]))
+    report = everymask.export(store, "coco", tmp_path / "coco.json")
+    content = json.loads((tmp_path / "coco.json").read_text())
+    assert report.images == len(content["images"]) == 1
+    assert len(content["annotations"]) == len(labels.masks)
+    with pytest.raises(ConfigurationError, match="no format 'koko'"):
+        everymask.export(tmp_path / "labels", "koko", tmp_path / "x")
 
 
 def test_other_names_are_refused_as_python_does() -> None:
