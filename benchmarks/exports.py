@@ -26,8 +26,7 @@ from everymask.formats.export import ExportRequest, export
 from everymask.formats.registry import find_format
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
-from everymask.masks.boxes import boxes_from_rles
-from everymask.masks.rle import encode_label_map, rle_areas
+from everymask.masks.rle import boxes_from_rles, encode_label_map, rle_areas
 from everymask.records import ImageLabels, LabelledMask
 
 _IMAGES_PER_PART = 256

@@ -51,8 +51,11 @@ from everymask.clicks import ClickPrompt, segment_clicks  # noqa: E402
 from everymask.images import decode_image  # noqa: E402
 from everymask.label_config import LabelConfig  # noqa: E402
 from everymask.labelling import embed_images, label_embedding  # noqa: E402
-from everymask.masks.boxes import boxes_from_rles  # noqa: E402
-from everymask.masks.rle import encode_label_map, rle_areas  # noqa: E402
+from everymask.masks.rle import (  # noqa: E402
+    boxes_from_rles,
+    encode_label_map,
+    rle_areas,
+)
 from everymask.records import ImageLabels, LabelledMask  # noqa: E402
 from serve.answers import labels_answer  # noqa: E402
 from serve.settings import ServiceSettings, read_settings  # noqa: E402

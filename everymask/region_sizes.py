@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.masks.boxes import boxes_from_rles
 from everymask.masks.regions import small_holes, small_islands
-from everymask.masks.rle import decode_mask, encode_mask, rle_areas
+from everymask.masks.rle import boxes_from_rles, decode_mask, encode_mask, rle_areas
 from everymask.records import ImageLabels, LabelledMask
 
 

@@ -16,8 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.masks.boxes import boxes_from_rles
-from everymask.masks.rle import rle_areas
+from everymask.masks.rle import boxes_from_rles, rle_areas
 from everymask.masks.runs import crop_of, rle_from_crop
 from everymask.records import ImageLabels, LabelledMask
 

@@ -15,10 +15,9 @@ from everymask.entities.confidence import confidence_thresholds
 from everymask.entities.config import AmgConfig
 from everymask.entities.prompting import point_grid
 from everymask.errors import ConfigurationError
-from everymask.masks.boxes import boxes_from_rles
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.regions import drop_small_islands, fill_small_holes
-from everymask.masks.rle import decode_mask, encode_mask, encode_masks, rle_areas
+from everymask.masks.rle import boxes_from_rles, decode_mask, encode_mask, encode_masks, rle_areas
 from everymask.records import ImageLabels, LabelledMask, Rle
 
 _PIXELS_AT_A_TIME = {"cpu": 2 << 20, "cuda": 64 << 20}

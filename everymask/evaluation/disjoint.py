@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from everymask.masks.boxes import boxes_from_rles
-from everymask.masks.rle import decode_mask, encode_label_map, rle_areas
+from everymask.masks.rle import boxes_from_rles, decode_mask, encode_label_map, rle_areas
 from everymask.records import ImageLabels, LabelledMask
 
 

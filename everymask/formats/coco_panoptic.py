@@ -20,8 +20,7 @@ from everymask.formats.format import Destination, ExportedImage, ExportOptions, 
 from everymask.formats.label_png import mask_numbers, masks_of_numbers
 from everymask.formats.naming import stem_path
 from everymask.formats.spool import Spool
-from everymask.masks.boxes import boxes_from_rles
-from everymask.masks.rle import rle_areas
+from everymask.masks.rle import boxes_from_rles, rle_areas
 from everymask.records import Rle
 
 _NAME = "panoptic_default"

@@ -21,8 +21,7 @@ from everymask.labels.rows import LabelledImage
 from everymask.labels.schema import RLE
 from everymask.labels.store import LabelStore
 from everymask.location import Location
-from everymask.masks.boxes import boxes_from_rles
-from everymask.masks.rle import rle_areas
+from everymask.masks.rle import boxes_from_rles, rle_areas
 from everymask.masks.runs import crop_of
 from everymask.records import ImageLabels, LabelledMask, Rle
 

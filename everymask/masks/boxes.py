@@ -5,15 +5,9 @@ An empty mask has the box (0, 0, 0, 0).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from everymask.backbone.protocol import Canvas
-from everymask.records import Rle
 
 _MASKS_AT_A_TIME = 64
 
@@ -56,9 +50,3 @@ def boxes_from_cells(masks: torch.Tensor, canvas: Canvas) -> torch.Tensor:
         )
     (x0, x1), (y0, y1) = sides
     return torch.stack([x0, y0, x1, y1], dim=1).masked_fill((x1 == 0)[:, None], 0)
-
-
-def boxes_from_rles(rles: Sequence[Rle]) -> NDArray[np.int64]:
-    """(N, 4) boxes_xyxy of encoded masks, without decoding."""
-    xywh = np.asarray(coco_mask.toBbox(list(rles)), dtype=np.int64).reshape(-1, 4)
-    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from everymask.masks.boxes import boxes_from_rles
-from everymask.masks.rle import rle_areas
+from everymask.masks.rle import boxes_from_rles, rle_areas
 from everymask.records import LabelledMask, Rle
 
 

@@ -164,3 +164,9 @@ def rle_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]
         return np.zeros((len(first), len(second)))
     crowd = [0] * len(second)
     return np.asarray(coco_mask.iou(list(first), list(second), crowd), dtype=np.float64)
+
+
+def boxes_from_rles(rles: Sequence[Rle]) -> NDArray[np.int64]:
+    """(N, 4) boxes_xyxy of encoded masks, without decoding."""
+    xywh = np.asarray(coco_mask.toBbox(list(rles)), dtype=np.int64).reshape(-1, 4)
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from everymask.backbone.protocol import Canvas
-from everymask.masks.boxes import boxes_from_cells, boxes_from_masks, boxes_from_rles
-from everymask.masks.rle import encode_masks
+from everymask.masks.boxes import boxes_from_cells, boxes_from_masks
+from everymask.masks.rle import boxes_from_rles, encode_masks
 from tests.masks.strategies import mask_stacks
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from everymask.masks.boxes import boxes_from_rles
 from everymask.masks.rle import (
+    boxes_from_rles,
     decode_mask,
     decode_masks,
     encode_label_map,
