@@ -35,6 +35,7 @@ from everymask.classes.exemplars.diffusion import DiffusionConfig, planned_pictu
 from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.classes.exemplars.folder import class_folder_pictures
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
+from everymask.devices import device_for
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
 from everymask.pictures.contact_sheet import contact_sheet
@@ -122,7 +123,8 @@ def _outcomes(config: MakeExemplarsConfig, class_set: ClassSet, folder: Exemplar
         if planned:
             connect()
             actors = plan_actors(config.actors, config.gpus_per_actor, config.diffusion.model)
-            for number, data in generate(planned, config.diffusion, config.device, actors):
+            device = device_for(config.device, actors.gpus)
+            for number, data in generate(planned, config.diffusion, device, actors):
                 yield planned[number], folder.add(data, planned[number])
 
 

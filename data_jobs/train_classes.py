@@ -39,6 +39,7 @@ from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, follow
 from everymask.classes.training.bags import make_bags
 from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
 from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, head_spec, train_head
+from everymask.devices import device_for
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
 from everymask.location import Location
@@ -138,7 +139,8 @@ def _embedded(config: TrainClassesConfig, exemplars: Sequence[Exemplar], directo
         print(f"embedding the masks of {len(pending):,} exemplars into {directory}", flush=True)
         connect()
         actors = plan_actors(config.actors, config.gpus_per_actor, config.model)
-        spec = BagSpec(config.model, config.checkpoint, config.device, config.masks, actors.threads, directory)
+        device = device_for(config.device, actors.gpus)
+        spec = BagSpec(config.model, config.checkpoint, device, config.masks, actors.threads, directory)
         embed_exemplars(pending, config.exemplars, spec, actors)
     wanted = {item.bag_id for item in exemplars}
     records = [record for record in load_embeddings(directory) if record.image_id in wanted]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from everymask.backbone import load_backbone
 from everymask.backbone.protocol import ImageEmbedding
+from everymask.devices import device_for
 from everymask.errors import EverymaskError
 from everymask.images import decode_image
 from everymask.labelling import embed_images
@@ -36,7 +37,8 @@ class Encoder:
         torch.set_num_threads(settings.torch_threads)
         self._limits = settings.limits
         self._keep_picture = settings.classes.masks.describer != "none"
-        self._backbone = load_backbone(settings.model, settings.checkpoint, settings.device)
+        device = device_for(settings.device, settings.encoder.num_gpus)
+        self._backbone = load_backbone(settings.model, settings.checkpoint, device)
         self._stage = StageTimer()
         self._metrics = EncoderMetrics()
         # A large image takes seconds and a multiple of its size to decode. What waits for a decoder leaves with its

@@ -16,6 +16,7 @@ from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, Prompt
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.segmenter import embed_masks
 from everymask.clicks import segment_clicks
+from everymask.devices import device_for
 from everymask.errors import EverymaskError
 from everymask.label_config import LabelConfig
 from everymask.labelling import label_embedding
@@ -50,7 +51,8 @@ class Refiner:
         torch.set_num_threads(settings.torch_threads)
         self._settings = settings
         self._encoder = encoder
-        self._backbone: PromptableBackbone = load_backbone(settings.model, settings.checkpoint, settings.device)
+        device = device_for(settings.device, settings.refiner.num_gpus)
+        self._backbone: PromptableBackbone = load_backbone(settings.model, settings.checkpoint, device)
         self._labels = LabelConfig(entities=settings.entities, amg=settings.amg, classes=settings.classes)
         self._embeddings = BoundedCache[str, ImageEmbedding](settings.embedding_cache_mib * 2**20, embedding_bytes)
         self._answers = BoundedCache[tuple[str, Task], ImageLabels | MaskEmbeddings](

@@ -17,6 +17,7 @@ from data_jobs.evaluation.pictures import EntityPicture, entity_pictures
 from data_jobs.runtime.actors import connect
 from data_jobs.runtime.progress import ProgressLine
 from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.devices import device_for
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ablation import AblationRow, ablation_rows, label_rows, table_rows
 from everymask.evaluation.entity_ap import match_entities
@@ -131,6 +132,8 @@ def _by_workers(labeller: _Labeller, pictures: Sequence[EntityPicture]) -> Itera
     wanted = labeller.config.workers or gpus or max(1, int(resources.get("CPU", 1)) - 2)
     count = min(wanted, len(pictures))
     share = {"num_cpus": 1.0, "num_gpus": min(1.0, gpus / count)}
+    device = device_for(labeller.config.device, share["num_gpus"])
+    labeller = replace(labeller, config=replace(labeller.config, device=device))
     actor = cast(Any, ray.remote(**share)(_Worker))  # type: ignore[call-overload]  # Ray's hints want literal options
     actors = [actor.remote(labeller) for _ in range(count)]
     waiting = list(reversed(pictures))

@@ -42,7 +42,8 @@ class LabelDatasetConfig:
     from_embeddings: str | None = None
     """Label the images of such a folder with --head, without --input and without running the model."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """cpu, cuda, cuda:N, or auto: cuda for workers that were given a GPU (they refuse if they see none), else what is
+    there."""
     actors: str = "auto"
     """Model workers: N, MIN:MAX (scaled to the work waiting), or auto: one for each GPU, else as many as CPUs allow."""
     gpus_per_actor: float | None = None

@@ -26,6 +26,7 @@ from data_jobs.runtime.actors import Actors, connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.scheduling import check_schedulable, parse_labels
+from everymask.devices import device_for
 from everymask.errors import ConfigurationError, OutputError
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.store import LabelStore, PartSummary
@@ -166,7 +167,7 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, command: str) -
         config.model,
         config.checkpoint,
         config.head,
-        config.device,
+        device_for(config.device, actors.gpus),
         config.label_config(),
         config.limits,
         actors.threads,

@@ -25,7 +25,10 @@ def choose_device(device: str) -> torch.device:
     except RuntimeError as error:
         raise ConfigurationError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:N") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError(f"device {device!r} was asked for, but no GPU is visible here; use --device cpu")
+        raise ConfigurationError(
+            f"a GPU was asked for, but PyTorch {torch.__version__} sees none here; install NVIDIA's driver and "
+            "container runtime (on GKE set LD_LIBRARY_PATH=/usr/local/nvidia/lib64), or choose device cpu"
+        )
     return chosen
 
 

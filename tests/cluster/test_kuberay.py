@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +162,49 @@ def test_service_s_first_replicas_fit_the_node_that_is_always_there() -> None:
     assert 0 < needed_gpus <= int(limits["nvidia.com/gpu"])
 
 
-def test_claims_and_accounts_exist() -> None:
-    names = {(document["kind"], document["metadata"].get("name")) for _, document in documents()}
-    for kind in RAY_KINDS:
-        for pod in pods(ray_documents()[kind]).values():
-            assert ("ServiceAccount", pod["serviceAccountName"]) in names
-            for volume in pod["volumes"]:
-                if claim := volume.get("persistentVolumeClaim"):
-                    assert ("PersistentVolumeClaim", claim["claimName"]) in names
+def with_shared_storage(path: Path) -> Document:
+    """The manifest with the comment signs taken from the lines that shared-storage.yaml asks for."""
+    document: Document = yaml.safe_load(re.sub(r"(?m)^( +)# (- \{name: .*\})$", r"\1\2", path.read_text()))
+    return document
+
+
+@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml", "rayservice.yaml"])
+def test_claims_are_optional_and_accounts_exist(name: str) -> None:
+    known = {(document["kind"], document["metadata"].get("name")) for _, document in documents()}
+    plain, shared = yaml.safe_load((FOLDER / name).read_text()), with_shared_storage(FOLDER / name)
+    for role, pod in pods(plain).items():
+        assert ("ServiceAccount", pod["serviceAccountName"]) in known
+        assert not any("persistentVolumeClaim" in volume for volume in pod["volumes"])
+        if role == "submitter":
+            continue
+        there = pods(shared)[role]
+        claimed = [volume["persistentVolumeClaim"] for volume in there["volumes"] if "persistentVolumeClaim" in volume]
+        claims = {claim["claimName"] for claim in claimed}
+        assert claims == {"everymask-data", "everymask-weights"}
+        assert {("PersistentVolumeClaim", claim) for claim in claims} <= known
+        assert {"/shared", "/weights"} <= {mount["mountPath"] for mount in there["containers"][0]["volumeMounts"]}
+        assert {"name": "EVERYMASK_CACHE", "value": "/weights"} in there["containers"][0]["env"]
+    jsonschema.validate(shared, SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_only_the_head_holds_a_token_of_kubernetes(kind: str) -> None:
+    for role, pod in pods(ray_documents()[kind]).items():
+        if role == "head":
+            assert pod["serviceAccountName"] == "everymask-head"
+            assert pod.get("automountServiceAccountToken", True)
+        else:
+            assert pod["serviceAccountName"] != "everymask-head"
+            assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_a_pod_fits_beside_its_image_on_the_default_disk_of_eks(kind: str) -> None:
+    """20 GiB, of which the system and an image of 7 GB leave about 10."""
+    for pod in pods(ray_documents()[kind]).values():
+        folders = [volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume]
+        on_disk = [folder["sizeLimit"] for folder in folders if folder.get("medium") != "Memory"]
+        assert sum(int(size.removesuffix("Gi")) for size in on_disk) <= 10
 
 
 def test_every_manifest_runs_the_installed_ray_and_one_image() -> None:
@@ -193,3 +229,11 @@ def test_scaling_is_bounded_and_a_pending_group_gives_way(kind: str) -> None:
     assert options["upscalingMode"] == "Conservative"
     environment = {entry["name"]: entry["value"] for entry in options["env"]}
     assert 0 < int(environment["RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S"]) < 3600
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_gpu_pods_find_the_driver_where_gke_puts_it(kind: str) -> None:
+    for pod in pods(ray_documents()[kind]).values():
+        for container in pod["containers"]:
+            if "nvidia.com/gpu" in container["resources"]["limits"]:
+                assert {"name": "LD_LIBRARY_PATH", "value": "/usr/local/nvidia/lib64"} in container["env"]
