@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -236,4 +237,7 @@ def test_workers_find_the_same_as_one_process(halves: Path) -> None:
     content["annotations"].append(content["annotations"][0] | {"image_id": 2})
     (halves / "panoptic.json").write_text(json.dumps(content))
     alone = evaluate(EvaluateConfig(path=halves, table=1, **SMALL))
-    assert evaluate(EvaluateConfig(path=halves, table=1, **SMALL | {"workers": 2})) == alone
+    try:
+        assert evaluate(EvaluateConfig(path=halves, table=1, **SMALL | {"workers": 2})) == alone
+    finally:
+        ray.shutdown()  # the next module starts a cluster of its own
