@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 
+from data_jobs.labelling.config import LabelDatasetConfig
 from everymask.backbone.sam.backbone import SamBackbone
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
@@ -123,3 +124,8 @@ def test_a_model_labels_in_tiles(tiny_sam: SamBackbone) -> None:
 def test_tiles_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         LabelConfig(**options)  # type: ignore[arg-type]
+
+
+def test_a_job_keeps_no_embeddings_of_tiles() -> None:
+    with pytest.raises(ConfigurationError, match="of whole pictures"):
+        LabelDatasetConfig(input="in", output="out", method="classes", head="h", save_embeddings="e", tiles=2)
