@@ -170,8 +170,25 @@ def _explain(nodes: Sequence[Node], demand: Demand, placed: int) -> str:
 
 
 def _autoscaler_runs() -> bool:
-    """Whether an autoscaler (version 2, the default of launchers and our manifests) looks after this cluster."""
-    return bool(_status().autoscaling_state.last_seen_cluster_resource_state_version)
+    """Whether an autoscaler (version 2, the default of launchers and our manifests) looks after this cluster.
+
+    One that starts beside the head may be later than the job: a cluster that others started has a minute to show it.
+    """
+    patience_s = 0.0 if _is_private() else _AUTOSCALER_PATIENCE_S
+    deadline = time.monotonic() + patience_s
+    if patience_s:
+        logger.warning("the nodes that are here cannot run the job; an autoscaler has %g s to show itself", patience_s)
+    while not _status().autoscaling_state.last_seen_cluster_resource_state_version:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _is_private() -> bool:
+    """Whether this process started the cluster, which then has no autoscaler."""
+    node = ray._private.worker._global_node  # type: ignore[attr-defined]
+    return node is not None and node.is_head()
 
 
 def _refused_by_autoscaler(demands: Sequence[Demand]) -> str | None:
