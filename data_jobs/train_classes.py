@@ -1,10 +1,12 @@
 """Train a class head on exemplars: the masks of every picture are embedded once, then a head is trained in a minute.
+It learns from corrected labels, too, beside exemplars or without any.
 
     python data_jobs/train_classes.py --exemplars exemplars --output pets.safetensors
     python data_jobs/train_classes.py --exemplars exemplars --classes animals=cat+dog,chair --output rooms.safetensors
+    python data_jobs/train_classes.py --corrections labels --embeddings embeddings --output corrected.safetensors
 
 The same exemplars train any number of heads without embedding again. Exit codes: 0 done; 2 usage, configuration, a
-class without usable exemplars, a loss that became NaN, or an output that cannot be written.
+class without usable exemplars or corrections, a loss that became NaN, or an output that cannot be written.
 """
 
 from __future__ import annotations
@@ -36,12 +38,20 @@ from everymask.classes.exemplars.filters import SingleObjectFilter
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
 from everymask.classes.head import save_head
 from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, follow
-from everymask.classes.training.bags import make_bags
+from everymask.classes.training.bags import make_bags, no_bags
+from everymask.classes.training.corrections import (
+    CorrectedImage,
+    classes_of,
+    corrected_images,
+    correction_class_ids,
+    named_masks,
+)
 from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
 from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, head_spec, train_head
 from everymask.devices import device_for
 from everymask.errors import ConfigurationError
 from everymask.images import decode_image
+from everymask.labels.store import LabelStore
 from everymask.location import Location
 from everymask.models import ModelName, model_help
 
@@ -50,15 +60,21 @@ CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
 
 @dataclass(frozen=True)
 class TrainClassesConfig:
-    """Train a class head on exemplars, from make_exemplars.py or any directory of pictures per class."""
+    """Train a class head on exemplars (from make_exemplars.py, or any directory of pictures per class), on corrected
+    labels, or on both."""
 
-    exemplars: str
-    """Folder of exemplars."""
     output: str
     """The class head to write, a .safetensors file; a report page, .html, is put beside it."""
+    exemplars: str | None = None
+    """Folder of exemplars."""
+    corrections: str | None = None
+    """Label store with corrections that people made (review.py import), to learn from."""
+    embeddings: str | None = None
+    """Mask embeddings of the images in that store (label_dataset.py --save-embeddings), so that few of them need to be
+    read again."""
     classes: str | None = None
     """Which classes, as for make_exemplars.py: `cat,dog`, or `animals=cat+dog,person` to gather several subjects into
-    one class. By default those of the manifest, or every directory."""
+    one class. By default those of the manifest, or every directory; without exemplars, those of the corrections."""
     model: Annotated[
         ModelName, tyro.conf.arg(help="The backbone that images will be labelled with. " + model_help())
     ] = "nano"
@@ -84,6 +100,10 @@ class TrainClassesConfig:
     def __post_init__(self) -> None:
         if not self.output.endswith(".safetensors"):
             raise ConfigurationError(f"--output {self.output} must end in .safetensors")
+        if self.exemplars is None and self.corrections is None:
+            raise ConfigurationError("there is nothing to learn from; give --exemplars, --corrections, or both")
+        if self.embeddings is not None and self.corrections is None:
+            raise ConfigurationError("--embeddings are of the images of --corrections, which are missing; give both")
 
 
 def run(config: TrainClassesConfig) -> int:
@@ -99,25 +119,46 @@ def run(config: TrainClassesConfig) -> int:
     )
     if "crop" in config.training.features:
         config = replace(config, masks=replace(config.masks, describer="crop"))
-    exemplars = load_exemplars(config.exemplars)
-    class_set = _class_set(config, exemplars)
+    exemplars = load_exemplars(config.exemplars) if config.exemplars is not None else []
+    corrected = corrected_images(LabelStore(config.corrections)) if config.corrections is not None else []
+    class_set = _class_set(config, exemplars, corrected)
+    class_ids = correction_class_ids(corrected, class_set, every_class=config.exemplars is None)
     chosen = [item for item in exemplars if item.origin.subject in class_set.class_of]
-    backbone = load_backbone(config.model, config.checkpoint, "cpu")
-    name = f"{backbone.name}-{backbone.weights_sha256[:12]}"
-    directory = f"{config.bags or Path(config.exemplars) / '.bags'}/{name}"
-    records = _embedded(config, chosen, directory)
-    subject_of = {item.bag_id: item.origin.subject for item in chosen}
-    bags = make_bags(records, subject_of, class_set, config.training.features)
+    backbone = load_backbone(config.model, config.checkpoint, config.device if corrected else "cpu")
     spec = head_spec(class_set.classes, backbone, config.training)
+    records: list[StoredEmbeddings] = []
+    bags = no_bags(spec.input_dim)
+    if config.exemplars is not None:
+        name = f"{backbone.name}-{backbone.weights_sha256[:12]}"
+        records = _embedded(config, chosen, f"{config.bags or Path(config.exemplars) / '.bags'}/{name}")
+        subject_of = {item.bag_id: item.origin.subject for item in chosen}
+        bags = make_bags(records, subject_of, class_set, config.training.features)
+    corrections = None
+    if corrected:
+        corrections = named_masks(
+            corrected,
+            class_ids,
+            len(spec.classes),
+            backbone,
+            config.masks,
+            config.training.features,
+            config.embeddings,
+            lambda image_id, reason: print(f"{image_id}: masks are left out: {reason}", file=sys.stderr),
+        )
+        objects = int((corrections.labels < len(spec.classes)).sum())
+        print(
+            f"{len(corrected):,} corrected images: {objects:,} masks of classes, "
+            f"{len(corrections) - objects:,} of background"
+        )
     print(
         f"training {len(spec.classes)} classes on {len(bags):,} exemplars with {len(bags.inputs):,} masks", flush=True
     )
     started = time.monotonic()
-    result = train_head(bags, spec, config.training, _show_epoch)
+    result = train_head(bags, spec, config.training, _show_epoch, corrections)
     seconds = time.monotonic() - started
     save_head(result.head, config.output)
     page = Path(config.output).with_suffix(".html")
-    _write_report(config, page, result, records, {item.bag_id: item for item in chosen}, seconds)
+    _write_report(config, page, result, records, {item.bag_id: item for item in chosen}, len(corrected), seconds)
     right, total = int(result.confusion.trace()), int(result.confusion.sum())
     print(
         f"trained in {format_duration(seconds)}; {right} of {total} held-out exemplars named right; wrote "
@@ -126,9 +167,13 @@ def run(config: TrainClassesConfig) -> int:
     return DONE
 
 
-def _class_set(config: TrainClassesConfig, exemplars: Sequence[Exemplar]) -> ClassSet:
+def _class_set(
+    config: TrainClassesConfig, exemplars: Sequence[Exemplar], corrected: Sequence[CorrectedImage]
+) -> ClassSet:
     if config.classes is not None:
         return ClassSet.parse(config.classes)
+    if config.exemplars is None:
+        return classes_of(corrected)
     return ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in exemplars)))
 
 
@@ -141,7 +186,7 @@ def _embedded(config: TrainClassesConfig, exemplars: Sequence[Exemplar], directo
         actors = plan_actors(config.actors, config.gpus_per_actor, config.model)
         device = device_for(config.device, actors.gpus)
         spec = BagSpec(config.model, config.checkpoint, device, config.masks, actors.threads, directory)
-        embed_exemplars(pending, config.exemplars, spec, actors)
+        embed_exemplars(pending, str(config.exemplars), spec, actors)
     wanted = {item.bag_id for item in exemplars}
     records = [record for record in load_embeddings(directory) if record.image_id in wanted]
     if not config.single_object_only:
@@ -166,6 +211,7 @@ def _write_report(
     result: TrainingResult,
     records: Sequence[StoredEmbeddings],
     exemplars: dict[str, Exemplar],
+    corrected: int,
     seconds: float,
 ) -> None:
     held_out = set(result.held_out.image_ids)
@@ -173,7 +219,7 @@ def _write_report(
     classes = result.head.spec.classes
 
     def picture(mask: ShownMask) -> tuple[NDArray[np.uint8], str]:
-        image = decode_image((Path(config.exemplars) / exemplars[mask.image_id].file).read_bytes())
+        image = decode_image((Path(str(config.exemplars)) / exemplars[mask.image_id].file).read_bytes())
         caption = f"{classes[mask.class_id]} {mask.probability:.0%}, uncertainty {mask.uncertainty:.2f}"
         return draw_mask(image, shown[mask.image_id], mask, classes), f"{caption} · {exemplars[mask.image_id].file}"
 
@@ -181,6 +227,7 @@ def _write_report(
     facts = [
         ("classes", f"{len(classes)}"),
         ("exemplars", f"{len(exemplars):,}"),
+        ("corrected images", f"{corrected:,}"),
         ("held out, named right", f"{right} of {total}"),
         ("backbone", f"{result.head.spec.backbone} {result.head.spec.weights_sha256[:12]}"),
         ("features", result.head.spec.features),

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from skimage.segmentation import felzenszwalb
 
 from everymask.backbone.protocol import MASKS_PER_PROMPT, PromptableBackbone
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth import UNLABELLED, PictureReference
+from everymask.masks.interior import interior_points
 
 _CLICKS_PER_CHUNK = 16
 _FELZENSZWALB_SCALES = (100, 300, 800)
@@ -58,18 +58,6 @@ class ClickFigures:
     correlation: float
     best_root: float
     top_root: float
-
-
-def interior_points(segments: BoolArray) -> NDArray[np.float32]:
-    """(S, H, W) bool, none empty → (S, 2) the centre (x, y) of each segment's most interior pixel."""
-    points = np.empty((len(segments), 2), dtype=np.float32)
-    for index, segment in enumerate(segments):
-        rows, columns = np.flatnonzero(segment.any(axis=1)), np.flatnonzero(segment.any(axis=0))
-        window = segment[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        depth = ndimage.distance_transform_edt(np.pad(window, 1))[1:-1, 1:-1]
-        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-        points[index] = columns[0] + column + 0.5, rows[0] + row + 0.5
-    return points
 
 
 @dataclass(frozen=True)

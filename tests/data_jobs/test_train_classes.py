@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 
 from data_jobs.label_dataset import main as label
 from data_jobs.train_classes import main as train
 from everymask.classes.head import load_head
+from everymask.labels.corrections import CorrectedMask, ImageCorrection, write_corrections
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore
+from everymask.records import ImageLabels
 from tests.classes.exemplars.pictures import picture_file
+from tests.labels.examples import mask_record
 
 pytestmark = pytest.mark.ray
 
@@ -109,6 +115,53 @@ def test_other_mask_settings_need_another_folder_for_bags(
     command = ["--exemplars", str(exemplars), "--output", str(tmp_path / "x.safetensors"), *model, *FAST]
     assert train([*command, "--masks.points-per-side", "2"]) == 2
     assert "--bags" in capsys.readouterr().err
+
+
+def corrected_store(folder: Path) -> str:
+    """A store of one image, of which a person finished the masks."""
+    (folder / "photo.jpg").write_bytes(picture_file(1, (48, 56)))
+    store = LabelStore(str(folder / "labels"))
+    masks = np.zeros((2, 48, 56), dtype=np.bool_)
+    masks[0, 4:30, 4:24] = masks[1, 10:40, 30:50] = True
+    records = tuple(mask_record(mask, 0.5, class_id) for class_id, mask in enumerate(masks))
+    labels = ImageLabels((48, 56), records, 0.5)
+    store.write_part(to_table([LabelledImage("photo.jpg", str(folder / "photo.jpg"), labels)]))
+    corrected = tuple(
+        CorrectedMask("added", f"{number:024x}", None, mask.rle, mask.class_id, mask.class_name, None)
+        for number, mask in enumerate(records)
+    )
+    write_corrections(
+        store, [ImageCorrection("photo.jpg", None, (48, 56), "coco", None, None, "2026-11-26", corrected)]
+    )
+    return store.uri
+
+
+def test_corrected_labels_alone_become_a_head_with_a_report(model: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "corrected.safetensors"
+    command = ["--corrections", corrected_store(tmp_path), "--output", str(output), *model, *MASKS, *FAST]
+    assert train(command) == 0
+    assert load_head(output).spec.classes == ("cat", "dog")
+    assert "corrected images" in output.with_suffix(".html").read_text()
+
+
+def test_corrections_are_learnt_beside_exemplars(
+    head: Path, exemplars: Path, model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "both.safetensors"
+    command = ["--exemplars", str(exemplars), "--output", str(output), *model, *MASKS, *FAST]
+    assert train([*command, "--corrections", corrected_store(tmp_path)]) == 0
+    assert "1 corrected images: 2 masks of classes" in capsys.readouterr().out
+    assert load_head(output).spec.classes == ("cat", "dog", "fox")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [([], "nothing to learn"), (["--embeddings", "x"], "nothing to learn")]
+)
+def test_training_on_nothing_is_one_sentence(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(["--output", str(tmp_path / "x.safetensors"), *options]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_corrupt_head_is_one_sentence(

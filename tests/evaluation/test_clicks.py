@@ -17,10 +17,10 @@ from everymask.evaluation.clicks import (
     click_pictures,
     click_scores,
     felzenszwalb_answers,
-    interior_points,
     reliability,
 )
 from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture, PictureReference
+from everymask.masks.interior import interior_points
 
 
 def halves() -> ClickPicture:

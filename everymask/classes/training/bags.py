@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from everymask.classes.class_set import ClassSet
-from everymask.classes.embeddings import StoredEmbeddings
+from everymask.classes.embeddings import OCCUPANCY_SIDE, StoredEmbeddings
 from everymask.classes.features import FeatureKind
 from everymask.errors import ConfigurationError
 
@@ -110,6 +110,13 @@ class Bags:
         )
 
 
+def no_bags(input_dim: int) -> Bags:
+    """No bags, for training on corrections alone."""
+    nothing = torch.zeros(0, dtype=torch.int64)
+    grid = torch.zeros(0, OCCUPANCY_SIDE**2, dtype=torch.uint8)
+    return Bags(torch.zeros(0, input_dim), torch.zeros(0), grid, nothing, nothing, nothing, ())
+
+
 def make_bags(
     records: Sequence[StoredEmbeddings], subject_of: Mapping[str, str], class_set: ClassSet, features: FeatureKind
 ) -> Bags:
@@ -149,6 +156,8 @@ def make_bags(
 
 def split_bags(bags: Bags, held_out_share: float, seed: int) -> tuple[Bags, Bags]:
     """Training and held-out bags, the same share of every class; a class always keeps one bag for training."""
+    if not len(bags):
+        return bags, bags
     generator = torch.Generator().manual_seed(seed)
     training, held_out = [], []
     for class_id in torch.unique(bags.class_ids):

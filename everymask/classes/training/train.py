@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,12 +14,17 @@ from everymask.classes.describers import imagenet
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead, HeadSpec
 from everymask.classes.training.bags import UNNAMED, Bags, split_bags
+from everymask.classes.training.corrections import NamedMasks
 from everymask.classes.training.distillation import UncertaintyLoss, bad_masks, uncertainty_loss
 from everymask.classes.training.localisation import object_labels, object_loss
 from everymask.classes.training.mil import bag_scores, bag_targets, frame_loss, mil_loss, presence_loss
 from everymask.errors import ConfigurationError
 
 Stage = Literal["teacher", "student"]
+_STEPS_WITHOUT_BAGS = 20
+"""Steps of an epoch that has corrections alone."""
+_CORRECTIONS_PER_STEP = 128
+"""Corrected masks of objects in a step, at most, and as many of background."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,9 @@ class TrainingConfig:
     """Masks that cover a larger share of a picture's outermost pixels are taken for background (our choice)."""
     frame_weight: float = 1.0
     """Weight of the loss that says so. It alone tells a single class from its background: MIL cannot."""
+    correction_weight: float = 3.0
+    """Weight of the masks that people corrected, beside exemplars: where the two contradict each other, a person's word
+    counts for more (our choice, not tuned)."""
     epochs: int = 10
     """At most so many passes over the bags for the teacher, and as many for the student."""
     patience: int = 4
@@ -144,20 +152,26 @@ def head_spec(classes: tuple[str, ...], backbone: PromptableBackbone, config: Tr
 
 
 def train_head(
-    bags: Bags, spec: HeadSpec, config: TrainingConfig, progress: Callable[[Epoch], None] | None = None
+    bags: Bags,
+    spec: HeadSpec,
+    config: TrainingConfig,
+    progress: Callable[[Epoch], None] | None = None,
+    corrections: NamedMasks | None = None,
 ) -> TrainingResult:
     """Train on stored bags; on the CPU, where it takes a minute or two.
 
     Args:
-        bags: of every class in `spec`.
+        bags: of every class in `spec`; none (`no_bags`) if there are corrections of every class.
         spec: classes and backbone; `spec.features` says what the bags hold.
         config: the same seed and bags give the same head.
         progress: called after every epoch.
+        corrections: masks of known class, for teacher and student.
 
     Raises:
         ConfigurationError: the inputs or the loss became NaN or infinite; nothing was written.
     """
-    if not bool(torch.isfinite(bags.inputs).all()):
+    known = [bags.inputs] if corrections is None else [bags.inputs, corrections.inputs]
+    if not all(bool(torch.isfinite(inputs).all()) for inputs in known):
         raise ConfigurationError("the stored mask embeddings hold NaN or infinity; delete the bags and make them again")
     training, held_out = split_bags(bags.of_area(config.min_area), config.held_out_share, config.seed)
     history: list[Epoch] = []
@@ -169,10 +183,11 @@ def train_head(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        teacher = head = _fit("teacher", training, held_out, spec, config, None, report)
-        if config.distillation:
+        teacher = head = _fit("teacher", training, held_out, corrections, spec, config, None, report)
+        # Distillation is about masks that nobody has named.
+        if config.distillation and len(bags):
             named = [_named(part, teacher) if config.object_weight else part for part in (training, held_out)]
-            head = _fit("student", named[0], named[1], spec, config, teacher, report)
+            head = _fit("student", named[0], named[1], corrections, spec, config, teacher, report)
     return TrainingResult(head, teacher, tuple(history), held_out, _confusion(head, held_out, config))
 
 
@@ -180,6 +195,7 @@ def _fit(
     stage: Stage,
     training: Bags,
     held_out: Bags,
+    corrections: NamedMasks | None,
     spec: HeadSpec,
     config: TrainingConfig,
     teacher: ClassHead | None,
@@ -188,23 +204,21 @@ def _fit(
     """Train one fresh head and give back its best epoch."""
     head = ClassHead(spec, config.dropout)
     if config.standardise_inputs:
-        head.standardise(training.inputs)
+        inputs = [training.inputs] if corrections is None else [training.inputs, corrections.inputs]
+        head.standardise(torch.cat(inputs))
     optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     best_loss, best_state, since_best = float("inf"), copy.deepcopy(head.state_dict()), 0
     for number in range(1, config.epochs + 1):
         head.train()
         total = 0.0
-        for index in torch.split(torch.randperm(len(training)), config.batch_size):
-            batch = training[index] if config.masks_per_bag is None else training[index].sample(config.masks_per_bag)
-            logits = head(batch.inputs)
-            loss = picture_loss(logits, batch, config)
-            if teacher is not None:
-                with torch.no_grad():
-                    bad = bad_masks(
-                        teacher(batch.inputs), batch.mask_class_ids, config.entropy_thresh, config.background_is_wrong
-                    )
-                certainty = uncertainty_loss(logits[bad & (batch.labels == UNNAMED)], config.uncertainty_loss)
-                loss = loss + config.uncertainty_weight * certainty
+        for index in _steps(training, config):
+            loss = torch.zeros(())
+            if len(index):
+                loss = _bag_loss(head, training[index], teacher, config)
+            if corrections is not None:
+                loss = loss + _correction_loss(
+                    head, corrections.sample(_CORRECTIONS_PER_STEP, head.num_classes), config
+                )
             if not bool(torch.isfinite(loss)):
                 raise ConfigurationError(
                     f"the {stage}'s loss became {loss.item()} in epoch {number}; lower --learning-rate "
@@ -213,10 +227,15 @@ def _fit(
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
-            total += float(loss.detach()) * len(index)
-        epoch = Epoch(stage, number, total / len(training), *_held_out_figures(head, held_out, config))
+            total += float(loss.detach()) * max(1, len(index))
+        epoch = Epoch(
+            stage, number, total / (len(training) or _STEPS_WITHOUT_BAGS), *_held_out_figures(head, held_out, config)
+        )
         report(epoch)
         watched = epoch.training_loss if epoch.held_out_loss is None else epoch.held_out_loss
+        if corrections is not None and epoch.held_out_loss is not None:
+            with torch.no_grad():
+                watched += float(_correction_loss(head.eval(), corrections, config))
         if watched < best_loss:
             best_loss, best_state, since_best = watched, copy.deepcopy(head.state_dict()), 0
         else:
@@ -225,6 +244,29 @@ def _fit(
                 break
     head.load_state_dict(best_state)
     return head.eval()
+
+
+def _steps(training: Bags, config: TrainingConfig) -> Sequence[torch.Tensor]:
+    """The bags of each step of an epoch, (K,) int64; empty ones where there are corrections alone."""
+    order = torch.randperm(len(training))
+    return torch.split(order, config.batch_size) if len(training) else [order] * _STEPS_WITHOUT_BAGS
+
+
+def _bag_loss(head: ClassHead, bags: Bags, teacher: ClassHead | None, config: TrainingConfig) -> torch.Tensor:
+    """The loss of some masks of some bags; a student's, if there is a teacher."""
+    batch = bags if config.masks_per_bag is None else bags.sample(config.masks_per_bag)
+    logits = head(batch.inputs)
+    loss = picture_loss(logits, batch, config)
+    if teacher is None:
+        return loss
+    with torch.no_grad():
+        bad = bad_masks(teacher(batch.inputs), batch.mask_class_ids, config.entropy_thresh, config.background_is_wrong)
+    certainty = uncertainty_loss(logits[bad & (batch.labels == UNNAMED)], config.uncertainty_loss)
+    return loss + config.uncertainty_weight * certainty
+
+
+def _correction_loss(head: ClassHead, corrections: NamedMasks, config: TrainingConfig) -> torch.Tensor:
+    return config.correction_weight * object_loss(head(corrections.inputs), corrections.labels)
 
 
 @torch.no_grad()
