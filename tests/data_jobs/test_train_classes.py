@@ -155,7 +155,8 @@ def test_corrections_are_learnt_beside_exemplars(
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [([], "nothing to learn"), (["--embeddings", "x"], "nothing to learn")]
+    ("options", "message"),
+    [([], "nothing to learn"), (["--exemplars", "x", "--embeddings", "y"], "--corrections, which are missing")],
 )
 def test_training_on_nothing_is_one_sentence(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
