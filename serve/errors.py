@@ -14,6 +14,7 @@ from everymask.errors import (
     ImageTooLargeError,
     InputError,
     ModelOutputError,
+    UnforeseenError,
 )
 
 
@@ -60,6 +61,7 @@ _TABLE = (
     _Row(HeadMismatchError, 409, "class_set_mismatch", None),
     _Row(ConfigurationError, 409, "class_set_unusable", None),
     _Row(ModelOutputError, 500, "model_output", None),
+    _Row(UnforeseenError, 500, "internal_error", _INTERNAL_MESSAGE),
     _Row(EncodingFailedError, 500, "internal_error", _INTERNAL_MESSAGE),
     _Row(BackPressureError, 429, "overloaded", "the service is busy; send the request again after Retry-After seconds"),
     _Row(TimeoutError, 504, "timed_out", "the request took longer than the service's time limit and was cancelled"),
