@@ -187,8 +187,8 @@ def _autoscaler_runs() -> bool:
 
 def _is_private() -> bool:
     """Whether this process started the cluster, which then has no autoscaler."""
-    node = ray._private.worker._global_node  # type: ignore[attr-defined]
-    return node is not None and node.is_head()
+    node: Any = getattr(ray._private.worker, "_global_node", None)
+    return node is not None and bool(node.is_head())
 
 
 def _refused_by_autoscaler(demands: Sequence[Demand]) -> str | None:
