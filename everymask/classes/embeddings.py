@@ -23,6 +23,7 @@ from everymask.classes.config import MaskConfig
 from everymask.classes.features import MaskFeatures
 from everymask.errors import ConfigurationError, HeadMismatchError, InputError
 from everymask.location import Location
+from everymask.masks.rle import encoded_pixels
 from everymask.records import Rle
 from everymask.redaction import redact
 from everymask.storage import one_line, resolve
@@ -299,8 +300,13 @@ def _from_row(row: pa.Table) -> StoredEmbeddings:
         return str(row[name][0].as_py())
 
     count = row["num_masks"][0].as_py()
-    height, width = row["size_hw"][0].as_py()
+    counts = row["rle_counts"][0].as_py()
     try:
+        height, width = row["size_hw"][0].as_py()
+        if min(height, width) < 1 or None in counts:
+            raise ValueError(f"its image has {width} x {height} pixels, its masks' encodings are {len(counts)}")
+        if any(pixels != height * width for pixels in encoded_pixels(counts)):
+            raise ValueError("a mask's counts are no run-length encoding of its image")
         embeddings = MaskEmbeddings(
             size_hw=(height, width),
             features=MaskFeatures(*(_matrix(array(name).astype(np.float16), count) for name in _FEATURES)),
@@ -309,7 +315,7 @@ def _from_row(row: pa.Table) -> StoredEmbeddings:
             frame_share=array("frame_share").astype(np.float32),
             occupancy=array("occupancy").astype(np.uint8).reshape(count, OCCUPANCY_SIDE**2),
             point_coords=array("point_coords").astype(np.float32).reshape(count, 2),
-            rles=tuple(Rle(size=[height, width], counts=counts) for counts in row["rle_counts"][0].as_py()),
+            rles=tuple(Rle(size=[height, width], counts=text) for text in counts),
             backbone=scalar("backbone"),
             weights_sha256=scalar("weights_sha256"),
         )

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -97,6 +98,22 @@ def test_a_table_without_the_columns_is_refused(records: list[StoredEmbeddings],
     table = pq.read_table(write_embeddings(tmp_path, records, CONFIG))
     with pytest.raises(InputError, match="tokens"):
         read_embeddings(table.drop_columns(["tokens"]))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("size_hw", [0, 0]), ("size_hw", [40]), ("rle_counts", ["0"]), ("rle_counts", [None]), ("num_masks", 9)],
+)
+def test_a_row_that_would_crash_the_reader_is_one_sentence(
+    records: list[StoredEmbeddings], tmp_path: Path, column: str, value: object
+) -> None:
+    table = pq.read_table(write_embeddings(tmp_path, records[:1], CONFIG))
+    count = table["num_masks"][0].as_py()
+    broken = value * count if column == "rle_counts" and isinstance(value, list) else value
+    field = table.schema.field(column)
+    changed = table.set_column(table.schema.get_field_index(column), field, pa.array([broken], type=field.type))
+    with pytest.raises(InputError, match=r"mask embeddings of a\.jpg do not fit together"):
+        read_embeddings(changed)
 
 
 def test_an_unwritable_directory_is_named(records: list[StoredEmbeddings], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -11,12 +12,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from data_jobs.labelling.labeller import Labeller, load_model
+from data_jobs.labelling.labeller import Labeller, load_model, model_facts
 from data_jobs.labelling.ledger import MAX_STARTS, Ledger
 from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.stages import LOADED_SCHEMA, load_bytes, write_part
 from everymask.entities.config import AmgConfig
-from everymask.errors import CheckpointError
+from everymask.errors import CheckpointError, ConfigurationError
 from everymask.images import ImageLimits, decode_image
 from everymask.label_config import LabelConfig
 from everymask.labelling import label_images
@@ -136,6 +137,15 @@ def test_the_ledger_forgets_what_came_through_and_counts_it() -> None:
 def test_a_missing_checkpoint_is_named(spec: ModelSpec) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
         load_model(ModelSpec("vit_b", "/nowhere.pth", None, "cpu", AMG, LIMITS, 1))
+
+
+def test_a_checkpoint_that_was_replaced_stops_the_run(spec: ModelSpec) -> None:
+    facts = model_facts(spec)
+    assert run(replace(spec, expected=facts), Ledger(), loaded(good=png((20, 20))))["good"].labels is not None
+    replaced = replace(spec, expected=replace(facts, weights_sha256="0" * 64))
+    labeller = Labeller(replaced, Ledger())
+    with pytest.raises(ConfigurationError, match="weights of vit_b changed while the run was going on"):
+        labeller(loaded(good=png((20, 20))))
 
 
 def test_parts_are_written_and_summed(spec: ModelSpec, tmp_path: Path) -> None:
