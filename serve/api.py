@@ -139,6 +139,12 @@ class Handlers:
         return _json(answer, 200 if ready else 503)
 
     async def _read(self, request: Request, body: type[_Body]) -> tuple[_Body, bytes | None]:
+        if "tiles" in request.query_params:
+            raise ServiceError(
+                422,
+                "invalid_input",
+                "tiles are for jobs and the library: a service encodes an image once; leave tiles out",
+            )
         with self._stage("parse", request.state.spent):
             return await read_request(request, body, self._settings.limits)
 

@@ -52,6 +52,12 @@ def test_one_image_from_32_clients_at_once_gets_each_its_own_answer(local: httpx
         )
 
 
+def test_tiles_are_refused_by_name(local: httpx.Client) -> None:
+    response = local.post("/v1/entities", params={"tiles": 2}, headers=KEY, files={"image": picture_file(7)})
+    assert response.status_code == 422
+    assert "tiles are for jobs and the library" in response.json()["error"]["message"]
+
+
 def test_an_image_that_left_the_cache_between_two_clicks_is_said_so(adapted: dict[str, Any]) -> None:
     """roboflow/inference PR#2520: a click after the eviction was answered from another image's embedding."""
     with local_service({**adapted, "embedding_cache_mib": 1, "answer_cache_mib": 1}, [API_KEY]) as http:
