@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from everymask.classes.config import ClassesConfig
+from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead, HeadSpec
 from everymask.classes.segmenter import (
     classify_masks,
@@ -77,44 +78,33 @@ def test_a_part_of_an_object_of_the_same_class_is_dropped_unless_containment_is_
     assert len(classify_masks(nested, colour_head(), ClassesConfig(nms_containment_thresh=1.0)).masks) == 2
 
 
-def test_a_whole_outranks_a_part_of_it_that_is_surer_of_its_class_but_a_poorer_mask() -> None:
+def whole_and_surer_part() -> MaskEmbeddings:
+    """A cherry's mask, and a part of it that is surer of the class but a poorer mask."""
     backbone = ColourBackbone()
     image = picture([("cherry", CHERRY_BOX)])
     embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig())
     whole = next(i for i, rle in enumerate(embeddings.rles) if decode_mask(rle).sum() == 16 * 12)
     inner = np.zeros((40, 48), dtype=bool)
     inner[8:12, 6:12] = True
-    pair = replace(
-        embeddings[np.array([whole, whole])],
+    pair = embeddings[np.array([whole, whole])]
+    return replace(
+        pair,
         rles=(embeddings.rles[whole], encode_mask(inner)),
         features=replace(
-            embeddings[np.array([whole, whole])].features,
-            token=np.array([[0.8, 0.15, 0.15], np.array(COLOURS["cherry"]) / 255], dtype=np.float16),
+            pair.features, token=np.array([[0.8, 0.15, 0.15], np.array(COLOURS["cherry"]) / 255], dtype=np.float16)
         ),
         predicted_iou=np.array([0.9, 0.3], dtype=np.float32),
     )
-    (kept,) = classify_masks(pair, colour_head(20.0), ClassesConfig()).masks
+
+
+def test_a_whole_outranks_a_part_of_it_that_is_surer_of_its_class_but_a_poorer_mask() -> None:
+    (kept,) = classify_masks(whole_and_surer_part(), colour_head(20.0), ClassesConfig()).masks
     assert kept.area == 16 * 12
     assert 0.7 * 0.9 <= kept.score < 0.9
 
 
 def test_as_published_masks_rank_by_probability_and_a_part_stays_beside_its_whole() -> None:
-    backbone = ColourBackbone()
-    image = picture([("cherry", CHERRY_BOX)])
-    embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig())
-    whole = next(i for i, rle in enumerate(embeddings.rles) if decode_mask(rle).sum() == 16 * 12)
-    inner = np.zeros((40, 48), dtype=bool)
-    inner[8:12, 6:12] = True
-    pair = replace(
-        embeddings[np.array([whole, whole])],
-        rles=(embeddings.rles[whole], encode_mask(inner)),
-        features=replace(
-            embeddings[np.array([whole, whole])].features,
-            token=np.array([[0.8, 0.15, 0.15], np.array(COLOURS["cherry"]) / 255], dtype=np.float16),
-        ),
-        predicted_iou=np.array([0.9, 0.3], dtype=np.float32),
-    )
-    head = colour_head(20.0)
+    pair, head = whole_and_surer_part(), colour_head(20.0)
     first, second = classify_masks(pair, head, ClassesConfig(recipe="paper")).masks
     assert (first.area, second.area) == (4 * 6, 16 * 12)
     assert first.score == pytest.approx(float(head.probabilities(pair.features)[1, 0]))
