@@ -15,6 +15,7 @@ from everymask.labels.doubt import mask_doubt
 from everymask.labels.rows import LabelledImage
 from everymask.labels.store import LabelStore
 from everymask.pictures.embedded import data_uri
+from everymask.pictures.html_page import html_page
 from everymask.pictures.overlay import overlay
 from everymask.review.queue import Queue, QueuedImage
 from everymask.storage import one_line
@@ -22,23 +23,24 @@ from everymask.storage import one_line
 logger = logging.getLogger(__name__)
 
 _THUMBNAIL_SIDE = 420
-_MOST_PICTURES = 300
-_MOST_MASKS_NAMED = 3
+_MAX_PICTURES = 300
+_MAX_MASKS_NAMED = 3
 
 
 def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits) -> str:
     """The page: a thumbnail with masks for each of the first 300 images, and what is doubtful about it."""
-    shown = queue.images[:_MOST_PICTURES]
+    shown = queue.images[:_MAX_PICTURES]
     wanted = {image.image_id for image in shown}
     rows = {image.image_id: image for image in store.images() if image.image_id in wanted}
     cards = "\n".join(_card(place, image, rows[image.image_id], limits) for place, image in enumerate(shown, start=1))
     control = sum(image.chosen == "random" for image in queue.images)
-    more = f" The first {_MOST_PICTURES:,} are shown." if len(queue.images) > _MOST_PICTURES else ""
+    more = f" The first {_MAX_PICTURES:,} are shown." if len(queue.images) > _MAX_PICTURES else ""
     lead = (
         f"{len(queue.images):,} of {queue.candidates:,} images, the most doubtful first. {control:,} were drawn at "
         f"random, to tell whether doubt finds more than chance.{more}"
     )
-    return _PAGE.format(title=escape(f"Review queue of {store.uri}"), lead=escape(lead), cards=cards)
+    body = f'<p class="lead">{escape(lead)}</p>\n<ol>\n{cards}\n</ol>'
+    return html_page(f"Review queue of {store.uri}", body, style=_STYLE, max_width_px=1100)
 
 
 def _card(place: int, queued: QueuedImage, image: LabelledImage, limits: ImageLimits) -> str:
@@ -75,48 +77,23 @@ def _picture(image: LabelledImage, limits: ImageLimits) -> NDArray[np.uint8] | N
 
 def _worst_masks(image: LabelledImage) -> str:
     assert image.labels is not None
-    worst = sorted(image.labels.masks, key=mask_doubt, reverse=True)[:_MOST_MASKS_NAMED]
+    worst = sorted(image.labels.masks, key=mask_doubt, reverse=True)[:_MAX_MASKS_NAMED]
     named = [f"{escape(mask.class_name or 'entity')} {mask_doubt(mask):.2f}" for mask in worst]
     return f'<p class="masks">most doubtful: {", ".join(named)}</p>' if named else '<p class="masks">no mask found</p>'
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --paper: #fafaf8; --card: #fff; --ink: #222226; --soft: #6a6a70; --line: #e2e2de;
-  --doubt: #c2410c; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --paper: #161618; --card: #1f1f22; --ink: #ececee; --soft: #a0a0a8; --line: #333338; --doubt: #fb923c; }}
-}}
-* {{ box-sizing: border-box; }}
-body {{ margin: 0 auto; max-width: 1100px; padding: 1.5rem clamp(.75rem, 3vw, 2rem) 3rem; background: var(--paper);
-  color: var(--ink); font: 16px/1.45 system-ui, sans-serif; }}
-h1 {{ font-size: clamp(1.2rem, 4vw, 1.7rem); margin: 0 0 .5rem; overflow-wrap: anywhere; }}
-.lead {{ color: var(--soft); margin: 0 0 1.25rem; }}
-ol {{ list-style: none; margin: 0; padding: 0; display: grid; gap: .75rem; }}
-li {{ display: grid; grid-template-columns: 2.2rem minmax(8rem, 15rem) 1fr; gap: .9rem; align-items: start;
-  background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: .7rem; }}
-.place {{ color: var(--soft); font-variant-numeric: tabular-nums; text-align: right; }}
-.picture img {{ display: block; max-width: 100%; max-height: 16rem; margin: 0 auto; border-radius: .35rem; }}
-.facts b {{ display: block; overflow-wrap: anywhere; }}
-.facts span {{ color: var(--soft); font-size: .9rem; margin-right: .7rem; white-space: nowrap; }}
-.facts .control {{ color: inherit; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; }}
-.bar {{ height: .5rem; max-width: 22rem; margin: .35rem 0; background: var(--line); border-radius: .25rem; }}
-.bar i {{ display: block; height: 100%; background: var(--doubt); border-radius: .25rem; }}
-.masks, .gone {{ margin: .3rem 0 0; font-size: .9rem; color: var(--soft); }}
-@media (max-width: 560px) {{ li {{ grid-template-columns: 1.6rem 1fr; }} .facts {{ grid-column: 1 / -1; }} }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="lead">{lead}</p>
-<ol>
-{cards}
-</ol>
-</body>
-</html>
+_STYLE = """
+.lead { color: var(--soft); margin: 0 0 1.25rem; }
+ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .75rem; }
+li { display: grid; grid-template-columns: 2.2rem minmax(8rem, 15rem) 1fr; gap: .9rem; align-items: start;
+  background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: .7rem; }
+.place { color: var(--soft); font-variant-numeric: tabular-nums; text-align: right; }
+.picture img { display: block; max-width: 100%; max-height: 16rem; margin: 0 auto; border-radius: .35rem; }
+.facts b { display: block; overflow-wrap: anywhere; }
+.facts span { color: var(--soft); font-size: .9rem; margin-right: .7rem; white-space: nowrap; }
+.facts .control { color: inherit; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; }
+.bar { height: .5rem; max-width: 22rem; margin: .35rem 0; background: var(--line); border-radius: .25rem; }
+.bar i { display: block; height: 100%; background: var(--second); border-radius: .25rem; }
+.masks, .gone { margin: .3rem 0 0; font-size: .9rem; color: var(--soft); }
+@media (max-width: 560px) { li { grid-template-columns: 1.6rem 1fr; } .facts { grid-column: 1 / -1; } }
 """

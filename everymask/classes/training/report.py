@@ -16,6 +16,7 @@ from everymask.classes.training.train import Epoch, TrainingResult
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.masks.labelled import labelled_masks
 from everymask.pictures.embedded import data_uri
+from everymask.pictures.html_page import facts_list, html_page
 from everymask.pictures.overlay import overlay
 from everymask.records import ImageLabels
 
@@ -106,15 +107,16 @@ def training_report(
         certain: pictures with captions, of the most certain masks of held-out exemplars.
         uncertain: the same of the most uncertain ones.
     """
-    classes = result.head.spec.classes
-    return _PAGE.format(
-        title=escape(title),
-        facts="".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts),
-        curves="".join(_curves(stage, result.history) for stage in ("teacher", "student")),
-        confusion=_confusion_table(classes, result.confusion),
-        certain=_gallery(certain),
-        uncertain=_gallery(uncertain),
-    )
+    curves = "".join(_curves(stage, result.history) for stage in ("teacher", "student"))
+    body = [
+        facts_list(facts),
+        f'<h2>Loss</h2>\n<div class="row">{curves}</div>',
+        "<h2>Held-out exemplars: true class (row) and class with the highest score (column)</h2>",
+        _confusion_table(result.head.spec.classes, result.confusion),
+        f'<h2>Most certain masks of held-out exemplars</h2>\n<div class="gallery">{_gallery(certain)}</div>',
+        f'<h2>Most uncertain masks: look at these first</h2>\n<div class="gallery">{_gallery(uncertain)}</div>',
+    ]
+    return html_page(title, "\n".join(body), style=_STYLE, max_width_px=1400)
 
 
 def _curves(stage: str, history: Sequence[Epoch]) -> str:
@@ -173,63 +175,26 @@ def _gallery(pictures: Sequence[tuple[NDArray[np.uint8], str]]) -> str:
     )
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --paper: #fafaf8; --card: #fff; --ink: #222226; --soft: #6a6a70; --line: #e2e2de;
-  --one: #2563eb; --two: #d97706; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --paper: #161618; --card: #1f1f22; --ink: #ececee; --soft: #a0a0a8; --line: #333338;
-    --one: #60a5fa; --two: #fbbf24; }}
-}}
-* {{ box-sizing: border-box; }}
-body {{ margin: 0 auto; max-width: 1400px; padding: 1.5rem clamp(.75rem, 3vw, 2.5rem) 3rem; background: var(--paper);
-  color: var(--ink); font: 16px/1.45 system-ui, sans-serif; }}
-h1 {{ font-size: clamp(1.3rem, 4vw, 1.8rem); margin: 0 0 1rem; overflow-wrap: anywhere; }}
-h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .75rem; }}
-dl {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .5rem; margin: 0 0 1.25rem; }}
-dl div, figure {{ background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }}
-dl div {{ padding: .5rem .8rem; }}
-dt {{ color: var(--soft); font-size: .8rem; }}
-dd {{ margin: 0; font-size: 1.1rem; font-weight: 600; overflow-wrap: anywhere; }}
-.row {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
-figure {{ margin: 0; overflow: hidden; }}
-figcaption {{ padding: .4rem .6rem; font-size: .85rem; color: var(--soft); }}
-.gallery {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem; }}
-.gallery img {{ display: block; width: 100%; height: 10.5rem; object-fit: contain; }}
-.curve {{ flex: 1 1 22rem; max-width: 36rem; }}
-svg {{ display: block; width: 100%; }}
-svg text {{ fill: var(--soft); font-size: 12px; }}
-polyline {{ fill: none; stroke-width: 2; stroke-linejoin: round; }}
-polyline.training {{ stroke: var(--one); }}
-polyline.held-out {{ stroke: var(--two); }}
-span.training {{ color: var(--one); }}
-span.held-out {{ color: var(--two); }}
-.wide {{ overflow-x: auto; }}
-.confusion {{ border-collapse: collapse; font-size: .85rem; }}
-.confusion th {{ font-weight: 600; padding: .25rem .5rem; text-align: left; white-space: nowrap; }}
-.confusion tr:first-child th span {{ writing-mode: vertical-rl; }}
-.confusion tr:first-child th {{ vertical-align: bottom; }}
-.confusion td {{ text-align: center; min-width: 2.1rem; padding: .3rem; border: 1px solid var(--line);
-  background: color-mix(in srgb, var(--one) calc(var(--share, 0) * 70%), transparent); }}
-.confusion td.accuracy {{ white-space: nowrap; padding: .3rem .6rem; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<dl>{facts}</dl>
-<h2>Loss</h2>
-<div class="row">{curves}</div>
-<h2>Held-out exemplars: true class (row) and class with the highest score (column)</h2>
-{confusion}
-<h2>Most certain masks of held-out exemplars</h2>
-<div class="gallery">{certain}</div>
-<h2>Most uncertain masks: look at these first</h2>
-<div class="gallery">{uncertain}</div>
-</body>
-</html>
+_STYLE = """
+.row { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; overflow: hidden; background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
+figcaption { padding: .4rem .6rem; font-size: .85rem; color: var(--soft); }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem; }
+.gallery img { display: block; width: 100%; height: 10.5rem; object-fit: contain; }
+.curve { flex: 1 1 22rem; max-width: 36rem; }
+svg { display: block; width: 100%; }
+svg text { fill: var(--soft); font-size: 12px; }
+polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
+polyline.training { stroke: var(--first); }
+polyline.held-out { stroke: var(--second); }
+span.training { color: var(--first); }
+span.held-out { color: var(--second); }
+.wide { overflow-x: auto; }
+.confusion { border-collapse: collapse; font-size: .85rem; }
+.confusion th { font-weight: 600; padding: .25rem .5rem; text-align: left; white-space: nowrap; }
+.confusion tr:first-child th span { writing-mode: vertical-rl; }
+.confusion tr:first-child th { vertical-align: bottom; }
+.confusion td { text-align: center; min-width: 2.1rem; padding: .3rem; border: 1px solid var(--line);
+  background: color-mix(in srgb, var(--first) calc(var(--share, 0) * 70%), transparent); }
+.confusion td.accuracy { white-space: nowrap; padding: .3rem .6rem; }
 """
