@@ -34,6 +34,7 @@ from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
+from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.backbone.registry import choose_device
 from everymask.backbone.sam import SamArchitecture, SamBackbone, SamConfig, build_sam, make_backbone
@@ -42,7 +43,6 @@ from everymask.backbone.sam.config import Precision
 from everymask.backbone.weights import model_weights
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
-from everymask.entities.prompting import point_grid
 from everymask.errors import ConfigurationError, EverymaskError
 from everymask.images import decode_image
 from everymask.masks.rle import encode_masks, rle_ious

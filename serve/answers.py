@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from everymask.classes.segmenter import semantic_map
+from everymask.masks.painting import semantic_map
 from everymask.masks.polygons import coco_segmentation
 from everymask.masks.rle import decode_mask
 from everymask.pictures.colours import mask_colours

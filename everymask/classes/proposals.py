@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.classes.config import MaskConfig
 from everymask.classes.describers.imagenet import imagenet_describer
@@ -18,14 +19,6 @@ MASKS_PER_CHUNK = 32
 """Masks brought to original resolution at once; bounds memory on large images."""
 
 
-def point_grid(size_hw: tuple[int, int], points_per_side: int) -> torch.Tensor:
-    """(points_per_side², 2) float32 points (x, y) at the centres of equal boxes over an image of (height, width)."""
-    height, width = size_hw
-    steps = (torch.arange(points_per_side, dtype=torch.float32) + 0.5) / points_per_side
-    rows, columns = torch.meshgrid(steps * height, steps * width, indexing="ij")
-    return torch.stack([columns.reshape(-1), rows.reshape(-1)], dim=1)
-
-
 @torch.inference_mode()
 def propose_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config: MaskConfig) -> MaskSet:
     """Prompt with a grid and keep the distinct, non-empty masks that pass the thresholds, best predicted IoU first.
@@ -33,7 +26,7 @@ def propose_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    points = point_grid(embedding.canvas.original_size_hw, config.points_per_side).to(backbone.device)
+    points = point_grid(embedding.canvas.original_size_hw, config.points_per_side, backbone.device)
     representative, _ = backbone.distinct_points(embedding, points)
     area = embedding.canvas.cell_area
     proposed = []

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
@@ -20,10 +18,8 @@ from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.nms import mask_nms
-from everymask.masks.rle import decode_mask, rle_areas, rle_ious
+from everymask.masks.rle import rle_areas, rle_ious
 from everymask.records import ImageLabels, LabelledMask, Rle
-
-SEMANTIC_BACKGROUND = 0
 
 
 def embed_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClassesConfig) -> MaskEmbeddings:
@@ -93,15 +89,6 @@ def class_thresholds(classes: tuple[str, ...], config: ClassesConfig) -> torch.T
             f"a threshold is given for class {', '.join(unknown)}, but the head knows {', '.join(classes)}"
         )
     return torch.tensor([config.class_score_thresh.get(name, config.score_thresh) for name in classes])
-
-
-def semantic_map(labels: ImageLabels) -> NDArray[np.int32]:
-    """(H, W) int32: 0 background, class_id + 1 elsewhere; where masks overlap, the class of the highest score."""
-    pixels = np.full(labels.size_hw, SEMANTIC_BACKGROUND, dtype=np.int32)
-    for mask in sorted(labels.masks, key=lambda mask: mask.score):
-        if mask.class_id is not None:
-            pixels[decode_mask(mask.rle)] = mask.class_id + 1
-    return pixels
 
 
 def confident_masks(probabilities: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:

@@ -10,10 +10,10 @@ import torch
 from pycocotools import mask as coco_mask
 from torchvision.ops import nms
 
+from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.entities.confidence import confidence_thresholds
 from everymask.entities.config import AmgConfig
-from everymask.entities.prompting import point_grid
 from everymask.errors import ConfigurationError
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.regions import drop_small_islands, fill_small_holes

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
-from everymask.entities.prompting import decode_batches, point_grid
+from everymask.entities.prompting import decode_batches
 from everymask.masks.packed import PackedMasks, leaders
 
 _UNASKED, _UNSURE = -1, -2

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.entities.confidence import confidence_thresholds
 from everymask.entities.config import EntityConfig
@@ -18,14 +19,6 @@ from everymask.masks.stability import stability_scores
 
 Rows = NDArray[np.int64]
 """(K,) positions among the 3N masks of N prompts."""
-
-
-def point_grid(size_hw: tuple[int, int], points_per_side: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """(points_per_side², 2) float32 points (x, y), row by row, at the centres of equal boxes over an image (H, W)."""
-    height, width = size_hw
-    steps = (torch.arange(points_per_side, dtype=torch.float32, device=device) + 0.5) / points_per_side
-    ys, xs = torch.meshgrid(steps * height, steps * width, indexing="ij")
-    return torch.stack([xs.flatten(), ys.flatten()], dim=1)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.errors import InputError
-from everymask.evaluation.disjoint import label_map_by_score
+from everymask.masks.painting import label_map_by_score
 from everymask.records import ImageLabels
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from everymask.masks.rle import boxes_from_rles, decode_mask, encode_label_map, rle_areas
+from everymask.masks.painting import label_map_by_score
+from everymask.masks.rle import boxes_from_rles, encode_label_map, rle_areas
 from everymask.records import ImageLabels, LabelledMask
 
 
@@ -19,14 +18,6 @@ def overlapping_pixels(masks: Sequence[LabelledMask]) -> int:
         return 0
     rles = [mask.rle for mask in masks]
     return int(rle_areas(rles).sum()) - int(coco_mask.area(coco_mask.merge(rles)))
-
-
-def label_map_by_score(labels: ImageLabels) -> NDArray[np.int32]:
-    """(H, W) int32 index of the highest-scoring mask at each pixel, the first of equals; -1 where there is none."""
-    label_map = np.full(labels.size_hw, -1, dtype=np.int32)
-    for index in sorted(range(len(labels.masks)), key=lambda index: (labels.masks[index].score, -index)):
-        label_map[decode_mask(labels.masks[index].rle)] = index
-    return label_map
 
 
 def resolve_overlaps(labels: ImageLabels) -> ImageLabels:

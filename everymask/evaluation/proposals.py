@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
-from everymask.entities.prompting import point_grid
 from everymask.errors import ConfigurationError
 from everymask.evaluation.clicks import SIZES_PX, ClickPicture
 from everymask.masks.rle import encode_masks

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from everymask.classes.segmenter import semantic_map
 from everymask.errors import InputError
 from everymask.evaluation.ground_truth import VOID, ClassTruth
+from everymask.masks.painting import semantic_map
 from everymask.records import ImageLabels
 
 

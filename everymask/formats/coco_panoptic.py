@@ -17,10 +17,10 @@ from PIL import Image
 
 from everymask.formats.coco import categories
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.label_png import mask_numbers, masks_of_numbers
 from everymask.formats.naming import stem_path
 from everymask.formats.spool import Spool
-from everymask.masks.rle import boxes_from_rles, rle_areas
+from everymask.masks.painting import label_map_by_score
+from everymask.masks.rle import boxes_from_rles, encode_label_map, rle_areas
 from everymask.records import Rle
 
 _NAME = "panoptic_default"
@@ -45,12 +45,12 @@ class CocoPanopticWriter:
         """See `Writer`."""
         labels = exported.labels
         height, width = labels.size_hw
-        numbers = mask_numbers(labels)
+        numbers = label_map_by_score(labels)
         file_name = f"{stem_path(exported.name)}.png"
         path = self._folder / _NAME / file_name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(segment_colours(numbers + 1)).save(path)
-        written = masks_of_numbers(numbers, labels)
+        written = encode_label_map(numbers, len(labels.masks))
         entry = {"id": exported.number, "file_name": exported.name, "width": width, "height": height}
         self._images.add(exported.number, json.dumps(entry).encode())
         annotation = {

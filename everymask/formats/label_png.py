@@ -16,6 +16,7 @@ from PIL import Image
 from everymask.errors import ConfigurationError
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import relative_path
+from everymask.masks.painting import label_map_by_score, semantic_map
 from everymask.masks.rle import decode_mask, encode_label_map, encode_mask
 from everymask.pictures.colours import mask_colours
 from everymask.records import ImageLabels, Rle
@@ -24,33 +25,18 @@ _MAX_CLASSES = 255
 _MAX_ENTITIES = 65_535
 
 
-def mask_numbers(labels: ImageLabels) -> NDArray[np.int32]:
-    """(H, W) int32: k - 1 where the k-th mask is on top, -1 where there is none; the higher score wins an overlap."""
-    numbers = np.full(labels.size_hw, -1, dtype=np.int32)
-    for number in range(len(labels.masks) - 1, -1, -1):
-        numbers[decode_mask(labels.masks[number].rle)] = number
-    return numbers
-
-
-def masks_of_numbers(numbers: NDArray[np.int32], labels: ImageLabels) -> list[Rle]:
-    """Every mask of the image as a map of `mask_numbers` shows it."""
-    return encode_label_map(numbers, len(labels.masks))
-
-
-def semantic_map(labels: ImageLabels) -> NDArray[np.uint8]:
-    """(H, W) uint8 class map: class_id + 1, 0 where there is no mask; the higher score wins an overlap.
+def class_map(labels: ImageLabels) -> NDArray[np.uint8]:
+    """`semantic_map` as uint8.
 
     Raises:
         ConfigurationError: masks without a class, or more than 255 classes.
     """
-    values = np.zeros(len(labels.masks) + 1, dtype=np.uint8)  # the last stands for -1, no mask
-    for number, mask in enumerate(labels.masks):
+    for mask in labels.masks:
         if mask.class_id is None:
             raise ConfigurationError("these labels are entities and have no classes; export them as entity-png")
         if mask.class_id >= _MAX_CLASSES:
             raise ConfigurationError(f"a semantic PNG holds {_MAX_CLASSES} classes, not {mask.class_id + 1}; use coco")
-        values[number] = mask.class_id + 1
-    return values[mask_numbers(labels)]
+    return semantic_map(labels).astype(np.uint8)
 
 
 def entity_map(labels: ImageLabels) -> NDArray[np.uint16]:
@@ -61,7 +47,7 @@ def entity_map(labels: ImageLabels) -> NDArray[np.uint16]:
     """
     if len(labels.masks) > _MAX_ENTITIES:
         raise ConfigurationError(f"an entity PNG holds {_MAX_ENTITIES:,} masks, not {len(labels.masks):,}; use coco")
-    return (mask_numbers(labels) + 1).astype(np.uint16)
+    return (label_map_by_score(labels) + 1).astype(np.uint16)
 
 
 class SemanticPngWriter:
@@ -73,7 +59,7 @@ class SemanticPngWriter:
 
     def add(self, exported: ExportedImage) -> list[Rle]:
         """See `Writer`. A class map holds the masks of one class as one: each mask is measured as its share of that."""
-        classes = semantic_map(exported.labels)
+        classes = class_map(exported.labels)
         picture = Image.fromarray(classes)
         if self._palette:
             picture.putpalette([0, 0, 0, *mask_colours(_MAX_CLASSES).ravel().tolist()])
@@ -101,7 +87,7 @@ class EntityPngWriter:
         """See `Writer`."""
         entities = entity_map(exported.labels)
         _save(Image.fromarray(entities), self._destination, exported.name)
-        return masks_of_numbers(entities.astype(np.int32) - 1, exported.labels)
+        return encode_label_map(entities.astype(np.int32) - 1, len(exported.labels.masks))
 
     def close(self) -> None:
         """See `Writer`."""

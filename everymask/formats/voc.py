@@ -16,12 +16,13 @@ from PIL import Image
 
 from everymask.errors import ConfigurationError
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.label_png import mask_numbers, masks_of_numbers
 from everymask.formats.naming import stem_path
 from everymask.formats.spool import Spool
+from everymask.masks.painting import label_map_by_score
+from everymask.masks.rle import encode_label_map
 from everymask.records import Rle
 
-_MOST = 254
+_MAX_VALUE = 254
 
 
 def voc_palette() -> NDArray[np.uint8]:
@@ -46,17 +47,17 @@ class VocWriter:
         """See `Writer`."""
         labels = exported.labels
         classes = [self._destination.names.index(mask) + 1 for mask in labels.masks]
-        if max(len(classes), *classes, 0) > _MOST:
+        if max(len(classes), *classes, 0) > _MAX_VALUE:
             raise ConfigurationError(
                 f"{exported.image.image_id} has {len(classes)} masks and classes up to {max(classes)}; VOC holds "
-                f"{_MOST} of each, so choose coco or coco-panoptic"
+                f"{_MAX_VALUE} of each, so choose coco or coco-panoptic"
             )
-        numbers = mask_numbers(labels)
+        numbers = label_map_by_score(labels)
         stem = stem_path(exported.name)
         self._save("SegmentationClass", stem, np.array([*classes, 0], dtype=np.uint8)[numbers])
         self._save("SegmentationObject", stem, (numbers + 1).astype(np.uint8))
         self._stems.add(exported.number, f"{stem}\n".encode())
-        return masks_of_numbers(numbers, labels)
+        return encode_label_map(numbers, len(labels.masks))
 
     def _save(self, folder: str, stem: str, values: NDArray[np.uint8]) -> None:
         path = self._destination.folder / folder / f"{stem}.png"

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from everymask.backbone import Canvas, load_backbone
+from everymask.backbone.points import point_grid
 from everymask.backbone.sam.frame import Frame, ImageFrame
 from everymask.backbone.sam2.frame import SquashedFrame
-from everymask.entities.prompting import point_grid
 
 CPU = torch.device("cpu")
 FRAMES: dict[str, Callable[[tuple[int, int]], ImageFrame]] = {

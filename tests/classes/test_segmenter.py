@@ -14,10 +14,10 @@ from everymask.classes.segmenter import (
     classify_masks,
     embed_masks,
     segment_classes,
-    semantic_map,
 )
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError, HeadMismatchError
+from everymask.masks.painting import semantic_map
 from everymask.masks.rle import decode_mask, encode_mask
 from everymask.records import ImageLabels
 from tests.classes.toy import COLOURS, ColourBackbone, picture

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import Canvas
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
 from everymask.entities.mergers import merge_similar, neighbour_counts
-from everymask.entities.prompting import point_grid
 from everymask.entities.readings import PaperReadings
 from tests.entities.scenes import mask_set, pixels
 from tests.entities.scripted import Answer, ScriptedBackbone

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from everymask.backbone.points import point_grid
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
 from everymask.entities.overlaps import split_overlaps
-from everymask.entities.prompting import point_grid
 from everymask.entities.readings import PaperReadings
 from tests.entities.scenes import mask_set, pixels
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from everymask.backbone.points import point_grid
 from everymask.entities.config import EntityConfig
-from everymask.entities.prompting import decode_batches, point_grid
+from everymask.entities.prompting import decode_batches
 from everymask.masks.mask_set import MaskSet
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 

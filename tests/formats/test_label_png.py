@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from everymask.errors import ConfigurationError
-from everymask.formats.label_png import entity_map, semantic_map
+from everymask.formats.label_png import class_map, entity_map
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
@@ -67,11 +67,11 @@ def test_the_higher_score_wins_an_overlap() -> None:
     whole, corner = np.ones((4, 4), bool), np.zeros((4, 4), bool)
     corner[:2, :2] = True
     both = ImageLabels((4, 4), (mask_record(corner, 0.9, 1), mask_record(whole, 0.8, 0)), 1.0)
-    np.testing.assert_array_equal(semantic_map(both), np.where(corner, 2, 1))
+    np.testing.assert_array_equal(class_map(both), np.where(corner, 2, 1))
     np.testing.assert_array_equal(entity_map(both), np.where(corner, 1, 2))
 
 
-def test_entities_have_no_semantic_map(entities: LabelStore, tmp_path: Path) -> None:
+def test_entities_have_no_class_map(entities: LabelStore, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="have no classes; export them as entity-png"):
         run_export(entities, "semantic-png", tmp_path / "maps")
 
@@ -79,4 +79,4 @@ def test_entities_have_no_semantic_map(entities: LabelStore, tmp_path: Path) -> 
 def test_a_class_that_does_not_fit_8_bits_is_refused() -> None:
     mask = replace(labels(classes=True).masks[0], class_id=255)
     with pytest.raises(ConfigurationError, match="holds 255 classes, not 256"):
-        semantic_map(replace(labels(), masks=(mask,)))
+        class_map(replace(labels(), masks=(mask,)))

@@ -16,6 +16,7 @@ from everymask.backbone.nano.decoder import CellContext
 from everymask.backbone.nano.efficientnet import CHANNELS
 from everymask.backbone.nano.encoder import fast_bfloat16
 from everymask.backbone.nano.tokens import CellTokens, describe_image
+from everymask.backbone.points import group_equal
 from everymask.backbone.protocol import MASKS_PER_PROMPT, Canvas, ImageEmbedding, PromptMasks
 from everymask.errors import ConfigurationError, ModelOutputError
 
@@ -123,15 +124,7 @@ class NanoBackbone:
     def distinct_points(
         self, embedding: ImageEmbedding, point_coords: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        cells = embedding.canvas.cells_at(point_coords.to(embedding.canvas.cell_index.device))
-        _, group = torch.unique(cells, return_inverse=True)
-        count = int(group.max()) + 1 if len(group) else 0
-        first = torch.full((count,), len(group), device=group.device)
-        first = first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")
-        representative, order = first.sort()
-        rank = torch.empty_like(order)
-        rank[order] = torch.arange(count, device=order.device)
-        return representative, rank[group]
+        return group_equal(embedding.canvas.cells_at(point_coords.to(embedding.canvas.cell_index.device)))
 
     @torch.no_grad()
     def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from segment_anything.modeling import PromptEncoder
 
+from everymask.backbone.points import group_equal
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptMasks
 from everymask.backbone.sam.config import SamConfig
-from everymask.backbone.sam.features import distinct_rows, pool_tokens, sample_tokens
+from everymask.backbone.sam.features import pool_tokens, sample_tokens
 from everymask.backbone.sam.frame import ImageFrame
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.errors import ConfigurationError, ModelOutputError
@@ -146,7 +147,7 @@ class SamBackbone:
     def distinct_points(
         self, embedding: ImageEmbedding, point_coords: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return distinct_rows(point_coords)
+        return group_equal(point_coords)
 
     def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
         return sample_tokens(self._frame(embedding), embedding.features["image"], point_coords.to(self._device))

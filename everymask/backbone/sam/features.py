@@ -1,4 +1,4 @@
-"""Image tokens sampled at points and averaged under masks, and prompts that are the same point."""
+"""Image tokens sampled at points and averaged under masks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,3 @@ def pool_tokens(frame: ImageFrame, tokens: torch.Tensor, masks: torch.Tensor) ->
     weights = pixels.view(-1, rows, per_token, columns, per_token).sum(dim=(2, 4)).flatten(1)
     features = tokens[:, :rows, :columns].float().flatten(1).t()
     return weights @ features / weights.sum(1, keepdim=True).clamp_min(1)
-
-
-def distinct_rows(point_coords: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Equal points (N, 2) grouped: `PromptableBackbone.distinct_points` of a model that tells all others apart."""
-    unique, group = torch.unique(point_coords, dim=0, return_inverse=True)
-    position = torch.arange(len(point_coords), device=point_coords.device)
-    first = torch.full((len(unique),), len(point_coords), device=point_coords.device)
-    first = first.scatter_reduce(0, group, position, reduce="amin")
-    representative, order = torch.sort(first)
-    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-    return representative, rank[group]

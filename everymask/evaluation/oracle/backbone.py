@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.points import group_equal
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptMasks
-from everymask.backbone.sam.features import distinct_rows, pool_tokens, sample_tokens
+from everymask.backbone.sam.features import pool_tokens, sample_tokens
 from everymask.backbone.sam.frame import Frame
 from everymask.errors import ConfigurationError, InputError
 from everymask.evaluation.oracle.cells import SAMPLES, SceneCells, scene_cells
@@ -167,7 +168,7 @@ class OracleBackbone:
     def distinct_points(
         self, embedding: ImageEmbedding, point_coords: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return distinct_rows(point_coords)
+        return group_equal(point_coords)
 
     def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
         return sample_tokens(self._frame(embedding), embedding.features["image"], point_coords.to(self._device))

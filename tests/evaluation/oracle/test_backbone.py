@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import PromptableBackbone
-from everymask.entities.prompting import point_grid
 from everymask.errors import ConfigurationError, InputError
 from everymask.evaluation.oracle import EXACT, LIKE_SAM, OracleBackbone, OracleErrors, Scene, drawn_scene
 from everymask.evaluation.oracle.scene import nested_scene

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from everymask.backbone.points import point_grid
 from everymask.entities.config import EntityConfig
-from everymask.entities.prompting import point_grid
 from everymask.entities.segmenter import entity_labels, segment_entities
 from everymask.evaluation.entity_ap import entity_ap
 from everymask.evaluation.ground_truth import EntityTruth, read_coco_panoptic

@@ -1,0 +1,31 @@
+"""Masks that may overlap, painted into one map."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everymask.masks.rle import decode_mask
+from everymask.records import ImageLabels
+
+
+def label_map_by_score(labels: ImageLabels) -> NDArray[np.int32]:
+    """(H, W) int32 index of the highest-scoring mask at each pixel, the first of equals; -1 where there is none."""
+    label_map = np.full(labels.size_hw, -1, dtype=np.int32)
+    for index in sorted(range(len(labels.masks)), key=lambda index: (labels.masks[index].score, -index)):
+        label_map[decode_mask(labels.masks[index].rle)] = index
+    return label_map
+
+
+def semantic_map(labels: ImageLabels) -> NDArray[np.int32]:
+    """(H, W) int32 class_id + 1 of the highest-scoring mask at each pixel; 0, background, where there is none.
+
+    Masks without a class are left out.
+    """
+    masks = tuple(mask for mask in labels.masks if mask.class_id is not None)
+    # The last value is read by index -1.
+    values = np.array([*(int(mask.class_id or 0) + 1 for mask in masks), 0], dtype=np.int32)
+    painted: NDArray[np.int32] = values[label_map_by_score(replace(labels, masks=masks))]
+    return painted
