@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from data_jobs.labelling.estimate import FEWEST_IMAGES
+from data_jobs.labelling.prices import Prices, parse_prices
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.entities.config import AmgConfig, EntityConfig
@@ -70,6 +71,10 @@ class LabelDatasetConfig:
     estimate: int | None = None
     """Label only a sample of so many images, say what all of them will take, and stop. The sample's rows count: without
     this flag the same command goes on from there, and compares in the end."""
+    price_per_gpu_hour: float | None = None
+    """With --estimate: what one GPU with its share of the machine costs for an hour; the estimate then has the cost."""
+    spot_price_per_gpu_hour: float | None = None
+    """The same on spot machines (nodes with Ray's label ray.io/market-type=spot)."""
     previews: int = 24
     """Most images in preview/index.html; 0 writes none."""
     min_region_area: int = 0
@@ -114,8 +119,14 @@ class LabelDatasetConfig:
                 raise ConfigurationError(f"{name.replace('_', '-')} must be at least {least}; got {value}")
         if self.estimate is not None and self.estimate < FEWEST_IMAGES:
             raise ConfigurationError(f"an estimate needs a sample of at least {FEWEST_IMAGES}; got {self.estimate}")
+        if self.prices() is not None and self.estimate is None:
+            raise ConfigurationError("--price-per-gpu-hour is for an estimate of the cost; add --estimate 200")
         tolerated_errors(self.max_errors, 1)
         self.label_config()
+
+    def prices(self) -> Prices | None:
+        """For the estimate; raises as `parse_prices`."""
+        return parse_prices(self.price_per_gpu_hour, self.spot_price_per_gpu_hour)
 
     def label_config(self) -> LabelConfig:
         """What the library is asked to do."""

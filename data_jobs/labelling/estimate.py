@@ -12,7 +12,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
 
 import pyarrow.dataset as pds
@@ -20,9 +20,11 @@ from scipy.special import stdtrit
 
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.prices import Prices, spot_share
 from data_jobs.labelling.resume import Pending, write_pending
 from data_jobs.runtime.actors import Actors
 from data_jobs.runtime.progress import format_duration
+from data_jobs.runtime.scheduling import alive_nodes
 from everymask.labels.store import LabelStore, PartSummary
 
 FEWEST_IMAGES = 4
@@ -45,6 +47,8 @@ class Estimate:
         workers: of the cluster as it is given.
         gpus_per_worker: 0 on the CPU.
         startup_s: what the run takes beside labelling, most of it until the workers have loaded the model.
+        spot_share: of the cluster's GPUs when the sample was done, 0 to 1.
+        prices: of a GPU, None where none were given.
     """
 
     images: int
@@ -54,6 +58,8 @@ class Estimate:
     workers: int
     gpus_per_worker: float
     startup_s: float
+    spot_share: float = 0.0
+    prices: Prices | None = None
 
     def wall_s(self, images: int | None = None) -> float:
         """Time until `images` (default: all) are labelled, all workers busy, start included."""
@@ -78,11 +84,21 @@ class Estimate:
         if self.gpus_per_worker:
             hours = self._worker_seconds(None) * self.gpus_per_worker / 3600
             figures.append(("GPU-hours", f"{hours:.3g} ± {hours * share:.2g}"))
+            figures.append(("GPUs on spot machines", f"{self.spot_share:.0%}"))
+        if self.prices is not None:
+            figures.append(("cost", self._cost(self.prices)))
         times = [format_duration(seconds) for seconds in (self.wall_s(), self.wall_margin_s(), self.startup_s)]
         figures.append(("time for all", "{} ± {}, {} of it beside labelling".format(*times)))
         lines = [f"estimate from {self.sampled:,} of {self.images:,} images, ± is the 95 % interval"]
         lines += [f"  {name:<24}{value}" for name, value in figures]
         return "\n".join(lines)
+
+    def _cost(self, prices: Prices) -> str:
+        """All GPUs are paid for from the start of the run to its end."""
+        hourly = prices.mean(self.spot_share)
+        per_second = hourly * self.workers * self.gpus_per_worker / 3600
+        cost, margin = per_second * self.wall_s(), per_second * self.wall_margin_s()
+        return f"{cost:.3g} ± {margin:.2g}, at {hourly:.3g} for a GPU-hour"
 
     def compare(self, images: int, worker_s: float, wall_s: float) -> str:
         """One line that holds a finished run against the estimate.
@@ -129,7 +145,9 @@ class Sample:
     pending: Pending
     population: int
 
-    def estimate(self, store: LabelStore, added: PartSummary, wall_s: float, actors: Actors) -> Estimate:
+    def estimate(
+        self, store: LabelStore, added: PartSummary, wall_s: float, actors: Actors, prices: Prices | None = None
+    ) -> Estimate:
         """The cost of the whole run.
 
         Args:
@@ -137,10 +155,13 @@ class Sample:
             added: what labelling the sample has given.
             wall_s: what it took.
             actors: workers the whole run will have.
+            prices: of a GPU.
         """
         busy = min(actors.maximum, self.pending.images)
         startup_s = max(wall_s - added.seconds / busy, 0.0)
-        return estimate(seconds_of(store, self.groups), self.population, self.pending.images, actors, startup_s)
+        means_s = seconds_of(store, self.groups)
+        found = estimate(means_s, self.population, self.pending.images, actors, startup_s)
+        return replace(found, spot_share=spot_share(alive_nodes(), actors.labels), prices=prices)
 
 
 def draw_sample(store: LabelStore, pending: Pending, size: int) -> Sample:
@@ -206,4 +227,6 @@ def load(store: LabelStore) -> Estimate | None:
     """The estimate that was kept in the store, None where there is none."""
     if store.estimate_file.kind() != "file":
         return None
-    return Estimate(**json.loads(store.estimate_file.read()))
+    kept = json.loads(store.estimate_file.read())
+    prices = kept.pop("prices", None)
+    return Estimate(**kept, prices=prices and Prices(**prices))

@@ -12,6 +12,9 @@ from everymask.labels.identity import label_settings
 from everymask.redaction import redact
 from everymask.storage import canonical_uri
 
+OF_THE_MODEL = ("weights_sha256", "head_sha256", "class_names")
+"""Keys of the configuration that only a look into the model tells."""
+
 
 def run_configuration(source: str, config: LabelConfig, facts: ModelFacts, limits: ImageLimits) -> dict[str, Any]:
     """What all rows of one store have in common, as run.json and every part hold it.
@@ -24,3 +27,9 @@ def run_configuration(source: str, config: LabelConfig, facts: ModelFacts, limit
     """
     settings = label_settings(config, facts.model, facts.weights_sha256, facts.head_sha256, facts.class_names)
     return {"input": redact(canonical_uri(source)), **settings, "limits": asdict(limits)}
+
+
+def configuration_without_model(source: str, config: LabelConfig, model: str, limits: ImageLimits) -> dict[str, Any]:
+    """What of `run_configuration` is known before the model is looked into."""
+    complete = run_configuration(source, config, ModelFacts(model, "", "", None, None), limits)
+    return {name: value for name, value in complete.items() if name not in OF_THE_MODEL}

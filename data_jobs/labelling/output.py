@@ -74,7 +74,7 @@ def _is_left_over(store: LabelStore, file: Location) -> bool:
 def clear(store: LabelStore) -> None:
     """Delete what runs have written here, corrections of it, and nothing else.
 
-    run.json goes last: until then the labels have an origin.
+    The list of images to label stays: each run makes its own. run.json goes last: until then the labels have an origin.
 
     Raises:
         OutputError: something cannot be deleted.
@@ -87,7 +87,7 @@ def clear(store: LabelStore) -> None:
         for place in (store.labels, store.preview):
             if place.kind() == "folder":
                 place.sync()
-        for place in (store.checkpoint.child("pending"), store.estimate_file, store.run_file):
+        for place in (store.estimate_file, store.run_file):
             place.delete()
     except OSError as error:
         raise OutputError(f"cannot clear {redact(store.uri)}: {one_line(error)}; give write access there") from error

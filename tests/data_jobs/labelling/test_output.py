@@ -30,7 +30,7 @@ def a_run(folder: Path) -> LabelStore:
     store.write_part(to_table(images()), {"method": "amg"})
     store.preview.child("index.html").write(b"page")
     store.estimate_file.write(b"{}")
-    put(folder, "labels/.part-0.parquet." + "0" * 32, "checkpoint/pending/000000.parquet")
+    put(folder, "labels/.part-0.parquet." + "0" * 32)
     return store
 
 
