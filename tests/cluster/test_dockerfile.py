@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.dockerfile import Stage, parse
+from tests.cluster.image.dockerfile import Stage, parse
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "cluster"

@@ -18,7 +18,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import CloudResourceMonitor
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 
-from tests.cluster.dockerfile import parse
+from tests.cluster.image.dockerfile import parse
 
 FOLDER = Path(__file__).resolve().parents[2] / "cluster"
 CLOUDS = ("aws", "gcp")
