@@ -25,7 +25,7 @@ from serve.auth import ApiKeys
 from serve.errors import ServiceError
 from serve.gate import REQUEST_ID_HEADER, Gate, error_response
 from serve.graph import Graph, ServeGraph
-from serve.labelling import ImageAnswer, Labelling
+from serve.labelling import ImageAnswer, Labelling, RegionSizes
 from serve.metrics import StageTimer, server_timing
 from serve.openapi import DESCRIPTION, ERRORS, INFO_ERRORS, image_body, points_body
 from serve.requests import read_request, requested_image, requested_prompt, validation_message
@@ -51,6 +51,13 @@ logger = logging.getLogger("ray.serve")
 _Body = TypeVar("_Body", bound=ImageBody)
 
 _MaskFormatQuery = Annotated[MaskFormat, Query(description="how masks are written")]
+_MinRegionAreaQuery = Annotated[
+    int | None,
+    Query(ge=0, description="connected parts and holes of masks under this many pixels go; else the service's own"),
+]
+_MaxRegionAreaQuery = Annotated[
+    int | None, Query(ge=1, description="masks of more pixels are left out; else the service's own")
+]
 
 
 class Handlers:
@@ -65,12 +72,15 @@ class Handlers:
         self,
         request: Request,
         method: Annotated[Method, Query(description="E-SAM, or the plain automatic mask generator")] = "entities",
+        min_region_area: _MinRegionAreaQuery = None,
+        max_region_area: _MaxRegionAreaQuery = None,
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
         """Masks of everything in an image. With method `entities` they do not overlap."""
         fields, data = await self._read(request, ImageBody)
         image = requested_image(fields, data, request.state.owner)
-        answer = await self._labelling.everything(image, method)
+        sizes = RegionSizes(min_region_area, max_region_area)
+        answer = await self._labelling.everything(image, method, sizes)
         return await self._respond(request, answer, labels_answer, mask_format=mask_format)
 
     async def points(self, request: Request, mask_format: _MaskFormatQuery = "rle") -> Response:
@@ -88,13 +98,16 @@ class Handlers:
         score_thresh: Annotated[
             float | None, Query(ge=0, le=1, description="least class probability of a mask; else the service's own")
         ] = None,
+        min_region_area: _MinRegionAreaQuery = None,
+        max_region_area: _MaxRegionAreaQuery = None,
         semantic_map: Annotated[bool, Query(description="whether to answer the map of classes too")] = True,
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
         """Masks of the classes in a class set, and the semantic map."""
         fields, data = await self._read(request, ImageBody)
         image = requested_image(fields, data, request.state.owner)
-        answer = await self._labelling.of_classes(image, class_set, score_thresh)
+        sizes = RegionSizes(min_region_area, max_region_area)
+        answer = await self._labelling.of_classes(image, class_set, score_thresh, sizes)
         return await self._respond(
             request,
             answer,

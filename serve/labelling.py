@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from everymask.errors import ConfigurationError
 from everymask.label_config import LabelConfig
 from everymask.labels.identity import click_settings, label_settings, settings_digest, with_mask_ids
 from everymask.records import ImageLabels
+from everymask.region_sizes import limit_region_sizes
 from serve.class_sets import ClassSets
+from serve.errors import ServiceError
 from serve.graph import Graph
+from serve.metrics import StageTimer
 from serve.schema import ClassSet, Method
 from serve.settings import ServiceSettings
 from serve.tasks import ClickTask, LabelTask, ModelDescription, Outcome, RequestImage
@@ -33,13 +37,25 @@ class ImageAnswer:
     classes: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True)
+class RegionSizes:
+    """Sizes in pixels that a request asks for, as in `LabelConfig`; None: the service's own."""
+
+    min_region_area: int | None = None
+    max_region_area: int | None = None
+
+
+_OWN_SIZES = RegionSizes()
+
+
 class Labelling:
     """Asks the graph."""
 
     def __init__(self, graph: Graph, settings: ServiceSettings) -> None:
         self._graph = graph
-        self._config = LabelConfig(entities=settings.entities, amg=settings.amg, classes=settings.classes)
+        self._config = settings.label_config
         self._class_sets = ClassSets(settings.heads_directory)
+        self._stage = StageTimer()
 
     async def describe(self) -> ModelDescription:
         """The running model."""
@@ -53,11 +69,15 @@ class Labelling:
         """Every class set there is now."""
         return await asyncio.to_thread(self._class_sets.list, await self.describe())
 
-    async def everything(self, image: RequestImage, method: Method) -> ImageAnswer:
-        """Masks of everything."""
+    async def everything(self, image: RequestImage, method: Method, sizes: RegionSizes = _OWN_SIZES) -> ImageAnswer:
+        """Masks of everything.
+
+        Raises:
+            ServiceError: 422, the sizes do not fit together.
+        """
+        config = replace(self._sized(sizes), method=method)
         running = await self.describe()
-        outcome = await self._graph.label(image, LabelTask(method))
-        config = replace(self._config, method=method)
+        outcome = await self._limited(await self._graph.label(image, LabelTask(method)), config)
         return self._answer(image, outcome, running, label_settings(config, running.name, running.weights_sha256))
 
     async def clicked(self, image: RequestImage, task: ClickTask) -> ImageAnswer:
@@ -66,23 +86,46 @@ class Labelling:
         outcome = await self._graph.label(image, task)
         return self._answer(image, outcome, running, click_settings(running.name, running.weights_sha256))
 
-    async def of_classes(self, image: RequestImage, class_set: str, score_thresh: float | None = None) -> ImageAnswer:
+    async def of_classes(
+        self,
+        image: RequestImage,
+        class_set: str,
+        score_thresh: float | None = None,
+        sizes: RegionSizes = _OWN_SIZES,
+    ) -> ImageAnswer:
         """Masks of the classes in a class set.
 
         Raises:
-            ServiceError: 404, there is no such class set.
+            ServiceError: 404, there is no such class set; 422, the sizes do not fit together.
             ConfigurationError: it cannot be used.
         """
+        config = replace(self._sized(sizes), method="classes")
+        if score_thresh is not None:
+            config = replace(config, classes=replace(config.classes, score_thresh=score_thresh))
         running = await self.describe()
         head = await asyncio.to_thread(self._class_sets.usable, class_set, running)
-        outcome = await self._graph.classify(image, head.file, score_thresh)
-        classes = self._config.classes
-        if score_thresh is not None:
-            classes = replace(classes, score_thresh=score_thresh)
-        config = replace(self._config, method="classes", classes=classes)
+        outcome = await self._limited(await self._graph.classify(image, head.file, score_thresh), config)
         names = head.spec.classes
         settings = label_settings(config, running.name, running.weights_sha256, head.file_sha256, names)
         return self._answer(image, outcome, running, settings, names)
+
+    def _sized(self, sizes: RegionSizes) -> LabelConfig:
+        asked = {name: value for name, value in asdict(sizes).items() if value is not None}
+        try:
+            return replace(self._config, **asked)
+        except ConfigurationError as error:
+            raise ServiceError(422, "invalid_request", str(error)) from error
+
+    async def _limited(self, outcome: Outcome[ImageLabels], config: LabelConfig) -> Outcome[ImageLabels]:
+        """Masks of the sizes that are asked for. What the refiner keeps has masks of any size, for other requests."""
+        if not config.min_region_area and config.max_region_area is None:
+            return outcome
+        spent = dict(outcome.spent)
+        with self._stage("sizes", spent):
+            labels = await asyncio.to_thread(
+                limit_region_sizes, outcome.result, config.min_region_area, config.max_region_area
+            )
+        return replace(outcome, result=labels, spent=spent)
 
     def _answer(
         self,

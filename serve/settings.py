@@ -14,6 +14,7 @@ from everymask.classes.config import ClassesConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
+from everymask.label_config import LabelConfig
 from everymask.models import find_model
 from serve.schema import MAX_CLICKS
 
@@ -111,6 +112,12 @@ class ServiceSettings(BaseModel):
     server_timing: bool = False
     """Whether answers say in their `Server-Timing` header where the time went."""
 
+    min_region_area: int = 0
+    """As for jobs: connected parts and holes of masks under this many pixels are removed. A request can ask for other
+    sizes."""
+    max_region_area: int | None = None
+    """As for jobs: masks of more pixels are left out."""
+
     limits: ImageLimits = Field(default_factory=ImageLimits)
     requests: RequestLimits = Field(default_factory=RequestLimits)
     entities: EntityConfig = Field(default_factory=EntityConfig)
@@ -126,6 +133,7 @@ class ServiceSettings(BaseModel):
     def _fits_together(self) -> Self:
         try:
             find_model(self.model)
+            _ = self.label_config
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
         if self.amg.crop_n_layers:
@@ -141,6 +149,17 @@ class ServiceSettings(BaseModel):
                 f"requests.max_in_flight ({self.requests.max_in_flight}), so that the service itself says 429"
             )
         return self
+
+    @property
+    def label_config(self) -> LabelConfig:
+        """What is done to every image, with any method."""
+        return LabelConfig(
+            entities=self.entities,
+            amg=self.amg,
+            classes=self.classes,
+            min_region_area=self.min_region_area,
+            max_region_area=self.max_region_area,
+        )
 
     @property
     def heads_directory(self) -> Path:

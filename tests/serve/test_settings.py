@@ -41,6 +41,7 @@ def test_nested_args_reach_the_librarys_own_configs() -> None:
         ({"requests": {"max_in_flight": "many"}}, "requests.max_in_flight"),
         ({"entities": {"points_per_side": 0}}, "points_per_side"),
         ({"limits": {"max_bytes": 0}}, "max-bytes"),
+        ({"min_region_area": 9, "max_region_area": 8}, "max_region_area"),
         ({"encoder": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas"),
         ({"requests": {"max_in_flight": 200}}, "ingress.max_ongoing_requests"),
     ],
