@@ -22,7 +22,8 @@ class ServeOptions:
     """Start the HTTP service on this machine; Ctrl-C stops it."""
 
     config: str = "local"
-    """local (the built-in model on two CPU cores), gpu, or a Serve configuration file of your own."""
+    """local (the built-in model on two CPU cores), container (the same, where a published port leads), gpu, or a Serve
+    configuration file of your own."""
 
 
 def config_file(config: str) -> Path:

@@ -73,3 +73,10 @@ def test_a_second_service_on_one_port_says_so(tmp_path: Path, capsys: pytest.Cap
 def test_a_configuration_that_cannot_be_used_is_named(tmp_path: Path, content: object) -> None:
     with pytest.raises(everymask.errors.ConfigurationError, match=r"service\.yaml"):
         check_address_is_free(_configuration(tmp_path, content))
+
+
+def test_the_configuration_for_containers_differs_from_the_local_one_in_its_address_alone() -> None:
+    local, container = (yaml.safe_load((SHIPPED / f"{name}.yaml").read_text()) for name in ("local", "container"))
+    assert container["http_options"]["host"] == "0.0.0.0"
+    container["http_options"]["host"] = local["http_options"]["host"]
+    assert container == local

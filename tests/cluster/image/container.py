@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +71,11 @@ class Container:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()  # --kill-child: all that it started goes with it
+        # With the first process of a namespace all others in it go. That it dies with its parent is forgotten by the
+        # kernel when it changes its user.
+        with suppress(ProcessLookupError):
+            os.kill(self._first_process(), signal.SIGKILL)
+        self._process.kill()
         for process in (self._process, *self._beside_processes):
             process.wait()
 
@@ -128,12 +134,13 @@ class Container:
 
     def _beside(self, command: Sequence[str]) -> list[str]:
         target = ["nsenter", f"--target={self._first_process()}", "--mount", "--pid", "--net", "--ipc", "--uts"]
-        return [*target, "--root", "--wd=/", *self._as_user(command)]
+        return [*target, "--root", "--wd", *self._as_user(command)]
 
     def _first_process(self) -> int:
         """Number 1 of the container, by this machine's count."""
         own = self._process.pid
-        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-        if not children:
-            raise ProcessLookupError("the container has not started yet")
-        return int(children[0])
+        if self._process.poll() is None:
+            children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+            if children:
+                return int(children[0])
+        raise ProcessLookupError("the container has not started yet, or has ended")
