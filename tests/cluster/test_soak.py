@@ -39,7 +39,7 @@ IMAGES = 160
 WRITE_DELAY_S = "0.3"
 """So that there is nearly always a writer to kill, and its part half written."""
 PAUSE_S = (2.0, 6.0)
-PATIENCE_S = 5.0
+PATIENCE_S = 2.0
 VICTIMS = {"labeller": 3, "writer": 3, "reader": 3, "node": 1, "driver": 1}
 """How often each is chosen."""
 TITLES = {"labeller": "LabellerStage", "writer": "write_part", "reader": ("load_bytes", "read_pending")}
@@ -183,6 +183,9 @@ def disturbed_round(
             job, before = start(jobs, images, output), parts(output)
         else:
             victim = reaper.node() if kind == "node" else reaper.worker(kind)
+            if victim is None:  # readers are soon done; a labeller is nearly always at work
+                kind = "labeller"
+                victim = reaper.worker(kind)
         if victim is not None:
             deaths[kind] += 1
         say(f"{kind} {victim} killed, {parts(output)} parts there" if victim else f"no {kind} at work")

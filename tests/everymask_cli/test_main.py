@@ -46,7 +46,7 @@ def test_every_command_explains_itself_under_its_own_name(command: Command, caps
 def test_a_configuration_is_a_shipped_name_or_a_file() -> None:
     assert config_file("local") == SHIPPED / "local.yaml"
     assert config_file(str(SHIPPED / "gpu.yaml")) == SHIPPED / "gpu.yaml"
-    with pytest.raises(everymask.errors.ConfigurationError, match=r"missing\.yaml; give one of gpu, local"):
+    with pytest.raises(everymask.errors.ConfigurationError, match=r"missing\.yaml; give one of container, gpu, local"):
         config_file("missing.yaml")
 
 

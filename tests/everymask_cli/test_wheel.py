@@ -75,4 +75,4 @@ def test_a_folder_is_labelled(installed: Path, tmp_path: Path) -> None:
 def test_a_service_starts_from_its_shipped_configuration(installed: Path) -> None:
     result = everymask(installed, "serve", "--config", "absent")
     assert result.returncode == 2
-    assert "give one of gpu, local" in result.stderr
+    assert "give one of container, gpu, local" in result.stderr
