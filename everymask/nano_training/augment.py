@@ -21,6 +21,8 @@ class AugmentConfig:
     """Range of the view's longest side in pixels."""
     paste_probability: float = 0.4
     """Chance that a segment of another picture is pasted in."""
+    swarm_share: float = 0.3
+    """Of the pastes, the share in which many small copies of the segment are pasted, each a segment of its own."""
     jitter: float = 1.0
     """Strength of the colour changes; 0 for none."""
 
@@ -31,7 +33,7 @@ def random_view(
     """A random view of `picture`, with a segment of `donor`, if there is one, pasted in."""
     view = _flip(_crop(picture, config, rng), rng)
     if donor is not None:
-        view = _paste(view, donor, rng)
+        view = _paste(view, donor, config, rng)
     return replace(view, image=recolour(view.image, config.jitter, rng))
 
 
@@ -80,7 +82,7 @@ def random_square(
     height, width = (int(length) for length in (window_hw * scale).round().clip(1, side))
     view = _flip(resize(view, (height, width)), rng)
     if donor is not None:
-        view = _paste(view, donor, rng)
+        view = _paste(view, donor, config, rng)
     missing = [(0, side - height), (0, side - width)]
     return replace(
         view,
@@ -96,8 +98,10 @@ def _flip(view: AnnotatedPicture, rng: np.random.Generator) -> AnnotatedPicture:
     return replace(view, image=view.image[:, ::-1], label_maps=tuple(m[:, ::-1] for m in view.label_maps))
 
 
-def _paste(view: AnnotatedPicture, donor: AnnotatedPicture, rng: np.random.Generator) -> AnnotatedPicture:
-    """One segment of `donor` of 1 to 40 % of its picture, at a random place and scale, in front of everything."""
+def _paste(
+    view: AnnotatedPicture, donor: AnnotatedPicture, config: AugmentConfig, rng: np.random.Generator
+) -> AnnotatedPicture:
+    """A segment of 1 to 40 % of `donor` in front of everything: once and large, or many times and small."""
     labels = donor.label_maps[int(rng.integers(len(donor.label_maps)))]
     values, counts = np.unique(labels[labels != UNLABELLED], return_counts=True)
     fitting = values[(counts > 0.01 * labels.size) & (counts < 0.4 * labels.size)]
@@ -106,24 +110,55 @@ def _paste(view: AnnotatedPicture, donor: AnnotatedPicture, rng: np.random.Gener
     mask = labels == rng.choice(fitting)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    piece, shape = donor.image[window], mask[window]
-    height, width = view.image.shape[:2]
-    scale = rng.uniform(0.15, 0.6) * max(height, width) / max(shape.shape)
-    size = (min(width, max(1, round(shape.shape[1] * scale))), min(height, max(1, round(shape.shape[0] * scale))))
-    piece = np.asarray(Image.fromarray(np.ascontiguousarray(piece)).resize(size, Image.Resampling.LANCZOS))
-    shape = np.asarray(Image.fromarray(np.ascontiguousarray(shape)).resize(size, Image.Resampling.NEAREST))
-    if rng.random() < 0.5:
-        piece, shape = piece[:, ::-1], shape[:, ::-1]
-    y, x = int(rng.integers(0, height - size[1] + 1)), int(rng.integers(0, width - size[0] + 1))
-    target = (slice(y, y + size[1]), slice(x, x + size[0]))
-    image = view.image.copy()
-    image[target][shape] = piece[shape]
-    maps = []
-    for label_map in view.label_maps:
-        changed = label_map.copy()
-        changed[target][shape] = label_map.max() + 1
-        maps.append(changed)
+    image, maps = view.image.copy(), [label_map.copy() for label_map in view.label_maps]
+    swarm = rng.random() < config.swarm_share
+    share = rng.uniform(0.06, 0.2) if swarm else rng.uniform(0.15, 0.6)
+    piece, shape = _scaled(donor.image[window], mask[window], share, image.shape[:2])
+    place = _side_by_side if swarm else _anywhere
+    for y, x in place(shape.shape, image.shape[:2], rng):
+        flipped = slice(None, None, int(rng.choice((-1, 1))))
+        copy = recolour(piece[:, flipped], config.jitter / 3, rng) if swarm else piece[:, flipped]
+        target = (slice(y, y + shape.shape[0]), slice(x, x + shape.shape[1]))
+        inside = shape[:, flipped]
+        image[target][inside] = copy[inside]
+        for label_map in maps:
+            label_map[target][inside] = label_map.max() + 1
     return replace(view, image=image, label_maps=tuple(maps))
+
+
+def _scaled(
+    piece: NDArray[np.uint8], shape: NDArray[np.bool_], share: float, within_hw: tuple[int, ...]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A cut-out and its mask, resized: the longest side is `share` of that of `within_hw`; it fits into it."""
+    scale = share * max(within_hw) / max(shape.shape)
+    height, width = (min(most, max(1, round(side * scale))) for most, side in zip(within_hw, shape.shape, strict=True))
+    resized = Image.fromarray(np.ascontiguousarray(piece)).resize((width, height), Image.Resampling.LANCZOS)
+    mask = Image.fromarray(np.ascontiguousarray(shape)).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(resized), np.asarray(mask)
+
+
+def _anywhere(shape_hw: tuple[int, ...], within_hw: tuple[int, ...], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """One random corner (y, x) at which a cut-out lies wholly inside."""
+    y, x = (int(rng.integers(0, whole - part + 1)) for whole, part in zip(within_hw, shape_hw, strict=True))
+    return [(y, x)]
+
+
+def _side_by_side(
+    shape_hw: tuple[int, ...], within_hw: tuple[int, ...], rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Corners (y, x) of a loose grid of copies that hardly touch: rows and columns of coins, windows, people."""
+    step = np.ceil(np.array(shape_hw) * rng.uniform(0.95, 1.5, 2)).astype(int)
+    room = np.maximum(1, (np.array(within_hw) - shape_hw) // step + 1)
+    count = np.minimum(room, rng.integers(2, 6, 2))
+    first = rng.integers(0, np.maximum(1, np.array(within_hw) - shape_hw - step * (count - 1) + 1))
+    most = np.array(within_hw) - shape_hw
+    corners = []
+    for row in range(count[0]):
+        for column in range(count[1]):
+            nudge = rng.normal(0, 0.06, 2) * shape_hw
+            y, x = (first + step * (row, column) + nudge).round().astype(int).clip(0, most)
+            corners.append((int(y), int(x)))
+    return corners
 
 
 def recolour(image: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -134,6 +169,6 @@ def recolour(image: NDArray[np.uint8], strength: float, rng: np.random.Generator
     values = values * (1 + strength * rng.uniform(-0.08, 0.08, size=3))
     if strength > 0 and rng.random() < 0.2:
         values = values + rng.normal(0, strength * rng.uniform(0, 8), size=values.shape)
-    if strength > 0 and rng.random() < 0.05:
+    if strength > 0 and rng.random() < 0.1 * strength:
         values = np.repeat(values.mean(axis=2, keepdims=True), 3, axis=2)
     return values.clip(0, 255).astype(np.uint8)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from everymask.backbone.nano.efficientnet import EfficientNetLite2
-from everymask.backbone.nano.encoder import EncoderConfig, NanoEncoder, same_segment
+from everymask.backbone.nano.encoder import EncoderConfig, NanoEncoder, fast_bfloat16, same_segment
 from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture, PictureReference
 from everymask.nano_training.augment import AugmentConfig, random_square
 from everymask.nano_training.boundaries import UNKNOWN, boundary_target
@@ -105,7 +105,7 @@ def _loss(
     encoder: NanoEncoder, batch: list[torch.Tensor], config: BorderConfig
 ) -> tuple[torch.Tensor, dict[str, float]]:
     image, border, labels = batch
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(image.device)):
         output = encoder(image.float())
     known = border != UNKNOWN
     share = border.clamp_min(0)

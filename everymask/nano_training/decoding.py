@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from everymask.backbone.nano.decoder import DecoderConfig, PromptDecoder
+from everymask.backbone.nano.encoder import fast_bfloat16
 from everymask.backbone.nano.tokens import (
     BOX,
     CANVAS_SIDES,
@@ -146,7 +147,7 @@ def train_decoder(
     decoder.train()
     while trainer.progress < 1:
         batch = next(batches)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(batch.area.device)):
             output = decoder(decoder.encode(batch.tokens, batch.area), batch.prompts)
         parts = losses(output, batch, config.objective)
         trainer.update(parts["loss"], {name: float(value.detach()) for name, value in parts.items()})
@@ -169,7 +170,7 @@ def cell_figures(decoder: PromptDecoder, paths: list[Path]) -> dict[str, float]:
             continue
         segments = torch.arange(len(sample.coverage))[:: max(1, len(sample.coverage) // 60)]
         batch = collate([sample], [(interior_cells(sample)[segments], segments)])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(batch.area.device)):
             output = decoder(decoder.encode(batch.tokens, batch.area), batch.prompts)
         area = batch.area[:, None].expand_as(batch.target)
         iou = cell_iou(output.logits.float() > 0, batch.target, area)[0]

@@ -31,7 +31,7 @@ SOURCES = tuple(_READERS)
 VIEWS = {
     "coco_panoptic": 5.0,
     "coco_instances": 2.0,
-    "bsds500": 1.0,
+    "bsds500": 3.0,
     "voc": 0.5,
     "voc_aug": 0.1,
     "weizmann": 0.2,

@@ -102,12 +102,23 @@ def test_a_pasted_object_is_a_segment_of_every_map(shapes: NDArray[np.uint8]) ->
     ground = AnnotatedPicture(
         "ground", np.full((100, 100, 3), 90, np.uint8), (np.zeros((100, 100), np.int32),) * 2, True
     )
-    config = AugmentConfig(paste_probability=1, jitter=0, longest_side=(100, 100))
+    config = AugmentConfig(paste_probability=1, swarm_share=0, jitter=0, longest_side=(100, 100))
     view = random_view(ground, annotated(shapes), config, np.random.default_rng(0))
     first, second = view.label_maps
     assert (first == second).all()
     assert (first == 1).any()
     assert (np.abs(view.image[first == 0].astype(int) - 90) <= 2).mean() > 0.99
+
+
+def test_a_swarm_is_many_alike_segments(shapes: NDArray[np.uint8]) -> None:
+    ground = AnnotatedPicture("ground", np.full((200, 200, 3), 90, np.uint8), (np.zeros((200, 200), np.int32),), True)
+    config = AugmentConfig(paste_probability=1, swarm_share=1, jitter=0, longest_side=(200, 200))
+    for seed in range(5):
+        view = random_view(ground, annotated(shapes), config, np.random.default_rng(seed))
+        labels, areas = np.unique(view.label_maps[0], return_counts=True)
+        assert len(labels) >= 5
+        assert areas[1:].max() <= 0.05 * view.label_maps[0].size
+        assert (np.abs(view.image[view.label_maps[0] == 0].astype(int) - 90) <= 2).mean() > 0.99
 
 
 def test_boundary_targets_know_what_nobody_judged(shapes: NDArray[np.uint8]) -> None:
