@@ -72,7 +72,7 @@ class CvatWriter:
             x0, y0, x1, y1 = mask.box_xyxy
             element = cvat_mask(mask, crop_of(mask.rle, mask.box_xyxy))
             text.write(element)
-            runs = np.array(element.split('rle="', 1)[1].split('"', 1)[0].split(","), dtype=np.int64)
+            runs = np.fromstring(element.split('rle="', 1)[1].split('"', 1)[0], dtype=np.int64, sep=",")
             written.append(rle_from_crop(crop_of_runs(runs, (y1 - y0, x1 - x0)), (x0, y0), (height, width)))
         text.write("  </image>\n")
         self._images.add(exported.number, text.getvalue().encode())

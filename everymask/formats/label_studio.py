@@ -32,6 +32,7 @@ from everymask.formats.outlines import fill_polygons
 from everymask.formats.spool import Spool
 from everymask.labels.doubt import image_doubt
 from everymask.masks.rle import decode_mask, encode_mask
+from everymask.masks.runs import rle_from_crop
 from everymask.records import LabelledMask, Rle
 from everymask.storage import is_remote
 
@@ -69,7 +70,7 @@ def regions(mask: LabelledMask, kind: Kind, tolerance_px: float = 0.0) -> list[d
             _region(mask, kind, {"points": ring, "closed": True}, piece)
             for ring, piece in zip(rings, pieces, strict=True)
         ]
-    value: dict[str, Any] = {"format": "rle", "rle": brush_rle(mask.rle)}
+    value: dict[str, Any] = {"format": "rle", "rle": brush_rle(mask)}
     if kind == "bitmask":
         value = {"imageDataURL": bitmask_url(mask.rle)}
     return [_region(mask, kind, value, mask.mask_id)]
@@ -106,9 +107,9 @@ def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
         if not isinstance(value, dict):
             raise ValueError("it has no value")
         if "imageDataURL" in value:
-            return encode_mask(_read_bitmask(value["imageDataURL"], size_hw))
+            return _encoded(_read_bitmask(value["imageDataURL"], size_hw))
         if "rle" in value:
-            return encode_mask(mask_from_brush_rle(value["rle"], size_hw))
+            return _encoded(mask_from_brush_rle(value["rle"], size_hw))
         if "points" in value:
             points = np.asarray(value["points"], dtype=np.float64).reshape(-1, 2) * (width / 100, height / 100)
             return fill_polygons([points.ravel().tolist()], size_hw)
@@ -117,6 +118,17 @@ def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
     raise InputError(
         f"region {region.get('id')} is a {region.get('type')}; only bitmasks, brushes and polygons are read"
     )
+
+
+def _encoded(mask: NDArray[np.bool_]) -> Rle:
+    """The encoding of a mask, from its box alone: most masks are small beside their image."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return encode_mask(mask)
+    lines = mask[rows[0] : rows[-1] + 1]
+    columns = np.flatnonzero(lines.any(axis=0))
+    corner = int(columns[0]), int(rows[0])
+    return rle_from_crop(lines[:, columns[0] : columns[-1] + 1], corner, (mask.shape[0], mask.shape[1]))
 
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -197,6 +209,8 @@ class LabelStudioWriter:
 def _read_back(mask: LabelledMask, found: list[dict[str, Any]]) -> Rle:
     """The union of a mask's regions, as an importer reads them."""
     size_hw = _size(mask.rle)
+    if len(found) == 1:
+        return read_region(found[0], size_hw)
     masks = [decode_mask(read_region(region, size_hw)) for region in found]
     return encode_mask(np.logical_or.reduce(masks) if masks else np.zeros(size_hw, dtype=np.bool_))
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from everymask.formats.outlines import simple_polygons
 from everymask.masks.rle import decode_mask
+from everymask.masks.runs import crop_of, row_major_runs
 from everymask.records import LabelledMask, Rle
 
 _CHANNELS = 4
@@ -22,38 +23,37 @@ _CHANNELS = 4
 _INSIDE = 255
 """With 1 in place of 255 the mask would be there and invisible."""
 _WORD_BITS = 8
-_LENGTH_BITS = (3, 4, 8, 16)
+_LENGTH_BITS = np.array([3, 4, 8, 16])
 """A run says by two bits which of these its length is written in."""
+_LONGEST = 1 << int(_LENGTH_BITS[-1])
+_HEADER_BITS = 53
 
 
-def brush_rle(rle: Rle) -> list[int]:
+def brush_rle(mask: LabelledMask) -> list[int]:
     """A mask as the `rle` of a brush region: bytes 0..255.
 
     32 bits hold the number of values, 5 the bits of a value less one, 4 times 4 the lengths' bits less one. Then come
     the runs: one bit 1, two bits that pick the length's bits, the length less one, and the value.
     """
-    flat = decode_mask(rle).reshape(-1)
-    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
-    lengths = np.diff(ends, prepend=0) * _CHANNELS
-    bits = [f"{flat.size * _CHANNELS:032b}{_WORD_BITS - 1:05b}", *(f"{size - 1:04b}" for size in _LENGTH_BITS)]
-    inside = bool(flat[0])
-    for length in lengths.tolist():
-        bits.append(_run_bits(length, _INSIDE if inside else 0))
-        inside = not inside
-    text = "".join(bits)
-    text += "0" * (-len(text) % 8)
-    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
-
-
-def _run_bits(length: int, value: int) -> str:
-    parts = []
-    longest = 1 << _LENGTH_BITS[-1]
-    while length > 0:
-        piece = min(length, longest)
-        choice = next(i for i, size in enumerate(_LENGTH_BITS) if piece <= 1 << size)
-        parts.append(f"1{choice:02b}{piece - 1:0{_LENGTH_BITS[choice]}b}{value:0{_WORD_BITS}b}")
-        length -= piece
-    return "".join(parts)
+    height, width = mask.rle["size"]
+    x0, y0, _, _ = mask.box_xyxy
+    runs = row_major_runs(crop_of(mask.rle, mask.box_xyxy), (x0, y0), (height, width)) * _CHANNELS
+    value = np.where(np.arange(runs.size) % 2 == 1, _INSIDE, 0)
+    pieces = -(-runs // _LONGEST)
+    last = np.cumsum(pieces) - 1
+    length = np.full(pieces.sum(), _LONGEST)
+    length[last[runs > 0]] = (runs - (pieces - 1) * _LONGEST)[runs > 0]
+    choice = np.searchsorted(1 << _LENGTH_BITS, length)
+    bits = _LENGTH_BITS[choice]
+    codes = (((4 | choice) << bits | (length - 1)) << _WORD_BITS) | np.repeat(value, pieces)
+    header = height * width * _CHANNELS << 21 | (_WORD_BITS - 1) << 16
+    header |= sum(int(size - 1) << shift for size, shift in zip(_LENGTH_BITS, (12, 8, 4, 0), strict=True))
+    # Two codes for the header, which is wider than 32 bits.
+    codes = np.concatenate([[header >> 32, header & 0xFFFFFFFF], codes])
+    widths = np.concatenate([[_HEADER_BITS - 32, 32], bits + 3 + _WORD_BITS])
+    stream = np.unpackbits((codes << (32 - widths)).astype(">u4").view(np.uint8).reshape(-1, 4), axis=1)
+    packed: list[int] = np.packbits(stream[np.arange(32) < widths[:, None]]).tolist()
+    return packed
 
 
 def mask_from_brush_rle(values: Sequence[int], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -63,33 +63,58 @@ def mask_from_brush_rle(values: Sequence[int], size_hw: tuple[int, int]) -> NDAr
         ValueError: the encoding is cut short, or of another size.
     """
     height, width = size_hw
-    text = f"{int.from_bytes(bytes(values), 'big'):0{len(values) * 8}b}"
-    position = 0
-
-    def read(size: int) -> int:
-        nonlocal position
-        if position + size > len(text):
-            raise ValueError("the brush encoding is cut short")
-        value = int(text[position : position + size], 2)
-        position += size
-        return value
-
-    count, word_bits = read(32), read(5) + 1
-    length_bits = [read(4) + 1 for _ in range(4)]
+    data, bits = bytes(values), len(values) * 8
+    if bits < _HEADER_BITS:
+        raise ValueError("the brush encoding is cut short")
+    header = int.from_bytes(data[:7], "big") >> 3
+    count, word_bits = header >> 21, (header >> 16 & 31) + 1
+    length_bits = np.array([(header >> shift & 15) + 1 for shift in (12, 8, 4, 0)], dtype=np.uint64)
     if count != height * width * _CHANNELS:
         raise ValueError(
             f"the brush encoding holds {count:,} values; {width} x {height} RGBA pixels have another number"
         )
-    pixels = np.zeros(count, np.uint8)
-    start = 0
-    while start < count:
-        is_run = read(1)
-        end = start + 1 + read(length_bits[read(2)])
-        if end > count:
-            raise ValueError("a run of the brush encoding reaches past its end")
-        pixels[start:end] = read(word_bits) if is_run else [read(word_bits) for _ in range(end - start)]
-        start = end
-    return pixels.reshape(height, width, _CHANNELS)[:, :, 3] > 0
+    windows = _bit_windows(data)
+    # What a code would say if it began at this bit, for every bit: the chain of codes is then a walk along a list.
+    size = length_bits[(windows >> np.uint64(61) & np.uint64(3)).astype(np.int64)]
+    length = ((windows << np.uint64(3)) >> (np.uint64(64) - size)).astype(np.int64) + 1
+    is_run = windows >> np.uint64(63) == 1
+    entries = np.where(is_run, 1, length)
+    first_word = np.arange(bits) + 3 + size.astype(np.int64)
+    starts = _walk((first_word + entries * word_bits).tolist(), length.tolist(), count)
+
+    entries, first_word, length, is_run = entries[starts], first_word[starts], length[starts], is_run[starts]
+    owner = np.repeat(np.arange(len(starts)), entries)
+    word = first_word[owner] + (np.arange(len(owner)) - (np.cumsum(entries) - entries)[owner]) * word_bits
+    inside = windows[word] >> np.uint64(64 - word_bits) > 0
+    ends = np.cumsum(np.where(is_run[owner], length[owner], 1))
+    # Of every pixel the last of its four values counts.
+    pixels = np.diff(ends // _CHANNELS, prepend=0)
+    return np.repeat(inside, pixels).reshape(height, width)
+
+
+def _bit_windows(data: bytes) -> NDArray[np.uint64]:
+    """(8 N,) of N bytes: what can be read from each bit on, at least 57 bits, in the high bits of a number."""
+    padded = np.frombuffer(data + bytes(8), dtype=np.uint8)
+    words = np.lib.stride_tricks.sliding_window_view(padded, 8)[:-1].copy().view(">u8")[:, 0].astype(np.uint64)
+    return (words[:, None] << np.arange(8, dtype=np.uint64)).reshape(-1)
+
+
+def _walk(following: list[int], length: list[int], count: int) -> list[int]:
+    """The bits at which codes begin, until they make `count` values.
+
+    Raises:
+        ValueError: they end before, or make more.
+    """
+    starts, position, made = [], _HEADER_BITS, 0
+    while made < count:
+        if position >= len(following) or following[position] > len(following):
+            raise ValueError("the brush encoding is cut short")
+        starts.append(position)
+        made += length[position]
+        position = following[position]
+    if made > count:
+        raise ValueError("a run of the brush encoding reaches past its end")
+    return starts
 
 
 def bitmask_url(rle: Rle) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from everymask.records import Rle
+
+_LARGEST = np.int64(1) << np.arange(4, 60, 5)
+"""From here on a number needs one 5-bit digit more, its sign included."""
 
 
 def rle_runs(rle: Rle) -> NDArray[np.int64]:
@@ -37,12 +39,24 @@ def rle_from_runs(runs: NDArray[np.int64] | list[int], size_hw: tuple[int, int])
     Raises:
         ValueError: they do not add up to the pixels of the image, or one is negative.
     """
-    counts = [int(run) for run in runs]
+    counts = np.asarray(runs, dtype=np.int64)
     height, width = size_hw
-    if sum(counts) != height * width or min(counts, default=0) < 0:
-        raise ValueError(f"runs of {sum(counts)} pixels do not make a mask of {width} x {height}")
-    raw = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return Rle(size=[height, width], counts=raw["counts"].decode("ascii"))
+    if counts.sum() != height * width or counts.min(initial=0) < 0:
+        raise ValueError(f"runs of {counts.sum()} pixels do not make a mask of {width} x {height}")
+    return Rle(size=[height, width], counts=_coco_text(counts))
+
+
+def _coco_text(runs: NDArray[np.int64]) -> str:
+    """The inverse of `rle_runs`: pycocotools takes its numbers as a Python list, which is several times slower."""
+    numbers = runs.copy()
+    numbers[3:] -= runs[1:-2]
+    # A number has as many characters as 5-bit digits are needed for it in two's complement, sign included.
+    lengths = 1 + np.searchsorted(_LARGEST, np.where(numbers < 0, ~numbers, numbers), side="right")
+    place = np.arange(lengths.max(initial=1))
+    digits = (numbers[:, None] >> (5 * place)) & 0x1F
+    digits[place < lengths[:, None] - 1] |= 0x20
+    characters: NDArray[np.uint8] = (digits[place < lengths[:, None]] + 48).astype(np.uint8)
+    return characters.tobytes().decode("ascii")
 
 
 def crop_of(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
@@ -52,17 +66,10 @@ def crop_of(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
     """
     x0, y0, x1, y1 = box_xyxy
     height = rle["size"][0]
-    edges = np.cumsum(rle_runs(rle))
-    starts, ends = edges[0::2], edges[1::2]
-    starts = starts[: ends.size]
-    first, past_last = x0 * height, x1 * height
-    # +1 where a run of foreground begins and -1 where it ends; the running sum is the mask.
-    steps = np.zeros(past_last - first + 1, dtype=np.int8)
-    inside = (ends > first) & (starts < past_last)
-    np.add.at(steps, np.clip(starts[inside], first, past_last) - first, 1)
-    np.add.at(steps, np.clip(ends[inside], first, past_last) - first, -1)
-    columns = np.cumsum(steps[:-1], dtype=np.int8).reshape(x1 - x0, height)
-    return np.ascontiguousarray(columns[:, y0:y1].T.view(np.bool_))
+    edges = np.cumsum(rle_runs(rle)).clip(x0 * height, x1 * height)
+    lengths = np.diff(edges, prepend=x0 * height)
+    columns = np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(x1 - x0, height)
+    return np.ascontiguousarray(columns[:, y0:y1].T)
 
 
 def rle_from_crop(crop: NDArray[np.bool_], corner_xy: tuple[int, int], size_hw: tuple[int, int]) -> Rle:
@@ -75,35 +82,32 @@ def rle_from_crop(crop: NDArray[np.bool_], corner_xy: tuple[int, int], size_hw: 
     rows, columns = crop.shape
     if min(x0, y0) < 0 or x0 + columns > width or y0 + rows > height:
         raise ValueError(f"a crop of {columns} x {rows} at ({x0}, {y0}) reaches beyond an image of {width} x {height}")
-    starts, ends = _line_runs(np.ascontiguousarray(crop.T), x0, y0, height)
-    return rle_from_runs(_alternating(starts, ends, height * width), size_hw)
+    return rle_from_runs(_runs_of_lines(crop.T, x0, y0, (width, height)), size_hw)
 
 
 def row_major_runs(crop: NDArray[np.bool_], corner_xy: tuple[int, int], size_hw: tuple[int, int]) -> NDArray[np.int64]:
     """(K,) run lengths of the same image in row-major order, alternately background and foreground."""
-    (x0, y0), (height, width) = corner_xy, size_hw
-    return _alternating(*_line_runs(crop, y0, x0, width), height * width)
+    return _runs_of_lines(crop, corner_xy[1], corner_xy[0], size_hw)
 
 
-def _line_runs(
-    lines: NDArray[np.bool_], first_line: int, offset: int, line_length: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Starts and ends of the foreground runs of consecutive lines, as positions in an image of `line_length` lines."""
+def _runs_of_lines(lines: NDArray[np.bool_], first_line: int, offset: int, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Run lengths of an image of `shape` = (lines, pixels a line) that is empty but for `lines`, background first.
+
+    Args:
+        lines: (n, m) bool, some pixels of n consecutive lines.
+        first_line: the line that the first of them is.
+        offset: their first pixel in each line.
+        shape: of the image. The last run is never 0, unless it is the only one.
+    """
     count, length = lines.shape
-    padded = np.zeros((count, length + 2), dtype=np.int8)
-    padded[:, 1:-1] = lines
-    change = np.diff(padded, axis=1)
-    start_line, start = np.nonzero(change == 1)
-    end_line, end = np.nonzero(change == -1)
-    starts = (start_line + first_line) * line_length + start + offset
-    ends = (end_line + first_line) * line_length + end + offset
-    # A run that reaches the end of a line goes on where the next line begins with one.
-    joined = np.flatnonzero(starts[1:] == ends[:-1])
-    return np.delete(starts, joined + 1), np.delete(ends, joined)
-
-
-def _alternating(starts: NDArray[np.int64], ends: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Background, foreground, … run lengths; the last one is never 0."""
-    bounds = np.concatenate([[0], np.stack([starts, ends], axis=1).ravel(), [total]]).astype(np.int64)
-    runs = np.diff(bounds)
+    whole = np.zeros((count, shape[1]), dtype=np.bool_)
+    whole[:, offset : offset + length] = lines
+    flat = whole.reshape(-1)
+    before, total = first_line * shape[1], shape[0] * shape[1]
+    bounds = [np.flatnonzero(flat[1:] != flat[:-1]) + 1 + before]
+    if flat.size and flat[0]:
+        bounds.insert(0, np.array([before]))
+    if flat.size and flat[-1]:
+        bounds.append(np.array([before + flat.size]))
+    runs = np.diff(np.concatenate([*bounds, [total]]), prepend=0)
     return runs[:-1] if runs.size > 1 and runs[-1] == 0 else runs

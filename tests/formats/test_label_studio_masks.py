@@ -5,12 +5,14 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_polygons
 from everymask.masks.rle import encode_mask
 from everymask.records import LabelledMask
+from tests.masks.strategies import masks
 
 
 def cases() -> dict[str, NDArray[np.bool_]]:
@@ -35,9 +37,15 @@ def labelled(pixels: NDArray[np.bool_]) -> LabelledMask:
     return LabelledMask(encode_mask(pixels), box, int(pixels.sum()), 0.9, 0.8, (1.0, 1.0), 0.5)
 
 
+@given(masks())
+def test_any_brush_comes_back_as_it_was(mask: NDArray[np.bool_]) -> None:
+    height, width = mask.shape
+    np.testing.assert_array_equal(mask_from_brush_rle(brush_rle(labelled(mask)), (height, width)), mask)
+
+
 @pytest.mark.parametrize("pixels", cases().values(), ids=cases())
 def test_a_brush_comes_back_as_it_was(pixels: NDArray[np.bool_]) -> None:
-    values = brush_rle(encode_mask(pixels))
+    values = brush_rle(labelled(pixels))
     assert all(0 <= value <= 255 for value in values)
     height, width = pixels.shape
     np.testing.assert_array_equal(mask_from_brush_rle(values, (height, width)), pixels)
@@ -48,13 +56,24 @@ def test_a_brushs_bytes_are_those_of_the_format() -> None:
     bits = "000000000000000000000000000010000011100100011011111111000110000000010001111111111"
     bits += "0" * (-len(bits) % 8)
     expected = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
-    assert brush_rle(encode_mask(np.array([[False, True]]))) == expected
+    assert brush_rle(labelled(np.array([[False, True]]))) == expected
+
+
+def test_a_brush_of_single_values_is_read_by_its_opacity() -> None:
+    """As the editor packs coloured strokes: values that do not repeat stand one by one, in words of any size."""
+    pixels = [(7, 3, 1, 0), (7, 3, 1, 9), (7, 3, 1, 0), (7, 3, 1, 1)]
+    bits = f"{16:032b}{5 - 1:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
+    bits += f"001{12 - 1:04b}" + "".join(f"{value:05b}" for pixel in pixels[:3] for value in pixel)
+    bits += f"000{3 - 1:03b}" + "".join(f"{value:05b}" for value in (7, 3, 1)) + f"100{1 - 1:03b}{1:05b}"
+    bits += "0" * (-len(bits) % 8)
+    values = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+    assert mask_from_brush_rle(values, (2, 2)).tolist() == [[False, True], [False, True]]
 
 
 @pytest.mark.parametrize("damage", ["cut", "size"])
 def test_a_damaged_brush_is_refused(damage: str) -> None:
     pixels = cases()["noise"]
-    values = brush_rle(encode_mask(pixels))
+    values = brush_rle(labelled(pixels))
     with pytest.raises(ValueError, match="brush encoding"):
         mask_from_brush_rle(values[:40] if damage == "cut" else values, (33, 21) if damage == "cut" else (21, 21))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from everymask.masks.rle import encode_mask
 from everymask.masks.runs import crop_of, rle_from_crop, rle_from_runs, rle_runs, row_major_runs
@@ -31,6 +33,13 @@ def test_crops_and_row_major_runs(mask: NDArray[np.bool_]) -> None:
     assert rle_from_crop(crop, (x0, y0), (height, width)) == encode_mask(expected)
     runs = row_major_runs(crop, (x0, y0), (height, width))
     np.testing.assert_array_equal(np.repeat(np.arange(len(runs)) % 2, runs), expected.ravel())
+
+
+@given(st.lists(st.integers(0, 2**20), min_size=1, max_size=40))
+def test_the_text_of_any_runs_is_pycocotools_own(runs: list[int]) -> None:
+    total = sum(runs)
+    text = coco_mask.frPyObjects({"size": [total, 1], "counts": runs}, total, 1)["counts"]
+    assert rle_from_runs(runs, (total, 1))["counts"] == text.decode()
 
 
 def test_large_numbers_survive_the_text() -> None:
