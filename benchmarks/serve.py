@@ -106,7 +106,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at start",
         "args": args,
     } | measure_large_answer()
-    with start_service(args, settings.heads_directory) as service, service.client() as http:
+    with start_service(args, settings.head_folders[0]) as service, service.client() as http:
         progress("service is up; comparing with the library")
         figures |= compare_with_library(http, backbone, settings, files, options.pair_seconds)
         progress("clicks on a cached image")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from everymask.classes.head import HeadSpec, check_backbone
 from everymask.errors import ConfigurationError, HeadMismatchError
-from serve.heads import HeadDirectory, HeadFile
+from serve.heads import HeadFile, HeadFolders
 from serve.schema import ClassSet
 from serve.tasks import ModelDescription
 
@@ -26,10 +27,10 @@ class KnownHead:
 
 
 class ClassSets:
-    """The heads in a directory, against the running backbone."""
+    """The heads in some folders, against the running backbone."""
 
-    def __init__(self, directory: Path) -> None:
-        self._heads = HeadDirectory(directory)
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._heads = HeadFolders(folders)
         self._known: OrderedDict[str, KnownHead] = OrderedDict()
 
     def list(self, running: ModelDescription) -> list[ClassSet]:
@@ -63,7 +64,7 @@ class ClassSets:
     def _head(self, file: HeadFile) -> KnownHead:
         head = self._known.get(file.model_id)
         if head is None:
-            loaded = self._heads.load(file)
+            loaded = self._heads.load(file.model_id)
             head = self._known[file.model_id] = KnownHead(file, loaded.spec, loaded.file_sha256)
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)

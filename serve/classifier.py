@@ -11,7 +11,7 @@ from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead
 from everymask.classes.segmenter import classify_masks
 from everymask.errors import EverymaskError
-from serve.heads import HeadDirectory, HeadFile
+from serve.heads import HeadFolders
 from serve.metrics import StageTimer
 from serve.settings import ServiceSettings
 from serve.tasks import Labelled, Outcome
@@ -25,7 +25,7 @@ class Classifier:
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._config = settings.classes
-        self._heads = HeadDirectory(settings.heads_directory)
+        self._heads = HeadFolders(settings.head_folders)
         self._stage = StageTimer()
 
     @serve.multiplexed(max_num_models_per_replica=MAX_HEADS)  # type: ignore[untyped-decorator]
@@ -33,9 +33,12 @@ class Classifier:
         return await self.load(model_id)
 
     async def load(self, model_id: str) -> ClassHead:
-        """Read the head that `HeadFile.model_id` names."""
-        name, _, version = model_id.rpartition("@")
-        return await asyncio.to_thread(self._heads.load, HeadFile(name, version))
+        """Read the head that `HeadFile.model_id` names.
+
+        Raises:
+            ConfigurationError: it is gone by now, damaged, or no class head.
+        """
+        return await asyncio.to_thread(self._heads.load, model_id)
 
     async def classify(
         self, masks: Outcome[MaskEmbeddings] | EverymaskError, model_id: str, score_thresh: float | None

@@ -1,8 +1,9 @@
-"""Class heads as files in a directory: NAME.safetensors is class set NAME, there as soon as the file is."""
+"""Class heads as files in folders: NAME.safetensors is class set NAME, there as soon as the file is."""
 
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,12 @@ class HeadFile:
     Attributes:
         name: the class set.
         version: changes when the file is replaced.
+        folder: that it lies in; where several have the name, the first one of the list.
     """
 
     name: str
     version: str
+    folder: Path
 
     @property
     def model_id(self) -> str:
@@ -31,18 +34,21 @@ class HeadFile:
         return f"{self.name}@{self.version}"
 
 
-class HeadDirectory:
-    """The heads in one directory. A name from a client is only ever looked up in its listing, never made a path."""
+class HeadFolders:
+    """The heads in a list of folders. A name from a client is only ever looked up in a listing, never made a path."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = tuple(folders)
 
     def list(self) -> list[HeadFile]:
-        """Every head, by name; none when the directory is missing."""
-        if not self._directory.is_dir():
-            return []
-        files = [_head_file(path) for path in self._directory.iterdir()]
-        return sorted((file for file in files if file is not None), key=lambda file: file.name)
+        """Every head, by name; a folder that is missing has none. The first folder that has a name is asked for it."""
+        found: dict[str, HeadFile] = {}
+        for folder in self._folders:
+            for path in folder.iterdir() if folder.is_dir() else ():
+                file = _head_file(path)
+                if file is not None:
+                    found.setdefault(file.name, file)
+        return [found[name] for name in sorted(found)]
 
     def find(self, name: str) -> HeadFile:
         """The head of a class set.
@@ -57,19 +63,23 @@ class HeadDirectory:
         known = ", ".join(file.name for file in files) or "none yet"
         raise ServiceError(404, "class_set_unknown", f"there is no class set {name[:80]!r}; there are: {known}")
 
-    def load(self, file: HeadFile) -> ClassHead:
-        """Read a listed head.
+    def load(self, model_id: str) -> ClassHead:
+        """Read the head that `HeadFile.model_id` names; a file that was replaced since is read as it is now.
 
         Raises:
-            ConfigurationError: the file is missing, damaged, or no class head. The server's directory is not named.
+            ConfigurationError: the file is missing, damaged, or no class head. The server's folders are not named.
         """
+        name = model_id.rpartition("@")[0]
+        folder = next((file.folder for file in self.list() if file.name == name), None)
+        if folder is None:
+            raise ConfigurationError(f"the class head {name}{SUFFIX} is not there any more")
         try:
-            return load_head(self._directory / f"{file.name}{SUFFIX}")
+            return load_head(folder / f"{name}{SUFFIX}")
         except ConfigurationError as error:
-            raise ConfigurationError(str(error).replace(f"{self._directory}/", "")) from None
+            raise ConfigurationError(str(error).replace(f"{folder}/", "")) from None
         except Exception as error:  # whatever a damaged file can bring about: one head must not end the service
             reason = type(error).__name__
-            raise ConfigurationError(f"the class head {file.name}{SUFFIX} cannot be read ({reason})") from None
+            raise ConfigurationError(f"the class head {name}{SUFFIX} cannot be read ({reason})") from None
 
 
 def _head_file(path: Path) -> HeadFile | None:
@@ -81,4 +91,6 @@ def _head_file(path: Path) -> HeadFile | None:
         status = path.stat()
     except OSError:
         return None
-    return HeadFile(path.stem, f"{status.st_mtime_ns:x}-{status.st_size:x}") if stat.S_ISREG(status.st_mode) else None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return HeadFile(path.stem, f"{status.st_mtime_ns:x}-{status.st_size:x}", path.parent)

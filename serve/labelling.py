@@ -54,7 +54,7 @@ class Labelling:
     def __init__(self, graph: Graph, settings: ServiceSettings) -> None:
         self._graph = graph
         self._config = settings.label_config
-        self._class_sets = ClassSets(settings.heads_directory)
+        self._class_sets = ClassSets(settings.head_folders)
         self._stage = StageTimer()
 
     async def describe(self) -> ModelDescription:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from everymask.classes.config import ClassesConfig
 from everymask.entities.config import AmgConfig, EntityConfig
@@ -90,8 +90,9 @@ class ServiceSettings(BaseModel):
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     torch_threads: int = 1
     """CPU threads of each encoder and refiner replica; of no consequence on a GPU."""
-    heads: str = "heads"
-    """Directory of class heads: NAME.safetensors is class set NAME. Looked at on every request."""
+    heads: tuple[str, ...] = ("heads", "examples/class_sets")
+    """Folders of class heads: NAME.safetensors is class set NAME. Looked at on every request; where two folders have a
+    name, the first one counts."""
     api_keys_file: str | None = None
     """A file with one API key a line; without it the service is open to whoever reaches its port."""
     embedding_cache_mib: int = 256
@@ -129,6 +130,11 @@ class ServiceSettings(BaseModel):
     refiner: Replicas = Field(default_factory=Replicas)
     classifier: Replicas = Field(default_factory=Replicas)
 
+    @field_validator("heads", mode="before")
+    @classmethod
+    def _one_folder_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         try:
@@ -162,9 +168,9 @@ class ServiceSettings(BaseModel):
         )
 
     @property
-    def heads_directory(self) -> Path:
+    def head_folders(self) -> tuple[Path, ...]:
         """`heads`, absolute."""
-        return HOME / self.heads
+        return tuple(HOME / folder for folder in self.heads)
 
 
 def read_settings(args: Mapping[str, Any]) -> ServiceSettings:

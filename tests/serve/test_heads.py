@@ -12,7 +12,7 @@ from everymask.backbone.sam import SamBackbone
 from everymask.errors import ConfigurationError, HeadMismatchError
 from serve.class_sets import ClassSets
 from serve.errors import ServiceError
-from serve.heads import HeadDirectory
+from serve.heads import HeadFolders
 from serve.schema import ClassSetsAnswer
 from serve.tasks import ModelDescription
 from tests.running_service import CLASSES, write_head
@@ -26,7 +26,7 @@ def running(tiny_sam: SamBackbone) -> ModelDescription:
 def test_a_head_is_there_as_soon_as_its_file_is(
     tmp_path: Path, tiny_sam: SamBackbone, running: ModelDescription
 ) -> None:
-    sets = ClassSets(tmp_path / "later")
+    sets = ClassSets([tmp_path / "later"])
     assert sets.list(running) == []
     (tmp_path / "later").mkdir()
     write_head(tmp_path / "later", "pets", tiny_sam)
@@ -40,15 +40,30 @@ def test_a_head_is_there_as_soon_as_its_file_is(
 
 def test_a_replaced_file_is_another_model(tmp_path: Path, tiny_sam: SamBackbone) -> None:
     write_head(tmp_path, "pets", tiny_sam)
-    before = HeadDirectory(tmp_path).find("pets").model_id
+    before = HeadFolders([tmp_path]).find("pets").model_id
     write_head(tmp_path, "pets", tiny_sam)
-    assert HeadDirectory(tmp_path).find("pets").model_id != before
+    assert HeadFolders([tmp_path]).find("pets").model_id != before
+
+
+def test_the_first_folder_that_has_a_name_is_asked_for_it(
+    tmp_path: Path, tiny_sam: SamBackbone, running: ModelDescription
+) -> None:
+    for folder in ("own", "shipped"):
+        (tmp_path / folder).mkdir()
+    write_head(tmp_path / "shipped", "everyday", tiny_sam, weights_sha256="0" * 64)
+    write_head(tmp_path / "shipped", "pets", tiny_sam)
+    sets = ClassSets([tmp_path / "own", tmp_path / "missing", tmp_path / "shipped"])
+    assert [(item.name, item.usable) for item in sets.list(running)] == [("everyday", False), ("pets", True)]
+    write_head(tmp_path / "own", "everyday", tiny_sam)
+    assert [(item.name, item.usable) for item in sets.list(running)] == [("everyday", True), ("pets", True)]
+    loaded = HeadFolders([tmp_path / "own", tmp_path / "shipped"]).load(sets.usable("everyday", running).file.model_id)
+    assert loaded.spec.weights_sha256 == tiny_sam.weights_sha256
 
 
 def test_one_that_does_not_fit_says_why(tmp_path: Path, tiny_sam: SamBackbone, running: ModelDescription) -> None:
     write_head(tmp_path, "other", tiny_sam, weights_sha256="0" * 64)
     (tmp_path / "broken.safetensors").write_bytes(b"not safetensors")
-    sets = ClassSets(tmp_path)
+    sets = ClassSets([tmp_path])
     broken, other = sets.list(running)
     assert not broken.usable
     assert "damaged" in (broken.problem or "")
@@ -69,7 +84,7 @@ def test_a_name_is_only_looked_up(tmp_path: Path, tiny_sam: SamBackbone, name: s
     write_head(tmp_path / "heads", "pets", tiny_sam)
     write_head(tmp_path, "secret", tiny_sam)
     with pytest.raises(ServiceError) as unknown:
-        HeadDirectory(tmp_path / "heads").find(name)
+        HeadFolders([tmp_path / "heads"]).find(name)
     assert (unknown.value.status, unknown.value.code) == (404, "class_set_unknown")
     assert "pets" in unknown.value.message
 
@@ -106,7 +121,7 @@ def test_one_broken_head_does_not_break_the_list(
     _damaged(tmp_path / "pets.safetensors", tmp_path / "broken.safetensors", change)
     (tmp_path / os.fsdecode(b"not-unicode-\xff.safetensors")).write_bytes(b"")
     (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
-    sets = ClassSets(tmp_path)
+    sets = ClassSets([tmp_path])
     answer = ClassSetsAnswer(class_sets=sets.list(running))
     answer.model_dump_json()
     assert [(item.name, item.usable) for item in answer.class_sets] == [("broken", False), ("pets", True)]

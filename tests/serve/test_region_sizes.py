@@ -46,7 +46,7 @@ def ask(client: httpx.Client, path: str, **sizes: int) -> httpx.Response:
 
 def of_library(settings: ServiceSettings, model: SamBackbone, method: Any, **sizes: int) -> ImageLabels:
     config = LabelConfig(method, settings.entities, settings.amg, settings.classes, **sizes)
-    path = settings.heads_directory / "discs.safetensors"
+    path = settings.head_folders[0] / "discs.safetensors"
     head = load_head(path) if method == "classes" else None
     (labels,) = label_images(model, [np.asarray(IMAGE)], config, head)
     assert isinstance(labels, ImageLabels)

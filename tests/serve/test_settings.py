@@ -18,7 +18,8 @@ def test_no_args_are_the_defaults() -> None:
     settings = read_settings({})
     assert settings == ServiceSettings()
     assert settings.model == "nano"
-    assert settings.heads_directory == HOME / "heads"
+    assert settings.head_folders == (HOME / "heads", HOME / "examples/class_sets")
+    assert read_settings({"heads": "/shared/heads"}).head_folders == (Path("/shared/heads"),)
 
 
 def test_nested_args_reach_the_librarys_own_configs() -> None:
