@@ -1,0 +1,217 @@
+"""A simulated round of review: is the queue worth its order, and what do 50 corrected images gain?
+
+    python benchmarks/review_round.py --exemplars DIR --data COCO_INSTANCES --features crop
+
+COCO_INSTANCES has train/ and val/. A head learns from exemplars and labels the images of train/. A test user corrects
+the images of the review queue by their ground truth, a second one as many images drawn at random. Heads that learn from
+these corrections, too, are measured beside the first one on val/. A hit is an image in the worst third by its own mIoU.
+Mask embeddings are kept in --work, as in benchmarks/classes.py, so that only the first run takes long.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+import tyro
+
+from benchmarks.classes import BenchmarkConfig, Material, embedded, measure, prepare
+from everymask.classes.class_set import ClassSet
+from everymask.classes.config import ClassesConfig
+from everymask.classes.features import FeatureKind
+from everymask.classes.head import ClassHead
+from everymask.classes.segmenter import classify_masks
+from everymask.classes.training.bags import Bags, make_bags
+from everymask.classes.training.corrections import (
+    CorrectedImage,
+    NamedMasks,
+    corrected_images,
+    correction_class_ids,
+    named_masks,
+)
+from everymask.classes.training.train import TrainingConfig, head_spec, train_head
+from everymask.errors import InputError
+from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances
+from everymask.evaluation.semantic import semantic_figures
+from everymask.labels.corrections import write_corrections
+from everymask.labels.identity import with_mask_ids
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore
+from everymask.records import ImageLabels
+from everymask.review.matching import correct_image
+from everymask.review.queue import make_queue
+from everymask.review.reviewed import ReviewedImage, ReviewedMask
+
+
+@dataclass(frozen=True)
+class RoundConfig:
+    """Simulate a round of review."""
+
+    exemplars: Path
+    """Folder of exemplars, a directory per COCO class."""
+    data: Path
+    """Folder with train/ and val/, each with instances.json and images/."""
+    work: Path = Path("runs/benchmark-classes")
+    """Where mask embeddings are kept."""
+    model: str = "nano"
+    """Backbone."""
+    per_class: int | None = None
+    """Only the first so many exemplars of each class."""
+    corrected: int = 50
+    """Images that are corrected."""
+    seeds: int = 3
+    """Rounds, each with its own heads and its own images drawn at random."""
+    measure_on: str = "val"
+    """Images that heads are measured on: val, or `rest`, those images of train/ that nobody corrected."""
+    features: FeatureKind = "token+crop"
+    """What the heads read."""
+    threads: int = 2
+    """torch threads."""
+    classes: ClassesConfig = field(default_factory=ClassesConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class Truths:
+    """Ground truth by image file name."""
+
+    train: dict[str, ClassTruth]
+    measured: dict[str, ClassTruth]
+
+
+def image_miou(labels: ImageLabels, truth: ClassTruth, classes: Sequence[str]) -> float:
+    """mIoU of one image, background included; of one that shows no class, 1 if nothing is found and else 0."""
+    try:
+        return semantic_figures({"image": labels}, {"image": truth}, classes).miou
+    except InputError:
+        return 1.0 if not labels.masks else 0.0
+
+
+def finished(name: str, truth: ClassTruth, classes: Sequence[str]) -> ReviewedImage:
+    """An image as the test user leaves it: its objects, and nothing else."""
+    masks = tuple(ReviewedMask(item.rle, classes[item.class_id], None) for item in truth.instances if not item.iscrowd)
+    return ReviewedImage(name, name, truth.size_hw, masks)
+
+
+def learn(
+    names: Sequence[str],
+    labels: dict[str, ImageLabels],
+    truths: Truths,
+    material: Material,
+    spec_classes: ClassSet,
+    config: RoundConfig,
+) -> NamedMasks:
+    """What a head learns from these images after the test user has corrected them."""
+    classes = spec_classes.classes
+    ids = {name: class_id for class_id, name in enumerate(classes)}
+    with tempfile.TemporaryDirectory() as folder:
+        store = LabelStore(f"{folder}/labels")
+        pictures = config.data / "train" / "images"
+        store.write_part(
+            to_table(
+                LabelledImage(name, str(pictures / name), with_mask_ids(labels[name], name, "round")) for name in names
+            )
+        )
+        corrections = [
+            correct_image(
+                row, finished(row.image_id, truths.train[row.image_id], classes), row.labels, None, ids, "coco", ""
+            )
+            for row in store.images()
+            if row.labels is not None
+        ]
+        write_corrections(store, corrections)
+        images: list[CorrectedImage] = corrected_images(store)
+    class_ids = correction_class_ids(images, spec_classes, every_class=False)
+    directory = str(_stored(material, config, "train"))
+    return named_masks(
+        images, class_ids, len(classes), material.backbone, config.classes.masks, config.features, directory, print
+    )
+
+
+def _stored(material: Material, config: RoundConfig, part: str) -> Path:
+    """Where the mask embeddings of train/ or val/ are kept."""
+    model = f"{material.backbone.name}-{material.backbone.weights_sha256[:12]}"
+    return config.work / model / "-".join((config.data / part).resolve().parts[-2:])
+
+
+def one_round(
+    seed: int, material: Material, bags: Bags, truths: Truths, class_set: ClassSet, config: RoundConfig
+) -> dict[str, float]:
+    """The queue's hits, and mIoU and mAP50 before and after, for one seed."""
+    training = replace(config.training, seed=seed, features=config.features)
+    spec = head_spec(class_set.classes, material.backbone, training)
+
+    def head_of(corrections: NamedMasks | None) -> ClassHead:
+        return train_head(bags, spec, training, corrections=corrections).head
+
+    before = head_of(None)
+    train_images = {name: material.images[name] for name in truths.train}
+    labels = {name: classify_masks(record.embeddings, before, config.classes) for name, record in train_images.items()}
+    quality = {name: image_miou(labels[name], truths.train[name], class_set.classes) for name in labels}
+    third = sorted(quality, key=lambda name: (quality[name], name))[: len(quality) // 3]
+    with tempfile.TemporaryDirectory() as folder:
+        store = LabelStore(f"{folder}/labels")
+        store.write_part(to_table(LabelledImage(name, name, labels[name]) for name in sorted(labels)))
+        queue = make_queue(store, config.corrected, control=0.0, seed=seed).image_ids
+        control = make_queue(store, config.corrected, control=1.0, seed=seed).image_ids
+    figures = {
+        "hits_queue": sum(name in set(third) for name in queue) / len(queue),
+        "hits_control": sum(name in set(third) for name in control) / len(control),
+    }
+    used = set(queue) | set(control)
+    measured = {
+        name: truth for name, truth in truths.measured.items() if config.measure_on == "val" or name not in used
+    }
+    images = {name: material.images[name] for name in measured}
+    for kind, names in (("before", None), ("queue", queue), ("control", control)):
+        head = before if names is None else head_of(learn(names, labels, truths, material, class_set, config))
+        result = measure(head, images, measured, config.classes)
+        figures |= {f"miou_{kind}": result.miou, f"map50_{kind}": result.map50}
+    return figures
+
+
+def run(config: RoundConfig) -> dict[str, tuple[float, float]]:
+    """All rounds: mean and standard deviation of every figure."""
+    torch.set_num_threads(config.threads)
+    material = prepare(
+        BenchmarkConfig(
+            exemplars=config.exemplars,
+            ground_truth=config.data / "train",
+            work=config.work,
+            model=config.model,
+            per_class=config.per_class,
+            classes=config.classes,
+        )
+    )
+    class_set = ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in material.exemplars)))
+    train_truth = read_coco_instances(config.data / "train", class_set)
+    measured = train_truth
+    if config.measure_on == "val":
+        measured = read_coco_instances(config.data / "val", class_set)
+        paths = ((name, config.data / "val" / "images" / name) for name in measured)
+        material.images.update(embedded(material.backbone, paths, _stored(material, config, "val"), config.classes))
+    subjects = {item.bag_id: item.origin.subject for item in material.exemplars}
+    bags = make_bags(material.bags, subjects, class_set, config.features)
+    rounds = []
+    for seed in range(config.seeds):
+        rounds.append(one_round(seed, material, bags, Truths(train_truth, measured), class_set, config))
+        print(json.dumps({"seed": seed} | {name: round(value, 4) for name, value in rounds[-1].items()}), flush=True)
+    values = {name: [figures[name] for figures in rounds] for name in rounds[0]}
+    return {name: (statistics.mean(each), statistics.pstdev(each)) for name, each in values.items()}
+
+
+def main() -> None:
+    for name, (mean, deviation) in run(tyro.cli(RoundConfig, description=__doc__)).items():
+        print(f"{name:>16}: {mean:7.2%} ± {deviation:.2%}")
+
+
+if __name__ == "__main__":
+    main()
