@@ -1,8 +1,9 @@
-"""Get pictures of your classes: made by a diffusion model, found on the web, or taken from folders.
+"""Get pictures of your classes: made by a diffusion model, found on the web, or taken from folders or your own scenes.
 
     python data_jobs/make_exemplars.py --classes cat,dog --source diffusion --output exemplars
     python data_jobs/make_exemplars.py --classes cat,dog --source crawl --output exemplars
     python data_jobs/make_exemplars.py --classes cat,dog --source folder --input my-pictures --output exemplars
+    python data_jobs/make_exemplars.py --classes cat,dog --source boxes --boxes coco.json --input scenes --output pets
 
 Several sources may fill one folder, one after another. The same command again resumes. Exit codes: 0 done; 2 usage,
 configuration, a class without a picture, or an output that cannot be written (whatever was finished is kept).
@@ -30,6 +31,7 @@ from data_jobs.exemplars.generation import generate
 from data_jobs.runtime.actors import connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, exit_code
 from everymask.classes.class_set import ClassSet
+from everymask.classes.exemplars.boxes import boxed_pictures
 from everymask.classes.exemplars.crawl import CrawlConfig, crawl
 from everymask.classes.exemplars.diffusion import DiffusionConfig, planned_pictures
 from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
@@ -37,7 +39,7 @@ from everymask.classes.exemplars.folder import class_folder_pictures
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
 from everymask.devices import device_for
 from everymask.errors import ConfigurationError
-from everymask.images import decode_image
+from everymask.images import ImageLimits, decode_image
 from everymask.pictures.contact_sheet import contact_sheet
 
 REPORT_EVERY = 25
@@ -54,11 +56,15 @@ class MakeExemplarsConfig:
     {subject: class}."""
     output: str
     """Folder for the pictures, by subject, with manifest.jsonl that says where each is from, and contact sheets."""
-    source: Literal["diffusion", "crawl", "folder"] = "diffusion"
+    source: Literal["diffusion", "crawl", "folder", "boxes"] = "diffusion"
     """diffusion: a text-to-image model makes them (GPU advised); crawl: openly licensed ones from the web; folder: your
-    own, a directory per subject in --input."""
+    own, a directory per subject in --input; boxes: cut out of your own scenes, see --boxes."""
     input: str | None = None
-    """Folder with a directory of pictures per subject, for --source folder."""
+    """Folder with a directory of pictures per subject, for --source folder; or of the images, for --source boxes."""
+    boxes: str | None = None
+    """Where the objects are, for --source boxes: a COCO file (.json), a YOLO data.yaml, or a label store of classes."""
+    margin: float = 0.15
+    """Surroundings that a cut-out keeps on each side, as a share of its box's longer side."""
     device: str = "auto"
     """Of the diffusion model: auto, cpu, cuda or cuda:N."""
     actors: str = "auto"
@@ -74,8 +80,14 @@ class MakeExemplarsConfig:
     pictures: PictureFilter = field(default_factory=PictureFilter)
 
     def __post_init__(self) -> None:
-        if (self.source == "folder") != (self.input is not None):
-            raise ConfigurationError("--input names the folder for --source folder; give both or neither")
+        if self.source == "folder" and self.input is None:
+            raise ConfigurationError("--source folder needs --input, the folder with a directory per subject")
+        if self.input is not None and self.source not in ("folder", "boxes"):
+            raise ConfigurationError("--input is for --source folder and --source boxes; leave it out")
+        if (self.source == "boxes") != (self.boxes is not None):
+            raise ConfigurationError("--boxes says where the objects are for --source boxes; give both or neither")
+        if not 0 <= self.margin <= 2:
+            raise ConfigurationError(f"margin must be in [0, 2]; got {self.margin}")
         if not -1 <= self.duplicate_bits <= 64 or self.sheet_pictures < 0:
             raise ConfigurationError("duplicate-bits must be in [-1, 64], sheet-pictures at least 0")
 
@@ -113,9 +125,8 @@ def _outcomes(config: MakeExemplarsConfig, class_set: ClassSet, folder: Exemplar
     """Every candidate with None if it was kept, or the reason why not."""
     if config.source == "crawl":
         yield from crawl(class_set, folder, config.crawl)
-    elif config.source == "folder":
-        assert config.input is not None
-        for origin, data in class_folder_pictures(config.input, class_set):
+    elif config.source in ("folder", "boxes"):
+        for origin, data in _own_pictures(config, class_set):
             if not folder.knows(origin):
                 yield origin, folder.add(data, origin)
     else:
@@ -126,6 +137,13 @@ def _outcomes(config: MakeExemplarsConfig, class_set: ClassSet, folder: Exemplar
             device = device_for(config.device, actors.gpus)
             for number, data in generate(planned, config.diffusion, device, actors):
                 yield planned[number], folder.add(data, planned[number])
+
+
+def _own_pictures(config: MakeExemplarsConfig, class_set: ClassSet) -> Iterator[tuple[Origin, bytes]]:
+    if config.boxes is not None:
+        return boxed_pictures(config.boxes, config.input, class_set, config.margin, ImageLimits())
+    assert config.input is not None
+    return class_folder_pictures(config.input, class_set)
 
 
 def _write_sheets(config: MakeExemplarsConfig, class_set: ClassSet) -> None:

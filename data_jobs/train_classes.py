@@ -41,11 +41,13 @@ from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, follow
 from everymask.classes.training.bags import make_bags, no_bags
 from everymask.classes.training.corrections import (
     CorrectedImage,
+    NamedMasks,
     classes_of,
     corrected_images,
     correction_class_ids,
     named_masks,
 )
+from everymask.classes.training.negatives import negative_masks, negative_pictures, suspicious_negatives
 from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
 from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, head_spec, train_head
 from everymask.devices import device_for
@@ -72,6 +74,8 @@ class TrainClassesConfig:
     embeddings: str | None = None
     """Mask embeddings of the images in that store (label_dataset.py --save-embeddings), so that few of them need to be
     read again."""
+    negatives: str | None = None
+    """Folder of pictures that show none of the classes, beside exemplars: all that is in them is background."""
     classes: str | None = None
     """Which classes, as for make_exemplars.py: `cat,dog`, or `animals=cat+dog,person` to gather several subjects into
     one class. By default those of the manifest, or every directory; without exemplars, those of the corrections."""
@@ -102,6 +106,8 @@ class TrainClassesConfig:
             raise ConfigurationError(f"--output {self.output} must end in .safetensors")
         if self.exemplars is None and self.corrections is None:
             raise ConfigurationError("there is nothing to learn from; give --exemplars, --corrections, or both")
+        if self.negatives is not None and self.exemplars is None:
+            raise ConfigurationError("--negatives go with exemplars, which are missing; give --exemplars, too")
         if self.embeddings is not None and self.corrections is None:
             raise ConfigurationError("--embeddings are of the images of --corrections, which are missing; give both")
 
@@ -128,12 +134,20 @@ def run(config: TrainClassesConfig) -> int:
     spec = head_spec(class_set.classes, backbone, config.training)
     records: list[StoredEmbeddings] = []
     bags = no_bags(spec.input_dim)
+    named: list[NamedMasks] = []
+    negatives: list[StoredEmbeddings] = []
+    name = f"{backbone.name}-{backbone.weights_sha256[:12]}"
     if config.exemplars is not None:
-        name = f"{backbone.name}-{backbone.weights_sha256[:12]}"
-        records = _embedded(config, chosen, f"{config.bags or Path(config.exemplars) / '.bags'}/{name}")
+        directory = f"{config.bags or Path(config.exemplars) / '.bags'}/{name}"
+        records = _clear(config, _embedded(config, chosen, config.exemplars, directory))
         subject_of = {item.bag_id: item.origin.subject for item in chosen}
         bags = make_bags(records, subject_of, class_set, config.training.features)
-    corrections = None
+    if config.negatives is not None:
+        pictures = negative_pictures(config.negatives, chosen)
+        directory = f"{config.bags}/negatives/{name}" if config.bags else f"{config.negatives}/.bags/{name}"
+        negatives = _embedded(config, pictures, config.negatives, directory)
+        if any(len(record.embeddings) for record in negatives):
+            named.append(negative_masks(negatives, config.training.features, len(spec.classes)))
     if corrected:
         corrections = named_masks(
             corrected,
@@ -150,12 +164,19 @@ def run(config: TrainClassesConfig) -> int:
             f"{len(corrected):,} corrected images: {objects:,} masks of classes, "
             f"{len(corrections) - objects:,} of background"
         )
+        named.append(corrections)
     print(
         f"training {len(spec.classes)} classes on {len(bags):,} exemplars with {len(bags.inputs):,} masks", flush=True
     )
     started = time.monotonic()
-    result = train_head(bags, spec, config.training, _show_epoch, corrections)
+    result = train_head(bags, spec, config.training, _show_epoch, NamedMasks.joined(named) if named else None)
     seconds = time.monotonic() - started
+    for item in suspicious_negatives(result.head, negatives):
+        print(
+            f"the negative {item.file} still looks like {item.class_name} ({item.probability:.0%}); take it out if it "
+            "shows one",
+            file=sys.stderr,
+        )
     save_head(result.head, config.output)
     page = Path(config.output).with_suffix(".html")
     _write_report(config, page, result, records, {item.bag_id: item for item in chosen}, len(corrected), seconds)
@@ -177,18 +198,24 @@ def _class_set(
     return ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in exemplars)))
 
 
-def _embedded(config: TrainClassesConfig, exemplars: Sequence[Exemplar], directory: str) -> list[StoredEmbeddings]:
-    """Mask embeddings of the exemplars, made where they are missing."""
+def _embedded(
+    config: TrainClassesConfig, exemplars: Sequence[Exemplar], folder: str, directory: str
+) -> list[StoredEmbeddings]:
+    """Mask embeddings of pictures in `folder`, made where `directory` has none yet."""
     pending = pending_exemplars(exemplars, directory, config.masks)
     if pending:
-        print(f"embedding the masks of {len(pending):,} exemplars into {directory}", flush=True)
+        print(f"embedding the masks of {len(pending):,} pictures into {directory}", flush=True)
         connect()
         actors = plan_actors(config.actors, config.gpus_per_actor, config.model)
         device = device_for(config.device, actors.gpus)
         spec = BagSpec(config.model, config.checkpoint, device, config.masks, actors.threads, directory)
-        embed_exemplars(pending, str(config.exemplars), spec, actors)
+        embed_exemplars(pending, folder, spec, actors)
     wanted = {item.bag_id for item in exemplars}
-    records = [record for record in load_embeddings(directory) if record.image_id in wanted]
+    return [record for record in load_embeddings(directory) if record.image_id in wanted]
+
+
+def _clear(config: TrainClassesConfig, records: list[StoredEmbeddings]) -> list[StoredEmbeddings]:
+    """With --single-object-only, those of exemplars that show one clear object."""
     if not config.single_object_only:
         return records
     clear = [record for record in records if config.single_object.problem(record.embeddings) is None]

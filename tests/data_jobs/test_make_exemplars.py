@@ -43,6 +43,25 @@ def test_a_folder_becomes_exemplars_with_a_manifest_and_contact_sheets(
     assert (output / "manifest.jsonl").read_bytes() == before
 
 
+def test_boxes_in_scenes_become_exemplars(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "cat/0.jpg"}, {"id": 2, "file_name": "dog/1.jpg"}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": [0, 0, 110, 100]},
+            {"image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 20]},
+            {"image_id": 2, "category_id": 2, "bbox": [5, 10, 100, 100]},
+        ],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    command = arguments("boxes", tmp_path / "out", "--boxes", tmp_path / "boxes.json", "--input", pictures)
+    assert main(command) == 0
+    assert [item.origin.source for item in load_exemplars(tmp_path / "out")] == ["boxes"] * 2
+    assert "cat (pets): 1 pictures, 1 candidates rejected" in capsys.readouterr().out
+    assert main(command[:-2]) == 2
+    assert "give their folder with --input" in capsys.readouterr().err
+
+
 def test_a_crawl_becomes_exemplars_beside_those_of_another_source(pictures: Path, tmp_path: Path) -> None:
     output = tmp_path / "exemplars"
     assert main(arguments("folder", output, "--input", pictures)) == 0

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import torch
 
 from data_jobs.label_dataset import main as label
 from data_jobs.train_classes import main as train
+from everymask.classes.embeddings import load_embeddings
 from everymask.classes.head import load_head
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, write_corrections
 from everymask.labels.rows import LabelledImage, to_table
@@ -115,6 +117,27 @@ def test_other_mask_settings_need_another_folder_for_bags(
     command = ["--exemplars", str(exemplars), "--output", str(tmp_path / "x.safetensors"), *model, *FAST]
     assert train([*command, "--masks.points-per-side", "2"]) == 2
     assert "--bags" in capsys.readouterr().err
+
+
+def test_negatives_teach_what_is_background(
+    head: Path, exemplars: Path, model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A head takes the masks of these pictures for a class, until it has learned that they show none."""
+    (tmp_path / "negatives").mkdir()
+    for number in range(3):
+        (tmp_path / "negatives" / f"{number}.jpg").write_bytes(picture_file(50 + number, (48, 56)))
+    output = tmp_path / "careful.safetensors"
+    command = ["--exemplars", str(exemplars), "--output", str(output), *model, *MASKS, *FAST]
+    longer = ["--training.epochs", "30", "--training.learning-rate", "0.01"]
+    assert train([*command, "--negatives", str(tmp_path / "negatives"), *longer]) == 0
+    store = tmp_path / "negatives" / ".bags"
+    records = load_embeddings(str(next(path for path in store.iterdir() if path.is_dir())))
+    inputs = torch.cat([record.embeddings.features.inputs("token+pooled") for record in records])
+    with torch.no_grad():
+        shares = [float(load_head(path)(inputs).softmax(dim=-1)[:, -1].mean()) for path in (head, output)]
+    assert shares[1] > 0.8 > shares[0]
+    assert train([*command, "--negatives", str(exemplars / "fox")]) == 2
+    assert "is an exemplar of fox, too" in capsys.readouterr().err
 
 
 def corrected_store(folder: Path) -> str:

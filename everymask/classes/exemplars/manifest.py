@@ -31,7 +31,7 @@ REJECTED = "rejected.jsonl"
 _ENDINGS = {"JPEG": ".jpg", "JPEG2000": ".jp2"}
 """Of files by format, where it is not the format's own name."""
 
-Source = Literal["diffusion", "crawl", "folder"]
+Source = Literal["diffusion", "crawl", "folder", "boxes"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class Origin:
     Attributes:
         subject: what it is to show.
         source: how it was got.
-        prompt: the text prompt or the search query; empty for a folder.
+        prompt: the text prompt or the search query; empty for a folder and for boxes.
         seed: of the generator; None unless made.
         model: that made it; empty unless made.
         license: as the source states it; empty if it does not.
         creator: as the source states it; empty if it does not.
-        url: of the picture, or the path of the original file; stored without the secrets of an address.
+        url: of the picture, or the path of the original file, with the box that was cut out of it; stored without the
+            secrets of an address.
         landing_url: of the page that shows it, for attribution.
     """
 

@@ -44,7 +44,7 @@ LeftOut = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class NamedMasks:
-    """K masks whose class a person has told.
+    """K masks whose class a person has told, by correcting them or by naming pictures that show no class.
 
     Attributes:
         inputs: (K, D) float32 mask descriptions.
@@ -57,6 +57,11 @@ class NamedMasks:
     def __len__(self) -> int:
         """K, the number of masks."""
         return len(self.labels)
+
+    @staticmethod
+    def joined(parts: Sequence[NamedMasks]) -> NamedMasks:
+        """All masks of one or more parts."""
+        return NamedMasks(torch.cat([part.inputs for part in parts]), torch.cat([part.labels for part in parts]))
 
     def sample(self, most: int, background: int) -> NamedMasks:
         """At most `most` masks of objects and as many of background, drawn with torch's global generator."""

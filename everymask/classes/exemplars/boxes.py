@@ -1,0 +1,188 @@
+"""Exemplars cut from your own scenes: what lies in the boxes that somebody, or a label store, has drawn."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from everymask.classes.class_set import ClassSet
+from everymask.classes.exemplars.manifest import Origin
+from everymask.errors import ConfigurationError, InputError
+from everymask.image_files import read_bytes
+from everymask.images import IMAGE_SUFFIXES, ImageLimits, decode_image
+from everymask.labels.corrections import labelled_images
+from everymask.labels.store import LabelStore
+from everymask.storage import one_line
+
+logger = logging.getLogger(__name__)
+
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels, half-open."""
+_OUTSIDE_PX = 1.0
+"""Boxes may reach this far beyond their image: tools round."""
+
+
+@dataclass(frozen=True)
+class BoxedImage:
+    """An image with the boxes of the subjects in it.
+
+    Attributes:
+        uri: of the image.
+        boxes: (subject, box) pairs; a box in shares of the sides where `relative`.
+        relative: whether boxes are in [0, 1], as YOLO's.
+        where: names the annotation in errors.
+    """
+
+    uri: str
+    boxes: tuple[tuple[str, Box], ...]
+    relative: bool
+    where: str
+
+
+def boxed_pictures(
+    boxes: str, images: str | None, class_set: ClassSet, margin: float, limits: ImageLimits
+) -> Iterator[tuple[Origin, bytes]]:
+    """What lies in the boxes of the subjects in `class_set`, with some surroundings, as JPEG files in a fixed order.
+
+    An image that is missing or damaged is left out, with a warning.
+
+    Args:
+        boxes: a COCO file (.json), a YOLO data.yaml, or a label store of classes; of a store, as people corrected it.
+        images: the folder of the images; None takes that of data.yaml, or the addresses in the store.
+        class_set: the subjects to cut out.
+        margin: surroundings on each side, as a share of the box's longer side.
+        limits: of images that are read.
+
+    Raises:
+        ConfigurationError: the annotations cannot be read, name none of the subjects, or a box lies outside its image.
+    """
+    subjects = {subject for subject, _ in class_set.subjects}
+    found: set[str] = set()
+    for image in _boxed_images(boxes, images):
+        wanted = [(subject, box) for subject, box in image.boxes if subject in subjects]
+        if not wanted:
+            continue
+        try:
+            pixels = decode_image(read_bytes(image.uri, limits), limits)
+        except (InputError, OSError) as error:
+            logger.warning("%s is left out: the image %s cannot be read: %s", image.where, image.uri, one_line(error))
+            continue
+        height, width = pixels.shape[:2]
+        for subject, box in wanted:
+            scale = (width, height, width, height) if image.relative else (1, 1, 1, 1)
+            x0, y0, x1, y1 = (value * side for value, side in zip(box, scale, strict=True))
+            if (
+                min(x0, y0) < -_OUTSIDE_PX
+                or x1 > width + _OUTSIDE_PX
+                or y1 > height + _OUTSIDE_PX
+                or x0 >= x1
+                or y0 >= y1
+            ):
+                raise ConfigurationError(
+                    f"{image.where}: the box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) of {subject!r} does not lie in its image "
+                    f"of {width} x {height} pixels; mend it"
+                )
+            around = margin * max(x1 - x0, y1 - y0)
+            left, top = max(0, round(x0 - around)), max(0, round(y0 - around))
+            right, bottom = min(width, round(x1 + around)), min(height, round(y1 + around))
+            stream = io.BytesIO()
+            Image.fromarray(pixels[top:bottom, left:right]).save(stream, "JPEG", quality=95)
+            found.add(subject)
+            yield Origin(subject, "boxes", url=f"{image.uri}#xyxy={left},{top},{right},{bottom}"), stream.getvalue()
+    missing = [subject for subject, _ in class_set.subjects if subject not in found]
+    if missing:
+        raise ConfigurationError(f"{boxes} has no box of {', '.join(missing)}; check the names of its classes")
+
+
+def _boxed_images(boxes: str, images: str | None) -> Iterator[BoxedImage]:
+    path = Path(boxes)
+    if path.suffix == ".json":
+        return _coco(path, images)
+    if path.suffix in (".yaml", ".yml"):
+        return _yolo(path, images)
+    return _store(boxes)
+
+
+def _coco(path: Path, images: str | None) -> Iterator[BoxedImage]:
+    if images is None:
+        raise ConfigurationError(f"{path} does not say where its images are; give their folder with --input")
+    content = _read(path, json.loads)
+    try:
+        names = {item["id"]: str(item["name"]) for item in content["categories"]}
+        by_image: dict[Any, list[tuple[str, Box]]] = {item["id"]: [] for item in content["images"]}
+        for item in content["annotations"]:
+            if not item.get("iscrowd", 0):
+                x, y, width, height = (float(value) for value in item["bbox"])
+                by_image[item["image_id"]].append((names[item["category_id"]], (x, y, x + width, y + height)))
+        files = {item["id"]: str(item["file_name"]) for item in content["images"]}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigurationError(f"{path} is no COCO file with boxes ({type(error).__name__}: {error})") from error
+    for image_id, file in sorted(files.items(), key=lambda pair: pair[1]):
+        yield BoxedImage(f"{images}/{file}", tuple(by_image[image_id]), False, f"{path}, {file}")
+
+
+def _yolo(path: Path, images: str | None) -> Iterator[BoxedImage]:
+    content = _read(path, yaml.safe_load)
+    try:
+        names = content["names"]
+        known = dict(enumerate(names)) if isinstance(names, list) else {int(key): name for key, name in names.items()}
+        folder = Path(images) if images else path.parent / str(content.get("path", ".")) / str(content["train"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{path} is no data.yaml of YOLO ({type(error).__name__}: {error}): it must have `names`, and `train`, the "
+            "folder of images, unless --input names that"
+        ) from error
+    if not folder.is_dir():
+        raise ConfigurationError(f"{path}: there is no folder {folder} of images; name it with --input")
+    for image in sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES):
+        # As Ultralytics finds them: the last `images` in the path becomes `labels`.
+        before, found, after = str(image).rpartition("/images/")
+        labels = Path(f"{before}/labels/{after}" if found else image).with_suffix(".txt")
+        if labels.is_file():
+            lines = labels.read_text(encoding="utf-8").splitlines()
+            boxes = [_yolo_box(line, known, f"{labels}, line {number}") for number, line in enumerate(lines, start=1)]
+            yield BoxedImage(str(image), tuple(boxes), True, str(labels))
+
+
+def _yolo_box(line: str, names: dict[int, Any], where: str) -> tuple[str, Box]:
+    """A line of a box (class, centre, sides) or of a polygon (class, corners), all in shares of the image."""
+    try:
+        class_id, *numbers = line.split()
+        values = [float(value) for value in numbers]
+        subject = str(names[int(class_id)])
+        if len(values) == 4:
+            x, y, width, height = values
+            return subject, (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        if len(values) >= 6 and len(values) % 2 == 0:
+            return subject, (min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2]))
+    except (ValueError, KeyError) as error:
+        raise ConfigurationError(f"{where} is no box of YOLO ({type(error).__name__}: {error}); mend it") from error
+    raise ConfigurationError(f"{where} has {len(values)} numbers, neither a box nor a polygon of YOLO; mend it")
+
+
+def _store(uri: str) -> Iterator[BoxedImage]:
+    for image, labels in labelled_images(LabelStore(uri), corrections=True):
+        boxes = [
+            (mask.class_name, (float(x0), float(y0), float(x1), float(y1)))
+            for mask in labels.masks
+            if mask.class_name is not None and mask.area
+            for x0, y0, x1, y1 in [mask.box_xyxy]
+        ]
+        yield BoxedImage(image.uri, tuple(boxes), False, f"{uri}, {image.image_id}")
+
+
+def _read(path: Path, parse: Any) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); check the path of --boxes") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path} cannot be understood ({type(error).__name__}); check the file") from error

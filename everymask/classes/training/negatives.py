@@ -1,0 +1,83 @@
+"""Background from pictures that show none of the classes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from everymask.classes.embeddings import StoredEmbeddings
+from everymask.classes.exemplars.manifest import Exemplar, Origin
+from everymask.classes.features import FeatureKind
+from everymask.classes.head import ClassHead
+from everymask.classes.training.corrections import NamedMasks
+from everymask.errors import ConfigurationError
+from everymask.images import IMAGE_SUFFIXES
+
+SURE = 0.9
+"""A negative with a mask of some class at this probability, after training, is worth a look."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A negative that looks like a class all the same: its file, the class, and the probability in [0, 1]."""
+
+    file: str
+    class_name: str
+    probability: float
+
+
+def negative_pictures(directory: str, exemplars: Sequence[Exemplar]) -> list[Exemplar]:
+    """Every picture of a folder and its subfolders, by path.
+
+    Raises:
+        ConfigurationError: the folder is missing or empty, or a picture is an exemplar of a class, too.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise ConfigurationError(f"there is no folder {folder} of negatives; --negatives names one with pictures")
+    class_of = {item.sha256: item.class_name for item in exemplars}
+    found = []
+    for path in sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES):
+        relative = path.relative_to(folder)
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        if sha256 in class_of:
+            raise ConfigurationError(
+                f"the negative {path} is an exemplar of {class_of[sha256]}, too; take it out of one of the two folders"
+            )
+        found.append(Exemplar(relative.as_posix(), "", sha256, "", Origin("", "folder", url=str(path))))
+    if not found:
+        raise ConfigurationError(f"{folder} holds no picture; give --negatives pictures that show none of the classes")
+    return found
+
+
+def negative_masks(records: Sequence[StoredEmbeddings], features: FeatureKind, background: int) -> NamedMasks:
+    """All masks of pictures that show none of the classes, as background.
+
+    Args:
+        records: of these pictures.
+        features: what the head reads.
+        background: C, the id of background.
+    """
+    inputs = torch.cat([record.embeddings.features.inputs(features) for record in records if len(record.embeddings)])
+    return NamedMasks(inputs, torch.full((len(inputs),), background))
+
+
+def suspicious_negatives(head: ClassHead, records: Sequence[StoredEmbeddings]) -> list[Suspicion]:
+    """Negatives that a head, trained on them as background, still takes for a class: the surest first."""
+    found = []
+    for record in records:
+        if len(record.embeddings):
+            with torch.no_grad():
+                probability = head(record.embeddings.features.inputs(head.spec.features)).softmax(dim=-1)[:, :-1]
+            best = int(probability.argmax())
+            value = float(probability.flatten()[best])
+            if value >= SURE:
+                name = head.spec.classes[best % len(head.spec.classes)]
+                found.append(Suspicion(record.image_id.rpartition("#")[0], name, value))
+    return sorted(found, key=lambda item: -item.probability)

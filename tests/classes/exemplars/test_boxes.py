@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from everymask.classes.class_set import ClassSet
+from everymask.classes.exemplars.boxes import boxed_pictures
+from everymask.errors import ConfigurationError
+from everymask.images import ImageLimits
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore
+from everymask.masks.rle import encode_mask
+from everymask.records import ImageLabels, LabelledMask
+
+PETS = ClassSet.parse("pets=cat+dog")
+CAT, DOG = (20, 30, 80, 70), (90, 10, 120, 90)
+"""Boxes in an image of 160 x 100; the cat's pixels are red, the dog's are green."""
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    pixels = np.zeros((100, 160, 3), dtype=np.uint8)
+    for (x0, y0, x1, y1), channel in ((CAT, 0), (DOG, 1)):
+        pixels[y0:y1, x0:x1, channel] = 255
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(pixels).save(folder / "a.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def coco(scenes: Path, boxes: list[tuple[int, tuple[int, int, int, int]]]) -> str:
+    annotations = [
+        {"image_id": 7, "category_id": category, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        for category, (x0, y0, x1, y1) in boxes
+    ]
+    annotations.append({"image_id": 8, "category_id": 3, "bbox": [0, 0, 9, 9]})
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "broken.png"}],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}, {"id": 9, "name": "yak"}],
+        "annotations": annotations,
+    }
+    (scenes.parent / "boxes.json").write_text(json.dumps(content))
+    return str(scenes.parent / "boxes.json")
+
+
+def from_coco(scenes: Path) -> tuple[str, str | None]:
+    return coco(scenes, [(3, CAT), (5, DOG), (9, (0, 0, 5, 5))]), str(scenes)
+
+
+def from_yolo(scenes: Path) -> tuple[str, str | None]:
+    labels = scenes.parent / "labels"
+    labels.mkdir()
+    x0, y0, x1, y1 = CAT
+    box = f"0 {(x0 + x1) / 320} {(y0 + y1) / 200} {(x1 - x0) / 160} {(y1 - y0) / 100}"
+    x0, y0, x1, y1 = DOG
+    polygon = f"1 {x0 / 160} {y0 / 100} {x1 / 160} {y0 / 100} {x1 / 160} {y1 / 100}"
+    (labels / "a.txt").write_text(f"{box}\n{polygon}\n")
+    (scenes.parent / "data.yaml").write_text("train: images\nnames: [cat, dog]\n")
+    return str(scenes.parent / "data.yaml"), None
+
+
+def from_store(scenes: Path) -> tuple[str, str | None]:
+    masks = []
+    for class_id, (name, (x0, y0, x1, y1)) in enumerate({"cat": CAT, "dog": DOG}.items()):
+        mask = np.zeros((100, 160), dtype=np.bool_)
+        mask[y0:y1, x0:x1] = True
+        box, area = (x0, y0, x1, y1), int(mask.sum())
+        masks.append(LabelledMask(encode_mask(mask), box, area, 0.9, 0.9, (0.0, 0.0), 0.9, class_id, name, 0.1))
+    store = LabelStore(str(scenes.parent / "labels.store"))
+    labels = ImageLabels((100, 160), tuple(masks), 0.5)
+    store.write_part(to_table([LabelledImage("a.png", str(scenes / "a.png"), labels)]))
+    return store.uri, None
+
+
+def cut(boxes: str, images: str | None, classes: ClassSet = PETS, margin: float = 0.0) -> list[tuple[Any, np.ndarray]]:
+    found = boxed_pictures(boxes, images, classes, margin, ImageLimits())
+    return [(origin, np.asarray(Image.open(io.BytesIO(data)))) for origin, data in found]
+
+
+@pytest.mark.parametrize("source", [from_coco, from_yolo, from_store])
+def test_what_lies_in_a_box_becomes_an_exemplar(
+    scenes: Path, source: Callable[[Path], tuple[str, str | None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        (cat, cat_pixels), (dog, dog_pixels) = cut(*source(scenes))
+    assert (cat.subject, dog.subject, cat.source) == ("cat", "dog", "boxes")
+    assert cat.url == f"{scenes}/a.png#xyxy=20,30,80,70"
+    assert cat_pixels.shape == (40, 60, 3)
+    assert (cat_pixels[2:-2, 2:-2, 0] > 200).all()
+    assert dog_pixels.shape == (80, 30, 3)
+    assert (dog_pixels[2:-2, 2:-2, 1] > 200).all()
+    # The damaged image costs its own boxes alone.
+    assert ("broken.png" in caplog.text) == (source is from_coco)
+
+
+def test_surroundings_end_where_the_image_does(scenes: Path) -> None:
+    boxes, images = from_coco(scenes)
+    (_, cat), (_, dog) = cut(boxes, images, margin=0.5)
+    assert cat.shape == (100, 110, 3)
+    assert dog.shape == (100, 110, 3)
+
+
+@pytest.mark.parametrize("box", [(150, 10, 170, 30), (-9, 0, 30, 30), (50, 50, 50, 60)])
+def test_a_box_outside_its_image_is_named(scenes: Path, box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ConfigurationError, match=r"a\.png: the box .* of 'cat' does not lie in its image of 160 x 100"):
+        cut(coco(scenes, [(3, box)]), str(scenes))
+
+
+def test_a_subject_without_a_box_is_named(scenes: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no box of yak"):
+        cut(*from_yolo(scenes), ClassSet.parse("cat,yak"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.json", None, "check the path of --boxes"),
+        ("half.json", '{"images": [', "cannot be understood"),
+        ("other.json", '{"shapes": []}', "no COCO file with boxes"),
+        ("data.yaml", "train: images\n", "no data.yaml of YOLO"),
+        ("data.yaml", "train: nowhere\nnames: [cat]\n", "there is no folder"),
+    ],
+)
+def test_annotations_that_cannot_be_read_are_one_sentence(
+    scenes: Path, name: str, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (scenes.parent / name).write_text(content)
+    images = str(scenes) if name.endswith(".json") else None
+    with pytest.raises(ConfigurationError, match=message):
+        cut(str(scenes.parent / name), images)
+
+
+def test_a_damaged_line_of_yolo_is_named(scenes: Path) -> None:
+    boxes, images = from_yolo(scenes)
+    (scenes.parent / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n4 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(ConfigurationError, match="line 2"):
+        cut(boxes, images)
