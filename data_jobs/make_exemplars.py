@@ -24,7 +24,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+import torch
 import tyro
+from numpy.typing import NDArray
 from PIL import Image
 
 from data_jobs.exemplars.generation import generate
@@ -36,6 +39,7 @@ from everymask.classes.exemplars.crawl import CrawlConfig, crawl
 from everymask.classes.exemplars.diffusion import DiffusionConfig, planned_pictures
 from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.classes.exemplars.folder import class_folder_pictures
+from everymask.classes.exemplars.likeness import ALIKE, likeness
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
 from everymask.devices import device_for
 from everymask.errors import ConfigurationError
@@ -111,7 +115,8 @@ def run(config: MakeExemplarsConfig) -> int:
         place = subject if subject == name else f"{subject} ({name})"
         print(f"{place}: {folder.count(subject):,} pictures, {rejected[subject]:,} candidates rejected")
     if config.sheet_pictures:
-        _write_sheets(config, class_set)
+        for subject, pictures in _write_sheets(config, class_set).items():
+            _warn_of_likeness(subject, pictures)
     missing = [subject for subject, _ in class_set.subjects if not folder.count(subject)]
     if missing:
         raise ConfigurationError(
@@ -146,23 +151,35 @@ def _own_pictures(config: MakeExemplarsConfig, class_set: ClassSet) -> Iterator[
     return class_folder_pictures(config.input, class_set)
 
 
-def _write_sheets(config: MakeExemplarsConfig, class_set: ClassSet) -> None:
+def _write_sheets(config: MakeExemplarsConfig, class_set: ClassSet) -> dict[str, list[NDArray[np.uint8]]]:
+    """A contact sheet of every subject; the pictures on it."""
     folder = Path(config.output)
-    subjects = [subject for subject, _ in class_set.subjects]
-    shown: dict[str, list[str]] = {subject: [] for subject in subjects}
+    files: dict[str, list[str]] = {subject: [] for subject, _ in class_set.subjects}
     for exemplar in load_exemplars(folder) if (folder / "manifest.jsonl").is_file() else []:
-        files = shown.get(exemplar.origin.subject, [])
-        if len(files) < config.sheet_pictures:
-            files.append(exemplar.file)
-    for subject, files in shown.items():
-        if files:
-            pictures = [decode_image((folder / file).read_bytes()) for file in files]
-            sheet = contact_sheet(pictures, [Path(file).name for file in files], columns=8, cell=160)
+        of_subject = files.get(exemplar.origin.subject, [])
+        if len(of_subject) < config.sheet_pictures:
+            of_subject.append(exemplar.file)
+    shown = {}
+    for subject, names in files.items():
+        if names:
+            pictures = shown[subject] = [decode_image((folder / name).read_bytes()) for name in names]
+            sheet = contact_sheet(pictures, [Path(name).name for name in names], columns=8, cell=160)
             stream = io.BytesIO()
             Image.fromarray(sheet).save(stream, "JPEG", quality=88)
             target = folder / "sheets" / f"{subject}.jpg"
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(stream.getvalue())
+    return shown
+
+
+def _warn_of_likeness(subject: str, pictures: list[NDArray[np.uint8]]) -> None:
+    alike = likeness(pictures, torch.device("cpu"))
+    if alike is not None and alike > ALIKE:
+        print(
+            f"{subject}: its pictures look alike (mean similarity {alike:.2f}, above {ALIKE:g}), so it will be found "
+            "only where it looks like them; add pictures of other views, or cut them out of your scenes with "
+            "--source boxes"
+        )
 
 
 def main(arguments: list[str] | None = None, program: str = "python data_jobs/make_exemplars.py") -> int:

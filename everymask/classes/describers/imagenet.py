@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
 
 from everymask.backbone.nano.efficientnet import SHA256, load_efficientnet
 from everymask.backbone.nano.encoder import fast_bfloat16
@@ -39,10 +43,23 @@ class ImageNetDescriber:
         seen = masks.any(dim=1).nonzero().flatten()
         for index in torch.split(seen, _CROPS_PER_BATCH):
             crops = crop_masks(picture.to(masks.device), canvas, masks[index], SIDE_PX, MARGIN, VEIL)
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-                described = self._encoder.pooled(crops.to(self._device))
-            descriptions[index.cpu()] = described.float().cpu()
+            descriptions[index.cpu()] = self._encode(crops)
         return descriptions
+
+    @torch.inference_mode()
+    def describe_pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Some (H, W, 3) uint8 RGB pictures as wholes → (N, DIM) float32 on the CPU."""
+        described = [torch.zeros(0, DIM)]
+        for picture in pictures:
+            pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+            square = interpolate(pixels, (SIDE_PX, SIDE_PX), mode="bilinear", antialias=True, align_corners=False)
+            described.append(self._encode(square))
+        return torch.cat(described)
+
+    def _encode(self, crops: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            described = self._encoder.pooled(crops.to(self._device))
+        return described.float().cpu()
 
 
 @cache

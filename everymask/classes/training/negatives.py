@@ -73,8 +73,7 @@ def suspicious_negatives(head: ClassHead, records: Sequence[StoredEmbeddings]) -
     found = []
     for record in records:
         if len(record.embeddings):
-            with torch.no_grad():
-                probability = head(record.embeddings.features.inputs(head.spec.features)).softmax(dim=-1)[:, :-1]
+            probability = head.probabilities(record.embeddings.features)[:, :-1]
             best = int(probability.argmax())
             value = float(probability.flatten()[best])
             if value >= SURE:
