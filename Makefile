@@ -48,6 +48,7 @@ lint: $(STAMP) ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/oxlint --deny-warnings --quiet ui tests/ui
 
 format: $(STAMP) ## Mend what ruff can mend.
 	$(BIN)/ruff check --fix .

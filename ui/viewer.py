@@ -11,7 +11,15 @@ import gradio as gr
 from ui.picture import Picture
 
 _STATIC = Path(__file__).resolve().parent / "static"
-_SCRIPTS = ("masks.js", "download.js", "viewer.js")
+# Served as they are, so that the modules find each other; the address is right behind a proxy's prefix, too. Gradio
+# looks for the quoted name of the event here.
+gr.set_static_paths([_STATIC])
+_START = f"""
+const root = window.gradio_config?.root ?? "";
+import(`${{root}}/gradio_api/file={_STATIC.as_posix()}/viewer.js`).then((viewer) =>
+  viewer.startViewer(element, props, watch, (data) => trigger("prompt", data)),
+);
+"""
 
 
 def make_viewer(hint: str, elem_id: str, prompting: bool = False, least_score: float = 0.0) -> gr.HTML:
@@ -26,7 +34,7 @@ def make_viewer(hint: str, elem_id: str, prompting: bool = False, least_score: f
         None,
         html_template=_template(hint, prompting, least_score),
         css_template=(_STATIC / "viewer.css").read_text(encoding="utf-8"),
-        js_on_load="\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        js_on_load=_START,
         apply_default_css=False,
         elem_id=elem_id,
         picture=None,

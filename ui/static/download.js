@@ -9,7 +9,7 @@ function saveBlob(blob, name) {
 }
 
 // A COCO file of one image. `classes` is empty for masks without a class: they share the category "entity".
-function cocoFile(fileName, answer, masks, classes) {
+export function cocoFile(fileName, answer, masks, classes) {
   const names = classes.length ? classes : ["entity"];
   return {
     images: [{ id: 1, file_name: fileName, width: answer.width, height: answer.height }],
@@ -25,19 +25,20 @@ function cocoFile(fileName, answer, masks, classes) {
       score: mask.score,
       predicted_iou: mask.predicted_iou,
       stability_score: mask.stability_score,
+      ...(mask.uncertainty === undefined ? {} : { uncertainty: mask.uncertainty }),
     })),
   };
 }
 
-function saveCoco(fileName, answer, masks, classes) {
+export function saveCoco(fileName, answer, masks, classes) {
   const text = JSON.stringify(cocoFile(fileName, answer, masks, classes));
   saveBlob(new Blob([text], { type: "application/json" }), `${stem(fileName)}.coco.json`);
 }
 
-function savePng(fileName, canvas) {
+export function savePng(fileName, canvas) {
   canvas.toBlob((blob) => saveBlob(blob, `${stem(fileName)}.masks.png`), "image/png");
 }
 
-function stem(fileName) {
+export function stem(fileName) {
   return fileName.replace(/\.[^.]*$/, "") || "image";
 }

@@ -1,7 +1,7 @@
 // Masks as the service answers them (COCO compressed run-length encoding) → pixels of a canvas.
 
 // The runs of an encoding, as the column-major index one past each run's end. Runs alternate outside, inside, outside, …
-function runEnds(counts) {
+export function runEnds(counts) {
   const ends = [];
   const lengths = [];
   let position = 0;
@@ -27,7 +27,7 @@ function runEnds(counts) {
 }
 
 // Indices (row-major) of the canvas pixels whose centres lie in the mask. `grid` is {width, height} of the canvas.
-function canvasPixels(mask, grid) {
+export function canvasPixels(mask, grid) {
   const [height, width] = mask.rle.size;
   const ends = runEnds(mask.rle.counts);
   const [x0, y0, boxWidth, boxHeight] = mask.bbox;
@@ -52,7 +52,7 @@ function canvasPixels(mask, grid) {
 }
 
 // Which mask is seen at each canvas pixel: its index, or -1. `height(mask)` says which of two lies on top.
-function labelMap(masks, visible, grid, height) {
+export function labelMap(masks, visible, grid, height) {
   const labels = new Int32Array(grid.width * grid.height).fill(-1);
   const order = masks.map((_, i) => i).filter((i) => visible[i]);
   order.sort((a, b) => height(masks[a]) - height(masks[b]));
@@ -60,29 +60,15 @@ function labelMap(masks, visible, grid, height) {
   return labels;
 }
 
-// Well-spread colours: the golden angle around the hue circle, in two lightnesses.
-function colourOf(index) {
-  const hue = (index * 137.508 + 215) % 360;
-  return hslToRgb(hue, 0.72, index % 2 ? 0.62 : 0.5);
-}
-
-function hslToRgb(hue, saturation, lightness) {
-  const chroma = saturation * Math.min(lightness, 1 - lightness);
-  return [0, 8, 4].map((offset) => {
-    const k = (offset + hue / 30) % 12;
-    return Math.round(255 * (lightness - chroma * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-  });
-}
-
 // The class of every pixel: plain colours, black where there is none.
-function paintMap(labels, grid, colours) {
+export function paintMap(labels, grid, colours) {
   const layer = new ImageData(grid.width, grid.height);
   labels.forEach((label, at) => layer.data.set([...(label < 0 ? [0, 0, 0] : colours[label]), 255], at * 4));
   return layer;
 }
 
 // The coloured layer over the image. `selected` (or -1) stands out, the others step back.
-function paintMasks(labels, grid, colours, opacity, selected) {
+export function paintMasks(labels, grid, colours, opacity, selected) {
   const layer = new ImageData(grid.width, grid.height);
   const data = layer.data;
   for (let y = 0; y < grid.height; y++) {
