@@ -1,9 +1,10 @@
 """The published figures of U-SAM: accuracy over seeds, with and without distillation, granularity, and speed.
 
     python benchmarks/classes.py --exemplars DIR --ground-truth DIR/coco_instances/val --json figures.json
+    python benchmarks/classes.py --exemplars DIR --ground-truth DIR/voc --split val --features token+crop
 
 Mask embeddings are kept in --work and found again, so that only the first run takes long. Accuracy is mIoU (with
-background) and mAP50 over the classes named by the exemplars, on COCO instances.
+background) and mAP50 over those classes of the exemplars that the ground truth knows: COCO instances, or PASCAL VOC.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import tyro
 
@@ -31,12 +33,15 @@ from everymask.classes.recipes import PAPER_TRAINING, follow, follow_recipe
 from everymask.classes.segmenter import classify_masks, embed_masks
 from everymask.classes.training.bags import make_bags
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
+from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
-from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances
+from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances, read_voc
+from everymask.evaluation.ground_truth.voc import VOC_CLASSES
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
 from everymask.images import decode_image
 from everymask.label_config import LabelConfig
 from everymask.labelling import embed_images, label_images
+from everymask.masks.rle import rle_ious
 
 GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boat+car+motorcycle,person,chair"
 SHARD = 25
@@ -49,7 +54,9 @@ class BenchmarkConfig:
     exemplars: Path
     """Folder of exemplars, a directory per COCO class."""
     ground_truth: Path
-    """Folder with instances.json and images/."""
+    """Folder with instances.json and images/, or in VOC's layout."""
+    split: str = "val"
+    """Of VOC: which list in ImageSets/Segmentation."""
     work: Path = Path("runs/benchmark-classes")
     """Where mask embeddings are kept."""
     model: str = "nano"
@@ -73,6 +80,11 @@ class BenchmarkConfig:
     classes: ClassesConfig = field(default_factory=ClassesConfig)
     """With --classes.recipe paper, training follows the paper as well."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def with_crops(config: ClassesConfig) -> ClassesConfig:
+    """Masks are described by their crops, too, as a head that reads crops wants them."""
+    return replace(config, masks=replace(config.masks, describer="crop"))
 
 
 def embedded(
@@ -103,11 +115,31 @@ def measure(
     head: ClassHead,
     images: dict[str, StoredEmbeddings],
     truth: dict[str, ClassTruth],
+    classes: Sequence[str],
     config: ClassesConfig,
 ) -> SemanticFigures:
-    """Label stored images with a head and compare with the ground truth."""
+    """Label stored images with a head and compare with the ground truth of some classes."""
     labels = {name: classify_masks(record.embeddings, head, config) for name, record in images.items()}
-    return semantic_figures(labels, truth, head.spec.classes)
+    return semantic_figures(labels, truth, classes)
+
+
+def doubt_correlation(
+    head: ClassHead, images: dict[str, StoredEmbeddings], truth: dict[str, ClassTruth], classes: Sequence[str]
+) -> float:
+    """Pearson correlation of `uncertainty` with being misnamed (0 or 1), over masks that match an object at IoU 0.5."""
+    doubts, wrong = [], []
+    for name, record in images.items():
+        objects = [item for item in truth[name].instances if not item.iscrowd]
+        ious = rle_ious(record.embeddings.rles, [item.rle for item in objects])
+        if not ious.size:
+            continue
+        probabilities = head.probabilities(record.embeddings.features)
+        named = [(*head.spec.classes, "")[index] for index in probabilities.argmax(dim=-1).tolist()]
+        matched = ious.max(axis=1) >= 0.5
+        doubts += normalised_entropy(probabilities).numpy()[matched].tolist()
+        right = [classes[objects[best].class_id] for best in ious.argmax(axis=1).tolist()]
+        wrong += [named[i] != right[i] for i in np.flatnonzero(matched)]
+    return float(np.corrcoef(doubts, wrong)[0, 1])
 
 
 @dataclass(frozen=True)
@@ -118,6 +150,34 @@ class Material:
     exemplars: list[Exemplar]
     bags: list[StoredEmbeddings]
     images: dict[str, StoredEmbeddings]
+
+
+VOC_NAMES = {"airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor"}
+"""Of COCO's classes that VOC calls otherwise."""
+
+
+def class_set_of(exemplars: Sequence[Exemplar]) -> ClassSet:
+    """The classes of some exemplars."""
+    return ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in exemplars)))
+
+
+def is_voc(folder: Path) -> bool:
+    """Whether a folder of ground truth is in VOC's layout."""
+    return (folder / "SegmentationClass").is_dir()
+
+
+def truth_name(folder: Path, split: str) -> str:
+    """Names the mask embeddings of a ground truth's images."""
+    return "-".join([*folder.resolve().parts[-2:], *([split] if is_voc(folder) else [])])
+
+
+def read_truth(folder: Path, split: str, class_set: ClassSet) -> tuple[dict[str, ClassTruth], tuple[str, ...], Path]:
+    """Ground truth by file name, the classes it is of, and the folder of its images."""
+    if not is_voc(folder):
+        return read_coco_instances(folder, class_set), class_set.classes, folder / "images"
+    subjects = [(VOC_NAMES.get(subject, subject), name) for subject, name in class_set.subjects]
+    known = ClassSet(tuple((subject, name) for subject, name in subjects if subject in VOC_CLASSES))
+    return read_voc(folder, known, split), known.classes, folder / "JPEGImages"
 
 
 def prepare(config: BenchmarkConfig) -> Material:
@@ -133,11 +193,9 @@ def prepare(config: BenchmarkConfig) -> Material:
     bags = embedded(
         backbone, ((item.bag_id, config.exemplars / item.file) for item in exemplars), store / "bags", config.classes
     )
-    names = sorted(path.name for path in (config.ground_truth / "images").glob("*.jpg"))
-    truth_store = store / "-".join(config.ground_truth.resolve().parts[-2:])
-    images = embedded(
-        backbone, ((name, config.ground_truth / "images" / name) for name in names), truth_store, config.classes
-    )
+    truth, _, folder = read_truth(config.ground_truth, config.split, class_set_of(exemplars))
+    truth_store = store / truth_name(config.ground_truth, config.split)
+    images = embedded(backbone, ((name, folder / name) for name in sorted(truth)), truth_store, config.classes)
     return Material(backbone, exemplars, list(bags.values()), images)
 
 
@@ -155,15 +213,16 @@ def over_seeds(
     material: Material, class_set: ClassSet, config: BenchmarkConfig, features: FeatureKind
 ) -> dict[str, Any]:
     """Figures of MIL alone and of MIL with distillation for every seed, with mean and standard deviation."""
-    truth = read_coco_instances(config.ground_truth, class_set)
+    truth, measured, _ = read_truth(config.ground_truth, config.split, class_set)
     rows: dict[str, list[SemanticFigures]] = {"mil": [], "distilled": []}
-    seconds = []
+    seconds, correlations = [], []
     for seed in range(config.seeds):
         training = replace(config.training, seed=seed, features=features, distillation=True)
         student, teacher, elapsed, epochs = train(material, class_set, training)
         seconds.append(elapsed)
+        correlations.append(doubt_correlation(student, material.images, truth, measured))
         for name, head in (("mil", teacher), ("distilled", student)):
-            figures = measure(head, material.images, truth, config.classes)
+            figures = measure(head, material.images, truth, measured, config.classes)
             rows[name].append(figures)
             print(
                 f"{features:>12} seed {seed} {name:>9}: mIoU {figures.miou:.2%}, mAP50 {figures.map50:.2%} "
@@ -172,6 +231,7 @@ def over_seeds(
             )
     return {
         "training_seconds": seconds,
+        "uncertainty_correlation": _spread(correlations),
         **{name: _summary(figures) for name, figures in rows.items()},
         "gain": {
             "miou": _spread([b.miou - a.miou for a, b in zip(rows["mil"], rows["distilled"], strict=True)]),
@@ -208,7 +268,7 @@ def relabelling(material: Material, head: ClassHead, config: BenchmarkConfig) ->
     def from_pixels() -> list[Any]:
         labels = []
         for name in names:
-            image = decode_image((config.ground_truth / "images" / name).read_bytes())
+            image = decode_image(Path(material.images[name].uri).read_bytes())
             labels += label_images(material.backbone, [image], LabelConfig("classes", classes=config.classes), head)
         return labels
 
@@ -245,8 +305,10 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
         classes=follow_recipe(config.classes),
         training=follow(config.training, config.classes.recipe, PAPER_TRAINING),
     )
+    if any("crop" in kind for kind in config.features):
+        config = replace(config, classes=with_crops(config.classes))
     material = prepare(config)
-    class_set = ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in material.exemplars)))
+    class_set = class_set_of(material.exemplars)
     figures: dict[str, Any] = {
         "machine": {"cpu": platform.processor() or platform.machine(), "threads": config.threads},
         "model": material.backbone.name,
@@ -279,6 +341,8 @@ def table(figures: dict[str, Any]) -> str:
                 f"{kind:>12} {name:>9}: mIoU {percent(row[name]['miou'])}, mAP50 {percent(row[name]['map50'])}"
             )
         lines.append(f"{kind:>12}  training: {statistics.mean(row['training_seconds']):.1f} s")
+        correlation = row["uncertainty_correlation"]
+        lines.append(f"{kind:>12}  uncertainty and being misnamed: r = {correlation['mean']:.2f}")
         for name, iou in row["distilled"]["iou"].items():
             ap50 = row["distilled"]["ap50"][name]
             shown = "" if ap50 is None else f", AP50 {ap50:.1%} of {row['distilled']['instances'][name]}"

@@ -23,7 +23,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import tyro
 
-from benchmarks.classes import BenchmarkConfig, Material, embedded, measure, prepare
+from benchmarks.classes import (
+    BenchmarkConfig,
+    Material,
+    class_set_of,
+    embedded,
+    measure,
+    prepare,
+    truth_name,
+    with_crops,
+)
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig
 from everymask.classes.features import FeatureKind
@@ -139,7 +148,7 @@ def learn(
 def _stored(material: Material, config: RoundConfig, part: str) -> Path:
     """Where the mask embeddings of train/ or val/ are kept."""
     model = f"{material.backbone.name}-{material.backbone.weights_sha256[:12]}"
-    return config.work / model / "-".join((config.data / part).resolve().parts[-2:])
+    return config.work / model / truth_name(config.data / part, part)
 
 
 def one_round(
@@ -173,7 +182,7 @@ def one_round(
     images = {name: material.images[name] for name in measured}
     for kind, names in (("before", None), ("queue", queue), ("control", control)):
         head = before if names is None else head_of(learn(names, labels, truths, material, class_set, config))
-        result = measure(head, images, measured, config.classes)
+        result = measure(head, images, measured, class_set.classes, config.classes)
         figures |= {f"miou_{kind}": result.miou, f"map50_{kind}": result.map50}
     return figures
 
@@ -181,6 +190,8 @@ def one_round(
 def run(config: RoundConfig) -> dict[str, tuple[float, float]]:
     """All rounds: mean and standard deviation of every figure."""
     torch.set_num_threads(config.threads)
+    if "crop" in config.features:
+        config = replace(config, classes=with_crops(config.classes))
     material = prepare(
         BenchmarkConfig(
             exemplars=config.exemplars,
@@ -191,7 +202,7 @@ def run(config: RoundConfig) -> dict[str, tuple[float, float]]:
             classes=config.classes,
         )
     )
-    class_set = ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in material.exemplars)))
+    class_set = class_set_of(material.exemplars)
     train_truth = read_coco_instances(config.data / "train", class_set)
     measured = train_truth
     if config.measure_on == "val":
