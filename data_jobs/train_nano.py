@@ -52,7 +52,7 @@ from everymask.nano_training.loop import file_report
 BORDERS_FILE, METRICS_FILE = "borders.pt", "metrics.jsonl"
 HELD_OUT_EVERY = 10
 """One in so many training pictures of each source is not learned from."""
-VOC_LEAST_AREA = 0.01
+VOC_MIN_AREA = 0.01
 """Smaller objects of VOC are not clicked when the checkpoint is measured."""
 WATCHED_PICTURES = 10
 """Held-out pictures of each source that the decoder is measured on while it is trained."""
@@ -205,7 +205,7 @@ def measure(config: TrainNanoConfig) -> dict[str, dict[str, float]]:
     backbone = load_nano(config.output, torch.device("cpu"))
     figures: dict[str, dict[str, float]] = {}
     for source, pictures in _val_pictures(config).items():
-        least = VOC_LEAST_AREA if source == "voc" else 0.0
+        least = VOC_MIN_AREA if source == "voc" else 0.0
         contenders: dict[str, ClickAnswers] = {
             "nano": backbone_answers(backbone),
             "felzenszwalb": felzenszwalb_answers(),

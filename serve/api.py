@@ -24,7 +24,7 @@ from serve.answers import classes_answer, labels_answer
 from serve.auth import ApiKeys
 from serve.errors import ServiceError
 from serve.gate import REQUEST_ID_HEADER, Gate, error_response
-from serve.graph import Graph, ServeGraph
+from serve.graph import Graph
 from serve.labelling import ImageAnswer, Labelling, RegionSizes
 from serve.metrics import StageTimer, server_timing
 from serve.openapi import DESCRIPTION, ERRORS, INFO_ERRORS, image_body, points_body
@@ -238,7 +238,7 @@ class Api:
         self._settings = settings
         path = settings.api_keys_file
         self._keys = ApiKeys.from_file(None if path is None else HOME / path)
-        self._graph = ServeGraph(serve.get_replica_context().app_name, refiner, classifier)
+        self._graph = Graph(serve.get_replica_context().app_name, refiner, classifier)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve once the replica is made."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
@@ -17,27 +17,7 @@ from serve.heads import HeadFile
 from serve.tasks import ClickTask, Labelled, LabelTask, MaskTask, ModelDescription, Outcome, RequestImage, Task
 
 
-class Graph(Protocol):
-    """What the API needs of whatever does the work."""
-
-    async def label(self, image: RequestImage, task: LabelTask | ClickTask) -> Outcome[ImageLabels]:
-        """Entities, or the masks of one prompt."""
-        ...
-
-    async def classify(self, image: RequestImage, head: HeadFile, score_thresh: float | None) -> Outcome[ImageLabels]:
-        """Masks of the classes that a head knows."""
-        ...
-
-    async def describe(self) -> ModelDescription:
-        """The running model."""
-        ...
-
-    async def states(self) -> dict[str, str]:
-        """State of each part, `HEALTHY` when it answers."""
-        ...
-
-
-class ServeGraph:
+class Graph:
     """The deployments, through their handles."""
 
     def __init__(self, app_name: str, refiner: DeploymentHandle[Any], classifier: DeploymentHandle[Any]) -> None:
@@ -47,11 +27,11 @@ class ServeGraph:
         self._description: ModelDescription | None = None
 
     async def label(self, image: RequestImage, task: LabelTask | ClickTask) -> Outcome[ImageLabels]:
-        """See `Graph`."""
+        """Entities, or the masks of one prompt."""
         return await _outcome(self._refine(image, task))
 
     async def classify(self, image: RequestImage, head: HeadFile, score_thresh: float | None) -> Outcome[ImageLabels]:
-        """See `Graph`."""
+        """Masks of the classes that a head knows."""
         classifier = self._classifier.options(multiplexed_model_id=head.model_id)
         masks = self._refine(image, MaskTask())
         # Passed on un-awaited, the masks go from replica to replica and never through here.
@@ -62,13 +42,13 @@ class ServeGraph:
         return start(self._refiner.options(session_id=image.key).refine, image, task)
 
     async def describe(self) -> ModelDescription:
-        """See `Graph`."""
+        """The running model."""
         if self._description is None:
             self._description = await start(self._refiner.describe)
         return self._description
 
     async def states(self) -> dict[str, str]:
-        """See `Graph`."""
+        """State of each part, `HEALTHY` when it answers."""
         status = await asyncio.to_thread(serve.status)
         application = status.applications.get(self._app_name)
         if application is None:

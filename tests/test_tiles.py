@@ -24,7 +24,7 @@ from everymask.masks.rle import decode_mask, encode_masks
 from everymask.records import ImageLabels
 from everymask.tiles import OVERLAP, label_in_tiles, make_tiles
 
-SMALLEST_SHARE = 1 / 400
+MIN_SHARE = 1 / 400
 
 
 def label_colours(image: NDArray[np.uint8]) -> ImageLabels:
@@ -32,7 +32,7 @@ def label_colours(image: NDArray[np.uint8]) -> ImageLabels:
     height, width = image.shape[:2]
     pieces = connected_components(image[..., 0].astype(np.int64), background=0, connectivity=1)
     masks = [pieces == number for number in range(1, int(pieces.max()) + 1)]
-    masks = [mask for mask in masks if mask.sum() >= SMALLEST_SHARE * height * width]
+    masks = [mask for mask in masks if mask.sum() >= MIN_SHARE * height * width]
     points = [tuple(np.argwhere(mask)[0][::-1].tolist()) for mask in masks]
     ones = [0.9] * len(masks)
     stacked = np.array(masks, dtype=np.bool_).reshape(-1, height, width)

@@ -14,9 +14,9 @@ from ui.viewer import make_viewer, show_answer, show_notice, show_picture
 
 _STATIC = Path(__file__).resolve().parent / "static"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_LEAST_PROBABILITY = 0.05
+_MIN_PROBABILITY = 0.05
 """Asked of the service, so that the slider can show less likely masks without another request."""
-_LEAST_CLASS_SCORE = 0.2
+_MIN_CLASS_SCORE = 0.2
 """Where that slider stands at first."""
 
 _METHODS = [("Entities (E-SAM)", "entities"), ("Every mask (SAM)", "amg")]
@@ -71,7 +71,7 @@ class Page:
             return show_notice(
                 "There is no class set yet. Train one with train_classes.py and put it where the service looks."
             )
-        return _answered(picture, lambda image: self._client.classes(image.data, class_set, _LEAST_PROBABILITY))
+        return _answered(picture, lambda image: self._client.classes(image.data, class_set, _MIN_PROBABILITY))
 
     def class_sets(self) -> dict[str, Any]:
         """The class sets there are now; those that do not fit the model are left out."""
@@ -140,7 +140,7 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
                     classes = make_viewer(
                         "Pick an image and a class set, then press Find classes.",
                         "classes-viewer",
-                        least_score=_LEAST_CLASS_SCORE,
+                        least_score=_MIN_CLASS_SCORE,
                     )
 
         upload.change(page.pick, upload, [picture, entities, clicks, classes], show_progress="hidden")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from data_jobs.labelling.estimate import FEWEST_IMAGES
+from data_jobs.labelling.estimate import MIN_IMAGES
 from data_jobs.labelling.prices import Prices, parse_prices
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig, ClipConfig
@@ -117,8 +117,8 @@ class LabelDatasetConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigurationError(f"{name.replace('_', '-')} must be at least {least}; got {value}")
-        if self.estimate is not None and self.estimate < FEWEST_IMAGES:
-            raise ConfigurationError(f"an estimate needs a sample of at least {FEWEST_IMAGES}; got {self.estimate}")
+        if self.estimate is not None and self.estimate < MIN_IMAGES:
+            raise ConfigurationError(f"an estimate needs a sample of at least {MIN_IMAGES}; got {self.estimate}")
         if self.prices() is not None and self.estimate is None:
             raise ConfigurationError("--price-per-gpu-hour is for an estimate of the cost; add --estimate 200")
         tolerated_errors(self.max_errors, 1)

@@ -27,10 +27,10 @@ from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.scheduling import alive_nodes
 from everymask.labels.store import LabelStore, PartSummary
 
-FEWEST_IMAGES = 4
+MIN_IMAGES = 4
 """The least sample: two groups of two."""
 
-_MOST_GROUPS = 10
+_MAX_GROUPS = 10
 _IMAGES_PER_GROUP = 2
 _CONFIDENCE = 0.95
 
@@ -127,7 +127,7 @@ def sample_positions(population: int, size: int, seed: int = 0) -> list[list[int
     size = min(size, population)
     generator = random.Random(seed)
     drawn = [generator.randrange(run * population // size, (run + 1) * population // size) for run in range(size)]
-    groups = max(1, min(_MOST_GROUPS, size // _IMAGES_PER_GROUP))
+    groups = max(1, min(_MAX_GROUPS, size // _IMAGES_PER_GROUP))
     return [drawn[group::groups] for group in range(groups)]
 
 

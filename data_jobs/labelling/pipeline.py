@@ -23,7 +23,7 @@ from everymask.labels.store import LabelStore, PartSummary
 _MAX_ROWS_PER_TASK = 32
 _TASKS_PER_ACTOR = 8
 _READERS_PER_ACTOR = 0.5
-_LEAST_READERS = 2
+_MIN_READERS = 2
 _ROWS_PER_PART = (4, 256)
 _PARTS_PER_RUN = 1000
 _POLL_SECONDS = 1.0
@@ -42,7 +42,7 @@ def rows_per_part(images: int) -> int:
 
 def most_readers(actors: int, tasks: int) -> int:
     """Reading tasks at a time, of all there are: each needs a process of its own, and one feeds many labellers."""
-    return min(tasks, max(_LEAST_READERS, math.ceil(_READERS_PER_ACTOR * actors)))
+    return min(tasks, max(_MIN_READERS, math.ceil(_READERS_PER_ACTOR * actors)))
 
 
 def inspect_model(spec: ModelSpec, actors: Actors) -> ModelFacts:
@@ -113,7 +113,7 @@ def _build(
             fn_kwargs={"store": store},
             batch_size=None,
             batch_format="pyarrow",
-            compute=TaskPoolStrategy(size=min(_LEAST_READERS, pending.files)),
+            compute=TaskPoolStrategy(size=min(_MIN_READERS, pending.files)),
             num_cpus=READ_CPUS,
         )
         .repartition(target_num_rows_per_block=block_rows)

@@ -20,7 +20,7 @@ READ_CPUS = 0.25
 WRITE_CPUS = 0.25
 _REPARTITION_CPUS = 1.0  # Ray Data's own choice for its short tasks that cut the manifest into blocks
 _GPU_LABELLER_CPUS = 0.5
-_LEAST_LABELLER_CPUS = 0.05
+_MIN_LABELLER_CPUS = 0.05
 _MAX_OBJECT_STORE_BYTES = 2 * 2**30
 
 
@@ -156,7 +156,7 @@ def _cpu_share(cpus_there: float, actors: int) -> tuple[float, int]:
     if cpus_there == 0:  # a head node that runs no tasks; workers are yet to come
         return 1.0, 1
     share = min(1.0, left / actors)
-    if share < _LEAST_LABELLER_CPUS:
+    if share < _MIN_LABELLER_CPUS:
         raise ConfigurationError(
             f"{actors} actors do not fit into {cpus_there:g} CPUs beside reading and writing; give fewer --actors, or "
             "start Ray with more CPUs"

@@ -28,7 +28,7 @@ from everymask.records import Rle
 from everymask.redaction import redact
 from everymask.storage import one_line, resolve
 
-FORMAT_VERSION = "3"
+FORMAT_VERSION = 3
 SETTINGS_FILE = "masks.json"
 _FEATURES = ("tokens", "pooled", "crop")
 """Columns of `MaskFeatures`, in its order."""
@@ -191,7 +191,7 @@ def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskCo
     settings = _read_settings(filesystem, root)
     if not names or settings is None:
         raise ConfigurationError(f"{directory} holds no mask embeddings; write some with --save-embeddings {directory}")
-    if settings["version"] != FORMAT_VERSION:
+    if settings["version"] != str(FORMAT_VERSION):
         raise ConfigurationError(
             f"{directory} holds mask embeddings of version {settings['version']}, this release reads {FORMAT_VERSION}; "
             "make them again in another directory"
@@ -244,7 +244,7 @@ def _settings(embeddings: MaskEmbeddings, config: MaskConfig) -> dict[str, Any]:
     """What all shards of a store have in common; how many prompts are decoded at once changes no answer."""
     masks = {name: value for name, value in asdict(config).items() if name != "points_per_batch"}
     backbone = {"name": embeddings.backbone, "weights_sha256": embeddings.weights_sha256}
-    return {"version": FORMAT_VERSION, "backbone": backbone, "masks": masks}
+    return {"version": str(FORMAT_VERSION), "backbone": backbone, "masks": masks}
 
 
 def _claim(filesystem: pafs.FileSystem, root: str, settings: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from everymask.classes.features import FeatureKind, MaskFeatures
 from everymask.errors import ConfigurationError, HeadMismatchError, OutputError
 
 FORMAT = "everymask class head"
-FORMAT_VERSION = "1"
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def save_head(head: ClassHead, path: str | Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise ConfigurationError("the class head holds NaN or infinity and was not written")
-    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "head": json.dumps(asdict(head.spec))}
+    metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "head": json.dumps(asdict(head.spec))}
     target = Path(path)
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -183,7 +183,7 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
         raise ConfigurationError(f"the class head {file} is damaged ({error}); {remedy}") from error
     if metadata.get("format") != FORMAT:
         raise ConfigurationError(f"{file} is a safetensors file, but no class head; {remedy}")
-    if metadata.get("version") != FORMAT_VERSION:
+    if metadata.get("version") != str(FORMAT_VERSION):
         raise ConfigurationError(
             f"the class head {file} has format version {metadata.get('version')}, this release reads "
             f"{FORMAT_VERSION}; {remedy}"

@@ -20,7 +20,7 @@ from everymask.records import LabelledMask, Rle
 Polygon = NDArray[np.float64]
 """(K, 2) corners (x, y) in pixels, closed implicitly."""
 
-LEAST_IOU = 0.99
+MIN_IOU = 0.99
 """A simplified mask is never further from its mask than this; small masks get a finer outline than the tolerance."""
 _HALVINGS = 4
 
@@ -50,7 +50,7 @@ def simple_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[Polyg
 
 
 def simplified(polygons: list[Polygon], tolerance_px: float, iou: Callable[[list[Polygon]], float]) -> list[Polygon]:
-    """Fewer corners (Douglas and Peucker, 1973), at the greatest of tolerance, tolerance / 2, … that keeps `LEAST_IOU`.
+    """Fewer corners (Douglas and Peucker, 1973), at the greatest of tolerance, tolerance / 2, … that keeps `MIN_IOU`.
 
     Args:
         polygons: exact outlines.
@@ -60,7 +60,7 @@ def simplified(polygons: list[Polygon], tolerance_px: float, iou: Callable[[list
     for halving in range(_HALVINGS if tolerance_px > 0 else 0):
         tolerance = tolerance_px / 2**halving
         fewer = [_approximate(polygon, tolerance) for polygon in polygons]
-        if iou(fewer) >= LEAST_IOU:
+        if iou(fewer) >= MIN_IOU:
             return fewer
     return polygons
 

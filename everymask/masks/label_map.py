@@ -15,7 +15,7 @@ from everymask.masks.boxes import boxes_from_masks
 BACKGROUND = -1
 _DISAGREEMENT = 0.25
 """Magnitude of a field, whose mean inside its region is 1, where the model's logit has the wrong sign."""
-_SMALLEST_LOGIT = 1e-6
+_MIN_LOGIT = 1e-6
 _BAND_PIXELS = 2**21
 """Regions are interpolated in bands of about this many pixels, so that temporaries stay at a few tens of MiB."""
 _REGIONS_AT_A_TIME = 64
@@ -126,7 +126,7 @@ def region_fields(masks: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     for field, mask, own in zip(fields, masks, logits, strict=True):
         values = own.to(torch.float32)
         agreed = torch.where(mask, values, 0).clamp_min(0)
-        scaled = values / (agreed.sum() / (agreed > 0).sum().clamp_min(1)).clamp_min(_SMALLEST_LOGIT)
+        scaled = values / (agreed.sum() / (agreed > 0).sum().clamp_min(1)).clamp_min(_MIN_LOGIT)
         inside = torch.where(scaled > 0, scaled, _DISAGREEMENT)
         outside = torch.where(scaled > 0, -_DISAGREEMENT, scaled)
         torch.where(mask, inside, outside, out=field)

@@ -35,7 +35,7 @@ from everymask.nano_training.objective import (
 )
 from everymask.nano_training.samples import Sample
 
-_FEWEST_CELLS = 64
+_MIN_CELLS = 64
 """A window with fewer cells says too little about an image."""
 
 
@@ -80,7 +80,7 @@ def window(sample: Sample, smallest: float, rng: np.random.Generator) -> Sample:
     area = area / area.sum()
     coverage = sample.coverage[:, inside]
     seen = (coverage.float() * area).sum(dim=1) > 1e-6
-    if len(inside) < _FEWEST_CELLS or not bool(seen.any()):
+    if len(inside) < _MIN_CELLS or not bool(seen.any()):
         return sample
     longest = kept_sides.max()
     shape = shape[inside].clone()

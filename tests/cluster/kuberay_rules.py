@@ -24,7 +24,7 @@ GROUP_NAME_LENGTH = 63
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LEAST_RAY = {"authOptions.mode": (2, 52, 0), "priority": (2, 56, 0)}
+_MIN_RAY = {"authOptions.mode": (2, 52, 0), "priority": (2, 56, 0)}
 _SIZES = {"num-cpus", "num-gpus", "memory", "resources"}
 
 
@@ -161,8 +161,8 @@ def _fault_tolerance_problems(spec: Document, head: Document, variables: set[str
 
 def _version_problems(spec: Document, what: str) -> Iterator[str]:
     version = tuple(int(part) for part in re.findall(r"\d+", spec.get("rayVersion", "")))
-    if version < _LEAST_RAY[what]:
-        yield f"{what} needs rayVersion {'.'.join(map(str, _LEAST_RAY[what]))}"
+    if version < _MIN_RAY[what]:
+        yield f"{what} needs rayVersion {'.'.join(map(str, _MIN_RAY[what]))}"
 
 
 def _ray_container(group: Document) -> Document:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from numpy.typing import NDArray
 
-from everymask.formats.outlines import LEAST_IOU, coco_polygons, fill_polygons, simple_polygons
+from everymask.formats.outlines import MIN_IOU, coco_polygons, fill_polygons, simple_polygons
 from everymask.masks.rle import encode_mask, rle_ious
 from tests.labels.examples import mask_record, ring_and_disc
 from tests.masks.strategies import masks
@@ -28,7 +28,7 @@ def test_simplified_outlines_have_fewer_corners_and_stay_near(tolerance_px: floa
     record = mask_record(ring, 0.5)
     exact, fewer = coco_polygons(record, 0.0), coco_polygons(record, tolerance_px)
     assert sum(map(len, fewer)) < sum(map(len, exact))
-    assert rle_ious([record.rle], [fill_polygons(fewer, (300, 400))])[0, 0] >= LEAST_IOU
+    assert rle_ious([record.rle], [fill_polygons(fewer, (300, 400))])[0, 0] >= MIN_IOU
 
 
 @pytest.mark.parametrize("tolerance_px", [1.0, 50.0])
@@ -38,7 +38,7 @@ def test_small_masks_do_not_vanish(tolerance_px: float) -> None:
     for mask in [pixel, *ring_and_disc()]:
         record = mask_record(mask, 0.5)
         filled = fill_polygons(coco_polygons(record, tolerance_px), (mask.shape[0], mask.shape[1]))
-        assert rle_ious([record.rle], [filled])[0, 0] >= LEAST_IOU
+        assert rle_ious([record.rle], [filled])[0, 0] >= MIN_IOU
 
 
 def test_a_mask_of_many_holes_is_cut_in_reasonable_time() -> None:

@@ -16,7 +16,7 @@ from serve.api import create_app
 from serve.auth import ApiKeys
 from serve.classifier import Classifier
 from serve.encoder import Encoder
-from serve.graph import ServeGraph
+from serve.graph import Graph
 from serve.refiner import Refiner
 from serve.settings import read_settings
 
@@ -36,6 +36,6 @@ def local_service(args: Mapping[str, Any], keys: list[str]) -> Iterator[TestClie
     classifier = serve.run(
         serve.deployment(LocalClassifier).bind(settings), name="classifier", _local_testing_mode=True
     )
-    app = create_app(ServeGraph("everymask", refiner, classifier), settings, ApiKeys(keys))
+    app = create_app(Graph("everymask", refiner, classifier), settings, ApiKeys(keys))
     with TestClient(app) as client:
         yield client

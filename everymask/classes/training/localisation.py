@@ -21,7 +21,7 @@ _OUTSIDE = 0.3
 """Masks of which a smaller share lies in the object are background."""
 _SURE = 0.5
 """Masks with a higher probability of the class are not taken for background."""
-_LEAST_PROBABILITY = 0.25
+_MIN_PROBABILITY = 0.25
 """Where no box of a picture has a larger mean probability, its object has not been found."""
 
 
@@ -39,7 +39,7 @@ def object_masks(probability: torch.Tensor, occupancy: torch.Tensor) -> tuple[to
     nothing = torch.zeros(len(probability), dtype=torch.bool)
     heat = probability @ occupancy / occupancy.sum(dim=0).clamp_min(1e-3)
     peak = heat.max()
-    if float(peak) < _LEAST_PROBABILITY:
+    if float(peak) < _MIN_PROBABILITY:
         return nothing, nothing
     heat = (heat / peak - _FAINT).clamp_min(0)
     inside = occupancy @ heat

@@ -13,7 +13,7 @@ from skimage import measure
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth.records import UNLABELLED, AnnotatedPicture, PictureReference, read_picture
 
-_LEAST_PART_PX = 60
+_MIN_PART_PX = 60
 """Smaller connected pieces of a part are left unlabelled."""
 
 
@@ -39,7 +39,7 @@ def _read(folder: Path, name: str) -> AnnotatedPicture:
     if values.max() > 1:
         # A left and a right shoe share a value, but are two parts.
         parts: NDArray[np.int64] = measure.label(values, background=0, connectivity=2)  # type: ignore[no-untyped-call]
-        small = np.bincount(parts.reshape(-1)) < _LEAST_PART_PX
+        small = np.bincount(parts.reshape(-1)) < _MIN_PART_PX
         maps.append(np.where((values == 0) | small[parts], UNLABELLED, parts).astype(np.int32))
     image = read_picture(folder / "images" / f"{name}.jpg")
     return AnnotatedPicture(f"{folder.name}/{name}", image, tuple(maps), complete=False)

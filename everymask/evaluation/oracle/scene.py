@@ -21,7 +21,7 @@ NOTHING = -1
 
 _WORKING_SIDE_PX = 256
 _PART_SCALE, _SUBPART_SCALE = 300, 80
-_LEAST_PIECE = 0.001
+_MIN_PIECE = 0.001
 """Parts and sub-parts of annotated entities have at least this share of the picture."""
 _PARTS_PER_OBJECT, _SUBPARTS_PER_OBJECT = 2, 4
 
@@ -74,7 +74,7 @@ def annotated_scene(image: NDArray[np.uint8], truth: EntityTruth) -> Scene:
     for index, rle in enumerate(truth.entities):
         objects[decode_mask(rle)] = index
     parts, subparts = _superpixels(image, _PART_SCALE), _superpixels(image, _SUBPART_SCALE)
-    return nested_scene(image, objects, parts, subparts, _LEAST_PIECE)
+    return nested_scene(image, objects, parts, subparts, _MIN_PIECE)
 
 
 def drawn_scene(regions: int, size_hw: tuple[int, int] = (480, 640), seed: int = 0) -> Scene:
