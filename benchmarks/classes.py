@@ -56,7 +56,7 @@ class BenchmarkConfig:
     ground_truth: Path
     """Folder with instances.json and images/, or in VOC's layout."""
     split: str = "val"
-    """Of VOC: which list in ImageSets/Segmentation."""
+    """Which list in VOC's ImageSets/Segmentation."""
     work: Path = Path("runs/benchmark-classes")
     """Where mask embeddings are kept."""
     model: str = "nano"
@@ -153,7 +153,7 @@ class Material:
 
 
 VOC_NAMES = {"airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor"}
-"""Of COCO's classes that VOC calls otherwise."""
+"""COCO's classes that have another name in VOC."""
 
 
 def class_set_of(exemplars: Sequence[Exemplar]) -> ClassSet:

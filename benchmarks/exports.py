@@ -42,9 +42,9 @@ class Config:
     masks: int = 30
     """Masks in each."""
     width: int = 640
-    """Of the images, in pixels."""
+    """Width of the images in pixels."""
     height: int = 480
-    """Of the images, in pixels."""
+    """Height of the images in pixels."""
     formats: tuple[str, ...] = ("coco", "coco:uncompressed", "cvat", "label-studio:brush")
     """Formats, with a way to write masks behind a colon."""
 

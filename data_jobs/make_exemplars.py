@@ -70,7 +70,7 @@ class MakeExemplarsConfig:
     margin: float = 0.15
     """Surroundings that a cut-out keeps on each side, as a share of its box's longer side."""
     device: str = "auto"
-    """Of the diffusion model: auto, cpu, cuda or cuda:N."""
+    """Where the diffusion model runs: auto, cpu, cuda or cuda:N."""
     actors: str = "auto"
     """Workers that hold the diffusion model: N, MIN:MAX, or auto: one for each GPU, else one."""
     gpus_per_actor: float | None = None

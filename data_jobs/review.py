@@ -46,7 +46,7 @@ class QueueConfig:
     control: float = 0.2
     """Share of them drawn at random, by which `report` judges the queue."""
     seed: int = 0
-    """Of that draw."""
+    """Seed of that draw."""
     pictures: bool = True
     """Write the page."""
 

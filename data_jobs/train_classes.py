@@ -85,7 +85,7 @@ class TrainClassesConfig:
     checkpoint: str | None = None
     """File or URL of other weights of that model."""
     device: str = "auto"
-    """Of the backbone: auto, cpu, cuda or cuda:N. The head is trained on the CPU."""
+    """Where the backbone runs: auto, cpu, cuda or cuda:N. The head is trained on the CPU."""
     actors: str = "auto"
     """Workers that embed exemplars: N, MIN:MAX or auto, as for label_dataset.py."""
     gpus_per_actor: float | None = None

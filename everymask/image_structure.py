@@ -17,17 +17,17 @@ from everymask.errors import ImageTooLargeError, InputError
 MAX_TAG_NUMBERS = 1_000_000
 """In all tags of a TIFF or EXIF block: 100 megapixels in tiles of 16 x 16 pixels need 0.8 million."""
 MAX_TAGS = 10_000
-"""Of a TIFF or EXIF block."""
+"""Tags of one TIFF or EXIF block."""
 MAX_SEGMENTS = 10_000
-"""Of a JPEG before its picture ends, and chunks of a PNG that hold no pixels."""
+"""Segments of a JPEG before its picture ends; chunks of a PNG that hold no pixels."""
 MAX_SCANS = 200
-"""Of a JPEG: each passes over all pixels; encoders write a dozen."""
+"""Scans of a JPEG. Each one passes over all pixels; encoders write a dozen."""
 MAX_TILE_PIXELS = 2048 * 2048
-"""Of a TIFF's tile that is larger than its picture."""
+"""Pixels of a TIFF's tile that is larger than its picture."""
 MAX_JPEG2000_TILES = 10_000
 """The decoder keeps about 10 kB of settings for each."""
 MAX_GIF_NOTES_BYTES = 2**20
-"""Of comments and extensions before the first frame; Pillow's time grows with their square."""
+"""Bytes of comments and extensions before the first frame: Pillow's time grows with their square."""
 
 _SHARED_TAG_BYTES = 64 * 2**10
 """Tags may share bytes (two resolutions, for instance), but not more than these beyond the size of the file."""

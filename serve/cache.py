@@ -14,7 +14,7 @@ from everymask.classes.embeddings import MaskEmbeddings
 from everymask.records import ImageLabels
 
 _MASK_BYTES = 700
-"""Of a mask's record without its run-length encoding, about."""
+"""About the bytes of a mask's record without its run-length encoding."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -12,7 +12,7 @@ Method = Literal["entities", "amg"]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 MAX_CLICKS = 1000
-"""Of one prompt, whatever `requests.max_clicks` allows."""
+"""Clicks of one prompt, whatever `requests.max_clicks` allows."""
 
 
 class Answer(BaseModel):

@@ -35,7 +35,7 @@ class RequestImage:
 
     @classmethod
     def from_file(cls, owner: str, data: bytes) -> RequestImage:
-        """Of an image that came with the request. Its id is its content's, whatever id the client sent along."""
+        """An image that came with the request. Its id is its content's, whatever id the client sent along."""
         return cls(owner, hashlib.sha256(data).hexdigest(), data)
 
     @property

@@ -23,9 +23,9 @@ from everymask.images import ImageLimits, decode_image
 
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 MEMORY_CEILING = 256 * 2**20
-"""Of one picture within `LIMITS`, in bytes."""
+"""Bytes for one picture within `LIMITS`."""
 TIME_CEILING_S = 4.0
-"""Of one picture within `LIMITS`, processor time."""
+"""Processor time for one picture within `LIMITS`."""
 LIMITS = ImageLimits(max_bytes=2**20, max_pixels=2**20)
 EXAMPLES = 1000
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0xFFFFFFFF)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 LONGEST_SIDE = 1280
-"""Of the shown picture, in pixels; the service gets the file itself."""
+"""Longest side of the picture that is shown, in pixels; the service gets the file itself."""
 MAX_PIXELS = 100_000_000
 _MEMORY_BYTES = 4 * 2**30
 _PROCESSOR_S = 20

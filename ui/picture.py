@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_BYTES = 64 * 2**20
-"""Of a file, as the service has it by default."""
+"""Bytes of a file; the service has the same limit by default."""
 _PATIENCE_S = 120
 
 

@@ -13,7 +13,7 @@ _MARKET, _SPOT = "ray.io/market-type", "spot"
 
 @dataclass(frozen=True)
 class Prices:
-    """Of one GPU with its share of the machine, in any currency.
+    """Prices of one GPU with its share of the machine, in any currency.
 
     Attributes:
         per_gpu_hour: on demand.

@@ -119,7 +119,7 @@ class AmgConfig:
     stability_score_offset: float = 1.0
     """How far the threshold moves for the stability score, in logits."""
     box_nms_thresh: float = 0.7
-    """Of two masks whose boxes have more IoU than this, the one with the higher predicted IoU stays."""
+    """Where the boxes of two masks have more IoU than this, the mask with the higher predicted IoU stays."""
     crop_n_layers: int = 0
     """Layers of crops that are labelled beside the whole image: 1 adds 2 x 2 crops, 2 another 4 x 4 … Each is encoded
     anew, so this takes jobs or the library; a service has but the embedding."""

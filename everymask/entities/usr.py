@@ -100,8 +100,8 @@ def mask_centroids(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
 
 
 def inner_points(canvas: Canvas, masks: PackedMasks) -> torch.Tensor:
-    """Of every mask, none empty, the centre of the cell closest to its centroid: (M, 2) float32 (x, y) in original
-    pixels, always inside the mask."""
+    """The centre of the cell closest to each mask's centroid: (M, 2) float32 (x, y) in original pixels. No mask is
+    empty; the point always lies inside it."""
     moments = _centre_moments(canvas).cpu()
     centres = moments[:2] / moments[2:]
     points = []

@@ -22,7 +22,7 @@ class AugmentConfig:
     paste_probability: float = 0.4
     """Chance that a segment of another picture is pasted in."""
     swarm_share: float = 0.3
-    """Of the pastes, the share in which many small copies of the segment are pasted, each a segment of its own."""
+    """Share of the pastes in which many small copies of the segment are pasted, each a segment of its own."""
     jitter: float = 1.0
     """Strength of the colour changes; 0 for none."""
 

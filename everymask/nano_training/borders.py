@@ -32,9 +32,9 @@ class BorderConfig:
     places: int = 96
     """Places of a crop that are compared with each other."""
     boundary_positive_weight: float = 3.0
-    """Of places on a border; there are far fewer of them."""
+    """Weight of places on a border, of which there are far fewer."""
     group_weight: float = 0.5
-    """Of the cross-entropy of pairs of places."""
+    """Weight of the cross-entropy of pairs of places."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(3e-3, 0.02, clip_norm=2.0))
 
 

@@ -27,7 +27,7 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
     average_decay: float = 0.998
-    """Of the running average of the weights, which is what is kept."""
+    """Decay of the running average of the weights; the average is what is kept."""
     save_every_s: float = 60.0
     """Seconds between two states on disk."""
 

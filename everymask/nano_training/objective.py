@@ -19,16 +19,16 @@ class ObjectiveConfig:
     """Weights of the losses."""
 
     cross_entropy: float = 1.0
-    """Of the binary cross-entropy, cells weighted by the root of their area."""
+    """Weight of the binary cross-entropy, in which cells count by the root of their area."""
     overlap: float = 1.5
-    """Of 1 - soft IoU."""
+    """Weight of 1 - soft IoU."""
     others: float = 0.05
     """Share of the loss on all three outputs alike."""
     object_level: float = 0.25
     """Share of the loss on the first output, where the prompted segment is the largest that any annotator drew there:
     it thus learns to answer with the whole object, which is what E-SAM takes the largest mask for."""
     score: float = 1.0
-    """Of the squared error of the predicted IoU, best and other outputs alike."""
+    """Weight of the squared error of the predicted IoU; best and other outputs count alike."""
     uniform_share: float = 0.6
     """Share of prompts whose segment is drawn uniformly; the rest in proportion to the root of the area."""
     interior_share: float = 0.5

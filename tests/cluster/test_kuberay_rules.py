@@ -199,7 +199,7 @@ def pod_metadata(document: Document) -> Iterator[Document]:
 
 
 def test_every_path_named_is_mounted_or_in_the_image() -> None:
-    """Of the service's configuration and of the job's command; a bucket needs no mount."""
+    """Paths of the service's configuration and of the job's command; a bucket needs no mount."""
     (run,) = [stage for stage in parse((FOLDER.parent / "Dockerfile").read_text()) if stage.name == "run"]
     in_image = {text.split()[-1] for text in run.arguments("COPY")} | set(run.arguments("WORKDIR"))
     service = ray_documents()["RayService"]

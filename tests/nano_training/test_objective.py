@@ -23,7 +23,7 @@ def batch(cells: list[int], segments: list[int]) -> Batch:
 
 
 def mask_loss(drawn: Batch, first: list[float], second: list[float], config: ObjectiveConfig) -> float:
-    """Of outputs that are sure of `first`, `second` and of nothing, for one prompt."""
+    """The loss of one prompt whose outputs are sure of `first`, `second` and of nothing."""
     logits = (torch.tensor([first, second, [0.0] * 4]) - 0.5) * 20
     answer = DecoderOutput(logits[None, None], torch.full((1, 1, 3), 0.5), torch.zeros(1, 1, 3, 2))
     return float(losses(answer, drawn, config)["mask"])

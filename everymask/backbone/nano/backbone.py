@@ -21,9 +21,9 @@ from everymask.backbone.protocol import MASKS_PER_PROMPT, Canvas, ImageEmbedding
 from everymask.errors import ConfigurationError, ModelOutputError
 
 LONGEST_SIDE_PX = 512
-"""Of the canvas; smaller images are not enlarged."""
+"""Longest side of the canvas; smaller images are not enlarged."""
 _TRUNK_CHANNELS = sum(CHANNELS[1:])
-"""Of a cell's features these come first."""
+"""The first so many of a cell's features are the trunk's."""
 PROMPTS_PER_CHUNK = 32
 """Prompts decoded at once: their streams then stay in a CPU core's cache."""
 

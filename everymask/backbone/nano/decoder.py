@@ -310,8 +310,10 @@ class PromptDecoder(nn.Module):
 def _border_summary(
     soft: torch.Tensor, borders: torch.Tensor, present: torch.Tensor, total: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Of (M, 3, P) soft masks, each (M, 3, 1): the mean boundary and the mean probability of belonging together over
-    pairs of touching cells of which one is inside, and the latter over all pairs inside, and over all pairs across.
+    """Four numbers for each of (M, 3, P) soft masks, each (M, 3, 1).
+
+    The mean boundary, and the mean probability of belonging together, over pairs of touching cells of which one is
+    inside; the latter over all pairs inside, and over all pairs across.
     """
     images, _, cells, _ = borders.shape
     inside = soft.reshape(images, -1, cells)

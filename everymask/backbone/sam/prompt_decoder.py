@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from everymask.backbone.sam.cross_attention import ImageToToken, TokenToImage
 
 _MULTIMASK = [1, 2, 3]
-"""Of the four mask tokens those of the multimask output; the first answers unambiguous prompts, and is not used."""
+"""The mask tokens of the multimask output. The first of the four answers unambiguous prompts, and is not used."""
 _OUTPUT_ROWS = [0, 2, 3, 4]
 """Output tokens whose final state is read: the IoU token and the mask tokens of `_MULTIMASK`."""
 

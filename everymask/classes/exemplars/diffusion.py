@@ -39,7 +39,7 @@ class DiffusionConfig:
     size_px: int = 512
     """Height and width of a picture; a multiple of 8."""
     precision: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
-    """Of weights and activations; auto is float16 on a GPU and float32 elsewhere."""
+    """Precision of weights and activations; auto is float16 on a GPU and float32 elsewhere."""
 
     def __post_init__(self) -> None:
         if "{c}" not in self.prompt:

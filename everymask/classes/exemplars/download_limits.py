@@ -29,7 +29,7 @@ class DownloadConfig:
     max_redirects: int = 5
     """Hops to other addresses."""
     max_bytes: int = 20 * 2**20
-    """Of one answer."""
+    """Bytes of one answer."""
     allowed_private_networks: tuple[str, ...] = field(default=())
     """Private networks that may be reached all the same, e.g. 10.1.0.0/16 for a mirror of one's own."""
 

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 from everymask.classes.describers.imagenet import imagenet_describer
 
 ALIKE = 0.65
-"""Of twelve classes of photographs those above it were all shown from one side (cars 0.75, faces 0.72, motorcycles
-0.71); the others had 0.32 to 0.59."""
+"""Twelve classes of photographs were measured. Those above this were all shown from one side (cars 0.75, faces 0.72,
+motorcycles 0.71); the others had 0.32 to 0.59."""
 MIN_PICTURES = 8
 """Fewer say too little."""
 

@@ -29,7 +29,7 @@ MANIFEST = "manifest.jsonl"
 REJECTED = "rejected.jsonl"
 
 _ENDINGS = {"JPEG": ".jpg", "JPEG2000": ".jp2"}
-"""Of files by format, where it is not the format's own name."""
+"""File endings by format, where they are not the format's own name."""
 
 Source = Literal["diffusion", "crawl", "folder", "boxes"]
 

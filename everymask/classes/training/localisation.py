@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from everymask.classes.training.bags import UNNAMED, Bags
 
 _FAINT = 0.2
-"""Of the largest mean probability in the picture; boxes below it count as empty."""
+"""A share of the largest mean probability in the picture; boxes below it count as empty."""
 _SAME_IOU = 0.5
 """Masks that overlap the object by more are the object, too."""
 _OUTSIDE = 0.3

@@ -21,7 +21,7 @@ from everymask.evaluation.oracle.errors import OracleErrors
 from everymask.evaluation.oracle.scene import Scene, picture_digest
 
 _IMAGE_SIZE, _PATCH_SIZE, _WIDTH = 1024, 16, 256
-"""Of every official SAM: network input, image token and mask token."""
+"""Side of the network's input, side of an image token, width of a mask token: the same in every official SAM."""
 
 _LOGIT_PER_SAMPLE = 2.5
 _HALF = SAMPLES / 2 + 0.5

@@ -268,7 +268,7 @@ def _run_logged(command: Sequence[str], log: Path) -> None:
 
 
 def _digest(root: Path, sources: Sequence[str]) -> str:
-    """Of names, rights and bytes of files."""
+    """A digest of the names, rights and bytes of files."""
     digest = hashlib.sha256()
     for source in sources:
         top = root / source

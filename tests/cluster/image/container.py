@@ -16,7 +16,7 @@ from tests.cluster.image.build import Image
 from tests.cluster.image.namespaces import UNSHARE, bind, overlay, system_folders
 
 ADDRESS = "10.88.0.2"
-"""Of the container, beside loopback: who asks there sees what `docker run -p` would publish."""
+"""The container's address beside loopback: who asks there sees what `docker run -p` would publish."""
 
 FOLDERS_IN_MEMORY = ("/tmp", "/home/everymask:uid=1000,gid=1000,mode=700", "/dev/shm:mode=1777,size=2g")
 

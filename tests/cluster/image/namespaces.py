@@ -72,7 +72,7 @@ def bind(source: Path, target: Path, read_only: bool = True) -> str:
 
 
 def size_bytes(folder: Path) -> int:
-    """Of all files in a layer, hard links once."""
+    """Bytes of all files in a layer, hard links once."""
     seen = {}
     for parent, _, names in os.walk(folder):
         for name in names:
