@@ -76,6 +76,7 @@ def test_exact_answers_come_back_on_a_drawn_scene(size_hw: tuple[int, int]) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.shared_data
 def test_exact_answers_come_back_on_annotated_photographs(shared_data: Path) -> None:
     folder = shared_data / "coco_panoptic" / "train"
