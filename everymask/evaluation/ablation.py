@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+import torch
+
+from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.entities.segmenter import segment_entities, segment_objects
@@ -27,6 +29,8 @@ _THRESHOLDS: dict[str, tuple[str, dict[str, Any], tuple[float, ...]]] = {
 }
 """Table 4: symbol → option, modules that it was varied with, values. θ_O and γ_O were chosen with MMG, δ and τ with MMG
 and EMR, ρ and the prompts with all of E-SAM (section 4.3.1)."""
+_REMEMBERED_BYTES = 2**30
+"""1,024 clicks at SAM's sizes take 600 MB."""
 _POINTS = ((16, 16), (16, 32), (16, 64), (32, 64))
 
 
@@ -53,16 +57,43 @@ class AblationRow:
 def label_rows(
     backbone: PromptableBackbone, embedding: ImageEmbedding, rows: Sequence[AblationRow]
 ) -> dict[str, ImageLabels]:
-    """Labels of one image by the name of the row; what rows have in common is computed once."""
+    """Labels of one image by the name of the row; what rows have in common is computed once.
+
+    Up to `_REMEMBERED_BYTES` of the backbone's answers are kept meanwhile.
+    """
+    remembering = cast(PromptableBackbone, _Remembering(backbone))
     known: dict[object, ImageLabels] = {}
     labels = {}
     for row in rows:
         kind = "amg" if row.method.startswith("amg") else row.method
         if (kind, row.settings) not in known:
-            known[kind, row.settings] = _segment(backbone, embedding, kind, row.settings)
+            known[kind, row.settings] = _segment(remembering, embedding, kind, row.settings)
         found = known[kind, row.settings]
         labels[row.name] = resolve_overlaps(found) if row.method == "amg_resolved" else found
     return labels
+
+
+class _Remembering:
+    """A backbone that is asked about the clicks of one image, and answers an equal batch from memory."""
+
+    def __init__(self, backbone: PromptableBackbone) -> None:
+        self._backbone = backbone
+        self._answers: dict[bytes, PromptMasks] = {}
+        self._bytes_left = _REMEMBERED_BYTES
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backbone, name)
+
+    def decode_points(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> PromptMasks:
+        batch = point_coords.cpu().numpy().tobytes()
+        if batch in self._answers:
+            return self._answers[batch]
+        answer = self._backbone.decode_points(embedding, point_coords)
+        # The grid that proposes masks is asked first, and by every row; of the gallery each row asks other parts.
+        if answer.logits.nbytes <= self._bytes_left:
+            self._bytes_left -= answer.logits.nbytes
+            self._answers[batch] = answer
+        return answer
 
 
 def _segment(backbone: PromptableBackbone, embedding: ImageEmbedding, kind: str, settings: Any) -> ImageLabels:

@@ -1,0 +1,42 @@
+"""The rows of an ablation share the model's answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from everymask.backbone.protocol import ImageEmbedding, PromptMasks
+from everymask.entities.config import AmgConfig, EntityConfig
+from everymask.entities.segmenter import segment_entities
+from everymask.evaluation import ablation
+from everymask.evaluation.ablation import ablation_rows, label_rows
+from everymask.evaluation.oracle import LIKE_SAM, OracleBackbone, drawn_scene
+
+SCENE = drawn_scene(12, (120, 160))
+ENTITIES = EntityConfig(points_per_side=8, gallery_points_per_side=12)
+
+
+class Counting(OracleBackbone):
+    """Notes how often it is asked about each batch of clicks."""
+
+    def __init__(self) -> None:
+        super().__init__([SCENE], LIKE_SAM)
+        self.asked: Counter[bytes] = Counter()
+
+    def decode_points(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> PromptMasks:
+        self.asked[point_coords.numpy().tobytes()] += 1
+        return super().decode_points(embedding, point_coords)
+
+
+@pytest.mark.parametrize("remembered", [2**30, 0])
+def test_rows_share_answers_and_label_as_they_do_alone(monkeypatch: pytest.MonkeyPatch, remembered: int) -> None:
+    monkeypatch.setattr(ablation, "_REMEMBERED_BYTES", remembered)
+    backbone = Counting()
+    embedding = backbone.embed([SCENE.image])[0]
+    rows = ablation_rows(ENTITIES, AmgConfig(points_per_side=8))
+    labels = label_rows(backbone, embedding, rows)
+    # AMG is in the table twice, but labels once.
+    assert max(backbone.asked.values()) == (1 if remembered else len(rows) - 1)
+    assert labels["MMG + EMR + USR"] == segment_entities(backbone, embedding, ENTITIES)
