@@ -84,7 +84,7 @@ def classes_answer(
     model: str,
     seconds: float,
     mask_format: MaskFormat,
-    class_set: str,
+    class_set: str | None,
     classes: tuple[str, ...],
     with_map: bool,
 ) -> ClassesAnswer:

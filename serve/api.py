@@ -94,7 +94,11 @@ class Handlers:
     async def classes(
         self,
         request: Request,
-        class_set: Annotated[str, Query(description="one of `/v1/class-sets`", max_length=200)],
+        class_set: Annotated[str | None, Query(description="one of `/v1/class-sets`", max_length=200)] = None,
+        names: Annotated[
+            str | None,
+            Query(description="or names for CLIP to compare, `cat,dog,background`; background is not labelled"),
+        ] = None,
         score_thresh: Annotated[
             float | None, Query(ge=0, le=1, description="least class probability of a mask; else the service's own")
         ] = None,
@@ -103,11 +107,17 @@ class Handlers:
         semantic_map: Annotated[bool, Query(description="whether to answer the map of classes too")] = True,
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
-        """Masks of the classes in a class set, and the semantic map."""
+        """Masks of the classes in a class set, or of names that CLIP knows, and the semantic map."""
+        if (class_set is None) == (names is None):
+            raise ServiceError(422, "invalid_request", "give class_set, one of /v1/class-sets, or names, not both")
         fields, data = await self._read(request, ImageBody)
         image = requested_image(fields, data, request.state.owner)
         sizes = RegionSizes(min_region_area, max_region_area)
-        answer = await self._labelling.of_classes(image, class_set, score_thresh, sizes)
+        if class_set is not None:
+            answer = await self._labelling.of_classes(image, class_set, score_thresh, sizes)
+        else:
+            listed = tuple(name.strip() for name in (names or "").split(","))
+            answer = await self._labelling.of_names(image, listed, score_thresh, sizes)
         return await self._respond(
             request,
             answer,

@@ -36,7 +36,6 @@ class Encoder:
     def __init__(self, settings: ServiceSettings) -> None:
         torch.set_num_threads(settings.torch_threads)
         self._limits = settings.limits
-        self._keep_picture = settings.classes.masks.describer != "none"
         device = device_for(settings.device, settings.encoder.num_gpus)
         self._backbone = load_backbone(settings.model, settings.checkpoint, device)
         self._stage = StageTimer()
@@ -79,7 +78,7 @@ class Encoder:
 
     def _embed(self, images: Sequence[NDArray[np.uint8]]) -> list[_Encoded]:
         try:
-            embedded = embed_images(self._backbone, images, self._keep_picture)
+            embedded = embed_images(self._backbone, images, keep_picture=True)
         except Exception:  # whatever one image brings about: the others in its batch must not share it
             if len(images) > 1:
                 return [item for image in images for item in self._embed([image])]

@@ -14,7 +14,17 @@ from everymask.errors import EverymaskError
 from everymask.records import ImageLabels
 from serve.calls import result, start
 from serve.heads import HeadFile
-from serve.tasks import ClickTask, Labelled, LabelTask, MaskTask, ModelDescription, Outcome, RequestImage, Task
+from serve.tasks import (
+    ClickTask,
+    Labelled,
+    LabelTask,
+    MaskTask,
+    ModelDescription,
+    NamesTask,
+    Outcome,
+    RequestImage,
+    Task,
+)
 
 
 class Graph:
@@ -26,14 +36,16 @@ class Graph:
         self._classifier = classifier
         self._description: ModelDescription | None = None
 
-    async def label(self, image: RequestImage, task: LabelTask | ClickTask) -> Outcome[ImageLabels]:
-        """Entities, or the masks of one prompt."""
+    async def label(self, image: RequestImage, task: LabelTask | ClickTask | NamesTask) -> Outcome[ImageLabels]:
+        """Entities, the masks of one prompt, or those that look like names."""
         return await _outcome(self._refine(image, task))
 
-    async def classify(self, image: RequestImage, head: HeadFile, score_thresh: float | None) -> Outcome[ImageLabels]:
+    async def classify(
+        self, image: RequestImage, head: HeadFile, reads_crops: bool, score_thresh: float | None
+    ) -> Outcome[ImageLabels]:
         """Masks of the classes that a head knows."""
         classifier = self._classifier.options(multiplexed_model_id=head.model_id)
-        masks = self._refine(image, MaskTask())
+        masks = self._refine(image, MaskTask(reads_crops))
         # Passed on un-awaited, the masks go from replica to replica and never through here.
         return await _outcome(start(classifier.classify, masks, head.model_id, score_thresh), masks)
 

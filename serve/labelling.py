@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from everymask.classes.zero_shot import labelled_names
 from everymask.errors import ConfigurationError
 from everymask.label_config import LabelConfig
 from everymask.labels.identity import click_settings, label_settings, settings_digest, with_mask_ids
@@ -16,8 +17,11 @@ from serve.errors import ServiceError
 from serve.graph import Graph
 from serve.metrics import StageTimer
 from serve.schema import ClassSet, Method
-from serve.settings import ServiceSettings
-from serve.tasks import ClickTask, LabelTask, ModelDescription, Outcome, RequestImage
+from serve.settings import NO_CLIP, ServiceSettings
+from serve.tasks import ClickTask, LabelTask, ModelDescription, NamesTask, Outcome, RequestImage
+
+MAX_NAMES = 100
+"""Names of one request: CLIP reads them all before it looks at a mask."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Labelling:
 
     def __init__(self, graph: Graph, settings: ServiceSettings) -> None:
         self._graph = graph
+        self._settings = settings
         self._config = settings.label_config
         self._class_sets = ClassSets(settings.head_folders)
         self._stage = StageTimer()
@@ -104,10 +109,48 @@ class Labelling:
             config = replace(config, classes=replace(config.classes, score_thresh=score_thresh))
         running = await self.describe()
         head = await asyncio.to_thread(self._class_sets.usable, class_set, running)
-        outcome = await self._limited(await self._graph.classify(image, head.file, score_thresh), config)
+        outcome = await self._limited(
+            await self._graph.classify(image, head.file, head.spec.reads_crops, score_thresh), config
+        )
         names = head.spec.classes
         settings = label_settings(config, running.name, running.weights_sha256, head.file_sha256, names)
         return self._answer(image, outcome, running, settings, names)
+
+    async def of_names(
+        self,
+        image: RequestImage,
+        names: tuple[str, ...],
+        score_thresh: float | None = None,
+        sizes: RegionSizes = _OWN_SIZES,
+    ) -> ImageAnswer:
+        """Masks that look like one of some names.
+
+        Raises:
+            ServiceError: 422, the service has no CLIP model, or the names or the sizes are of no use.
+            InputError: CLIP cannot read a name.
+        """
+        if self._settings.clip is None:
+            raise ServiceError(422, "invalid_request", NO_CLIP)
+        if not 2 <= len(names) <= MAX_NAMES:
+            raise ServiceError(
+                422,
+                "invalid_request",
+                f"CLIP compares names with each other: give 2 to {MAX_NAMES}, such as names=cat,background; got "
+                f"{len(names)}",
+            )
+        try:
+            clip = replace(self._settings.clip, names=names)
+        except ConfigurationError as error:
+            raise ServiceError(422, "invalid_request", str(error)) from error
+        if score_thresh is not None:
+            clip = replace(clip, score_thresh=score_thresh)
+        config = replace(self._sized(sizes), method="clip", clip=clip)
+        running = await self.describe()
+        task = NamesTask(names, clip.score_thresh)
+        outcome = await self._limited(await self._graph.label(image, task), config)
+        classes = labelled_names(clip)
+        settings = label_settings(config, running.name, running.weights_sha256, class_names=classes)
+        return self._answer(image, outcome, running, settings, classes)
 
     def _sized(self, sizes: RegionSizes) -> LabelConfig:
         asked = {name: value for name, value in asdict(sizes).items() if value is not None}

@@ -15,10 +15,10 @@ from everymask.backbone import load_backbone
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.segmenter import embed_masks
+from everymask.classes.zero_shot import BACKGROUND, load_clip, segment_names
 from everymask.clicks import segment_clicks
 from everymask.devices import device_for
-from everymask.errors import EverymaskError
-from everymask.label_config import LabelConfig
+from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.labelling import label_embedding
 from everymask.records import ImageLabels
 from serve.cache import BoundedCache, answer_bytes, embedding_bytes
@@ -34,6 +34,7 @@ from serve.tasks import (
     MaskTask,
     Milliseconds,
     ModelDescription,
+    NamesTask,
     Outcome,
     Refined,
     RequestImage,
@@ -53,7 +54,9 @@ class Refiner:
         self._encoder = encoder
         device = device_for(settings.device, settings.refiner.num_gpus)
         self._backbone: PromptableBackbone = load_backbone(settings.model, settings.checkpoint, device)
-        self._labels = LabelConfig(entities=settings.entities, amg=settings.amg, classes=settings.classes)
+        self._labels = replace(settings.label_config, min_region_area=0, max_region_area=None)
+        if settings.clip is not None:
+            load_clip(replace(settings.clip, names=("object", BACKGROUND)), self._backbone.device)
         self._embeddings = BoundedCache[str, ImageEmbedding](settings.embedding_cache_mib * 2**20, embedding_bytes)
         self._answers = BoundedCache[tuple[str, Task], ImageLabels | MaskEmbeddings](
             settings.answer_cache_mib * 2**20, answer_bytes
@@ -131,9 +134,17 @@ class Refiner:
                 return await self._timed(
                     "clicks", spent, lambda model: segment_clicks(model, embedding, prompt, max_masks)
                 )
-            case MaskTask():
+            case MaskTask(crops=crops):
                 classes = self._settings.classes
+                if crops:
+                    classes = replace(classes, masks=replace(classes.masks, describer="crop"))
                 return await self._timed("masks", spent, lambda model: embed_masks(model, embedding, classes))
+            case NamesTask(names=names, score_thresh=score_thresh):
+                clip = replace(self._labels.clip, names=names, score_thresh=score_thresh)
+                try:
+                    return await self._timed("names", spent, lambda model: segment_names(model, embedding, clip))
+                except ConfigurationError as error:  # the model was loaded at the start: it is the names
+                    raise InputError(str(error)) from error
 
     async def _timed(self, stage: str, spent: Milliseconds, work: Callable[[PromptableBackbone], _R]) -> _R:
         def timed(model: PromptableBackbone) -> _R:

@@ -81,7 +81,8 @@ class SemanticMap(Answer):
 class ClassesAnswer(LabelsAnswer):
     """Masks with classes, and the semantic map."""
 
-    class_set: str
+    class_set: str | None = None
+    """Left out where names were asked for."""
     classes: list[str]
     semantic_map: SemanticMap | None = None
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from everymask.classes.config import ClassesConfig
+from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.images import ImageLimits
@@ -77,6 +77,12 @@ class RequestLimits:
             raise ValueError(f"max_clicks must be at most {MAX_CLICKS:,}; got {self.max_clicks}")
 
 
+NO_CLIP = (
+    "this service has no CLIP model to compare names with; set `clip` in its configuration and install "
+    "'everymask[clip]', or ask for a class_set"
+)
+
+
 class ServiceSettings(BaseModel):
     """The whole service."""
 
@@ -124,6 +130,9 @@ class ServiceSettings(BaseModel):
     entities: EntityConfig = Field(default_factory=EntityConfig)
     amg: AmgConfig = Field(default_factory=AmgConfig)
     classes: ClassesConfig = Field(default_factory=ClassesConfig)
+    clip: ClipConfig | None = None
+    """How `/v1/classes?names=cat,dog` is answered by SAM + CLIP, e.g. `{model: openai/clip-vit-base-patch32}`; without
+    it, it is not."""
 
     ingress: Replicas = Field(default_factory=lambda: Replicas(max_ongoing_requests=100))
     encoder: Replicas = Field(default_factory=Replicas)
@@ -163,6 +172,7 @@ class ServiceSettings(BaseModel):
             entities=self.entities,
             amg=self.amg,
             classes=self.classes,
+            clip=self.clip or ClipConfig(),
             min_region_area=self.min_region_area,
             max_region_area=self.max_region_area,
         )

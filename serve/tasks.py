@@ -82,10 +82,29 @@ class ClickTask:
 
 @dataclass(frozen=True)
 class MaskTask:
-    """Masks with what a class head reads of them."""
+    """Masks with what a class head reads of them.
+
+    Attributes:
+        crops: whether it reads crops of them.
+    """
+
+    crops: bool
 
 
-Task = LabelTask | ClickTask | MaskTask
+@dataclass(frozen=True)
+class NamesTask:
+    """Masks that look like one of some names, by SAM + CLIP.
+
+    Attributes:
+        names: that are compared with each other.
+        score_thresh: least probability of a mask.
+    """
+
+    names: tuple[str, ...]
+    score_thresh: float
+
+
+Task = LabelTask | ClickTask | MaskTask | NamesTask
 
 
 @dataclass(frozen=True)

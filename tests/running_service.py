@@ -17,7 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ import torch
 import yaml
 
 from everymask.backbone.protocol import PromptableBackbone
-from everymask.classes.head import ClassHead, HeadSpec, save_head
+from everymask.classes.features import FeatureKind
+from everymask.classes.head import ClassHead, save_head
+from everymask.classes.training.train import TrainingConfig, head_spec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 API_KEY = "correct horse battery staple"
@@ -132,11 +134,18 @@ def free_port() -> int:
         return port
 
 
-def write_head(folder: Path, name: str, backbone: PromptableBackbone, weights_sha256: str | None = None) -> None:
+def write_head(
+    folder: Path,
+    name: str,
+    backbone: PromptableBackbone,
+    weights_sha256: str | None = None,
+    features: FeatureKind = "token",
+) -> None:
     """A class head with random weights, the same every time."""
     torch.manual_seed(0)
-    sha256 = backbone.weights_sha256 if weights_sha256 is None else weights_sha256
-    spec = HeadSpec(CLASSES, backbone.name, sha256, "token", backbone.token_dim, backbone.feature_dim, hidden_dim=8)
+    spec = head_spec(CLASSES, backbone, TrainingConfig(features=features, hidden_dim=8))
+    if weights_sha256 is not None:
+        spec = replace(spec, weights_sha256=weights_sha256)
     save_head(ClassHead(spec), folder / f"{name}.safetensors")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -29,21 +29,7 @@ class ClipDescriber:
                 f"CLIP compares names with each other, so it needs at least two; got {', '.join(names) or 'none'} (add "
                 "background, for instance)"
             )
-        try:
-            from transformers import CLIPModel, CLIPProcessor
-        except ImportError as error:
-            raise ConfigurationError(
-                "method clip needs the package transformers; pip install 'everymask[clip]'"
-            ) from error
-        try:
-            load: Any = CLIPModel.from_pretrained
-            self._model = load(model).to(device).eval()
-            self._processor: Any = CLIPProcessor.from_pretrained(model)
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"the CLIP model {model} cannot be loaded ({' '.join(str(error).split())}); name one of the hub, or a "
-                "local folder"
-            ) from error
+        self._model, self._processor = _load_clip(model, device)
         self._device = device
         self._texts = self._embed_names(names, prompt)
 
@@ -81,8 +67,9 @@ class ClipDescriber:
         longest = self._model.config.text_config.max_position_embeddings
         tokens = self._processor.tokenizer(texts, padding=True, return_tensors="pt")
         unknown = self._processor.tokenizer.unk_token_id
-        for name, row in zip(names, tokens["input_ids"], strict=True):
-            if len(row) > longest:
+        lengths = tokens["attention_mask"].sum(dim=1).tolist()
+        for name, row, length in zip(names, tokens["input_ids"], lengths, strict=True):
+            if length > longest:
                 raise ConfigurationError(
                     f"the class name {name[:40]!r} is too long for CLIP, which reads {longest} tokens"
                 )
@@ -103,6 +90,23 @@ class ClipDescriber:
 
 
 @cache
+def _load_clip(model: str, device: torch.device) -> tuple[Any, Any]:
+    """A CLIP model and its processor, read once for all names."""
+    try:
+        from transformers import CLIPModel, CLIPProcessor
+    except ImportError as error:
+        raise ConfigurationError("method clip needs the package transformers; pip install 'everymask[clip]'") from error
+    try:
+        load: Any = CLIPModel.from_pretrained
+        return load(model).to(device).eval(), CLIPProcessor.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"the CLIP model {model} cannot be loaded ({' '.join(str(error).split())}); name one of the hub, or a "
+            "local folder"
+        ) from error
+
+
+@lru_cache(maxsize=64)
 def clip_describer(model: str, names: tuple[str, ...], prompt: str, device: torch.device) -> ClipDescriber:
     """The describer of this process for these names; the model is read once. Raises as `ClipDescriber`."""
     return ClipDescriber(model, names, prompt, device)
