@@ -16,8 +16,6 @@ import os
 # As in the service's replicas, and before NumPy reads it: the library must not have more threads than they have.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import io
-import itertools
 import json
 import platform
 import signal
@@ -39,12 +37,13 @@ import torch
 import tyro
 import yaml
 from numpy.typing import NDArray
-from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # In this file's own folder, `serve` would be this file and not the package.
 sys.path[0] = str(REPOSITORY)
 
+from benchmarks.serve_files import load_files, shrunk, unseen  # noqa: E402
+from benchmarks.serve_table import Parts, table  # noqa: E402
 from everymask.backbone import load_backbone  # noqa: E402
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone  # noqa: E402
 from everymask.clicks import ClickPrompt, segment_clicks  # noqa: E402
@@ -64,7 +63,6 @@ from tests.running_service import RunningService, start_service  # noqa: E402
 CACHE_MIB = 64
 FORM = {"point_coords": "[[120, 90]]"}
 PROMPT = ClickPrompt(((120.0, 90.0),), (1,))
-_STAMPS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -165,10 +163,6 @@ def compare_with_library(
         "entities": pairs(entities, post("/v1/entities"), files, seconds),
         "points": pairs(click, post("/v1/points", data=FORM), files, seconds),
     }
-
-
-Parts = dict[str, float]
-"""Milliseconds by stage."""
 
 
 @contextmanager
@@ -364,29 +358,7 @@ def labels_of(label_map: NDArray[np.int32], count: int) -> ImageLabels:
     return ImageLabels((label_map.shape[0], label_map.shape[1]), masks, 1.0)
 
 
-# ---- images and numbers --------------------------------------------------------------------------------------------
-
-
-def load_files(folder: Path) -> list[bytes]:
-    """The photographs, no larger than 640 pixels, as JPEG files."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".png", ".webp"))
-    if not paths:
-        raise SystemExit(f"{folder} holds no photographs; name another folder with --images")
-    return [shrunk(path.read_bytes(), 640) for path in paths]
-
-
-def shrunk(file: bytes, longest_side: int) -> bytes:
-    """The image as a JPEG with sides up to `longest_side`."""
-    image = Image.open(io.BytesIO(file)).convert("RGB")
-    image.thumbnail((longest_side, longest_side))
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=90)
-    return buffer.getvalue()
-
-
-def unseen(jpeg: bytes) -> bytes:
-    """The same picture as a file never sent before, so that no cache knows it: trailing bytes are no part of a JPEG."""
-    return jpeg + next(_STAMPS).to_bytes(8, "big")
+# ---- numbers --------------------------------------------------------------------------------------------------------
 
 
 def milliseconds(call: Callable[[bytes], object], file: bytes) -> float:
@@ -404,53 +376,6 @@ def summary(values: list[float]) -> dict[str, float]:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
     return {"p50": statistics.median(ordered), "p90": at(0.9), "p99": at(0.99), "n": len(ordered)}
-
-
-def table(figures: dict[str, Any]) -> str:
-    """The figures as Markdown."""
-    load, mem = figures["overload"], figures["memory"]
-    rows = []
-    for name, title, aim in (
-        ("entities", "POST /v1/entities", "≤ 40 ms"),
-        ("points", "POST /v1/points, new image", "≤ 25 ms"),
-    ):
-        pair = figures[name]
-        rows += [
-            (f"{title}: library in-process, p50", f"{pair['library_ms']['p50']:.0f} ms", ""),
-            (f"{title}: service, p50 / p99", spread(pair["service_ms"]), ""),
-            (f"{title}: added, p50 of {pair['service_ms']['n']} pairs", f"{pair['added_p50_ms']:.1f} ms", aim),
-            (f"{title}: parts in the library, p50", listed(pair["library_parts_ms"]), ""),
-            (f"{title}: parts in the service, p50", listed(pair["service_parts_ms"]), ""),
-        ]
-    growth = f"{mem['growth_mib']:+.0f} of {mem['first_mib']:.0f} MiB"
-    rows += [
-        ("POST /v1/points, cached image, p50 / p99", spread(figures["cached_click_ms"]), "p50 ≤ 60 ms"),
-        ("POST /v1/entities, same image again, p50 / p99", spread(figures["repeated_entities_ms"]), "p50 ≤ 60 ms"),
-        ("GET /healthz, p50 / p99", spread(figures["health_ms"]), ""),
-        (f"{load['clients']} clients at once, answers by status", str(load["statuses"]), "200 and 429 only"),
-        ("accepted under overload, p50 / p99", spread(load["accepted_ms"]), ""),
-        ("their p99 over the queue bound", f"{load['p99_over_queue_bound']:.2f}", "≤ 2"),
-        ("mean batch under overload", f"{load['mean_batch_size']:.2f}", "> 1"),
-        (f"memory over {mem['requests']} requests", growth, "flat"),
-        (
-            "100 masks of 12 megapixels: encoding in the library, p50",
-            f"{figures['large_encoding_ms']['p50']:.0f} ms",
-            "",
-        ),
-        ("the same: added by the RLE answer, p50", f"{figures['large_answer_ms']['p50']:.1f} ms", "< 100 ms"),
-    ]
-    lines = ["| figure | measured | aim |", "| --- | --- | --- |"]
-    return "\n".join(lines + [f"| {name} | {value} | {aim} |" for name, value, aim in rows])
-
-
-def listed(parts: Parts) -> str:
-    """Parts in one line."""
-    return ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in parts.items()) + " ms"
-
-
-def spread(values: dict[str, float]) -> str:
-    """p50 and p99."""
-    return f"{values['p50']:.0f} / {values['p99']:.0f} ms"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from serve.transport import PackedEmbedding
 T = TypeVar("T")
 
 Milliseconds = dict[str, float]
-"""Stage of a request → time spent there; see `serve.metrics.STAGES`."""
+"""Stage of a request → time spent there; see `serve.metrics`."""
 
 
 @dataclass(frozen=True)
