@@ -44,9 +44,9 @@ class PictureConfig:
     """JPEG file to write."""
     seed: int = 0
     """Of the pictures and of the oracle's errors."""
-    entities: EntityConfig = field(default_factory=EntityConfig)
-    """Settings of E-SAM."""
-    amg: AmgConfig = field(default_factory=AmgConfig)
+    entities: EntityConfig = field(default_factory=lambda: EntityConfig(points_per_side=16, gallery_points_per_side=32))
+    """Settings of E-SAM. The grids are coarser than usual: what is drawn is large."""
+    amg: AmgConfig = field(default_factory=lambda: AmgConfig(points_per_side=16))
     """Settings of AMG."""
 
 
@@ -59,9 +59,7 @@ class Painter:
         self._maps = [Image.new("I", SIZE_HW[::-1]) for _ in range(3)]
         self._numbers = [-1, -1, -1]
 
-    def shape(
-        self, level: int, kind: str, corners: Box | list[tuple[float, float]], colour: tuple[int, int, int]
-    ) -> None:
+    def shape(self, level: int, kind: str, corners: Box | list[tuple[float, float]], colour: tuple[int, ...]) -> None:
         """Paint one shape: a new object (level 0), or a new part (1) or sub-part (2) of what was begun last."""
         for deeper in range(level, 3):
             self._numbers[deeper] = max(self._numbers) + 1
@@ -74,7 +72,8 @@ class Painter:
         """What was painted, with a little grain."""
         grain = self._generator.normal(0, 3, (*SIZE_HW, 1))
         image = (np.asarray(self._image) + grain).clip(0, 255).astype(np.uint8)
-        return nested_scene(image, *(np.asarray(label_map, dtype=np.int64) for label_map in self._maps))
+        objects, parts, subparts = (np.asarray(label_map, dtype=np.int64) for label_map in self._maps)
+        return nested_scene(image, objects, parts, subparts)
 
 
 def street(seed: int) -> Scene:

@@ -53,7 +53,7 @@ class PaperReadings:
     prompt_remainder: bool = False
     """3.4, "the regions in the superpixel map that are not covered": the uncovered part of a superpixel is prompted and
     looked for in part masks, not the whole superpixel."""
-    confident_additions: bool = False
+    confident_additions: bool = True
     """Abstract, "additional high-confidence masks": additional masks under the thresholds of proposed masks fill
     nothing."""
 
