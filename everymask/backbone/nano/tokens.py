@@ -26,13 +26,33 @@ from everymask.backbone.nano.regions import (
 )
 from everymask.errors import ModelOutputError
 
-SHAPE_NUMBERS = 23
-"""Numbers in a cell's hand-made descriptor."""
-COLOUR, CENTRE, BOX = slice(0, 3), slice(3, 5), slice(5, 7)
-LOG_SHARE, ROOT_SHARE = 7, 8
-TOUCHES_LEFT, TOUCHES_RIGHT = 17, 19
-CANVAS_SIDES = slice(21, 23)
-"""Its columns that others read, see `CellTokens`."""
+_SHAPE_COLUMNS = {
+    "colour": 3,  # mean Lab / 50
+    "centre": 2,  # centroid x and y, [-1, 1] on the longer side
+    "box": 2,  # width and height
+    "log_share": 1,  # of the canvas
+    "root_share": 1,
+    "spread": 3,  # deviation of Lab / 10
+    "inside": 2,  # mean gradient / 10 and boundary
+    "border": 3,  # the same on the border, and the log of its length
+    "touches": 4,  # left, top, right, bottom
+    "canvas": 2,  # width and height
+}
+"""A cell's hand-made descriptor: columns in order, and how many each takes. Lengths are shares of the longer side."""
+SHAPE_NUMBERS = sum(_SHAPE_COLUMNS.values())
+"""Numbers in it."""
+
+
+def _columns(name: str) -> slice:
+    names = list(_SHAPE_COLUMNS)
+    first = sum(_SHAPE_COLUMNS[before] for before in names[: names.index(name)])
+    return slice(first, first + _SHAPE_COLUMNS[name])
+
+
+COLOUR, CENTRE, BOX, CANVAS_SIDES = (_columns(name) for name in ("colour", "centre", "box", "canvas"))
+LOG_SHARE, ROOT_SHARE = (_columns(name).start for name in ("log_share", "root_share"))
+TOUCHES_LEFT, TOUCHES_RIGHT = _columns("touches").start, _columns("touches").start + 2
+"""Columns that others read."""
 TREE_PLANES = 12
 """Pairwise matrices that need the image: nine of three merge trees, two along straight lines, one of adjacency."""
 LINE_SAMPLES = 12
@@ -44,10 +64,7 @@ class CellTokens(NamedTuple):
 
     Attributes:
         features: (P, F) float32, averages over each cell: the trunk's features at strides 4 to 32, then groups.
-        shape: (P, SHAPE_NUMBERS) float32: mean Lab / 50; centroid x and y, [-1, 1] on the longer side; width and height
-            of the box; log and root of the share of the canvas; spread of Lab / 10; mean gradient and boundary inside
-            and on the border; log border length; whether it touches left, top, right, bottom; width and height of the
-            canvas. Lengths are shares of the longer side.
+        shape: (P, SHAPE_NUMBERS) float32, see `_SHAPE_COLUMNS`.
         planes: (TREE_PLANES, P, P) uint8, each 0..255.
     """
 
@@ -133,10 +150,19 @@ def _describe_shapes(lab: FloatArray, gradient: FloatArray, boundary: FloatArray
     touches = np.stack([low[:, 0] == 0, low[:, 1] == 0, high[:, 0] == width - 1, high[:, 1] == height - 1], axis=1)
     edges = region_adjacency(cells, np.stack([gradient, boundary], axis=2))
     border = _border_means(edges.pairs, edges.length, edges.values, len(area))
-    columns_out = [colour / 50, np.stack([x, y], axis=1), size, np.log(share)[:, None], np.sqrt(share)[:, None]]
-    columns_out += [spread / 10, mean[:, 8:9] / 10, mean[:, 9:], border[:, :1] / 10, border[:, 1:2], border[:, 2:]]
-    columns_out += [touches, np.full((len(area), 1), width / longest), np.full((len(area), 1), height / longest)]
-    return np.concatenate(columns_out, axis=1).astype(np.float32)
+    described = {
+        "colour": colour / 50,
+        "centre": np.stack([x, y], axis=1),
+        "box": size,
+        "log_share": np.log(share)[:, None],
+        "root_share": np.sqrt(share)[:, None],
+        "spread": spread / 10,
+        "inside": mean[:, 8:] / (10, 1),
+        "border": border / (10, 1, 1),
+        "touches": touches,
+        "canvas": np.broadcast_to(np.array([width, height]) / longest, (len(area), 2)),
+    }
+    return np.concatenate([described[name] for name in _SHAPE_COLUMNS], axis=1).astype(np.float32)
 
 
 def _extents(columns: FloatArray, rows: FloatArray, cells: IntArray) -> tuple[FloatArray, FloatArray]:
