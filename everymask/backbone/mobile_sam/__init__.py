@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from segment_anything.modeling import Sam
 
 from everymask.backbone.mobile_sam.checkpoint import load_checkpoint
-from everymask.backbone.sam.backbone import Features, SamBackbone, SamParts
+from everymask.backbone.sam.backbone import SamBackbone, SamParts
 from everymask.backbone.sam.config import SamConfig
-from everymask.backbone.sam.frame import Frame
-from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.backbone.weights import model_weights
 
 __all__ = ["load", "make_backbone"]
@@ -43,16 +40,6 @@ def make_backbone(
 ) -> SamBackbone:
     """The backbone of a MobileSAM, which is taken over, and of no use to the caller afterwards."""
     config = config or SamConfig()
-    decoder = PromptDecoder(sam.mask_decoder, sam.prompt_encoder.get_dense_pe()[0], device, config.decoder_dtype)
     encoder = sam.image_encoder.prepare_to_run(config.encoder_dtype(device)).to(device)
-
-    def encode(pixels: torch.Tensor) -> Features:
-        return {"image": encoder(pixels)}
-
-    parts = SamParts(
-        encode=encode,
-        prompt_encoder=sam.prompt_encoder.to(device),
-        decoder=decoder,
-        frame=partial(Frame, image_size=sam.prompt_encoder.input_image_size[0], patch_size=_PATCH_SIZE),
-    )
+    parts = SamParts.of_sam(sam, encoder, _PATCH_SIZE, device, config)
     return SamBackbone(parts, name=name, weights_sha256=weights_sha256, device=device, config=config)

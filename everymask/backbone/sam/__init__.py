@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from segment_anything.modeling import Sam
 
 from everymask.backbone.sam.architecture import OFFICIAL_ARCHITECTURES, SamArchitecture, build_sam
-from everymask.backbone.sam.backbone import Features, SamBackbone, SamParts
+from everymask.backbone.sam.backbone import SamBackbone, SamParts
 from everymask.backbone.sam.checkpoint import load_checkpoint
 from everymask.backbone.sam.config import SamConfig
-from everymask.backbone.sam.frame import Frame
 from everymask.backbone.sam.image_encoder import ImageEncoder
-from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.backbone.weights import model_weights
 
 __all__ = [
@@ -51,18 +48,7 @@ def make_backbone(
 ) -> SamBackbone:
     """The backbone of a SAM, which is taken over, and of no use to the caller afterwards."""
     config = config or SamConfig()
-    image_size = int(sam.image_encoder.img_size)
     patch_size = int(sam.image_encoder.patch_embed.proj.kernel_size[0])
-    decoder = PromptDecoder(sam.mask_decoder, sam.prompt_encoder.get_dense_pe()[0], device, config.decoder_dtype)
     encoder = ImageEncoder(sam.image_encoder, config.encoder_dtype(device)).to(device)
-
-    def encode(pixels: torch.Tensor) -> Features:
-        return {"image": encoder(pixels)}
-
-    parts = SamParts(
-        encode=encode,
-        prompt_encoder=sam.prompt_encoder.to(device),
-        decoder=decoder,
-        frame=partial(Frame, image_size=image_size, patch_size=patch_size),
-    )
+    parts = SamParts.of_sam(sam, encoder, patch_size, device, config)
     return SamBackbone(parts, name=name, weights_sha256=weights_sha256, device=device, config=config)

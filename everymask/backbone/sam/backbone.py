@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import PromptEncoder
+from segment_anything.modeling import PromptEncoder, Sam
 
 from everymask.backbone.points import group_equal
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptMasks
 from everymask.backbone.sam.config import SamConfig
 from everymask.backbone.sam.features import pool_tokens, sample_tokens
-from everymask.backbone.sam.frame import ImageFrame
+from everymask.backbone.sam.frame import Frame, ImageFrame
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.errors import ConfigurationError, ModelOutputError
 
@@ -44,6 +45,32 @@ class SamParts:
     decoder: PromptDecoder
     frame: Callable[[tuple[int, int]], ImageFrame]
     padded_box: bool = False
+
+    @classmethod
+    def of_sam(
+        cls,
+        sam: Sam,
+        encoder: Callable[[torch.Tensor], torch.Tensor],
+        patch_size: int,
+        device: torch.device,
+        config: SamConfig,
+    ) -> SamParts:
+        """The parts of a model that is SAM's own but for its image encoder; the model is taken over.
+
+        Args:
+            sam: the model, for its prompt encoder and its mask decoder.
+            encoder: (B, 3, S, S) float32 network inputs → (B, C, S/p, S/p) image tokens; on the device.
+            patch_size: p, pixels of the network's input along a side of an image token.
+            device: where it runs.
+            config: precision.
+        """
+        image_size = int(sam.prompt_encoder.input_image_size[0])
+        return cls(
+            encode=lambda pixels: {"image": encoder(pixels)},
+            prompt_encoder=sam.prompt_encoder.to(device),
+            decoder=PromptDecoder(sam.mask_decoder, sam.prompt_encoder.get_dense_pe()[0], device, config.decoder_dtype),
+            frame=partial(Frame, image_size=image_size, patch_size=patch_size),
+        )
 
 
 class SamBackbone:
