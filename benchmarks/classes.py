@@ -272,7 +272,7 @@ def relabelling(material: Material, head: ClassHead, config: BenchmarkConfig) ->
             labels += label_images(material.backbone, [image], LabelConfig("classes", classes=config.classes), head)
         return labels
 
-    store = config.work / "relabelling"
+    store = config.work / "relabelling" / truth_name(config.ground_truth, config.split)
     if not store.exists():
         write_embeddings(store, [material.images[name] for name in names], config.classes.masks)
 

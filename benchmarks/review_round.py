@@ -131,7 +131,7 @@ def learn(
         )
         corrections = [
             correct_image(
-                row, finished(row.image_id, truths.train[row.image_id], classes), row.labels, None, ids, "coco", ""
+                finished(row.image_id, truths.train[row.image_id], classes), row, row.labels, None, ids, "coco", ""
             )
             for row in store.images()
             if row.labels is not None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-FeatureKind = Literal["token", "token+pooled", "crop", "token+crop"]
+FeatureKind = Literal["token", "token+pooled", "crop", "token+crop", "token+pooled+crop"]
 """Which descriptions a head reads, joined by +."""
 
 
