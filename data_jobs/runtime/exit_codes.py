@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -31,6 +32,8 @@ def end_on_sigterm() -> None:
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    # Tasks that are cancelled now may fail in Ray's own code, which would be printed below the command's last word.
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
     raise Terminated
 
 
