@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -78,7 +79,7 @@ class RoundConfig:
     """Images that are corrected."""
     seeds: int = 3
     """Rounds, each with its own heads and its own images drawn at random."""
-    measure_on: str = "val"
+    measure_on: Literal["val", "rest"] = "val"
     """Images that heads are measured on: val, or `rest`, those images of train/ that nobody corrected."""
     features: FeatureKind = "token+crop"
     """What the heads read."""

@@ -32,7 +32,6 @@ from everymask.formats.outlines import fill_polygons
 from everymask.formats.spool import Spool
 from everymask.labels.doubt import image_doubt
 from everymask.masks.rle import decode_mask, encode_mask
-from everymask.masks.runs import rle_from_crop
 from everymask.records import LabelledMask, Rle
 from everymask.storage import is_remote
 
@@ -107,9 +106,9 @@ def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
         if not isinstance(value, dict):
             raise ValueError("it has no value")
         if "imageDataURL" in value:
-            return _encoded(_read_bitmask(value["imageDataURL"], size_hw))
+            return encode_mask(_read_bitmask(value["imageDataURL"], size_hw))
         if "rle" in value:
-            return _encoded(mask_from_brush_rle(value["rle"], size_hw))
+            return encode_mask(mask_from_brush_rle(value["rle"], size_hw))
         if "points" in value:
             points = np.asarray(value["points"], dtype=np.float64).reshape(-1, 2) * (width / 100, height / 100)
             return fill_polygons([points.ravel().tolist()], size_hw)
@@ -118,17 +117,6 @@ def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
     raise InputError(
         f"region {region.get('id')} is a {region.get('type')}; only bitmasks, brushes and polygons are read"
     )
-
-
-def _encoded(mask: NDArray[np.bool_]) -> Rle:
-    """The encoding of a mask, from its box alone: most masks are small beside their image."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
-        return encode_mask(mask)
-    lines = mask[rows[0] : rows[-1] + 1]
-    columns = np.flatnonzero(lines.any(axis=0))
-    corner = int(columns[0]), int(rows[0])
-    return rle_from_crop(lines[:, columns[0] : columns[-1] + 1], corner, (mask.shape[0], mask.shape[1]))
 
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> NDArray[np.bool_]:

@@ -27,6 +27,8 @@ _LENGTH_BITS = np.array([3, 4, 8, 16])
 """A run says by two bits which of these its length is written in."""
 _LONGEST = 1 << int(_LENGTH_BITS[-1])
 _HEADER_BITS = 53
+_WINDOW_BYTES = 5
+"""Hold a number of 32 bits that begins at any bit."""
 
 
 def brush_rle(mask: LabelledMask) -> list[int]:
@@ -68,53 +70,44 @@ def mask_from_brush_rle(values: Sequence[int], size_hw: tuple[int, int]) -> NDAr
         raise ValueError("the brush encoding is cut short")
     header = int.from_bytes(data[:7], "big") >> 3
     count, word_bits = header >> 21, (header >> 16 & 31) + 1
-    length_bits = np.array([(header >> shift & 15) + 1 for shift in (12, 8, 4, 0)], dtype=np.uint64)
+    length_bits = [(header >> shift & 15) + 1 for shift in (12, 8, 4, 0)]
     if count != height * width * _CHANNELS:
         raise ValueError(
             f"the brush encoding holds {count:,} values; {width} x {height} RGBA pixels have another number"
         )
-    windows = _bit_windows(data)
-    # What a code would say if it began at this bit, for every bit: the chain of codes is then a walk along a list.
-    size = length_bits[(windows >> np.uint64(61) & np.uint64(3)).astype(np.int64)]
-    length = ((windows << np.uint64(3)) >> (np.uint64(64) - size)).astype(np.int64) + 1
-    is_run = windows >> np.uint64(63) == 1
-    entries = np.where(is_run, 1, length)
-    first_word = np.arange(bits) + 3 + size.astype(np.int64)
-    starts = _walk((first_word + entries * word_bits).tolist(), length.tolist(), count)
-
-    entries, first_word, length, is_run = entries[starts], first_word[starts], length[starts], is_run[starts]
-    owner = np.repeat(np.arange(len(starts)), entries)
-    word = first_word[owner] + (np.arange(len(owner)) - (np.cumsum(entries) - entries)[owner]) * word_bits
-    inside = windows[word] >> np.uint64(64 - word_bits) > 0
-    ends = np.cumsum(np.where(is_run[owner], length[owner], 1))
-    # Of every pixel the last of its four values counts.
-    pixels = np.diff(ends // _CHANNELS, prepend=0)
+    padded = data + bytes(_WINDOW_BYTES)
+    # Of every pixel the last of its four values counts: where that stands, and for how many pixels.
+    words: list[int] = []
+    pixels: list[int] = []
+    position, made = _HEADER_BITS, 0
+    while made < count:
+        code = int.from_bytes(padded[position >> 3 : (position >> 3) + 4], "big") << (position & 7) & 0xFFFFFFFF
+        size = length_bits[code >> 29 & 3]
+        first, length = position + 3 + size, (code << 3 & 0xFFFFFFFF) >> (32 - size)
+        before, made = made, made + length + 1
+        if code >> 31:
+            position = first + word_bits
+            words.append(first)
+            pixels.append(made // _CHANNELS - before // _CHANNELS)
+        else:
+            position = first + (length + 1) * word_bits
+            last_values = range(first + (-before - 1) % _CHANNELS * word_bits, position, _CHANNELS * word_bits)
+            words += last_values
+            pixels += [1] * len(last_values)
+        if position > bits:
+            raise ValueError("the brush encoding is cut short")
+    if made > count:
+        raise ValueError("a run of the brush encoding reaches past its end")
+    inside = _values(np.frombuffer(padded, dtype=np.uint8), np.array(words, dtype=np.int64), word_bits) > 0
     return np.repeat(inside, pixels).reshape(height, width)
 
 
-def _bit_windows(data: bytes) -> NDArray[np.uint64]:
-    """(8 N,) of N bytes: what can be read from each bit on, at least 57 bits, in the high bits of a number."""
-    padded = np.frombuffer(data + bytes(8), dtype=np.uint8)
-    words = np.lib.stride_tricks.sliding_window_view(padded, 8)[:-1].copy().view(">u8")[:, 0].astype(np.uint64)
-    return (words[:, None] << np.arange(8, dtype=np.uint64)).reshape(-1)
-
-
-def _walk(following: list[int], length: list[int], count: int) -> list[int]:
-    """The bits at which codes begin, until they make `count` values.
-
-    Raises:
-        ValueError: they end before, or make more.
-    """
-    starts, position, made = [], _HEADER_BITS, 0
-    while made < count:
-        if position >= len(following) or following[position] > len(following):
-            raise ValueError("the brush encoding is cut short")
-        starts.append(position)
-        made += length[position]
-        position = following[position]
-    if made > count:
-        raise ValueError("a run of the brush encoding reaches past its end")
-    return starts
+def _values(data: NDArray[np.uint8], positions: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+    """The numbers of up to 32 bits that begin at bits of the data."""
+    window = np.zeros(len(positions), dtype=np.int64)
+    for byte in range(_WINDOW_BYTES):
+        window = window << 8 | data[(positions >> 3) + byte]
+    return window >> (8 * _WINDOW_BYTES - bits - (positions & 7)) & ((1 << bits) - 1)
 
 
 def bitmask_url(rle: Rle) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from everymask.masks.runs import rle_from_crop
 from everymask.records import Rle
 
 if TYPE_CHECKING:
@@ -32,8 +33,19 @@ def encode_masks(masks: NDArray[np.bool_] | torch.Tensor) -> list[Rle]:
     array = masks if isinstance(masks, np.ndarray) else masks.detach().cpu().numpy()
     if array.ndim != 3 or array.dtype != np.bool_:
         raise ValueError(f"masks must be (N, H, W) bool; got {array.shape} {array.dtype}")
-    # One mask at a time: the column-major copy that pycocotools wants then stays as small as one mask.
-    return [_to_rle(coco_mask.encode(np.asfortranarray(mask).view(np.uint8))) for mask in array]
+    return [_encode(mask) for mask in array]
+
+
+def _encode(mask: NDArray[np.bool_]) -> Rle:
+    """One (H, W) mask, by its box where that is small: most of the time goes into turning rows into columns."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if len(rows):
+        lines = mask[rows[0] : rows[-1] + 1]
+        columns = np.flatnonzero(lines.any(axis=0))
+        crop = lines[:, columns[0] : columns[-1] + 1]
+        if 2 * crop.size < mask.size:
+            return rle_from_crop(crop, (int(columns[0]), int(rows[0])), (mask.shape[0], mask.shape[1]))
+    return _to_rle(coco_mask.encode(np.asfortranarray(mask).view(np.uint8)))
 
 
 def encode_mask(mask: NDArray[np.bool_] | torch.Tensor) -> Rle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,20 +80,14 @@ def boxed_pictures(
         for subject, box in wanted:
             scale = (width, height, width, height) if image.relative else (1, 1, 1, 1)
             x0, y0, x1, y1 = (value * side for value, side in zip(box, scale, strict=True))
-            if (
-                min(x0, y0) < -_OUTSIDE_PX
-                or x1 > width + _OUTSIDE_PX
-                or y1 > height + _OUTSIDE_PX
-                or x0 >= x1
-                or y0 >= y1
-            ):
+            if not (_lies_in(x0, x1, width) and _lies_in(y0, y1, height)):
                 raise ConfigurationError(
                     f"{image.where}: the box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) of {subject!r} does not lie in its image "
                     f"of {width} x {height} pixels; mend it"
                 )
             around = margin * max(x1 - x0, y1 - y0)
-            left, top = max(0, round(x0 - around)), max(0, round(y0 - around))
-            right, bottom = min(width, round(x1 + around)), min(height, round(y1 + around))
+            left, top = max(0, math.floor(x0 - around)), max(0, math.floor(y0 - around))
+            right, bottom = min(width, math.ceil(x1 + around)), min(height, math.ceil(y1 + around))
             stream = io.BytesIO()
             Image.fromarray(pixels[top:bottom, left:right]).save(stream, "JPEG", quality=95)
             found.add(subject)
@@ -100,6 +95,11 @@ def boxed_pictures(
     missing = [subject for subject, _ in class_set.subjects if subject not in found]
     if missing:
         raise ConfigurationError(f"{boxes} has no box of {', '.join(missing)}; check the names of its classes")
+
+
+def _lies_in(low: float, high: float, side: int) -> bool:
+    """Whether a box's extent lies in an image, but for rounding; NaN lies nowhere."""
+    return low >= -_OUTSIDE_PX and high <= side + _OUTSIDE_PX and max(low, 0) < min(high, side)
 
 
 def _boxed_images(boxes: str, images: str | None) -> Iterator[BoxedImage]:
@@ -147,8 +147,8 @@ def _yolo(path: Path, images: str | None) -> Iterator[BoxedImage]:
         before, found, after = str(image).rpartition("/images/")
         labels = Path(f"{before}/labels/{after}" if found else image).with_suffix(".txt")
         if labels.is_file():
-            lines = labels.read_text(encoding="utf-8").splitlines()
-            boxes = [_yolo_box(line, known, f"{labels}, line {number}") for number, line in enumerate(lines, start=1)]
+            lines = enumerate(_read(labels, str.splitlines), start=1)
+            boxes = [_yolo_box(line, known, f"{labels}, line {number}") for number, line in lines if line.strip()]
             yield BoxedImage(str(image), tuple(boxes), True, str(labels))
 
 
@@ -183,6 +183,8 @@ def _read(path: Path, parse: Any) -> Any:
     try:
         return parse(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); check the path of --boxes") from error
+        raise ConfigurationError(
+            f"{path} cannot be read ({error.strerror}); check --boxes and what it names"
+        ) from error
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path} cannot be understood ({type(error).__name__}); check the file") from error

@@ -41,7 +41,7 @@ def negative_pictures(directory: str, exemplars: Sequence[Exemplar]) -> list[Exe
         raise ConfigurationError(f"there is no folder {folder} of negatives; --negatives names one with pictures")
     class_of = {item.sha256: item.class_name for item in exemplars}
     found = []
-    for path in sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES):
+    for path in sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()):
         relative = path.relative_to(folder)
         if any(part.startswith(".") for part in relative.parts):
             continue

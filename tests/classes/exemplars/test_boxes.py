@@ -37,7 +37,7 @@ def scenes(tmp_path: Path) -> Path:
     return folder
 
 
-def coco(scenes: Path, boxes: list[tuple[int, tuple[int, int, int, int]]]) -> str:
+def coco(scenes: Path, boxes: list[tuple[int, tuple[float, float, float, float]]]) -> str:
     annotations = [
         {"image_id": 7, "category_id": category, "bbox": [x0, y0, x1 - x0, y1 - y0]}
         for category, (x0, y0, x1, y1) in boxes
@@ -63,7 +63,7 @@ def from_yolo(scenes: Path) -> tuple[str, str | None]:
     box = f"0 {(x0 + x1) / 320} {(y0 + y1) / 200} {(x1 - x0) / 160} {(y1 - y0) / 100}"
     x0, y0, x1, y1 = DOG
     polygon = f"1 {x0 / 160} {y0 / 100} {x1 / 160} {y0 / 100} {x1 / 160} {y1 / 100}"
-    (labels / "a.txt").write_text(f"{box}\n{polygon}\n")
+    (labels / "a.txt").write_text(f"{box}\n\n{polygon}\n")
     (scenes.parent / "data.yaml").write_text("train: images\nnames: [cat, dog]\n")
     return str(scenes.parent / "data.yaml"), None
 
@@ -109,8 +109,10 @@ def test_surroundings_end_where_the_image_does(scenes: Path) -> None:
     assert dog.shape == (100, 110, 3)
 
 
-@pytest.mark.parametrize("box", [(150, 10, 170, 30), (-9, 0, 30, 30), (50, 50, 50, 60)])
-def test_a_box_outside_its_image_is_named(scenes: Path, box: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize(
+    "box", [(150, 10, 170, 30), (-9, 0, 30, 30), (50, 50, 50, 60), (160, 0, 161, 9), (float("nan"), 0, 30, 30)]
+)
+def test_a_box_outside_its_image_is_named(scenes: Path, box: tuple[float, float, float, float]) -> None:
     with pytest.raises(ConfigurationError, match=r"a\.png: the box .* of 'cat' does not lie in its image of 160 x 100"):
         cut(coco(scenes, [(3, box)]), str(scenes))
 
@@ -123,7 +125,7 @@ def test_a_subject_without_a_box_is_named(scenes: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.json", None, "check the path of --boxes"),
+        ("missing.json", None, "check --boxes"),
         ("half.json", '{"images": [', "cannot be understood"),
         ("other.json", '{"shapes": []}', "no COCO file with boxes"),
         ("data.yaml", "train: images\n", "no data.yaml of YOLO"),
@@ -138,6 +140,18 @@ def test_annotations_that_cannot_be_read_are_one_sentence(
     images = str(scenes) if name.endswith(".json") else None
     with pytest.raises(ConfigurationError, match=message):
         cut(str(scenes.parent / name), images)
+
+
+def test_a_box_smaller_than_a_pixel_is_a_pixel(scenes: Path) -> None:
+    ((_, pixels),) = cut(coco(scenes, [(3, (30.2, 40.2, 30.4, 40.4))]), str(scenes), ClassSet.parse("cat"))
+    assert pixels.shape == (1, 1, 3)
+
+
+def test_labels_of_yolo_that_are_no_text_are_named(scenes: Path) -> None:
+    boxes, images = from_yolo(scenes)
+    (scenes.parent / "labels" / "a.txt").write_bytes(b"\xff\xfe0")
+    with pytest.raises(ConfigurationError, match=r"a\.txt cannot be understood"):
+        cut(boxes, images)
 
 
 def test_a_damaged_line_of_yolo_is_named(scenes: Path) -> None:
