@@ -1,6 +1,6 @@
 """A simulated round of review: is the queue worth its order, and what do 50 corrected images gain?
 
-    python benchmarks/review_round.py --exemplars DIR --data COCO_INSTANCES --features crop
+    python benchmarks/review_round.py --exemplars DIR --data COCO_INSTANCES
 
 COCO_INSTANCES has train/ and val/. A head learns from exemplars and labels the images of train/. A test user corrects
 the images of the review queue by their ground truth, a second one as many images drawn at random. Heads that learn from
@@ -81,7 +81,7 @@ class RoundConfig:
     """Rounds, each with its own heads and its own images drawn at random."""
     measure_on: Literal["val", "rest"] = "val"
     """Images that heads are measured on: val, or `rest`, those images of train/ that nobody corrected."""
-    features: FeatureKind = "token+crop"
+    features: FeatureKind = "token+pooled+crop"
     """What the heads read."""
     threads: int = 2
     """torch threads."""

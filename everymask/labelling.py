@@ -88,7 +88,8 @@ def _label_in_parts(
 
     def join_classes(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLabels]) -> ImageLabels:
         settings = class_settings(config.clip) if head is None else config_for(head.spec, config.classes)
-        return without_repeats(join_overlapping(whole, tiles, found), whole.size_hw, settings)
+        found_by_all = without_repeats(join_overlapping(whole, tiles, found), whole.size_hw, settings)
+        return replace(found_by_all, missed=whole.missed)
 
     try:
         if config.method == "amg":

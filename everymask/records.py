@@ -57,8 +57,10 @@ class ImageLabels:
         size_hw: (height, width) of the image in pixels.
         masks: may be empty; zero masks is an answer.
         coverage: share of the image's pixels in at least one mask, [0, 1].
+        missed: how many masks of the classes were probably left out, at least 0; None for methods without classes.
     """
 
     size_hw: tuple[int, int]
     masks: tuple[LabelledMask, ...]
     coverage: float
+    missed: float | None = None

@@ -94,6 +94,7 @@ def classes_answer(
         **common.model_dump(),
         class_set=class_set,
         classes=list(classes),
+        missed=labels.missed or 0.0,
         semantic_map=_map_answer(labels, classes) if with_map else None,
     )
 

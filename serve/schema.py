@@ -84,6 +84,7 @@ class ClassesAnswer(LabelsAnswer):
     class_set: str | None = None
     """Left out where names were asked for."""
     classes: list[str]
+    missed: float = Field(ge=0, description="how many masks of these classes were probably left out")
     semantic_map: SemanticMap | None = None
 
 

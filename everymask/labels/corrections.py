@@ -207,7 +207,8 @@ def _apply(labels: ImageLabels, correction: ImageCorrection) -> ImageLabels:
     else:  # overlaps apart, as good as the union
         coverage = min(1.0, sum(mask.area for mask in masks) / (height * width))
     ranked = sorted(masks, key=lambda mask: mask.score, reverse=True)
-    return ImageLabels(labels.size_hw, tuple(ranked), coverage)
+    # A finished image misses nothing.
+    return ImageLabels(labels.size_hw, tuple(ranked), coverage, None if labels.missed is None else 0.0)
 
 
 def _labelled(mask: CorrectedMask, parent: LabelledMask | None) -> LabelledMask:

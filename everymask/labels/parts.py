@@ -18,7 +18,7 @@ import pyarrow.dataset as pds
 import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError, InputError
-from everymask.labels.schema import FORMAT_VERSION, SCHEMA
+from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA
 from everymask.location import Location
 from everymask.storage import one_line
 
@@ -122,7 +122,7 @@ def read_header(file: Location) -> PartHeader:
         raise damaged(file, ValueError("its metadata do not fit their digest"))
     if num_rows != summary.images:
         raise damaged(file, ValueError(f"it has {num_rows} rows, but should have {summary.images}"))
-    missing = [name for name in SCHEMA.names if name not in schema.names]
+    missing = [name for name in SCHEMA.names if name not in schema.names and version >= ADDED_IN.get(name, 1)]
     if missing:
         raise ForeignPartError(f"{file} has no column {', '.join(missing)}; move it out of the label store")
     if version == FORMAT_VERSION and not schema.equals(SCHEMA):

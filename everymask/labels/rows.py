@@ -97,6 +97,7 @@ def _to_row(image: LabelledImage) -> dict[str, Any]:
     if labels is not None:
         row["height"], row["width"] = labels.size_hw
         row["coverage"] = labels.coverage
+        row["missed"] = labels.missed
         row["masks"] = [_to_mask(mask) for mask in labels.masks]
     return row
 
@@ -132,7 +133,7 @@ def _from_row(row: dict[str, Any], pixels: Iterator[int]) -> LabelledImage:
         if row["masks"] is None or row["coverage"] is None:
             raise InputError("it has no masks, not even an empty list of them")
         masks = tuple(_from_mask(mask, (height, width), next(pixels)) for mask in row["masks"])
-        labels = ImageLabels(size_hw=(height, width), masks=masks, coverage=row["coverage"])
+        labels = ImageLabels(size_hw=(height, width), masks=masks, coverage=row["coverage"], missed=row["missed"])
     seconds = row["seconds"] or 0.0
     return LabelledImage(row["image_id"], row["uri"], labels, row["error"], row["content_sha256"], seconds)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Written into every part and into run.json; readers refuse a newer one.
 
 1 had no `mask_id`, no `agreement`, and no configuration and checksums in its parts. Read, its masks get the ids they
-would have had.
+would have had. 2 had no `missed`.
 """
+
+ADDED_IN = {"missed": 3}
+"""Columns by the format that brought them, where it is not the first."""
 
 MAX_CLASSES = 65_536
 """Class ids are indices into a list of names; whoever reads one may make such a list (our choice)."""
@@ -44,6 +47,7 @@ SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),  # ok | error
         pa.field("error", pa.string()),  # one sentence, null where all is well
         pa.field("coverage", pa.float64()),  # share of pixels in some mask
+        pa.field("missed", pa.float64()),  # masks of the classes that were probably left out; null without classes
         pa.field("seconds", pa.float64(), nullable=False),  # decoding and labelling
         pa.field("masks", pa.list_(MASK)),  # descending score; null on error, empty where nothing was found
     ]

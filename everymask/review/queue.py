@@ -29,6 +29,7 @@ class QueuedImage:
         doubt: of the image, [0, 1].
         largest: doubt of its most doubtful mask, [0, 1]; 1 without masks.
         mean: doubt of its masks, [0, 1]; 1 without masks.
+        missed: how many masks of the classes were probably left out; None for methods without classes.
         coverage: share of its pixels in some mask.
         masks: how many.
     """
@@ -40,6 +41,7 @@ class QueuedImage:
     mean: float
     coverage: float
     masks: int
+    missed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def _candidates(store: LabelStore) -> Iterator[QueuedImage]:
             mean=round(sum(doubts) / len(doubts), 6) if doubts else 1.0,
             coverage=image.labels.coverage,
             masks=len(doubts),
+            missed=None if image.labels.missed is None else round(image.labels.missed, 3),
         )
 
 

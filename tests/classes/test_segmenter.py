@@ -121,6 +121,19 @@ def test_tiny_images_are_labelled(size_hw: tuple[int, int]) -> None:
     assert label(np.zeros((*size_hw, 3), dtype=np.uint8)).size_hw == size_hw
 
 
+def test_masks_that_were_left_out_count_as_they_are_probable() -> None:
+    image, head, backbone = picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)]), colour_head(4.0), ColourBackbone()
+    config = ClassesConfig(score_thresh=1.0)
+    masks = embed_masks(backbone, backbone.embed([image])[0], config)
+    probable = head.probabilities(masks.features)[:, :-1].max(dim=1).values.numpy()
+    evidence = probable * np.clip(masks.predicted_iou, 0, 1)
+
+    assert label(image, head, config).missed == pytest.approx(evidence.sum(), rel=1e-5)
+    named = label(image, head).missed
+    assert named is not None
+    assert 0 <= named < evidence.sum() - 1  # two masks were named
+
+
 def test_thresholds_can_differ_by_class() -> None:
     image = picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)])
     # With this sharpness both are right with a probability of about 0.85.

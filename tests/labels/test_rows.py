@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from everymask.labels.rows import LabelledImage, from_batch, to_table
@@ -12,6 +14,11 @@ from tests.labels.examples import images, labels
 @pytest.mark.parametrize("classes", [False, True])
 def test_records_survive_the_table(classes: bool) -> None:
     assert from_batch(to_table(images(classes))) == images(classes)
+
+
+def test_what_was_missed_survives_the_table() -> None:
+    found = LabelledImage("a", "/a", replace(labels(classes=True), missed=1.625))
+    assert from_batch(to_table([found])) == [found]
 
 
 def test_the_table_uses_sams_names_and_xywh_boxes() -> None:

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.labels import parts
 from everymask.labels.parts import DamagedPartError
 from everymask.labels.rows import LabelledImage, to_table
-from everymask.labels.schema import FORMAT_VERSION, SCHEMA
+from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA
 from everymask.labels.store import LabelStore, PartSummary
 from tests.labels.examples import images
 
@@ -109,8 +110,20 @@ def test_a_newer_format_is_refused(store: LabelStore) -> None:
     part = store.parts()[0]
     metadata = {b"everymask": b'{"format": 99, "images": 1, "errors": 0, "masks": 0, "seconds": 0.0}'}
     pq.write_table(pq.read_table(part).replace_schema_metadata(metadata), part)
-    with pytest.raises(ConfigurationError, match="has format 99; this everymask reads up to 2"):
+    with pytest.raises(ConfigurationError, match=f"has format 99; this everymask reads up to {FORMAT_VERSION}"):
         store.summary()
+
+
+def test_a_store_made_before_a_column_was_added_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LabelStore(str(tmp_path))
+    older = pa.schema([field for field in SCHEMA if field.name not in ADDED_IN])
+    with monkeypatch.context() as before:
+        before.setattr(parts, "SCHEMA", older)
+        before.setattr(parts, "FORMAT_VERSION", 2)
+        store.write_part(to_table(images()[:2]))
+    store.write_part(to_table(images()[2:]))
+    assert {"missed" in pq.read_schema(part).names for part in store.parts()} == {True, False}
+    assert by_id(store) == images()
 
 
 def test_a_foreign_parquet_file_is_refused(store: LabelStore) -> None:

@@ -1,0 +1,45 @@
+"""What a person should look at first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from everymask.labels.doubt import image_doubt, mask_doubt
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore
+from everymask.records import ImageLabels
+from everymask.review.queue import make_queue, read_queue, write_queue
+from tests.labels.examples import labels
+
+NOTHING = ImageLabels((40, 60), (), 0.0)
+
+
+def test_an_image_without_a_mask_is_as_doubtful_as_what_it_may_lack() -> None:
+    assert image_doubt(NOTHING) == 1
+    assert image_doubt(replace(NOTHING, missed=0.0)) == 0
+    assert image_doubt(replace(NOTHING, missed=3.0)) == pytest.approx(0.75)
+
+
+def test_more_to_mend_is_more_doubt() -> None:
+    found = replace(labels(classes=True), missed=0.5)
+    fewer = replace(found, masks=found.masks[:1])
+    to_mend = sum(mask_doubt(mask) for mask in found.masks) + 0.5
+    assert image_doubt(found) == pytest.approx(to_mend / (1 + to_mend))
+    assert image_doubt(fewer) < image_doubt(found) < image_doubt(replace(found, missed=0.6)) < 1
+
+
+def test_the_queue_shows_what_lacks_most_before_what_is_rightly_empty(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path / "labels"))
+    missed = {"empty.jpg": 0.0, "doubtful.jpg": 4.0, "lacking.jpg": 9.0}
+    store.write_part(
+        to_table([LabelledImage(name, name, replace(NOTHING, missed=value)) for name, value in missed.items()])
+    )
+    queue = make_queue(store, most=2, control=0.0)
+    assert queue.image_ids == ("lacking.jpg", "doubtful.jpg")
+    assert [image.missed for image in queue.images] == [9.0, 4.0]
+
+    write_queue(queue, str(tmp_path / "queue.json"))
+    assert read_queue(str(tmp_path / "queue.json")) == queue
