@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import tyro
 import yaml
@@ -62,7 +65,7 @@ def check_address_is_free(file: Path) -> None:
 
 
 def main(arguments: list[str] | None = None, program: str = "everymask serve") -> int:
-    """The command. Where nothing is wrong it becomes Ray Serve's own `serve run`, which then hears every signal."""
+    """The command: Ray Serve's own `serve run` where nothing is wrong. Returns its exit code, 143 after SIGTERM."""
     options = tyro.cli(ServeOptions, args=arguments, prog=program)
     try:
         file = config_file(options.config)
@@ -79,9 +82,37 @@ def main(arguments: list[str] | None = None, program: str = "everymask serve") -
     command = [str(Path(sys.executable).with_name("serve")), "run", "--address", address, str(file)]
     sys.stdout.flush()
     try:
-        os.execve(command[0], command, environment)
+        return run_until_told(command, environment)
     except OSError as error:
         print(
             f"error: {command[0]} cannot be run ({error.strerror}); install the project with Ray Serve", file=sys.stderr
         )
         return 2
+
+
+def run_until_told(command: list[str], environment: dict[str, str]) -> int:
+    """Run a command that ends in order on SIGINT, and pass SIGTERM on to it as that.
+
+    Ray answers SIGTERM with a stack trace and an abort. Ctrl-C reaches both processes; the command answers it.
+
+    Returns:
+        The command's exit code, 128 + n if signal n ended it, 143 if SIGTERM came.
+
+    Raises:
+        OSError: there is no such command.
+    """
+    terminated = False
+    # A handler, since what is ignored stays ignored in the command.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    process = subprocess.Popen(command, env=environment)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        nonlocal terminated
+        terminated = True
+        process.send_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    code = process.wait()
+    if terminated:
+        return 128 + signal.SIGTERM
+    return code if code >= 0 else 128 - code

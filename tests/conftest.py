@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from benchmarks.running_service import RunningService
     from everymask.backbone.sam import SamBackbone
-    from tests.running_service import RunningService
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -53,7 +53,7 @@ def service(
     tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningService]:
     """The real service on loopback: those weights, coarse grids, two refiners, API keys, small limits."""
-    from tests.running_service import start_service, write_head
+    from benchmarks.running_service import start_service, write_head
 
     heads = tmp_path_factory.mktemp("heads")
     write_head(heads, "discs", tiny_sam)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,34 @@ def test_the_configuration_for_containers_differs_from_the_local_one_in_its_addr
     assert container["http_options"]["host"] == "0.0.0.0"
     container["http_options"]["host"] = local["http_options"]["host"]
     assert container == local
+
+
+WAITS = """
+import signal
+print("up", flush=True)
+try:
+    signal.pause()
+except KeyboardInterrupt:
+    print("ended in order", flush=True)
+"""
+SUPERVISOR = """
+import os, sys
+from everymask_cli.serve import run_until_told
+sys.exit(run_until_told(sys.argv[1:], dict(os.environ)))
+"""
+
+
+def test_sigterm_ends_the_service_in_order() -> None:
+    command = [sys.executable, "-c", SUPERVISOR, sys.executable, "-c", WAITS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == "up\n"
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.stdout.read() == "ended in order\n"
+    assert supervisor.returncode == 143
+
+
+@pytest.mark.parametrize(("code", "told"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
+def test_the_services_own_end_is_told(code: str, told: int) -> None:
+    command = [sys.executable, "-c", SUPERVISOR, sys.executable, "-c", code]
+    assert subprocess.run(command, check=False).returncode == told

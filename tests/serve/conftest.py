@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.running_service import API_KEY, OTHER_API_KEY, RunningService, start_service, write_head
 from everymask.backbone.sam import SamBackbone
-from tests.running_service import API_KEY, OTHER_API_KEY, RunningService, start_service, write_head
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from benchmarks.running_service import API_KEY
 from everymask.formats.label_studio import read_region
 from everymask.masks.rle import decode_mask
-from tests.running_service import API_KEY
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.running_service import API_KEY, RunningService
+from benchmarks.running_service import API_KEY, RunningService
 from tests.serve.pictures import encoded, picture, picture_file
 
 pytestmark = pytest.mark.serve

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.running_service import RunningService, await_that
+from benchmarks.running_service import RunningService, await_that
 from tests.serve.pictures import encoded, picture_file
 
 pytestmark = pytest.mark.serve

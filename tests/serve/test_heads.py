@@ -8,6 +8,7 @@ import pytest
 import safetensors
 import safetensors.torch
 
+from benchmarks.running_service import CLASSES, write_head
 from everymask.backbone.sam import SamBackbone
 from everymask.errors import ConfigurationError, HeadMismatchError
 from serve.class_sets import ClassSets
@@ -15,7 +16,6 @@ from serve.errors import ServiceError
 from serve.heads import HeadFolders
 from serve.schema import ClassSetsAnswer
 from serve.tasks import ModelDescription
-from tests.running_service import CLASSES, write_head
 
 
 @pytest.fixture

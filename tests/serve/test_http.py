@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.running_service import CLASSES, OTHER_API_KEY, RunningService, write_head
 from everymask.backbone.sam import SamBackbone
 from everymask.clicks import ClickPrompt, segment_clicks
 from everymask.masks.rle import decode_mask
-from tests.running_service import CLASSES, OTHER_API_KEY, RunningService, write_head
 from tests.serve.pictures import encoded, picture, picture_file
 
 pytestmark = pytest.mark.serve

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.running_service import API_KEY, REPOSITORY, RunningService
+from benchmarks.running_service import API_KEY, REPOSITORY, RunningService
 from tests.serve.pictures import picture_file
 
 pytestmark = [pytest.mark.serve, pytest.mark.slow]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.running_service import API_KEY, write_head
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.config import ClipConfig, MaskConfig
 from everymask.classes.head import load_head, save_head
@@ -21,7 +22,6 @@ from everymask.labels.identity import label_settings, settings_digest, with_mask
 from everymask.records import ImageLabels
 from serve.settings import read_settings
 from tests.classes.tiny_clip import save_tiny_clip
-from tests.running_service import API_KEY, write_head
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running_service import API_KEY, REPOSITORY, RunningService
+from benchmarks.running_service import API_KEY, REPOSITORY, RunningService
 
 pytestmark = pytest.mark.serve
 

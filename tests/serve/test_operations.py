@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running_service import API_KEY, RunningService, await_that
+from benchmarks.running_service import API_KEY, RunningService, await_that
 from tests.serve.pictures import picture_file
 
 pytestmark = pytest.mark.serve

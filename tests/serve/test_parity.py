@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.running_service import REPOSITORY, RunningService
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import load_head
 from everymask.label_config import LabelConfig
@@ -22,7 +23,6 @@ from everymask.labelling import label_images
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels, LabelledMask
 from serve.settings import read_settings
-from tests.running_service import REPOSITORY, RunningService
 from tests.serve.pictures import encoded, picture
 
 pytestmark = pytest.mark.serve

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.running_service import API_KEY, RunningService
+from benchmarks.running_service import API_KEY, RunningService
 from tests.serve.pictures import picture_file
 
 pytestmark = pytest.mark.serve

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.running_service import API_KEY
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import load_head
 from everymask.label_config import LabelConfig
@@ -17,7 +18,6 @@ from everymask.labelling import label_images
 from everymask.labels.identity import label_settings, settings_digest, with_mask_ids
 from everymask.records import ImageLabels
 from serve.settings import ServiceSettings, read_settings
-from tests.running_service import API_KEY
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
 

@@ -14,12 +14,12 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.running_service import API_KEY
 from everymask.backbone.sam import SamBackbone
 from everymask.clicks import ClickPrompt, segment_clicks
 from everymask.masks.rle import boxes_from_rles, encode_label_map, rle_areas
 from everymask.records import ImageLabels, LabelledMask
 from serve.answers import labels_answer
-from tests.running_service import API_KEY
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture, picture_file
 from tests.serve.test_gate import Client, gate, scope

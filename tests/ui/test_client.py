@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.running_service import API_KEY, RunningService, free_port
+from benchmarks.running_service import API_KEY, RunningService, free_port
 from tests.serve.pictures import picture_file
 from tests.ui.answering import answering
 from ui.client import Prompt, ServiceClient, ServiceProblem

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from benchmarks.running_service import API_KEY, REPOSITORY, RunningService, free_port
 from everymask.masks.rle import decode_mask
-from tests.running_service import API_KEY, REPOSITORY, RunningService, free_port
 from tests.serve.pictures import encoded, picture
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]

@@ -1,6 +1,6 @@
 """The real service, started with the real command in a process of its own: Ray, Serve, proxy and all.
 
-benchmarks/serve.py measures it as it is started here.
+The tests ask the very service that benchmarks/serve.py measures.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def start_service(args: Mapping[str, Any], heads: Path, route_prefix: str = "/")
     # Ray's sockets must have short paths, and its folder must not be shared with another cluster on this machine.
     temporary = Path(tempfile.mkdtemp(prefix="em-", dir="/tmp"))
     port = free_port()
-    (temporary / "keys").write_text(f"# for tests\n{API_KEY}\n{OTHER_API_KEY}\n")
+    (temporary / "keys").write_text(f"# of this service alone\n{API_KEY}\n{OTHER_API_KEY}\n")
     settings = {**args, "heads": str(heads), "api_keys_file": str(temporary / "keys")}
     config = yaml.safe_load((REPOSITORY / "serve/config/local.yaml").read_text())
     config["http_options"] |= {"port": port, "request_timeout_s": 150}
