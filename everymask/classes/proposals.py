@@ -66,7 +66,7 @@ def describe_features(
     if config.describer == "crop":
         if embedding.picture is None:
             raise ValueError("a describer needs the embedding's picture; embed with keep_picture=True")
-        picture = torch.from_numpy(embedding.picture)
+        picture = torch.tensor(embedding.picture)
         crop = imagenet_describer(backbone.device).describe(picture, embedding.canvas, masks.masks)
     return MaskFeatures(*(part.cpu().numpy().astype(np.float16) for part in (masks.tokens, pooled, crop)))
 

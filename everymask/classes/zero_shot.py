@@ -50,7 +50,7 @@ def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
         raise ValueError("CLIP looks at the embedding's picture; embed with keep_picture=True")
     clip = load_clip(config, backbone.device)
     masks = propose_masks(backbone, embedding, config.masks)
-    picture = torch.from_numpy(embedding.picture)
+    picture = torch.tensor(embedding.picture)
     named = clip.probabilities(picture, embedding.canvas, masks.masks, config)
     classes = labelled_names(config)
     order = [config.names.index(name) for name in classes]
