@@ -25,7 +25,7 @@ import tyro
 from everymask.backbone import ImageEmbedding, PromptableBackbone, load_backbone
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig
-from everymask.classes.embeddings import StoredEmbeddings, load_embeddings, write_embeddings
+from everymask.classes.embeddings import StoredEmbeddings, load_embeddings, open_embeddings, write_embeddings
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
@@ -90,12 +90,17 @@ def with_crops(config: ClassesConfig) -> ClassesConfig:
 def embedded(
     backbone: PromptableBackbone, images: Iterable[tuple[str, Path]], store: Path, config: ClassesConfig
 ) -> dict[str, StoredEmbeddings]:
-    """Mask embeddings of images by id, made where the store has none."""
+    """Mask embeddings of images by id, made where the store has none.
+
+    Raises:
+        ConfigurationError: the store was made with other settings of masks.
+    """
     images = list(images)
-    try:
+    known: dict[str, StoredEmbeddings] = {}
+    if store.exists():
+        if open_embeddings(store)[1] != config.masks:
+            raise ConfigurationError(f"{store} holds masks made with other settings; give another --work")
         known = {record.image_id: record for record in load_embeddings(store)}
-    except ConfigurationError:
-        known = {}
     missing = [(image_id, path) for image_id, path in images if image_id not in known]
     for first in range(0, len(missing), SHARD):
         records = [_describe(backbone, image_id, path, config) for image_id, path in missing[first : first + SHARD]]

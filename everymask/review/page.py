@@ -50,13 +50,15 @@ def _card(place: int, queued: QueuedImage, image: LabelledImage, limits: ImageLi
         if picture is not None
         else '<p class="gone">the image is not where it was</p>'
     )
+    missed = "" if queued.missed is None else f"<span>{queued.missed:.1f} probably missing</span>"
+    worst = f"<span>worst mask {queued.largest:.2f}</span> <span>mean {queued.mean:.2f}</span>" if queued.masks else ""
     control = '<span class="control">drawn at random</span>' if queued.chosen == "random" else ""
     return f"""<li>
 <div class="place">{place}</div>
 <div class="picture">{drawn}</div>
 <div class="facts"><b>{escape(queued.image_id)}</b>
 <div class="bar" role="img" aria-label="doubt {queued.doubt:.2f}"><i style="width:{queued.doubt:.0%}"></i></div>
-<span>doubt {queued.doubt:.2f}</span> <span>worst mask {queued.largest:.2f}</span> <span>mean {queued.mean:.2f}</span>
+<span>doubt {queued.doubt:.2f}</span> {worst} {missed}
 <span>{queued.masks:,} mask{"" if queued.masks == 1 else "s"}</span> <span>{queued.coverage:.0%} covered</span>
 {control}
 {_worst_masks(image)}</div>
