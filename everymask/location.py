@@ -35,7 +35,7 @@ class Location:
     write has reached the disk when it returns; object stores make an object visible only when all of it is stored.
 
     Attributes:
-        filesystem: of pyarrow, or fsspec's behind its interface.
+        filesystem: pyarrow's, or fsspec's behind its interface.
         path: inside the file system; absolute on a local one.
     """
 

@@ -20,7 +20,7 @@ class WeightSource:
     Attributes:
         url: http or https.
         sha256: lower-case hex digest of the file; None when it is not known beforehand.
-        size_bytes: of the file; None when it is not known beforehand.
+        size_bytes: the file's size; None when it is not known beforehand.
         token_variable: environment variable with the access token that the server wants; None where it wants none.
     """
 
@@ -54,12 +54,12 @@ class Model:
     Attributes:
         family: the package under `everymask.backbone` whose `load` reads its weights.
         weights: where its weights are; None when they come with everymask.
-        size: of the weights, for people.
-        licence: of the weights.
+        size: the weights' size, for people.
+        licence: the weights' licence.
         device: what it wants to run on, for people.
         speed: for people: time of an image's entities on two CPU cores.
         mark: a tensor that the weights of this family have, and those of no other; None where none is sure to stay.
-        thresholds: of predicted IoU and stability, where none are asked for.
+        thresholds: least predicted IoU and stability, where none are asked for.
         worker_memory_bytes: what a labelling worker of it takes on a CPU.
         worker_cores: cores that such a worker keeps busy.
         gpu_batch_size: images encoded together on a GPU.

@@ -40,15 +40,15 @@ class Estimate:
     """The cost of a run, as foretold.
 
     Attributes:
-        images: of the whole run, the sampled ones included.
+        images: how many the whole run has, the sampled ones included.
         sampled: images that were labelled to find out.
         seconds_per_image: one worker's time for one image, decoding included.
         margin_s: half the width of the 95 % confidence interval of `seconds_per_image`.
-        workers: of the cluster as it is given.
+        workers: how many the cluster has room for, as it is given.
         gpus_per_worker: 0 on the CPU.
         startup_s: what the run takes beside labelling, most of it until the workers have loaded the model.
-        spot_share: of the cluster's GPUs when the sample was done, 0 to 1.
-        prices: of a GPU, None where none were given.
+        spot_share: share of spot GPUs in the cluster when the sample was done, 0 to 1.
+        prices: what a GPU costs, None where no prices were given.
     """
 
     images: int
@@ -122,7 +122,7 @@ def sample_positions(population: int, size: int, seed: int = 0) -> list[list[int
     Args:
         population: images in the listing, at least 1.
         size: how many to try, at least 1; all of them if there are fewer.
-        seed: of the draws.
+        seed: seeds the draws.
     """
     size = min(size, population)
     generator = random.Random(seed)
@@ -155,7 +155,7 @@ class Sample:
             added: what labelling the sample has given.
             wall_s: what it took.
             actors: workers the whole run will have.
-            prices: of a GPU.
+            prices: what a GPU costs.
         """
         busy = min(actors.maximum, self.pending.images)
         startup_s = max(wall_s - added.seconds / busy, 0.0)
@@ -200,7 +200,7 @@ def estimate(means_s: Sequence[float], images: int, sampled: int, actors: Actors
 
     Args:
         means_s: mean seconds an image of each group, at least two of them unless all images were tried.
-        images: of the whole run.
+        images: how many the whole run has.
         sampled: in all groups.
         actors: workers the whole run will have.
         startup_s: as in `Estimate`.

@@ -22,8 +22,8 @@ def run_configuration(source: str, config: LabelConfig, facts: ModelFacts, limit
     Args:
         source: path or address of the input, or of the mask embeddings.
         config: method and options.
-        facts: of the model and the class head.
-        limits: of images.
+        facts: what is known of the model and the class head.
+        limits: what an image may cost to read.
     """
     settings = label_settings(config, facts.model, facts.weights_sha256, facts.head_sha256, facts.class_names)
     return {"input": redact(canonical_uri(source)), **settings, "limits": asdict(limits)}

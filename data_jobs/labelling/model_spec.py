@@ -18,7 +18,7 @@ class ModelSpec:
         head: file of the class head for method `classes`.
         device: as `everymask.backbone.load_backbone` reads it.
         config: method and options.
-        limits: of images.
+        limits: what an image may cost to read.
         threads: torch threads on the CPU.
         save_embeddings: where the mask embeddings of method classes are kept, None for nowhere.
         expected: what the run recorded of the model; a worker that finds another stops the run. None to take any.
@@ -42,9 +42,9 @@ class ModelFacts:
     Attributes:
         model: name of the backbone.
         device: where it runs.
-        weights_sha256: of the backbone.
-        head_sha256: of the class head's file; None for other methods than classes.
-        class_names: of the class head.
+        weights_sha256: digest of the backbone's weights.
+        head_sha256: digest of the class head's file; None for other methods than classes.
+        class_names: the class head's classes.
     """
 
     model: str

@@ -49,8 +49,8 @@ def spot_share(nodes: Sequence[Node], labels: Mapping[str, str]) -> float:
     """Share of the GPUs, 0 to 1, on spot machines, by Ray's label `ray.io/market-type`; 0 where there is no GPU.
 
     Args:
-        nodes: of the cluster.
-        labels: of those that count.
+        nodes: the cluster's nodes.
+        labels: labels of the nodes that count.
     """
     counted = [node for node in nodes if all(node.labels.get(key) == value for key, value in labels.items())]
     gpus = sum(node.gpus for node in counted)

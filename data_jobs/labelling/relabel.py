@@ -90,7 +90,7 @@ def relabel_pending(
         shards: stored mask embeddings.
         head: file of the class head.
         config: for method classes.
-        configuration: of the run, as in run.json.
+        configuration: the run's, as in run.json.
         workers: at most so many.
 
     Raises:

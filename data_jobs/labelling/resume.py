@@ -153,7 +153,7 @@ class Pending:
     """The images an attempt has to label.
 
     Attributes:
-        folder: of Parquet files with `MANIFEST_SCHEMA`.
+        folder: a folder of Parquet files with `MANIFEST_SCHEMA`.
         images: how many.
         listed: images of the input, finished ones included.
         files: manifest files in the folder.

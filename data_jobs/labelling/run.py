@@ -73,7 +73,7 @@ class Earlier:
         Args:
             config: what was asked for.
             store: the output.
-            configuration: of the run, as far as it is known: what only a look into the model tells may be missing.
+            configuration: the run's, as far as it is known: what only a look into the model tells may be missing.
 
         Raises:
             ConfigurationError: the output holds labels of another configuration.

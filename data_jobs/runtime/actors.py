@@ -65,7 +65,7 @@ class Actors:
         gpus: share of a GPU for each, 0 for CPU only.
         cpus: logical CPUs for each.
         threads: torch threads of each.
-        labels: of the nodes they may run on.
+        labels: labels of the nodes they may run on.
     """
 
     minimum: int
@@ -94,7 +94,7 @@ def plan_actors(
         actors: `auto`, `N` or `MIN:MAX`.
         gpus_per_actor: None for 1 where the cluster has a GPU now, else 0.
         model: name of the backbone; its row says what memory and how many cores a worker takes.
-        labels: of the nodes they may run on.
+        labels: labels of the nodes they may run on.
 
     Raises:
         ConfigurationError: malformed, or the cluster has too few CPUs.

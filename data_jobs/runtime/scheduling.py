@@ -31,7 +31,7 @@ class Demand:
         cpus: logical CPUs of each worker.
         gpus: GPUs of each worker, may be a fraction.
         workers: how many at once.
-        labels: of the nodes it may run on.
+        labels: labels of the nodes it may run on.
     """
 
     stage: str

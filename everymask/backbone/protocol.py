@@ -112,7 +112,7 @@ class ImageEmbedding:
         canvas_image: (H', W', 3) uint8 RGB, the image at canvas resolution (superpixels are computed on it); past the
             image's end its last row and column go on.
         features: the backbone's own tensors by name; only the backbone that made them reads them.
-        weights_sha256: of the weights that made it; decoding with others is refused.
+        weights_sha256: digest of the weights that made it; decoding with others is refused.
         picture: (h, w, 3) uint8 RGB, the image at up to 1,024 pixels, for what looks at crops of it; None where nothing
             does.
     """

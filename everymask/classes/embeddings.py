@@ -72,7 +72,7 @@ class MaskEmbeddings:
         point_coords: (M, 2) float32, (x, y) in original pixels.
         rles: M masks at original resolution.
         backbone: registry name of the backbone that made them.
-        weights_sha256: of its weights.
+        weights_sha256: digest of its weights.
     """
 
     size_hw: tuple[int, int]
@@ -154,9 +154,9 @@ class EmbeddingShard:
 
     Attributes:
         directory: the store, as it was opened.
-        name: of the file in it.
+        name: the file's name in it.
         rows: indices of rows; an image that a resumed run wrote into two shards is counted in one.
-        image_ids: of these rows.
+        image_ids: the ids of these rows.
     """
 
     directory: str

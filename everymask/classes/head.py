@@ -29,7 +29,7 @@ class HeadSpec:
     Attributes:
         classes: names of the object classes; class_id is the index. Background is not among them: it is logit C.
         backbone: registry name of the backbone whose embeddings it reads.
-        weights_sha256: of that backbone's weights.
+        weights_sha256: digest of that backbone's weights.
         features: what it reads of a mask; `token` is the paper's head.
         token_dim: C_token, the length of a mask token.
         feature_dim: F, the length of an image feature.

@@ -44,7 +44,7 @@ def make_crops(size_hw: tuple[int, int], layers: int, overlap_ratio: float) -> l
     """The whole image, then the crops of each layer column by column; as `segment_anything` lays them out.
 
     Args:
-        layers: of crops beside the whole image.
+        layers: layers of crops beside the whole image.
         overlap_ratio: by which share of the image's shorter side the crops of layer 1 overlap; half of it in layer 2 …
     """
     height, width = size_hw

@@ -41,7 +41,7 @@ class AblationRow:
     Attributes:
         name: as printed.
         method: AMG with its overlaps kept or resolved by score, SAM's object level, or E-SAM.
-        settings: of the method.
+        settings: the method's settings.
     """
 
     name: str

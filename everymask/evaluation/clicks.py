@@ -47,7 +47,7 @@ class ClickFigures:
         clicks: segments, each clicked once.
         best: IoU of the best of the masks that answer a click.
         top: IoU of the mask with the highest score.
-        correlation: of score and IoU over all masks (Pearson); NaN when either never varies.
+        correlation: Pearson's, between score and IoU over all masks; NaN when either never varies.
         best_root: `best`, every segment weighted by the root of its share of the picture.
         top_root: `top`, weighted likewise.
     """

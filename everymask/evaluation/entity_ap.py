@@ -33,7 +33,7 @@ class EntityAp:
         ap50: at IoU 0.50.
         ap75: at IoU 0.75.
         images: evaluated.
-        entities: of the ground truth, groups left out.
+        entities: how many the ground truth has, groups left out.
         predictions: masks evaluated.
     """
 

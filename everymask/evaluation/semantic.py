@@ -25,7 +25,7 @@ class ClassFigures:
     Attributes:
         iou: intersection over union of its pixels, [0, 1].
         ap50: average precision of its masks at IoU 0.5, [0, 1]; None for background.
-        instances: of ground truth, without crowds.
+        instances: how many the ground truth has, without crowds.
     """
 
     iou: float | None

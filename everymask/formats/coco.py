@@ -33,7 +33,7 @@ def coco_annotation(mask: LabelledMask, segmentation: Any, image_number: int, ca
 
     Args:
         mask: the mask.
-        segmentation: of it.
+        segmentation: its outline or run lengths.
         image_number: the image's id in the file.
         category_id: from 1.
     """

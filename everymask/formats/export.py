@@ -34,7 +34,7 @@ class ExportRequest:
         overwrite: replace an earlier export.
         image_ids: only these; None for all.
         corrections: write labels as people left them; False writes what the model made.
-        limits: of images that are read.
+        limits: what an image may cost to read.
     """
 
     format: Format
@@ -60,7 +60,7 @@ class ExportReport:
         images: labelled images.
         masks: masks in them.
         errors: images left out because they have an error in place of labels.
-        loss: of the masks.
+        loss: what the masks lost.
         not_kept: what the format has no place for.
         turned: images written upright.
     """

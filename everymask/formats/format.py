@@ -65,7 +65,7 @@ class ExportedImage:
         number: its place among the exported images in order of `image_id`, from 1.
         name: what the export calls it: its id, or the unique name of its copy or link.
         image: its row.
-        labels: of that row.
+        labels: that row's labels.
     """
 
     number: int
@@ -100,7 +100,7 @@ class Destination:
     Attributes:
         folder: holds everything that is written.
         main: name of the file in it that the format consists of; empty for formats that are a folder.
-        names: of the classes; complete once every image was added.
+        names: the classes' names; complete once every image was added.
         images: how many images will be added.
         with_images: whether the images themselves are put into the export.
     """
@@ -119,7 +119,7 @@ class Format:
     Attributes:
         name: as in `--format`.
         summary: what it is and who reads it, one line for `--help` and the documentation.
-        suffix: of the file it writes; empty for a folder.
+        suffix: the written file's suffix; empty for a folder.
         naming: what must be unique.
         keeps: what survives, besides pixels and classes.
         exact: whether masks survive to the pixel, overlaps apart, with a tolerance of 0.
@@ -127,7 +127,7 @@ class Format:
         segmentations: how masks may be written, the default first; empty where there is one way.
         tolerance_px: the default tolerance of formats that hold polygons; None for the others.
         image_folder: where images go below the export.
-        sidecar_suffix: of a second file beside the first; empty for none.
+        sidecar_suffix: suffix of a second file beside the first; empty for none.
         refused_name: a regular expression; names in which it is found cannot be written.
     """
 

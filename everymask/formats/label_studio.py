@@ -57,8 +57,8 @@ def regions(mask: LabelledMask, kind: Kind, tolerance_px: float = 0.0) -> list[d
 
     Args:
         mask: with an id.
-        kind: of region.
-        tolerance_px: of polygons.
+        kind: which kind of region.
+        tolerance_px: how far polygons may lie from outlines.
     """
     if mask.area == 0:
         return []
@@ -79,11 +79,11 @@ def prediction(masks: Sequence[LabelledMask], kind: Kind, score: float, model_ve
     """The prediction of one task.
 
     Args:
-        masks: of its image.
-        kind: of region.
+        masks: its image's masks.
+        kind: which kind of region.
         score: what Label Studio sorts tasks by, [0, 1].
         model_version: what made the masks.
-        tolerance_px: of polygons.
+        tolerance_px: how far polygons may lie from outlines.
     """
     result = [region for mask in masks for region in regions(mask, kind, tolerance_px)]
     return {"model_version": model_version, "score": score, "result": result}

@@ -23,7 +23,7 @@ class Loss:
         vanished: masks of which nothing is left.
         overlapping: masks that shared pixels with another mask of their image, where the format gives every pixel to
             one mask.
-        worst_iou: of a written mask with the stored one, [0, 1]; 1 without masks.
+        worst_iou: lowest IoU of a written mask with the stored one, [0, 1]; 1 without masks.
         worst: image id of that mask.
     """
 

@@ -40,7 +40,7 @@ def plan_names(image_ids: Sequence[str], naming: Naming, refused: str, unique: b
     """Decide what every image is called.
 
     Args:
-        image_ids: of the images to export, in any order.
+        image_ids: ids of the images to export, in any order.
         naming: what the format names labels by.
         refused: a regular expression for what the format cannot hold in a name.
         unique: give every image a plain name of its own, as for `--images`.

@@ -55,7 +55,7 @@ def simplified(polygons: list[Polygon], tolerance_px: float, iou: Callable[[list
     Args:
         polygons: exact outlines.
         tolerance_px: the most that an outline may move.
-        iou: of polygons with the mask they stand for.
+        iou: IoU of the polygons with the mask they stand for.
     """
     for halving in range(_HALVINGS if tolerance_px > 0 else 0):
         tolerance = tolerance_px / 2**halving

@@ -30,7 +30,7 @@ class PictureFiles:
     Args:
         folder: made if it is not there.
         mode: symbolic links, of local images only, or copies.
-        limits: of the images that are read.
+        limits: what an image may cost to read.
 
     Attributes:
         turned: images that were written anew.

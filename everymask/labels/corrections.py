@@ -89,8 +89,8 @@ class ImageCorrection:
     """A person's word on one image: all of its masks. None is a word, too.
 
     Attributes:
-        image_id: of the store.
-        content_sha256: of the image that was labelled.
+        image_id: the image's id in the store.
+        content_sha256: digest of the image that was labelled.
         size_hw: (height, width) in pixels.
         tool: the format it came back in.
         annotator: who, as the tool says.

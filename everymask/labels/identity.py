@@ -33,9 +33,9 @@ def label_settings(
     Args:
         config: method and options.
         model: name of the backbone.
-        weights_sha256: of its weights.
-        head_sha256: of the class head's file; None for other methods than classes.
-        class_names: of the class head.
+        weights_sha256: digest of its weights.
+        head_sha256: digest of the class head's file; None for other methods than classes.
+        class_names: the class head's classes.
     """
     settings: dict[str, Any] = {
         "method": config.method,
@@ -74,7 +74,7 @@ def with_mask_ids(labels: ImageLabels, content_sha256: str | None, settings_sha2
     repetition counts, too, so that ids within an image always differ.
 
     Args:
-        labels: of one image.
+        labels: one image's labels.
         content_sha256: hex digest of the image file; None where it is not known.
         settings_sha256: `settings_digest` of what made the labels.
     """

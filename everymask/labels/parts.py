@@ -72,7 +72,7 @@ class PartHeader:
 
     Attributes:
         summary: what it holds.
-        configuration: of the run that wrote it; None in format 1.
+        configuration: that of the run that wrote it; None in format 1.
     """
 
     summary: PartSummary

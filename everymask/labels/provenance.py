@@ -30,7 +30,7 @@ class RunAttempt:
         seconds: wall clock; None while it runs, and for ever if it was killed.
         labelled: rows this attempt added.
         device: what the model ran on.
-        versions: of Python and the packages that shape the result.
+        versions: Python's and those of the packages that shape the result.
     """
 
     command: str
@@ -48,7 +48,7 @@ class RunRecord:
     Attributes:
         config: everything that changes a label: input, method, its options, model and weights, class head, limits.
         attempts: oldest first.
-        counts: of the whole store; None until an attempt has finished.
+        counts: those of the whole store; None until an attempt has finished.
         rebuilt: why it comes from the parts instead of run.json; None where it does not. Not written.
     """
 

@@ -88,7 +88,7 @@ class LabelStore:
 
         Args:
             rows: at least one.
-            configuration: of the run, as in run.json; None for labels that no run made.
+            configuration: the run's, as in run.json; None for labels that no run made.
 
         Raises:
             OutputError: the place is full or not writable.

@@ -29,7 +29,7 @@ def labelled_masks(
         point_coords: N prompts (x, y) in original pixels.
         score: N values; brought into [0, 1].
         class_id: N indices into `class_names`; None for entities.
-        class_names: of every class.
+        class_names: the name of every class.
         uncertainty: N values in [0, 1]; None for entities.
         agreement: N values in [0, 1]; None where the method knows none.
     """

@@ -97,7 +97,7 @@ def _runs_of_lines(lines: NDArray[np.bool_], first_line: int, offset: int, shape
         lines: (n, m) bool, some pixels of n consecutive lines.
         first_line: the line that the first of them is.
         offset: their first pixel in each line.
-        shape: of the image. The last run is never 0, unless it is the only one.
+        shape: the image's shape. The last run is never 0, unless it is the only one.
     """
     count, length = lines.shape
     whole = np.zeros((count, shape[1]), dtype=np.bool_)

@@ -14,7 +14,7 @@ def html_page(title: str, body: str, *, style: str, max_width_px: int) -> str:
         body: HTML below the heading.
         style: CSS on top of the common one, which offers the colours `--paper`, `--card`, `--ink`, `--soft`, `--line`,
             `--first` and `--second`.
-        max_width_px: of the page.
+        max_width_px: the page's greatest width.
     """
     heading = escape(title)
     return _SHELL.format(title=heading, body=body, style=style.strip(), max_width=max_width_px)

@@ -24,7 +24,7 @@ def overlay(
 
     Args:
         image: (H, W, 3) uint8 RGB, of the size the labels are for.
-        labels: of this image.
+        labels: this image's labels.
         alpha: strength of the fill, [0, 1].
         max_side: shrink the result to this longer side, in pixels; masks are drawn at the small size.
 

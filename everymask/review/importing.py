@@ -31,9 +31,9 @@ class ImportSummary:
 
     Attributes:
         images: that a person has finished.
-        changed: of these, those that are not as the model left them.
+        changed: how many of these are not as the model left them.
         masks: how many became of each action.
-        path: of the file of corrections; None where nothing was finished.
+        path: the file of corrections; None where nothing was finished.
     """
 
     images: int

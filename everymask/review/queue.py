@@ -24,9 +24,9 @@ class QueuedImage:
     """One image of the queue.
 
     Attributes:
-        image_id: of the store.
+        image_id: the image's id in the store.
         chosen: by `doubt`, or at `random` as a control.
-        doubt: of the image, [0, 1].
+        doubt: the image's doubt, [0, 1].
         largest: doubt of its most doubtful mask, [0, 1]; 1 without masks.
         mean: doubt of its masks, [0, 1]; 1 without masks.
         missed: how many masks of the classes were probably left out; None for methods without classes.
@@ -51,7 +51,7 @@ class Queue:
     Attributes:
         images: in order of doubt.
         candidates: images it was chosen from.
-        seed: of the draw.
+        seed: seeds the draw.
     """
 
     images: tuple[QueuedImage, ...]
@@ -74,7 +74,7 @@ def make_queue(store: LabelStore, most: int, control: float = 0.2, seed: int = 0
         store: the label store.
         most: images in the queue.
         control: share of these drawn at random, [0, 1].
-        seed: of the draw.
+        seed: seeds the draw.
 
     Raises:
         ConfigurationError: options that choose nothing.

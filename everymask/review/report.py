@@ -14,11 +14,11 @@ class Effort:
     """What people did to one part of a queue.
 
     Attributes:
-        images: of that part.
-        reviewed: of these, finished by a person.
-        changed: of these, not as the model left them.
-        masks: of the machine, in reviewed images.
-        masks_changed: of these, edited, relabelled or deleted.
+        images: how many that part has.
+        reviewed: how many of these a person finished.
+        changed: how many of these are not as the model left them.
+        masks: the machine's masks in reviewed images.
+        masks_changed: how many of these were edited, relabelled or deleted.
         added: masks the machine had missed.
         iou_lost: mean 1 - IoU of edited masks with what they were.
     """

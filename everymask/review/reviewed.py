@@ -24,9 +24,9 @@ class ReviewedMask:
     """One mask as a person left it.
 
     Attributes:
-        rle: of the image's size.
+        rle: the mask, of the image's size.
         class_name: as the tool has it.
-        mask_id: of the exported mask; None for one that a person drew.
+        mask_id: the exported mask's id; None for one that a person drew.
         polygons: its rings [x0, y0, x1, y1, …] in pixels where the tool has polygons; empty for masks.
     """
 
@@ -42,7 +42,7 @@ class ReviewedImage:
 
     Attributes:
         name: what the export called it.
-        image_id: of the store, where the tool kept it.
+        image_id: the store's id, where the tool kept it.
         size_hw: (height, width) in pixels.
         masks: all that are in it now.
         annotator: who; None where the tool does not say.

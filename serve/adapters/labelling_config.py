@@ -18,9 +18,9 @@ class LabellingConfig:
 
     Attributes:
         kind: how they are written.
-        from_name: of the control tag.
-        to_name: of the image tag.
-        image_field: of a task's `data`, which holds the image.
+        from_name: the control tag's name.
+        to_name: the image tag's name.
+        image_field: the field of a task's `data` that holds the image.
         labels: what a region may be called, in order.
         class_set: the control tag's own attribute `class_set`, with which a project chooses one.
     """

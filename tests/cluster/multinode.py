@@ -114,8 +114,8 @@ class Jobs:
     """Starts labelling jobs on a cluster with a fixed, small model.
 
     Args:
-        address: of the cluster they run on.
-        checkpoint: of the tiny SAM.
+        address: the address of the cluster they run on.
+        checkpoint: the tiny SAM's checkpoint.
         folder: for their logs.
     """
 

@@ -58,7 +58,7 @@ def combine_answers(
     and nothing else gives that click's own answer.
 
     Args:
-        answers: of `cells` followed by `off_cells` (background clicks).
+        answers: those of `cells` followed by `off_cells` (background clicks).
     """
     logits, predicted_iou, tokens = answers
     if len(cells) == 1 and not len(off_cells) and box_xyxy is None:

@@ -73,7 +73,7 @@ def pair_numbers(
         tokens: batched.
         area: (B, P) share of the canvas; 0 for padding.
         prompts: (B, N) int64 cells, or None for all of them.
-        channels: of each encoder stride in `tokens.features`.
+        channels: how many each encoder stride in `tokens.features` has.
 
     Returns:
         (B, N, P, RELATIVE_NUMBERS + TREE_PLANES) float32, about [-2, 2].

@@ -34,7 +34,7 @@ class SamParts:
 
     Attributes:
         encode: (B, 3, S, S) float32 network inputs → float32 features.
-        prompt_encoder: of clicks and boxes.
+        prompt_encoder: encodes clicks and boxes.
         decoder: prompt tokens → masks.
         frame: the frame of an image of a size (height, width) in original pixels.
         padded_box: a prompt with a box ends with SAM's padding token, too (SAM 2).

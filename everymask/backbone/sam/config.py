@@ -18,10 +18,10 @@ class SamConfig:
     """Run-time settings of an official SAM.
 
     Attributes:
-        encoder_precision: of the image encoder's transformer (its neck always runs in fp32); None: bf16 on a GPU,
+        encoder_precision: precision of the image encoder's transformer (its neck runs in fp32); None: bf16 on a GPU,
             fp32 on a CPU. An embedding computed on a GPU is stored in fp16.
-        decoder_precision: of the prompt decoder. fp32 equals `segment_anything`; the others are faster and move some
-            mask borders.
+        decoder_precision: precision of the prompt decoder. fp32 equals `segment_anything`; the others are faster, and
+            move some mask borders.
         points_per_batch: prompts decoded at a time, at least 1; halved, with a warning, when memory runs out. None: 64
             on a GPU; 3 on a CPU, where more would only make the buffers too large to be reused.
     """

@@ -51,7 +51,7 @@ def make_backbone(
     """The backbone of a SAM 2, which is taken over, and of no use to the caller afterwards.
 
     Args:
-        frame: of an image of a size, with the arguments `image_size` and `patch_size`.
+        frame: makes an image size's frame, from it and the arguments `image_size` and `patch_size`.
     """
     config = config or SamConfig()
     image_size, grid = sam.prompt_encoder.input_image_size[0], sam.prompt_encoder.image_embedding_size[0]

@@ -41,7 +41,7 @@ class ClipDescriber:
 
         Args:
             picture: (h, w, 3) uint8 RGB.
-            canvas: of the same image.
+            canvas: the same image's canvas.
             masks: (M, P) bool, none empty.
 
         Returns:

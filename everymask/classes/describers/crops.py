@@ -18,7 +18,7 @@ def crop_masks(
 
     Args:
         picture: (h, w, 3) uint8 RGB, the whole image at any scale.
-        canvas: of the same image.
+        canvas: the same image's canvas.
         masks: (M, P) bool over its cells, none empty.
         side_px: side of a crop.
         margin: side of the square in lengths of the longer side of the mask's box, at least 1.

@@ -36,7 +36,7 @@ class BoxedImage:
     """An image with the boxes of the subjects in it.
 
     Attributes:
-        uri: of the image.
+        uri: where the image is.
         boxes: (subject, box) pairs; a box in shares of the sides where `relative`.
         relative: whether boxes are in [0, 1], as YOLO's.
         where: names the annotation in errors.
@@ -60,7 +60,7 @@ def boxed_pictures(
         images: the folder of the images; None takes that of data.yaml, or the addresses in the store.
         class_set: the subjects to cut out.
         margin: surroundings on each side, as a share of the box's longer side.
-        limits: of images that are read.
+        limits: what an image may cost to read.
 
     Raises:
         ConfigurationError: the annotations cannot be read, name none of the subjects, or a box lies outside its image.

@@ -42,13 +42,13 @@ class Origin:
         subject: what it is to show.
         source: how it was got.
         prompt: the text prompt or the search query; empty for a folder and for boxes.
-        seed: of the generator; None unless made.
-        model: that made it; empty unless made.
+        seed: the generator's seed; None unless made.
+        model: the model that made it; empty unless made.
         license: as the source states it; empty if it does not.
         creator: as the source states it; empty if it does not.
-        url: of the picture, or the path of the original file, with the box that was cut out of it; stored without the
-            secrets of an address.
-        landing_url: of the page that shows it, for attribution.
+        url: the picture's address, or the path of the original file, with the box that was cut out of it; stored without
+            the secrets of an address.
+        landing_url: the page that shows it, for attribution.
     """
 
     subject: str
@@ -74,7 +74,7 @@ class Exemplar:
     Attributes:
         file: path in the folder, with forward slashes.
         class_name: the class its subject belonged to when it was made.
-        sha256: of the file.
+        sha256: digest of the file.
         perceptual_hash: 16 hexadecimal digits; nearly the same for pictures that look the same.
         origin: where it is from.
     """

@@ -162,7 +162,7 @@ def named_masks(
 
     Args:
         images: corrected images.
-        class_ids: of every class that people left masks of.
+        class_ids: the id of every class that people left masks of.
         background: C, the id of background.
         backbone: describes masks.
         masks: how they are proposed and described.

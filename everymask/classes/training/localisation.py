@@ -57,7 +57,7 @@ def object_labels(probabilities: torch.Tensor, bags: Bags) -> torch.Tensor:
 
     Args:
         probabilities: (N, C + 1) float, background last.
-        bags: of N masks.
+        bags: bags with N masks in all.
 
     Returns:
         (N,) int64: the picture's class, C for background, `UNNAMED` for masks that are neither.

@@ -60,7 +60,7 @@ def negative_masks(records: Sequence[StoredEmbeddings], features: FeatureKind, b
     """All masks of pictures that show none of the classes, as background.
 
     Args:
-        records: of these pictures.
+        records: these pictures' mask embeddings.
         features: what the head reads.
         background: C, the id of background.
     """

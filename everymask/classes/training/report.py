@@ -28,10 +28,10 @@ class ShownMask:
     """One mask for the page.
 
     Attributes:
-        image_id: of its picture.
-        index: of the mask among those of the picture.
+        image_id: its picture's id.
+        index: which of the picture's masks it is.
         class_id: the likeliest object class.
-        probability: of that class.
+        probability: how probable that class is, [0, 1].
         uncertainty: normalised entropy, [0, 1].
     """
 
@@ -103,7 +103,7 @@ def training_report(
     Args:
         title: its heading.
         facts: (name, value) about the training.
-        result: of the training.
+        result: what training gave.
         certain: pictures with captions, of the most certain masks of held-out exemplars.
         uncertain: the same of the most uncertain ones.
     """

@@ -161,7 +161,7 @@ def train_head(
     """Train on stored bags; on the CPU, where it takes a minute or two.
 
     Args:
-        bags: of every class in `spec`; none (`no_bags`) if there are corrections of every class.
+        bags: bags of every class in `spec`; none (`no_bags`) if there are corrections of every class.
         spec: classes and backbone; `spec.features` says what the bags hold.
         config: the same seed and bags give the same head.
         progress: called after every epoch.

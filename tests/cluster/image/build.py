@@ -78,7 +78,7 @@ class Machine:
     Attributes:
         arguments: `--build-arg`s.
         environment: for RUN steps only; no layer keeps it. As secrets of a build, such as where packages come from.
-        files: of this machine, shown to RUN steps at the same place, read-only.
+        files: files of this machine, shown to RUN steps at the same place, read-only.
     """
 
     arguments: Mapping[str, str]
