@@ -46,8 +46,8 @@ class Origin:
         model: the model that made it; empty unless made.
         license: as the source states it; empty if it does not.
         creator: as the source states it; empty if it does not.
-        url: the picture's address, or the path of the original file, with the box that was cut out of it; stored without
-            the secrets of an address.
+        url: the picture's address, or the path of the original file, with the box that was cut out of it; stored
+            without the secrets of an address.
         landing_url: the page that shows it, for attribution.
     """
 
