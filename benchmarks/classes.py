@@ -97,7 +97,7 @@ def embedded(
     """
     images = list(images)
     known: dict[str, StoredEmbeddings] = {}
-    if store.exists():
+    if any(store.glob("*.parquet")):
         if open_embeddings(store)[1] != config.masks:
             raise ConfigurationError(f"{store} holds masks made with other settings; give another --work")
         known = {record.image_id: record for record in load_embeddings(store)}

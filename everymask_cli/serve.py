@@ -91,9 +91,9 @@ def main(arguments: list[str] | None = None, program: str = "everymask serve") -
 
 
 def run_until_told(command: list[str], environment: dict[str, str]) -> int:
-    """Run a command that ends in order on SIGINT, and pass SIGTERM on to it as that.
+    """Run a command that ends in order on SIGINT, and pass Ctrl-C, SIGTERM and a closed terminal on to it as that.
 
-    Ray answers SIGTERM with a stack trace and an abort. Ctrl-C reaches both processes; the command answers it.
+    Ray answers SIGTERM with a stack trace and an abort.
 
     Returns:
         The command's exit code, 128 + n if signal n ended it, 143 if SIGTERM came.
@@ -101,18 +101,21 @@ def run_until_told(command: list[str], environment: dict[str, str]) -> int:
     Raises:
         OSError: there is no such command.
     """
-    terminated = False
-    # A handler, since what is ignored stays ignored in the command.
-    signal.signal(signal.SIGINT, lambda number, frame: None)
-    process = subprocess.Popen(command, env=environment)
+    told: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal terminated
-        terminated = True
-        process.send_signal(signal.SIGINT)
+        told.append(number)
+        if process is not None:
+            process.send_signal(signal.SIGINT)
 
-    signal.signal(signal.SIGTERM, pass_on)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    # In a session of its own: a terminal's Ctrl-C would reach it beside ours, and the second one breaks off its end.
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    if told:
+        process.send_signal(signal.SIGINT)
     code = process.wait()
-    if terminated:
+    if signal.SIGTERM in told:
         return 128 + signal.SIGTERM
     return code if code >= 0 else 128 - code

@@ -105,8 +105,7 @@ def missed_masks(probabilities: torch.Tensor, predicted_iou: torch.Tensor, chose
     """How many masks of the classes were probably left out: what a review queue must know of masks that nobody sees.
 
     Each of K masks that was not chosen counts as its likeliest class is probable, times its predicted IoU (our choice:
-    of the sums, means and maxima tried on training images, with and without masks that overlap labelled ones, none
-    found more of the worst images).
+    with the doubts of the masks, this sum found the most of the worst training images, and it needs no mask's pixels).
 
     Args:
         probabilities: (K, C + 1) float32, background last.

@@ -100,14 +100,15 @@ sys.exit(run_until_told(sys.argv[1:], dict(os.environ)))
 """
 
 
-def test_sigterm_ends_the_service_in_order() -> None:
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 0), (signal.SIGHUP, 0)])
+def test_a_signal_ends_the_service_in_order(told: signal.Signals, code: int) -> None:
     command = [sys.executable, "-c", SUPERVISOR, sys.executable, "-c", WAITS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervisor:
         assert supervisor.stdout is not None
         assert supervisor.stdout.readline() == "up\n"
-        supervisor.send_signal(signal.SIGTERM)
+        supervisor.send_signal(told)
         assert supervisor.stdout.read() == "ended in order\n"
-    assert supervisor.returncode == 143
+    assert supervisor.returncode == code
 
 
 @pytest.mark.parametrize(("code", "told"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
