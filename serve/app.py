@@ -14,6 +14,9 @@ from serve.encoder import Encoder
 from serve.refiner import Refiner
 from serve.settings import Replicas, read_settings
 
+# glibc gives memory back after every batch of masks, and the kernel then has to clear it for the next one: 50,000 page
+# faults an image. One arena for all threads keeps what was freed; only what ends the heap is given back.
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20)}
 AFFINITY_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
@@ -50,7 +53,11 @@ def build(args: dict[str, Any]) -> Application:
 def _size(replicas: Replicas) -> dict[str, Any]:
     size: dict[str, Any] = {
         "max_ongoing_requests": replicas.max_ongoing_requests,
-        "ray_actor_options": {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
+        "ray_actor_options": {
+            "num_cpus": replicas.num_cpus,
+            "num_gpus": replicas.num_gpus,
+            "runtime_env": {"env_vars": MALLOC},
+        },
     }
     if replicas.min_replicas == replicas.max_replicas:
         return size | {"num_replicas": replicas.min_replicas}
