@@ -1,7 +1,7 @@
 """Embeddings on their way from one replica to another.
 
-A pickled tensor is copied into the pickle and out of it again. A NumPy array goes through Ray's shared memory instead,
-with one copy on either side. An embedding has megabytes, so this is most of what the way costs.
+What is inside a pickle is copied into it and out of it again. A NumPy array beside it goes through Ray's shared memory
+instead, with one copy on either side. An embedding has megabytes, so this is most of what the way costs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from everymask.backbone.protocol import ImageEmbedding
 
 @dataclass(frozen=True)
 class PackedEmbedding:
-    """An embedding without its tensors, and the bytes of those beside it."""
+    """An embedding without its tensors and arrays, and those beside it; of tensors, their bytes."""
 
     content: bytes
-    tensors: tuple[NDArray[np.uint8], ...]
+    arrays: tuple[NDArray[Any], ...]
 
 
 def pack(embedding: ImageEmbedding) -> PackedEmbedding:
@@ -31,7 +31,7 @@ def pack(embedding: ImageEmbedding) -> PackedEmbedding:
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, protocol=5)
     pickler.dump(embedding)
-    return PackedEmbedding(buffer.getvalue(), tuple(pickler.tensors))
+    return PackedEmbedding(buffer.getvalue(), tuple(pickler.arrays))
 
 
 def unpack(packed: PackedEmbedding) -> ImageEmbedding:
@@ -43,24 +43,28 @@ def unpack(packed: PackedEmbedding) -> ImageEmbedding:
 class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
-        self.tensors: list[NDArray[np.uint8]] = []
+        self.arrays: list[NDArray[Any]] = []
 
     def persistent_id(self, obj: Any) -> Any:
+        if isinstance(obj, np.ndarray):
+            self.arrays.append(obj)
+            return len(self.arrays) - 1, None, obj.shape
         if not isinstance(obj, torch.Tensor):
             return None
         # As bytes, because NumPy does not know every type, bfloat16 for one.
-        self.tensors.append(obj.contiguous().reshape(-1).view(torch.uint8).numpy())
-        return len(self.tensors) - 1, obj.dtype, tuple(obj.shape)
+        self.arrays.append(obj.contiguous().reshape(-1).view(torch.uint8).numpy())
+        return len(self.arrays) - 1, obj.dtype, tuple(obj.shape)
 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, packed: PackedEmbedding) -> None:
         super().__init__(io.BytesIO(packed.content))
-        self._tensors = packed.tensors
+        self._arrays = packed.arrays
 
-    def persistent_load(self, pid: Any) -> torch.Tensor:
+    def persistent_load(self, pid: Any) -> torch.Tensor | NDArray[Any]:
         index, dtype, shape = pid
-        if self._tensors[index].size == 0:
+        if dtype is not None and self._arrays[index].size == 0:
             return torch.empty(shape, dtype=dtype)
         # A copy: Ray's memory is read-only, and would be occupied for as long as the embedding is kept.
-        return torch.from_numpy(self._tensors[index].copy()).view(dtype).reshape(shape)
+        array = self._arrays[index].copy()
+        return array if dtype is None else torch.from_numpy(array).view(dtype).reshape(shape)

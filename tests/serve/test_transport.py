@@ -6,19 +6,24 @@ import torch
 
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.backbone.sam import SamBackbone
+from everymask.labelling import embed_images
 from serve.transport import pack, unpack
 from tests.serve.pictures import picture
 
 
 def test_an_embedding_arrives_as_it_was_sent(tiny_sam: SamBackbone) -> None:
-    sent = tiny_sam.embed([np.asarray(picture(0))])[0]
+    (sent,) = embed_images(tiny_sam, [np.asarray(picture(0))], keep_picture=True)
+    assert isinstance(sent, ImageEmbedding)
+    assert sent.picture is not None
     packed = pack(sent)
-    for tensor in packed.tensors:
-        tensor.flags.writeable = False
+    for array in packed.arrays:
+        array.flags.writeable = False
     arrived = unpack(packed)
     assert arrived.weights_sha256 == sent.weights_sha256
     assert arrived.canvas.original_size_hw == sent.canvas.original_size_hw
     np.testing.assert_array_equal(arrived.canvas_image, sent.canvas_image)
+    assert arrived.picture is not None
+    np.testing.assert_array_equal(arrived.picture, sent.picture)
     assert torch.equal(arrived.canvas.cell_index, sent.canvas.cell_index)
     assert torch.equal(arrived.canvas.cell_area, sent.canvas.cell_area)
     assert list(arrived.features) == list(sent.features)
@@ -27,8 +32,8 @@ def test_an_embedding_arrives_as_it_was_sent(tiny_sam: SamBackbone) -> None:
         assert arrived.features[name].dtype == tensor.dtype
         # It may be computed with in place, which what Ray holds may not.
         arrived.features[name].zero_()
-    # No tensor is in the pickle.
-    assert len(packed.content) < sent.canvas_image.nbytes + 10_000
+    # No tensor and no picture is in the pickle.
+    assert len(packed.content) < 10_000
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
