@@ -28,7 +28,7 @@ from serve.graph import Graph
 from serve.labelling import ImageAnswer, Labelling, RegionSizes
 from serve.metrics import StageTimer, server_timing
 from serve.openapi import DESCRIPTION, ERRORS, INFO_ERRORS, image_body, points_body
-from serve.requests import read_request, requested_image, requested_prompt, validation_message
+from serve.requests import read_request, requested_image, requested_prompt, typed_names, validation_message
 from serve.schema import (
     ClassesAnswer,
     ClassSetsAnswer,
@@ -116,8 +116,7 @@ class Handlers:
         if class_set is not None:
             answer = await self._labelling.of_classes(image, class_set, score_thresh, sizes)
         else:
-            listed = tuple(name.strip() for name in (names or "").split(","))
-            answer = await self._labelling.of_names(image, listed, score_thresh, sizes)
+            answer = await self._labelling.of_names(image, typed_names(names or ""), score_thresh, sizes)
         return await self._respond(
             request,
             answer,

@@ -33,6 +33,11 @@ _NAME_LENGTH = 80
 """How much of a name that a client made up is repeated to it."""
 
 
+def typed_names(text: str) -> tuple[str, ...]:
+    """Names as a client types them, `cat, dog`."""
+    return tuple(name.strip() for name in text.split(","))
+
+
 async def read_request(request: Request, body: type[_Body], limits: ImageLimits) -> tuple[_Body, bytes | None]:
     """Parse a form or a JSON body.
 

@@ -16,7 +16,7 @@ from everymask.records import LabelledMask
 from serve.adapters.images import image_file
 from serve.errors import ServiceError
 from serve.labelling import ImageAnswer, Labelling
-from serve.requests import invalid_request, read_json
+from serve.requests import invalid_request, read_json, typed_names
 from serve.schema import Method
 from serve.settings import ServiceSettings
 from serve.tasks import ClickTask, RequestImage
@@ -25,11 +25,14 @@ PREFIX = "/x-anylabeling"
 CLICKS = "points"
 CLASSES = "classes/"
 """In front of the name of a class set."""
+NAMES = "names"
+"""Names that the user types, for CLIP."""
 UNNAMED = "AUTOLABEL_OBJECT"
 """X-AnyLabeling asks its user what such a shape is."""
 
 _CLICK_WIDGETS = ["button_add_point", "button_remove_point", "button_add_rect", "button_clear", "button_finish_object"]
 _RUN_WIDGETS = ["button_run", "toggle_preserve_existing_annotations"]
+_NAMES_WIDGETS = ["edit_text", "button_send", "input_conf", "edit_conf", "toggle_preserve_existing_annotations"]
 _FINENESS_WIDGETS = ["mask_fineness_slider", "mask_fineness_value_label"]
 
 
@@ -46,6 +49,7 @@ class Params(BaseModel):
 
     conf_threshold: float = Field(default=0.0, ge=0, le=1)
     epsilon_factor: float = Field(default=0.001, ge=0, le=1)
+    text_prompt: str = Field(default="", max_length=10_000)
     marks: list[Mark] = Field(default_factory=list, max_length=1000)
     filter_classes: list[str] | None = Field(default=None, max_length=10_000)
 
@@ -73,13 +77,16 @@ class XAnyLabeling:
         return router
 
     async def models(self) -> dict[str, Any]:
-        """Clicks, entities, SAM's automatic masks, and every class set that can be used."""
+        """Clicks, entities, SAM's automatic masks, names if there is CLIP, and every class set that can be used."""
         running = await self._labelling.describe()
         models = {
             CLICKS: _model(f"everymask {running.name}: clicks", [*_CLICK_WIDGETS, *_FINENESS_WIDGETS], None),
             "entities": _model(f"everymask {running.name}: entities", [*_RUN_WIDGETS, *_FINENESS_WIDGETS], "default"),
             "amg": _model(f"everymask {running.name}: all masks", [*_RUN_WIDGETS, *_FINENESS_WIDGETS], "default"),
         }
+        if self._settings.clip is not None:
+            title = f"everymask {running.name}: names, such as cat,dog,background"
+            models[NAMES] = _model(title, [*_NAMES_WIDGETS, *_FINENESS_WIDGETS], "text_prompt")
         for class_set in await self._labelling.class_sets():
             if class_set.usable:
                 widgets = [*_RUN_WIDGETS, "button_classes_filter", "input_conf", "edit_conf", *_FINENESS_WIDGETS]
@@ -106,8 +113,10 @@ class XAnyLabeling:
             return await self._labelling.clicked(image, ClickTask(prompt, max_masks=1))
         if body.model in methods:
             return await self._labelling.everything(image, methods[body.model])
+        threshold = body.params.conf_threshold or None
+        if body.model == NAMES:
+            return await self._labelling.of_names(image, typed_names(body.params.text_prompt), threshold)
         if body.model.startswith(CLASSES):
-            threshold = body.params.conf_threshold or None
             return await self._labelling.of_classes(image, body.model.removeprefix(CLASSES), threshold)
         raise ServiceError(404, "not_found", f"there is no model {body.model[:80]!r}; {PREFIX}/v1/models names them")
 

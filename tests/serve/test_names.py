@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,22 @@ def test_names_get_the_masks_that_a_job_gives_them(
     other = ask(client, "names=dog,cat").json()
     assert other["classes"] == ["dog", "cat"]
     assert [mask["class_id"] for mask in other["masks"]] == [1 - mask["class_id"] for mask in answer["masks"]]
+
+
+def test_x_anylabeling_asks_for_names_in_its_text_field(client: httpx.Client) -> None:
+    token = {"Token": API_KEY}
+    models = client.get("/x-anylabeling/v1/models", headers=token).json()["data"]
+    assert models["names"]["batch_processing_mode"] == "text_prompt"
+    image = "data:image/png;base64," + base64.b64encode(FILE).decode()
+    body = {"model": "names", "image": image, "params": {"text_prompt": "cat, dog"}}
+    response = client.post("/x-anylabeling/v1/predict", json=body, headers=token)
+    assert response.status_code == 200, response.text
+    ours = ask(client, "names=cat,dog").json()["masks"]
+    found = {(shape["attributes"]["everymask_id"], shape["label"]) for shape in response.json()["data"]["shapes"]}
+    assert found == {(mask["id"], mask["class_name"]) for mask in ours}
+    lonely = client.post("/x-anylabeling/v1/predict", json={"model": "names", "image": image}, headers=token)
+    assert lonely.status_code == 422
+    assert "give 2 to" in lonely.text
 
 
 def test_a_head_that_reads_crops_needs_no_setting(
