@@ -179,7 +179,12 @@ def run(config: TrainClassesConfig) -> int:
         )
     save_head(result.head, config.output)
     page = Path(config.output).with_suffix(".html")
-    _write_report(config, page, result, records, {item.bag_id: item for item in chosen}, len(corrected), seconds)
+    taught = [
+        ("exemplars", f"{len(chosen):,}"),
+        ("negatives", f"{len(negatives):,}"),
+        ("corrected images", f"{len(corrected):,}"),
+    ]
+    _write_report(config, page, result, records, {item.bag_id: item for item in chosen}, taught, seconds)
     right, total = int(result.confusion.trace()), int(result.confusion.sum())
     print(
         f"trained in {format_duration(seconds)}; {right} of {total} held-out exemplars named right; wrote "
@@ -238,7 +243,7 @@ def _write_report(
     result: TrainingResult,
     records: Sequence[StoredEmbeddings],
     exemplars: dict[str, Exemplar],
-    corrected: int,
+    taught: list[tuple[str, str]],
     seconds: float,
 ) -> None:
     held_out = set(result.held_out.image_ids)
@@ -253,8 +258,7 @@ def _write_report(
     right, total = int(result.confusion.trace()), int(result.confusion.sum())
     facts = [
         ("classes", f"{len(classes)}"),
-        ("exemplars", f"{len(exemplars):,}"),
-        ("corrected images", f"{corrected:,}"),
+        *taught,
         ("held out, named right", f"{right} of {total}"),
         ("backbone", f"{result.head.spec.backbone} {result.head.spec.weights_sha256[:12]}"),
         ("features", result.head.spec.features),

@@ -24,7 +24,8 @@ from tests.labels.examples import mask_record
 pytestmark = pytest.mark.ray
 
 MASKS = ["--masks.points-per-side", "3", "--masks.max-masks", "12"]
-FAST = ["--training.epochs", "2", "--training.hidden-dim", "8", "--actors", "1", "--device", "cpu"]
+FAST = ["--training.epochs", "2", "--training.corrected-epochs", "2", "--training.hidden-dim", "8"]
+FAST += ["--actors", "1", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -128,7 +129,14 @@ def test_negatives_teach_what_is_background(
         (tmp_path / "negatives" / f"{number}.jpg").write_bytes(picture_file(50 + number, (48, 56)))
     output = tmp_path / "careful.safetensors"
     command = ["--exemplars", str(exemplars), "--output", str(output), *model, *MASKS, *FAST]
-    longer = ["--training.epochs", "30", "--training.learning-rate", "0.01"]
+    longer = [
+        "--training.corrected-epochs",
+        "30",
+        "--training.learning-rate",
+        "0.01",
+        "--training.correction-weight",
+        "3",
+    ]
     assert train([*command, "--negatives", str(tmp_path / "negatives"), *longer]) == 0
     store = tmp_path / "negatives" / ".bags"
     records = load_embeddings(str(next(path for path in store.iterdir() if path.is_dir())))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from everymask.classes.embeddings import StoredEmbeddings
 from everymask.classes.head import ClassHead
+from everymask.classes.training.reliability import Reliability, held_out_reliability
 from everymask.classes.training.train import Epoch, TrainingResult
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.masks.labelled import labelled_masks
@@ -113,6 +114,8 @@ def training_report(
         f'<h2>Loss</h2>\n<div class="row">{curves}</div>',
         "<h2>Held-out exemplars: true class (row) and class with the highest score (column)</h2>",
         _confusion_table(result.head.spec.classes, result.confusion),
+        "<h2>Held-out exemplars: is a mask as often right as it is probable?</h2>",
+        _reliability_chart(held_out_reliability(result.head, result.held_out)),
         f'<h2>Most certain masks of held-out exemplars</h2>\n<div class="gallery">{_gallery(certain)}</div>',
         f'<h2>Most uncertain masks: look at these first</h2>\n<div class="gallery">{_gallery(uncertain)}</div>',
     ]
@@ -167,6 +170,36 @@ def _confusion_table(classes: Sequence[str], confusion: torch.Tensor) -> str:
     return f'<div class="wide"><table class="confusion">{header}{"".join(rows)}</table></div>'
 
 
+def _reliability_chart(found: Reliability | None) -> str:
+    """Probability (x) against the share of masks that is right (y), as SVG; a dot's area grows with its masks."""
+    if found is None:
+        return "<p>No mask of a held-out picture was taken for one of the classes.</p>"
+    side, left, bottom = 220, 46, 28
+    masks, most = sum(each.count for each in found.bins), max(each.count for each in found.bins)
+
+    def place(probability: float, right: float) -> tuple[float, float]:
+        return left + probability * side, 12 + (1 - right) * side
+
+    points = [(*place(each.probability, each.right), each) for each in found.bins]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
+    dots = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{2 + 6 * (each.count / most) ** 0.5:.1f}">'
+        f"<title>{each.count:,} masks at {each.probability:.0%}, {each.right:.0%} right</title></circle>"
+        for x, y, each in points
+    )
+    (x0, y0), (x1, y1) = place(0, 0), place(1, 1)
+    correlation = found.uncertainty_correlation
+    doubt = "none is wrong, or all are" if correlation is None else f"r = {correlation:.2f}"
+    return f"""<figure class="curve"><svg viewBox="0 0 {left + side + 180} {12 + side + bottom}" role="img" \
+aria-label="share of masks that is right, by probability">
+<line x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/><polyline class="training" points="{line}"/>{dots}
+<text x="4" y="18">100%</text><text x="4" y="{12 + side}">0%</text>
+<text x="{left}" y="{side + bottom + 6}">probable 0%</text>
+<text x="{left + side}" y="{side + bottom + 6}" text-anchor="end">100%</text></svg>
+<figcaption>share that is right, of {masks:,} masks · calibration error {found.calibration_error:.1%} · uncertainty \
+against being wrong: {doubt}</figcaption></figure>"""
+
+
 def _gallery(pictures: Sequence[tuple[NDArray[np.uint8], str]]) -> str:
     return "".join(
         f'<figure><img loading="lazy" src="{data_uri(picture)}" alt="{escape(caption)}">'
@@ -187,6 +220,8 @@ svg text { fill: var(--soft); font-size: 12px; }
 polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 polyline.training { stroke: var(--first); }
 polyline.held-out { stroke: var(--second); }
+svg line { stroke: var(--line); stroke-dasharray: 4; }
+circle { fill: var(--first); }
 span.training { color: var(--first); }
 span.held-out { color: var(--second); }
 .wide { overflow-x: auto; }

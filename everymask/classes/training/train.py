@@ -68,11 +68,13 @@ class TrainingConfig:
     """Masks that cover a larger share of a picture's outermost pixels are taken for background (our choice)."""
     frame_weight: float = 1.0
     """Weight of the loss that says so. It alone tells a single class from its background: MIL cannot."""
-    correction_weight: float = 3.0
-    """Weight of the masks that people corrected, and of negatives, beside exemplars: where the two contradict each
-    other, a person's word counts for more (our choice; 1 and 3 measured alike)."""
+    correction_weight: float = 0.3
+    """Weight of the masks that people corrected, and of negatives, beside exemplars (our choice). With more, classes
+    that the corrections show seldom are forgotten: docs/decisions/classes.md has the figures."""
     epochs: int = 10
     """At most so many passes over the bags for the teacher, and as many for the student."""
+    corrected_epochs: int = 20
+    """The same where corrections teach, too: scenes take longer to learn, and exemplars alone are overfitted sooner."""
     patience: int = 4
     """Stop after so many epochs without a lower loss on held-out exemplars."""
     held_out_share: float = 0.15
@@ -90,7 +92,15 @@ class TrainingConfig:
     """Seeds the split, the order of the bags, the initial weights and dropout."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_dim", "topk_divisor", "epochs", "patience", "masks_per_bag", "batch_size"):
+        for name in (
+            "hidden_dim",
+            "topk_divisor",
+            "epochs",
+            "corrected_epochs",
+            "patience",
+            "masks_per_bag",
+            "batch_size",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {value}")
@@ -208,7 +218,7 @@ def _fit(
         head.standardise(torch.cat(inputs))
     optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     best_loss, best_state, since_best = float("inf"), copy.deepcopy(head.state_dict()), 0
-    for number in range(1, config.epochs + 1):
+    for number in range(1, (config.epochs if corrections is None else config.corrected_epochs) + 1):
         head.train()
         total = 0.0
         for index in _steps(training, config):

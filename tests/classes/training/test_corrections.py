@@ -37,7 +37,9 @@ from tests.classes.toy import COLOURS, ColourBackbone, picture
 SIZE = (40, 48)
 BOXES = ((4, 4, 20, 24), (26, 10, 44, 34))
 CLASSES = ClassSet.parse("cherry,lime")
-CONFIG = TrainingConfig(features="token+pooled", hidden_dim=16, epochs=30, patience=30, learning_rate=5e-3)
+CONFIG = TrainingConfig(
+    features="token+pooled", hidden_dim=16, epochs=30, corrected_epochs=30, patience=30, learning_rate=5e-3
+)
 BACKBONE = ColourBackbone()
 
 Mask = tuple[Action, str | None, tuple[int, int, int, int]]
@@ -126,7 +128,7 @@ def spec() -> HeadSpec:
     return head_spec(CLASSES.classes, BACKBONE, CONFIG)
 
 
-def test_a_head_that_confuses_two_colours_is_put_right_by_a_few_corrections(pictures: Path) -> None:
+def test_corrections_of_more_weight_win_against_exemplars_that_are_wrong(pictures: Path) -> None:
     wrong = {"cherry": "lime", "lime": "cherry"}
     records = [
         stored(f"{name}{i}", picture([(name, (4 + 2 * i, 4, 24 + 2 * i, 30))], SIZE))
@@ -136,7 +138,7 @@ def test_a_head_that_confuses_two_colours_is_put_right_by_a_few_corrections(pict
     bags = make_bags(
         records, {record.image_id: wrong[record.image_id[:-1]] for record in records}, CLASSES, CONFIG.features
     )
-    config = replace(CONFIG, batch_size=2, learning_rate=1e-2)
+    config = replace(CONFIG, batch_size=2, learning_rate=1e-2, correction_weight=3.0)
     before = train_head(bags, spec(), config).head
     assert [named(before, name) for name in wrong] == ["lime", "cherry"]
     result = train_head(bags, spec(), config, corrections=learn(right(pictures)))

@@ -1,0 +1,84 @@
+"""Whether a head's probabilities and its uncertainty can be believed: both against what it got wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from everymask.classes.head import ClassHead
+from everymask.classes.training.bags import Bags
+from everymask.classes.uncertainty import normalised_entropy
+
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Masks of about the same probability.
+
+    Attributes:
+        probability: their mean probability, [0, 1].
+        right: share of them that is named right, [0, 1]; of a head to be believed, the same.
+        count: how many.
+    """
+
+    probability: float
+    right: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Probabilities against truth.
+
+    Attributes:
+        bins: of equal width, those without masks left out, by probability.
+        calibration_error: mean distance of probability and share, weighted by count (expected calibration error,
+            Guo et al. 2017, arXiv:1706.04599), [0, 1].
+        uncertainty_correlation: Pearson correlation of uncertainty with being wrong (0 or 1); None where all masks are
+            right, or all are wrong.
+    """
+
+    bins: tuple[ReliabilityBin, ...]
+    calibration_error: float
+    uncertainty_correlation: float | None
+
+
+@torch.no_grad()
+def held_out_reliability(head: ClassHead, held_out: Bags) -> Reliability | None:
+    """How a head names masks of pictures it has not learnt from; None if it takes all of them for background.
+
+    A mask is right if its likeliest class is that of its picture. What a picture of a single object shows beside it
+    goes by the same rule, so a mask of the floor that is taken for the picture's class counts as right.
+    """
+    if not len(held_out):
+        return None
+    probabilities = head(held_out.inputs).softmax(dim=-1)
+    likelihood, named = probabilities.max(dim=-1)
+    is_object = named < head.num_classes
+    if not bool(is_object.any()):
+        return None
+    right = named == held_out.mask_class_ids
+    return reliability(likelihood[is_object], normalised_entropy(probabilities[is_object]), right[is_object])
+
+
+def reliability(likelihood: torch.Tensor, uncertainty: torch.Tensor, right: torch.Tensor) -> Reliability:
+    """Compare what a head says of masks with the truth.
+
+    Args:
+        likelihood: (K,) float, the probability of each mask's likeliest class; K is at least 1.
+        uncertainty: (K,) float, [0, 1].
+        right: (K,) bool, whether that class is the true one.
+    """
+    index = (likelihood * _BINS).long().clamp_max(_BINS - 1)
+    bins = tuple(
+        ReliabilityBin(float(likelihood[inside].mean()), float(right[inside].float().mean()), int(inside.sum()))
+        for inside in (index == number for number in range(_BINS))
+        if bool(inside.any())
+    )
+    error = sum(abs(each.probability - each.right) * each.count for each in bins) / len(likelihood)
+    correlation = None
+    if 0 < int(right.sum()) < len(right) and float(uncertainty.std()) > 0:
+        correlation = float(torch.corrcoef(torch.stack([uncertainty.double(), (~right).double()]))[0, 1])
+    return Reliability(bins, error, correlation)
