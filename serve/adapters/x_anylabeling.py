@@ -85,7 +85,7 @@ class XAnyLabeling:
             "amg": _model(f"everymask {running.name}: all masks", [*_RUN_WIDGETS, *_FINENESS_WIDGETS], "default"),
         }
         if self._settings.clip is not None:
-            title = f"everymask {running.name}: names, such as cat,dog,background"
+            title = f"everymask {running.name}: names, such as cat.dog.background"
             models[NAMES] = _model(title, [*_NAMES_WIDGETS, *_FINENESS_WIDGETS], "text_prompt")
         for class_set in await self._labelling.class_sets():
             if class_set.usable:
@@ -115,7 +115,9 @@ class XAnyLabeling:
             return await self._labelling.everything(image, methods[body.model])
         threshold = body.params.conf_threshold or None
         if body.model == NAMES:
-            return await self._labelling.of_names(image, typed_names(body.params.text_prompt), threshold)
+            # Its other models with a text field part names by full stops.
+            names = typed_names(body.params.text_prompt.rstrip(".").replace(".", ","))
+            return await self._labelling.of_names(image, names, threshold)
         if body.model.startswith(CLASSES):
             return await self._labelling.of_classes(image, body.model.removeprefix(CLASSES), threshold)
         raise ServiceError(404, "not_found", f"there is no model {body.model[:80]!r}; {PREFIX}/v1/models names them")

@@ -96,12 +96,13 @@ def test_names_get_the_masks_that_a_job_gives_them(
     assert [mask["class_id"] for mask in other["masks"]] == [1 - mask["class_id"] for mask in answer["masks"]]
 
 
-def test_x_anylabeling_asks_for_names_in_its_text_field(client: httpx.Client) -> None:
+@pytest.mark.parametrize("prompt", ["cat, dog", "cat.dog."])
+def test_x_anylabeling_asks_for_names_in_its_text_field(client: httpx.Client, prompt: str) -> None:
     token = {"Token": API_KEY}
     models = client.get("/x-anylabeling/v1/models", headers=token).json()["data"]
     assert models["names"]["batch_processing_mode"] == "text_prompt"
     image = "data:image/png;base64," + base64.b64encode(FILE).decode()
-    body = {"model": "names", "image": image, "params": {"text_prompt": "cat, dog"}}
+    body = {"model": "names", "image": image, "params": {"text_prompt": prompt}}
     response = client.post("/x-anylabeling/v1/predict", json=body, headers=token)
     assert response.status_code == 200, response.text
     ours = ask(client, "names=cat,dog").json()["masks"]
