@@ -7,25 +7,31 @@ annotation also has the store's `score`, `predicted_iou`, `stability_score` and,
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.outlines import coco_polygons, fill_polygons
 from everymask.formats.spool import Spool
-from everymask.masks.runs import rle_from_runs, rle_runs
+from everymask.masks.runs import rles_from_runs, runs_of_rles
 from everymask.records import LabelledMask, Rle
 
 
-def coco_segmentation_of(mask: LabelledMask, options: ExportOptions) -> tuple[Any, Rle]:
-    """One mask as `segmentation`, and what a reader makes of it."""
-    height, width = mask.rle["size"]
+def coco_segmentations_of(
+    masks: Sequence[LabelledMask], size_hw: tuple[int, int], options: ExportOptions
+) -> tuple[list[Any], list[Rle]]:
+    """The masks of an image of `size_hw` as `segmentation`, and what a reader makes of each."""
+    rles = [mask.rle for mask in masks]
     if options.segmentation == "rle":
-        return mask.rle, mask.rle
+        return list(rles), rles
     if options.segmentation == "uncompressed":
-        runs = rle_runs(mask.rle).tolist()
-        return {"size": [height, width], "counts": runs}, rle_from_runs(runs, (height, width))
-    polygons = coco_polygons(mask, options.tolerance_px)
-    return polygons, fill_polygons(polygons, (height, width))
+        runs = [counts.tolist() for counts in runs_of_rles(rles)]
+        read = rles_from_runs([np.array(counts, dtype=np.int64) for counts in runs], size_hw)
+        return [{"size": list(size_hw), "counts": counts} for counts in runs], read
+    polygons = [coco_polygons(mask, options.tolerance_px) for mask in masks]
+    return list(polygons), [fill_polygons(rings, size_hw) for rings in polygons]
 
 
 def coco_annotation(mask: LabelledMask, segmentation: Any, image_number: int, category_id: int) -> dict[str, Any]:
@@ -76,12 +82,12 @@ class CocoWriter:
         if exported.name != exported.image.image_id:
             entry["everymask_image_id"] = exported.image.image_id
         self._images.add(exported.number, json.dumps(entry).encode())
-        lines, written = [], []
-        for mask in exported.labels.masks:
-            segmentation, read = coco_segmentation_of(mask, self._options)
+        masks = exported.labels.masks
+        segmentations, written = coco_segmentations_of(masks, exported.labels.size_hw, self._options)
+        lines = []
+        for mask, segmentation in zip(masks, segmentations, strict=True):
             category = self._destination.names.index(mask) + 1
             lines.append(json.dumps(coco_annotation(mask, segmentation, exported.number, category)))
-            written.append(read)
         self._annotations.add(exported.number, "\n".join(lines).encode())
         return written
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,25 +15,36 @@ _LARGEST = np.int64(1) << np.arange(4, 60, 5)
 
 
 def rle_runs(rle: Rle) -> NDArray[np.int64]:
-    """(K,) run lengths of an encoding in column-major order, alternately background and foreground.
+    """(K,) run lengths of an encoding in column-major order, alternately background and foreground."""
+    return runs_of_rles([rle])[0]
+
+
+def runs_of_rles(rles: Sequence[Rle]) -> list[NDArray[np.int64]]:
+    """`rle_runs` of each of some encodings, in one pass over all their text.
 
     COCO's text has 5 bits in each character, bit 6 for "goes on", and every number from the fourth on as its difference
     from the last but one (`rleToString` of cocoapi's maskApi.c).
     """
-    characters = np.frombuffer(rle["counts"].encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    texts = [rle["counts"] for rle in rles]
+    characters = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     if characters.size == 0:
-        return np.zeros(0, dtype=np.int64)
-    last = (characters & 0x20) == 0
-    ends = np.flatnonzero(last)
+        return [np.zeros(0, dtype=np.int64) for _ in texts]
+    ends = np.flatnonzero((characters & 0x20) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
     place = np.arange(characters.size) - np.repeat(starts, lengths)
     values = np.add.reduceat((characters & 0x1F) << (5 * place), starts)
     negative = (characters[ends] & 0x10) != 0
     values -= negative.astype(np.int64) << (5 * lengths)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    # The first number of each encoding, and the number behind its last.
+    bounds = np.searchsorted(starts, np.cumsum([0, *map(len, texts)]))
+    number = np.arange(values.size) - np.repeat(bounds[:-1], np.diff(bounds))
+    for parity in (0, 1):
+        chosen = (number % 2 == parity) & (number > 0)
+        sums = np.concatenate([[0], np.cumsum(np.where(chosen, values, 0))])
+        before = np.repeat(sums[bounds[:-1]], np.diff(bounds))
+        values = np.where(chosen, sums[1:] - before, values)
+    return np.split(values, bounds[1:-1])
 
 
 def rle_from_runs(runs: NDArray[np.int64] | list[int], size_hw: tuple[int, int]) -> Rle:
@@ -39,24 +53,35 @@ def rle_from_runs(runs: NDArray[np.int64] | list[int], size_hw: tuple[int, int])
     Raises:
         ValueError: they do not add up to the pixels of the image, or one is negative.
     """
-    counts = np.asarray(runs, dtype=np.int64)
+    return rles_from_runs([np.asarray(runs, dtype=np.int64)], size_hw)[0]
+
+
+def rles_from_runs(runs: Sequence[NDArray[np.int64]], size_hw: tuple[int, int]) -> list[Rle]:
+    """`rle_from_runs` of the runs of each of some masks of one image, in one pass over all of them.
+
+    Pycocotools takes its numbers as a Python list, which is several times slower.
+
+    Raises:
+        ValueError: some do not add up to the pixels of the image, or one is negative.
+    """
     height, width = size_hw
-    if counts.sum() != height * width or counts.min(initial=0) < 0:
-        raise ValueError(f"runs of {counts.sum()} pixels do not make a mask of {width} x {height}")
-    return Rle(size=[height, width], counts=_coco_text(counts))
-
-
-def _coco_text(runs: NDArray[np.int64]) -> str:
-    """The inverse of `rle_runs`: pycocotools takes its numbers as a Python list, which is several times slower."""
-    numbers = runs.copy()
-    numbers[3:] -= runs[1:-2]
+    for counts in runs:
+        if counts.sum() != height * width or counts.min(initial=0) < 0:
+            raise ValueError(f"runs of {counts.sum()} pixels do not make a mask of {width} x {height}")
+    if not runs:
+        return []
+    counts, bounds = np.concatenate(runs), np.cumsum([0, *map(len, runs)])
+    number = np.arange(counts.size) - np.repeat(bounds[:-1], np.diff(bounds))
+    numbers = counts - np.where(number > 2, np.roll(counts, 2), 0)
     # A number has as many characters as 5-bit digits are needed for it in two's complement, sign included.
     lengths = 1 + np.searchsorted(_LARGEST, np.where(numbers < 0, ~numbers, numbers), side="right")
     place = np.arange(lengths.max(initial=1))
     digits = (numbers[:, None] >> (5 * place)) & 0x1F
     digits[place < lengths[:, None] - 1] |= 0x20
     characters: NDArray[np.uint8] = (digits[place < lengths[:, None]] + 48).astype(np.uint8)
-    return characters.tobytes().decode("ascii")
+    text = characters.tobytes().decode("ascii")
+    cuts = np.concatenate([[0], np.cumsum(lengths)])[bounds].tolist()
+    return [Rle(size=[height, width], counts=text[first:last]) for first, last in itertools.pairwise(cuts)]
 
 
 def crop_of(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
