@@ -12,16 +12,19 @@ from __future__ import annotations
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.doubt import doubt_correlation, labelled_doubt_correlation
 from everymask.backbone import ImageEmbedding, PromptableBackbone, load_backbone
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig
@@ -33,7 +36,6 @@ from everymask.classes.recipes import PAPER_TRAINING, follow, follow_recipe
 from everymask.classes.segmenter import classify_masks, embed_masks
 from everymask.classes.training.bags import make_bags
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
-from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances, read_voc
 from everymask.evaluation.ground_truth.voc import VOC_CLASSES
@@ -41,7 +43,6 @@ from everymask.evaluation.semantic import SemanticFigures, semantic_figures
 from everymask.images import decode_image
 from everymask.label_config import LabelConfig
 from everymask.labelling import embed_images, label_images
-from everymask.masks.rle import rle_ious
 
 GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boat+car+motorcycle,person,chair"
 SHARD = 25
@@ -128,25 +129,6 @@ def measure(
     return semantic_figures(labels, truth, classes)
 
 
-def doubt_correlation(
-    head: ClassHead, images: dict[str, StoredEmbeddings], truth: dict[str, ClassTruth], classes: Sequence[str]
-) -> float:
-    """Pearson correlation of `uncertainty` with being misnamed (0 or 1), over masks that match an object at IoU 0.5."""
-    doubts, wrong = [], []
-    for name, record in images.items():
-        objects = [item for item in truth[name].instances if not item.iscrowd]
-        ious = rle_ious(record.embeddings.rles, [item.rle for item in objects])
-        if not ious.size:
-            continue
-        probabilities = head.probabilities(record.embeddings.features)
-        named = [(*head.spec.classes, "")[index] for index in probabilities.argmax(dim=-1).tolist()]
-        matched = ious.max(axis=1) >= 0.5
-        doubts += normalised_entropy(probabilities).numpy()[matched].tolist()
-        right = [classes[objects[best].class_id] for best in ious.argmax(axis=1).tolist()]
-        wrong += [named[i] != right[i] for i in np.flatnonzero(matched)]
-    return float(np.corrcoef(doubts, wrong)[0, 1])
-
-
 @dataclass(frozen=True)
 class Material:
     """What all measurements share."""
@@ -220,12 +202,16 @@ def over_seeds(
     """Figures of MIL alone and of MIL with distillation for every seed, with mean and standard deviation."""
     truth, measured, _ = read_truth(config.ground_truth, config.split, class_set)
     rows: dict[str, list[SemanticFigures]] = {"mil": [], "distilled": []}
-    seconds, correlations = [], []
+    seconds: list[float] = []
+    correlations: dict[str, list[float]] = {"uncertainty_correlation": [], "labelled_uncertainty_correlation": []}
     for seed in range(config.seeds):
         training = replace(config.training, seed=seed, features=features, distillation=True)
         student, teacher, elapsed, epochs = train(material, class_set, training)
         seconds.append(elapsed)
-        correlations.append(doubt_correlation(student, material.images, truth, measured))
+        correlations["uncertainty_correlation"].append(doubt_correlation(student, material.images, truth, measured))
+        correlations["labelled_uncertainty_correlation"].append(
+            labelled_doubt_correlation(student, material.images, truth, measured, config.classes)
+        )
         for name, head in (("mil", teacher), ("distilled", student)):
             figures = measure(head, material.images, truth, measured, config.classes)
             rows[name].append(figures)
@@ -236,7 +222,7 @@ def over_seeds(
             )
     return {
         "training_seconds": seconds,
-        "uncertainty_correlation": _spread(correlations),
+        **{name: _spread(values) for name, values in correlations.items()},
         **{name: _summary(figures) for name, figures in rows.items()},
         "gain": {
             "miou": _spread([b.miou - a.miou for a, b in zip(rows["mil"], rows["distilled"], strict=True)]),
@@ -346,8 +332,12 @@ def table(figures: dict[str, Any]) -> str:
                 f"{kind:>12} {name:>9}: mIoU {percent(row[name]['miou'])}, mAP50 {percent(row[name]['map50'])}"
             )
         lines.append(f"{kind:>12}  training: {statistics.mean(row['training_seconds']):.1f} s")
-        correlation = row["uncertainty_correlation"]
-        lines.append(f"{kind:>12}  uncertainty and being misnamed: r = {correlation['mean']:.2f}")
+        every, labelled = (
+            row[name]["mean"] for name in ("uncertainty_correlation", "labelled_uncertainty_correlation")
+        )
+        lines.append(
+            f"{kind:>12}  uncertainty and being misnamed: r = {every:.2f} over all masks, {labelled:.2f} over labels"
+        )
         for name, iou in row["distilled"]["iou"].items():
             ap50 = row["distilled"]["ap50"][name]
             shown = "" if ap50 is None else f", AP50 {ap50:.1%} of {row['distilled']['instances'][name]}"

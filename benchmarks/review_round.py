@@ -11,6 +11,7 @@ Mask embeddings are kept in --work, as in benchmarks/classes.py, so that only th
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -79,8 +80,9 @@ class RoundConfig:
     """Images that are corrected."""
     seeds: int = 3
     """Rounds, each with its own heads and its own images drawn at random."""
-    measure_on: Literal["val", "rest"] = "val"
-    """Images that heads are measured on: val, or `rest`, those images of train/ that nobody corrected."""
+    measure_on: Literal["val", "half"] = "val"
+    """Images that heads are measured on: val/, or one half of train/, drawn anew each round, with the other reviewed:
+    what settings are chosen by. (The images that a queue leaves are no measure: it has taken the hard ones.)"""
     features: FeatureKind = "token+pooled+crop"
     """What the heads read."""
     threads: int = 2
@@ -163,8 +165,12 @@ def one_round(
         return train_head(bags, spec, training, corrections=corrections).head
 
     before = head_of(None)
-    train_images = {name: material.images[name] for name in truths.train}
-    labels = {name: classify_masks(record.embeddings, before, config.classes) for name, record in train_images.items()}
+    reviewed, measured = sorted(truths.train), truths.measured
+    if config.measure_on == "half":
+        random.Random(seed).shuffle(reviewed)
+        half = len(reviewed) // 2
+        reviewed, measured = sorted(reviewed[:half]), {name: truths.measured[name] for name in reviewed[half:]}
+    labels = {name: classify_masks(material.images[name].embeddings, before, config.classes) for name in reviewed}
     quality = {name: image_miou(labels[name], truths.train[name], class_set.classes) for name in labels}
     third = sorted(quality, key=lambda name: (quality[name], name))[: len(quality) // 3]
     with tempfile.TemporaryDirectory() as folder:
@@ -175,10 +181,6 @@ def one_round(
     figures = {
         "hits_queue": sum(name in set(third) for name in queue) / len(queue),
         "hits_control": sum(name in set(third) for name in control) / len(control),
-    }
-    used = set(queue) | set(control)
-    measured = {
-        name: truth for name, truth in truths.measured.items() if config.measure_on == "val" or name not in used
     }
     images = {name: material.images[name] for name in measured}
     for kind, names in (("before", None), ("queue", queue), ("control", control)):

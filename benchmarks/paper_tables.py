@@ -1,0 +1,131 @@
+"""The rows of the U-SAM paper's tables that are ours to measure, one command each, by its plain recipe.
+
+    python benchmarks/paper_tables.py --table 1 --exemplars DIR --ground-truth VOC2012      U-SAM on PASCAL VOC
+    python benchmarks/paper_tables.py --table 2 --exemplars DIR --ground-truth COCO         U-SAM on COCO
+    python benchmarks/paper_tables.py --table 3 --exemplars DIR --ground-truth VOC2012      SAM + CLIP beside U-SAM
+    python benchmarks/paper_tables.py --table 4 --exemplars DIR --ground-truth VOC2012      MIL alone, and distilled
+
+DIR holds synthetic or crawled exemplars, one table row for each; the paper's own figures are of `--model vit_h`. Mask
+embeddings are kept in --work. Table 3 needs the extra `clip`, and its weights.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+import tyro
+
+from benchmarks.classes import BenchmarkConfig, Material, class_set_of, is_voc, over_seeds, prepare, read_truth
+from everymask.backbone import ImageEmbedding
+from everymask.classes.config import ClassesConfig, ClipConfig
+from everymask.classes.recipes import PAPER_TRAINING, follow, follow_recipe
+from everymask.classes.training.train import TrainingConfig
+from everymask.classes.zero_shot import segment_names
+from everymask.errors import ConfigurationError
+from everymask.evaluation.semantic import SemanticFigures, semantic_figures
+from everymask.images import decode_image
+from everymask.labelling import embed_images
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """Measure one table of the paper."""
+
+    table: Literal[1, 2, 3, 4]
+    """Which."""
+    exemplars: Path
+    """Folder of exemplars, a directory per COCO class."""
+    ground_truth: Path
+    """VOC's folder, or one with instances.json and images/."""
+    split: str = "val"
+    """Which list in VOC's ImageSets/Segmentation."""
+    work: Path = Path("runs/benchmark-paper")
+    """Where mask embeddings are kept."""
+    model: str = "vit_h"
+    """Backbone."""
+    checkpoint: str | None = None
+    """Other weights for it."""
+    seeds: int = 5
+    """Trainings, each with its own split, initial weights and order."""
+    per_class: int | None = None
+    """Only the first so many exemplars of each class."""
+    threads: int = 2
+    """torch threads."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    """Table 3: CLIP. Its names are the classes of the exemplars."""
+
+
+def benchmark_config(config: TableConfig) -> BenchmarkConfig:
+    """What benchmarks/classes.py measures for it.
+
+    Raises:
+        ConfigurationError: the table is of the other ground truth.
+    """
+    wanted = {1: True, 2: False}.get(config.table)
+    if wanted is not None and is_voc(config.ground_truth) != wanted:
+        raise ConfigurationError(f"table {config.table} is measured on {'PASCAL VOC' if wanted else 'COCO instances'}")
+    return BenchmarkConfig(
+        exemplars=config.exemplars,
+        ground_truth=config.ground_truth,
+        split=config.split,
+        work=config.work,
+        model=config.model,
+        checkpoint=config.checkpoint,
+        seeds=config.seeds,
+        per_class=config.per_class,
+        features=("token",),
+        classes=follow_recipe(ClassesConfig(recipe="paper")),
+        training=follow(TrainingConfig(), "paper", PAPER_TRAINING),
+    )
+
+
+def with_clip(material: Material, config: TableConfig) -> SemanticFigures:
+    """SAM + CLIP on the images."""
+    class_set = class_set_of(material.exemplars)
+    truth, classes, folder = read_truth(config.ground_truth, config.split, class_set)
+    clip = replace(config.clip, names=classes)
+    labels = {}
+    for name in truth:
+        image = decode_image((folder / name).read_bytes())
+        (embedding,) = embed_images(material.backbone, [image], keep_picture=True)
+        assert isinstance(embedding, ImageEmbedding)
+        labels[name] = segment_names(material.backbone, embedding, clip)
+    return semantic_figures(labels, truth, classes)
+
+
+def rows(config: TableConfig) -> list[str]:
+    """The table as lines of text."""
+    torch.set_num_threads(config.threads)
+    chosen = benchmark_config(config)
+    material = prepare(chosen)
+    lines = []
+    if config.table == 3:
+        figures = with_clip(material, config)
+        lines.append(f"SAM + CLIP              mIoU {figures.miou:7.2%}          mAP50 {figures.map50:7.2%}")
+    measured = over_seeds(material, class_set_of(material.exemplars), chosen, "token")
+    if config.table == 4:
+        lines.append(_row("MIL", measured["mil"]))
+    lines.append(_row("U-SAM (MIL, distilled)", measured["distilled"]))
+    for name, iou in measured["distilled"]["iou"].items():
+        ap50 = measured["distilled"]["ap50"][name]
+        if iou is not None:
+            lines.append(f"  {name:<22}IoU {iou:7.1%}" + ("" if ap50 is None else f"            AP50 {ap50:7.1%}"))
+    return lines
+
+
+def _row(name: str, figures: dict[str, Any]) -> str:
+    miou, map50 = figures["miou"], figures["map50"]
+    return (
+        f"{name:<24}mIoU {miou['mean']:7.2%} ± {miou['deviation']:.2%}  mAP50 {map50['mean']:7.2%} ± "
+        f"{map50['deviation']:.2%}"
+    )
+
+
+if __name__ == "__main__":
+    print("\n".join(rows(tyro.cli(TableConfig, description=__doc__))))
