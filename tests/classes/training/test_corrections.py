@@ -157,6 +157,18 @@ def test_corrections_alone_make_a_head_that_knows_background(pictures: Path) -> 
     assert torch.equal(result.head.layers[0].weight, again.head.layers[0].weight)  # type: ignore[arg-type]
 
 
+def test_corrections_have_a_number_of_epochs_of_their_own(pictures: Path) -> None:
+    config = replace(CONFIG, epochs=2, corrected_epochs=5, distillation=False)
+    bags = make_bags(
+        [stored(name, picture([(name, BOXES[0])], SIZE)) for name in ("cherry", "lime")],
+        {"cherry": "cherry", "lime": "lime"},
+        CLASSES,
+        CONFIG.features,
+    )
+    assert len(train_head(bags, spec(), config).history) == 2
+    assert len(train_head(bags, spec(), config, corrections=learn(right(pictures))).history) == 5
+
+
 def test_a_deleted_mask_is_background_and_so_is_what_a_finished_image_leaves_out(pictures: Path) -> None:
     masks = learn(
         corrected(pictures, correction("a.png", ("confirmed", "cherry", BOXES[0]), ("deleted", "lime", BOXES[1])))
