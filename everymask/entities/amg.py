@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
-from torchvision.ops import nms
 
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.entities.confidence import confidence_thresholds
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError
+from everymask.masks.box_nms import box_nms
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.regions import drop_small_islands, fill_small_holes
 from everymask.masks.rle import boxes_from_rles, decode_mask, encode_mask, encode_masks, rle_areas
@@ -111,7 +111,7 @@ def suppress(masks: list[LabelledMask], scores: Sequence[float], iou_thresh: flo
     boxes = torch.tensor([mask.box_xyxy for mask in masks], dtype=torch.float32)
     # SAM's boxes end on the last pixel; its threshold was chosen for them.
     boxes[:, 2:] -= 1
-    return [masks[index] for index in nms(boxes, torch.tensor(scores), iou_thresh).tolist()]
+    return [masks[index] for index in box_nms(boxes, torch.tensor(scores), iou_thresh).tolist()]
 
 
 def _without_small_regions(masks: list[LabelledMask], config: AmgConfig) -> list[LabelledMask]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torchvision.ops import nms
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
 from everymask.entities.prompting import decode_grid
+from everymask.masks.box_nms import box_nms
 from everymask.masks.boxes import boxes_from_cells
 from everymask.masks.mask_set import Level, MaskSet
 
@@ -36,4 +36,4 @@ def automatic_masks(
         batches.append(answers.take(answers.confident(rows, config, backbone.name)))
     masks = MaskSet.concatenate(batches)
     boxes = boxes_from_cells(masks.masks, embedding.canvas).to(torch.float32)
-    return masks[nms(boxes, masks.predicted_iou, _BOX_NMS_THRESH)]
+    return masks[box_nms(boxes, masks.predicted_iou, _BOX_NMS_THRESH)]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.ops import nms
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
 from everymask.entities.prompting import decode_grid
 from everymask.entities.superpixels import Superpixels
+from everymask.masks.box_nms import box_nms
 from everymask.masks.boxes import boxes_from_cells
 from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.nms import packed_nms
@@ -62,7 +62,7 @@ def thin_objects(objects: MaskSet, best: PackedMasks, canvas: Canvas, config: En
     packed = PackedMasks.pack(objects.masks, canvas.cell_area)
     if config.readings.object_nms_on == "boxes":
         boxes = boxes_from_cells(objects.masks, canvas).to(torch.float32)
-        kept = nms(boxes, objects.predicted_iou, config.object_nms_thresh).cpu().numpy()
+        kept = box_nms(boxes, objects.predicted_iou, config.object_nms_thresh).cpu().numpy()
     else:
         kept = packed_nms(packed, objects.predicted_iou.cpu().numpy(), config.object_nms_thresh)
     kept = kept[has_match(packed[kept], best, config.best_match_thresh)]

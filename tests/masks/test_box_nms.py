@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from everymask.masks.box_nms import box_nms
+
+
+@pytest.mark.parametrize("iou_thresh", [0.3, 0.7, 1.0])
+def test_the_kernel_alone_keeps_what_torchvision_keeps(iou_thresh: float) -> None:
+    from torchvision.ops import nms
+
+    generator = torch.Generator().manual_seed(3)
+    corners = torch.rand(200, 2, generator=generator) * 50
+    boxes = torch.cat([corners, corners + 1 + torch.rand(200, 2, generator=generator) * 40], dim=1)
+    scores = torch.rand(200, generator=generator)
+    kept = box_nms(boxes, scores, iou_thresh)
+    assert kept.tolist() == nms(boxes, scores, iou_thresh).tolist()
+    assert (len(kept) < 200) == (iou_thresh < 1)
+
+
+def test_no_box_keeps_none() -> None:
+    assert box_nms(torch.zeros(0, 4), torch.zeros(0), 0.5).tolist() == []
+
+
+def test_entities_are_found_without_importing_a_compiler() -> None:
+    script = """
+import sys
+import numpy as np
+from everymask.backbone import load_backbone
+from everymask.entities.config import EntityConfig
+from everymask.label_config import LabelConfig
+from everymask.labelling import label_images
+image = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
+config = LabelConfig(entities=EntityConfig(points_per_side=4, gallery_points_per_side=4))
+label_images(load_backbone("nano", None, "cpu"), [image], config)
+print([name for name in ("torchvision", "torch._dynamo") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
