@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import yaml
 import serve
 from everymask.errors import ConfigurationError, EverymaskError
 
+_PR_SET_PDEATHSIG = 1
 SHIPPED = Path(serve.__file__).resolve().parent / "config"
 
 
@@ -93,7 +95,8 @@ def main(arguments: list[str] | None = None, program: str = "everymask serve") -
 def run_until_told(command: list[str], environment: dict[str, str]) -> int:
     """Run a command that ends in order on SIGINT, and pass Ctrl-C, SIGTERM and a closed terminal on to it as that.
 
-    Ray answers SIGTERM with a stack trace and an abort.
+    Ray answers SIGTERM with a stack trace and an abort. On Linux the command is told to end, too, when this process is
+    killed.
 
     Returns:
         The command's exit code, 128 + n if signal n ended it, 143 if SIGTERM came.
@@ -112,10 +115,16 @@ def run_until_told(command: list[str], environment: dict[str, str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
     # In a session of its own: a terminal's Ctrl-C would reach it beside ours, and the second one breaks off its end.
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_end_with_parent)
     if told:
         process.send_signal(signal.SIGINT)
     code = process.wait()
     if signal.SIGTERM in told:
         return 128 + signal.SIGTERM
     return code if code >= 0 else 128 - code
+
+
+def _end_with_parent() -> None:
+    """In the child, before it becomes the command: ask the kernel for SIGINT when the parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)

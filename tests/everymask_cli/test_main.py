@@ -87,8 +87,8 @@ def test_the_configuration_for_containers_differs_from_the_local_one_in_its_addr
 
 WAITS = """
 import signal
-print("up", flush=True)
 try:
+    print("up", flush=True)
     signal.pause()
 except KeyboardInterrupt:
     print("ended in order", flush=True)
@@ -109,6 +109,16 @@ def test_a_signal_ends_the_service_in_order(told: signal.Signals, code: int) -> 
         supervisor.send_signal(told)
         assert supervisor.stdout.read() == "ended in order\n"
     assert supervisor.returncode == code
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux only")
+def test_the_service_does_not_outlive_a_killed_command() -> None:
+    command = [sys.executable, "-c", SUPERVISOR, sys.executable, "-c", WAITS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == "up\n"
+        supervisor.kill()
+        assert supervisor.stdout.read() == "ended in order\n"
 
 
 @pytest.mark.parametrize(("code", "told"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
