@@ -48,9 +48,9 @@ GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boa
 SHARD = 25
 
 
-@dataclass(frozen=True)
-class BenchmarkConfig:
-    """Measure U-SAM."""
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is measured, with what."""
 
     exemplars: Path
     """Folder of exemplars, a directory per COCO class."""
@@ -68,10 +68,16 @@ class BenchmarkConfig:
     """Trainings, each with its own split, initial weights and order."""
     per_class: int | None = None
     """Only the first so many exemplars of each class."""
-    speed_images: int = 20
-    """Images of the comparison of labelling with re-labelling."""
     threads: int = 2
     """torch threads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(Measured):
+    """Measure U-SAM."""
+
+    speed_images: int = 20
+    """Images of the comparison of labelling with re-labelling."""
     features: tuple[FeatureKind, ...] = ("token", "token+pooled")
     """What the heads read."""
     granularity: str = GRANULARITY
@@ -203,7 +209,10 @@ def over_seeds(
     truth, measured, _ = read_truth(config.ground_truth, config.split, class_set)
     rows: dict[str, list[SemanticFigures]] = {"mil": [], "distilled": []}
     seconds: list[float] = []
-    correlations: dict[str, list[float]] = {"uncertainty_correlation": [], "labelled_uncertainty_correlation": []}
+    correlations: dict[str, list[float | None]] = {
+        "uncertainty_correlation": [],
+        "labelled_uncertainty_correlation": [],
+    }
     for seed in range(config.seeds):
         training = replace(config.training, seed=seed, features=features, distillation=True)
         student, teacher, elapsed, epochs = train(material, class_set, training)
@@ -222,7 +231,7 @@ def over_seeds(
             )
     return {
         "training_seconds": seconds,
-        **{name: _spread(values) for name, values in correlations.items()},
+        **{name: _mean(values) for name, values in correlations.items()},
         **{name: _summary(figures) for name, figures in rows.items()},
         "gain": {
             "miou": _spread([b.miou - a.miou for a, b in zip(rows["mil"], rows["distilled"], strict=True)]),
@@ -332,12 +341,9 @@ def table(figures: dict[str, Any]) -> str:
                 f"{kind:>12} {name:>9}: mIoU {percent(row[name]['miou'])}, mAP50 {percent(row[name]['map50'])}"
             )
         lines.append(f"{kind:>12}  training: {statistics.mean(row['training_seconds']):.1f} s")
-        every, labelled = (
-            row[name]["mean"] for name in ("uncertainty_correlation", "labelled_uncertainty_correlation")
-        )
-        lines.append(
-            f"{kind:>12}  uncertainty and being misnamed: r = {every:.2f} over all masks, {labelled:.2f} over labels"
-        )
+        for masks, name in (("masks", "uncertainty_correlation"), ("labels", "labelled_uncertainty_correlation")):
+            shown = "not known" if row[name] is None else f"r = {row[name]:.2f}"
+            lines.append(f"{kind:>12}  uncertainty and being misnamed, over {masks} that match an object: {shown}")
         for name, iou in row["distilled"]["iou"].items():
             ap50 = row["distilled"]["ap50"][name]
             shown = "" if ap50 is None else f", AP50 {ap50:.1%} of {row['distilled']['instances'][name]}"

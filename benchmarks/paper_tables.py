@@ -5,14 +5,14 @@
     python benchmarks/paper_tables.py --table 3 --exemplars DIR --ground-truth VOC2012      SAM + CLIP beside U-SAM
     python benchmarks/paper_tables.py --table 4 --exemplars DIR --ground-truth VOC2012      MIL alone, and distilled
 
-DIR holds synthetic or crawled exemplars, one table row for each; the paper's own figures are of `--model vit_h`. Mask
-embeddings are kept in --work. Table 3 needs the extra `clip`, and its weights.
+The paper has a row for synthetic and one for crawled exemplars: run a table once with each. Its own figures are of SAM
+ViT-H, the default here. Mask embeddings are kept in --work. Table 3 needs the extra `clip`, and its weights.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,42 +21,37 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import tyro
 
-from benchmarks.classes import BenchmarkConfig, Material, class_set_of, is_voc, over_seeds, prepare, read_truth
+from benchmarks.classes import (
+    BenchmarkConfig,
+    Material,
+    Measured,
+    class_set_of,
+    is_voc,
+    over_seeds,
+    prepare,
+    read_truth,
+)
 from everymask.backbone import ImageEmbedding
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.classes.recipes import PAPER_TRAINING, follow, follow_recipe
 from everymask.classes.training.train import TrainingConfig
 from everymask.classes.zero_shot import segment_names
-from everymask.errors import ConfigurationError
+from everymask.errors import ConfigurationError, EverymaskError
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
 from everymask.images import decode_image
 from everymask.labelling import embed_images
 
 
-@dataclass(frozen=True)
-class TableConfig:
+@dataclass(frozen=True, kw_only=True)
+class TableConfig(Measured):
     """Measure one table of the paper."""
 
     table: Literal[1, 2, 3, 4]
     """Which."""
-    exemplars: Path
-    """Folder of exemplars, a directory per COCO class."""
-    ground_truth: Path
-    """VOC's folder, or one with instances.json and images/."""
-    split: str = "val"
-    """Which list in VOC's ImageSets/Segmentation."""
-    work: Path = Path("runs/benchmark-paper")
-    """Where mask embeddings are kept."""
     model: str = "vit_h"
     """Backbone."""
-    checkpoint: str | None = None
-    """Other weights for it."""
-    seeds: int = 5
-    """Trainings, each with its own split, initial weights and order."""
-    per_class: int | None = None
-    """Only the first so many exemplars of each class."""
-    threads: int = 2
-    """torch threads."""
+    work: Path = Path("runs/benchmark-paper")
+    """Where mask embeddings are kept."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """Table 3: CLIP. Its names are the classes of the exemplars."""
 
@@ -71,14 +66,7 @@ def benchmark_config(config: TableConfig) -> BenchmarkConfig:
     if wanted is not None and is_voc(config.ground_truth) != wanted:
         raise ConfigurationError(f"table {config.table} is measured on {'PASCAL VOC' if wanted else 'COCO instances'}")
     return BenchmarkConfig(
-        exemplars=config.exemplars,
-        ground_truth=config.ground_truth,
-        split=config.split,
-        work=config.work,
-        model=config.model,
-        checkpoint=config.checkpoint,
-        seeds=config.seeds,
-        per_class=config.per_class,
+        **{item.name: getattr(config, item.name) for item in fields(Measured)},
         features=("token",),
         classes=follow_recipe(ClassesConfig(recipe="paper")),
         training=follow(TrainingConfig(), "paper", PAPER_TRAINING),
@@ -127,5 +115,12 @@ def _row(name: str, figures: dict[str, Any]) -> str:
     )
 
 
+def main() -> None:
+    try:
+        print("\n".join(rows(tyro.cli(TableConfig, description=__doc__))))
+    except EverymaskError as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
-    print("\n".join(rows(tyro.cli(TableConfig, description=__doc__))))
+    main()

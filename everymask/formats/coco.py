@@ -7,7 +7,7 @@ annotation also has the store's `score`, `predicted_iou`, `stability_score` and,
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from everymask.formats.outlines import coco_polygons, fill_polygons
 from everymask.formats.spool import Spool
 from everymask.masks.runs import rles_from_runs, runs_of_rles
 from everymask.records import LabelledMask, Rle
+
+_CHARACTERS_AT_ONCE = 1 << 16
+"""Of run-length text. Worked on, each takes some hundred bytes."""
 
 
 def coco_segmentations_of(
@@ -32,6 +35,20 @@ def coco_segmentations_of(
         return [{"size": list(size_hw), "counts": counts} for counts in runs], read
     polygons = [coco_polygons(mask, options.tolerance_px) for mask in masks]
     return list(polygons), [fill_polygons(rings, size_hw) for rings in polygons]
+
+
+def _groups(masks: Sequence[LabelledMask]) -> Iterator[list[LabelledMask]]:
+    """The masks in order: small ones together, which spares work, and large ones alone, which spares memory."""
+    group: list[LabelledMask] = []
+    characters = 0
+    for mask in masks:
+        group.append(mask)
+        characters += len(mask.rle["counts"])
+        if characters > _CHARACTERS_AT_ONCE:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
 def coco_annotation(mask: LabelledMask, segmentation: Any, image_number: int, category_id: int) -> dict[str, Any]:
@@ -82,12 +99,14 @@ class CocoWriter:
         if exported.name != exported.image.image_id:
             entry["everymask_image_id"] = exported.image.image_id
         self._images.add(exported.number, json.dumps(entry).encode())
-        masks = exported.labels.masks
-        segmentations, written = coco_segmentations_of(masks, exported.labels.size_hw, self._options)
-        lines = []
-        for mask, segmentation in zip(masks, segmentations, strict=True):
-            category = self._destination.names.index(mask) + 1
-            lines.append(json.dumps(coco_annotation(mask, segmentation, exported.number, category)))
+        lines: list[str] = []
+        written: list[Rle] = []
+        for masks in _groups(exported.labels.masks):
+            segmentations, read = coco_segmentations_of(masks, exported.labels.size_hw, self._options)
+            for mask, segmentation in zip(masks, segmentations, strict=True):
+                category = self._destination.names.index(mask) + 1
+                lines.append(json.dumps(coco_annotation(mask, segmentation, exported.number, category)))
+            written += read
         self._annotations.add(exported.number, "\n".join(lines).encode())
         return written
 

@@ -35,6 +35,15 @@ def test_pycocotools_finds_every_mask_exactly(entities: LabelStore, tmp_path: Pa
     assert coco.loadCats(coco.getCatIds()) == [{"id": 1, "name": "entity", "supercategory": ""}]
 
 
+def test_large_masks_are_written_one_by_one_and_alike(
+    entities: LabelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_export(entities, "coco", tmp_path / "together.json", "uncompressed")
+    monkeypatch.setattr("everymask.formats.coco._CHARACTERS_AT_ONCE", 0)
+    run_export(entities, "coco", tmp_path / "alone.json", "uncompressed")
+    assert (tmp_path / "alone.json").read_text() == (tmp_path / "together.json").read_text()
+
+
 def test_ids_and_images_are_in_order_whatever_the_parts_are(tmp_path: Path) -> None:
     rows = images(classes=True)
     texts = []

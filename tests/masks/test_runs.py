@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from everymask.masks.rle import encode_mask
-from everymask.masks.runs import crop_of, rle_from_crop, rle_from_runs, rle_runs, row_major_runs
+from everymask.masks.runs import (
+    crop_of,
+    rle_from_crop,
+    rle_from_runs,
+    rle_runs,
+    rles_from_runs,
+    row_major_runs,
+    runs_of_rles,
+)
 from tests.masks.strategies import masks
 
 
@@ -20,6 +28,19 @@ def test_runs_are_the_pixels_in_columns(mask: NDArray[np.bool_]) -> None:
     runs = rle_runs(rle)
     np.testing.assert_array_equal(np.repeat(np.arange(len(runs)) % 2, runs), mask.ravel(order="F"))
     assert rle_from_runs(runs, mask.shape) == rle
+
+
+@given(masks(), masks(), st.lists(st.integers(0, 1), max_size=5))
+def test_many_masks_at_once_are_each_of_them_alone(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], order: list[int]
+) -> None:
+    rles = [encode_mask((first, second)[index]) for index in order]
+    alone = [rle_runs(rle) for rle in rles]
+    together = runs_of_rles(rles)
+    assert [runs.tolist() for runs in together] == [runs.tolist() for runs in alone]
+    of_first = [encode_mask(mask) for mask in (first, ~first, first)]
+    assert rles_from_runs(runs_of_rles(of_first), first.shape) == of_first
+    assert rles_from_runs([], first.shape) == []
 
 
 @given(masks())

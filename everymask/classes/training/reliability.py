@@ -36,8 +36,7 @@ class Reliability:
         bins: of equal width, those without masks left out, by probability.
         calibration_error: mean distance of probability and share, weighted by count (expected calibration error,
             Guo et al. 2017, arXiv:1706.04599), [0, 1].
-        uncertainty_correlation: Pearson correlation of uncertainty with being wrong (0 or 1); None where all masks are
-            right, or all are wrong.
+        uncertainty_correlation: `error_correlation` of the masks.
     """
 
     bins: tuple[ReliabilityBin, ...]
@@ -78,7 +77,11 @@ def reliability(likelihood: torch.Tensor, uncertainty: torch.Tensor, right: torc
         if bool(inside.any())
     )
     error = sum(abs(each.probability - each.right) * each.count for each in bins) / len(likelihood)
-    correlation = None
-    if 0 < int(right.sum()) < len(right) and float(uncertainty.std()) > 0:
-        correlation = float(torch.corrcoef(torch.stack([uncertainty.double(), (~right).double()]))[0, 1])
-    return Reliability(bins, error, correlation)
+    return Reliability(bins, error, error_correlation(uncertainty, right))
+
+
+def error_correlation(uncertainty: torch.Tensor, right: torch.Tensor) -> float | None:
+    """Pearson correlation of (K,) uncertainty with being wrong (0 or 1); None where either is the same everywhere."""
+    if not 0 < int(right.sum()) < len(right) or float(uncertainty.std()) == 0:
+        return None
+    return float(torch.corrcoef(torch.stack([uncertainty.double(), (~right).double()]))[0, 1])
