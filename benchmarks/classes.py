@@ -25,7 +25,9 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.doubt import doubt_correlation, labelled_doubt_correlation
-from everymask.backbone import ImageEmbedding, PromptableBackbone, load_backbone
+from everymask.backbone.embedding import embed_images
+from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.backbone.registry import load_backbone
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import StoredEmbeddings, load_embeddings, open_embeddings, write_embeddings
@@ -40,9 +42,9 @@ from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances, read_voc
 from everymask.evaluation.ground_truth.voc import VOC_CLASSES
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
-from everymask.images import decode_image
-from everymask.label_config import LabelConfig
-from everymask.labelling import embed_images, label_images
+from everymask.images.decoding import decode_image
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
 
 GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boat+car+motorcycle,person,chair"
 SHARD = 25

@@ -22,14 +22,14 @@ from everymask.entities.segmenter import segment_entities
 from everymask.evaluation.disjoint import resolve_overlaps
 from everymask.evaluation.entity_ap import entity_ap
 from everymask.evaluation.ground_truth import EntityTruth
-from everymask.evaluation.oracle import LIKE_SAM, OracleBackbone, Scene
-from everymask.evaluation.oracle.scene import nested_scene
 from everymask.masks.label_map import BACKGROUND
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.rle import encode_label_map
 from everymask.pictures.contact_sheet import contact_sheet
 from everymask.pictures.overlay import overlay
 from everymask.records import ImageLabels
+from everymask.research.oracle import LIKE_SAM, OracleBackbone, Scene
+from everymask.research.oracle.scene import nested_scene
 
 SIZE_HW = (360, 480)
 PICTURES = 5

@@ -32,8 +32,8 @@ import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
-from everymask.backbone import load_backbone
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
+from everymask.backbone.registry import load_backbone
 from everymask.entities.config import EntityConfig
 from everymask.entities.emr import refine_entities
 from everymask.entities.mmg import generate_levels
@@ -41,11 +41,11 @@ from everymask.entities.segmenter import entity_labels, segment_entities
 from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import fill_uncovered
 from everymask.errors import ConfigurationError, EverymaskError
-from everymask.evaluation.oracle import LIKE_SAM, OracleBackbone, drawn_scene
-from everymask.images import decode_image
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
+from everymask.images.decoding import decode_image
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
 from everymask.records import ImageLabels
+from everymask.research.oracle import LIKE_SAM, OracleBackbone, drawn_scene
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = {".jpg", ".jpeg", ".png", ".webp"}
@@ -59,7 +59,7 @@ class BenchmarkConfig:
     images: Path = REPOSITORY / "examples" / "images"
     """Folder of photographs; each is resized to `width` x `height`."""
     model: str = "nano"
-    """Backbone; `oracle` answers at SAM's sizes from a drawn picture (everymask/evaluation/oracle)."""
+    """Backbone; `oracle` answers at SAM's sizes from a drawn picture (everymask/research/oracle)."""
     regions: int = 200
     """Objects of the drawn picture."""
     clock: Literal["wall", "cpu"] = "wall"

@@ -31,15 +31,15 @@ from benchmarks.classes import (
     prepare,
     read_truth,
 )
-from everymask.backbone import ImageEmbedding
+from everymask.backbone.embedding import embed_images
+from everymask.backbone.protocol import ImageEmbedding
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.classes.recipes import PAPER_TRAINING, follow, follow_recipe
 from everymask.classes.training.train import TrainingConfig
 from everymask.classes.zero_shot import segment_names
 from everymask.errors import ConfigurationError, EverymaskError
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
-from everymask.images import decode_image
-from everymask.labelling import embed_images
+from everymask.images.decoding import decode_image
 
 
 @dataclass(frozen=True, kw_only=True)

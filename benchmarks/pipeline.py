@@ -46,8 +46,8 @@ from data_jobs.labelling.resume import IdSet, settle_store, write_pending
 from data_jobs.labelling.stages import load_bytes
 from data_jobs.runtime.actors import connect, plan_actors
 from everymask.entities.config import AmgConfig
-from everymask.images import ImageLimits
-from everymask.label_config import LabelConfig
+from everymask.images.decoding import ImageLimits
+from everymask.labelling.config import LabelConfig
 from everymask.labels.rows import LabelledImage, from_batch
 from everymask.labels.store import LabelStore
 

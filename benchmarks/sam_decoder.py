@@ -44,7 +44,7 @@ from everymask.backbone.weights import model_weights
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError, EverymaskError
-from everymask.images import decode_image
+from everymask.images.decoding import decode_image
 from everymask.masks.rle import encode_masks, rle_ious
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -42,8 +42,8 @@ from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.pipeline import label_pending, rows_per_part
 from data_jobs.labelling.resume import IdSet, write_pending
 from data_jobs.runtime.actors import Actors
-from everymask.images import ImageLimits
-from everymask.label_config import LabelConfig
+from everymask.images.decoding import ImageLimits
+from everymask.labelling.config import LabelConfig
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask

@@ -45,12 +45,13 @@ sys.path[0] = str(REPOSITORY)
 from benchmarks.running_service import RunningService, start_service  # noqa: E402
 from benchmarks.serve_files import load_files, shrunk, unseen  # noqa: E402
 from benchmarks.serve_table import Parts, table  # noqa: E402
-from everymask.backbone import load_backbone  # noqa: E402
+from everymask.backbone.embedding import embed_images  # noqa: E402
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone  # noqa: E402
-from everymask.clicks import ClickPrompt, segment_clicks  # noqa: E402
-from everymask.images import decode_image  # noqa: E402
-from everymask.label_config import LabelConfig  # noqa: E402
-from everymask.labelling import embed_images, label_embedding  # noqa: E402
+from everymask.backbone.registry import load_backbone  # noqa: E402
+from everymask.images.decoding import decode_image  # noqa: E402
+from everymask.labelling.clicks import ClickPrompt, segment_clicks  # noqa: E402
+from everymask.labelling.config import LabelConfig  # noqa: E402
+from everymask.labelling.label import label_embedding  # noqa: E402
 from everymask.masks.rle import (  # noqa: E402
     boxes_from_rles,
     encode_label_map,

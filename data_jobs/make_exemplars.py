@@ -33,6 +33,7 @@ from PIL import Image
 from data_jobs.exemplars.generation import generate
 from data_jobs.runtime.actors import connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, exit_code
+from everymask.backbone.devices import device_for
 from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.boxes import boxed_pictures
 from everymask.classes.exemplars.crawl import CrawlConfig, crawl
@@ -41,9 +42,8 @@ from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.classes.exemplars.folder import class_folder_pictures
 from everymask.classes.exemplars.likeness import ALIKE, likeness
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
-from everymask.devices import device_for
 from everymask.errors import ConfigurationError
-from everymask.images import ImageLimits, decode_image
+from everymask.images.decoding import ImageLimits, decode_image
 from everymask.pictures.contact_sheet import contact_sheet
 
 REPORT_EVERY = 25

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import tyro
 
 from everymask.errors import EverymaskError
-from everymask.images import ImageLimits
+from everymask.files.location import Location
+from everymask.images.decoding import ImageLimits
 from everymask.labels.corrections import read_corrections
 from everymask.labels.store import LabelStore
-from everymask.location import Location
 from everymask.review.importing import import_corrections
 from everymask.review.page import queue_page
 from everymask.review.queue import make_queue, read_queue, write_queue

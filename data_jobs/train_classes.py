@@ -30,7 +30,9 @@ from data_jobs.exemplars.bags import BagSpec, embed_exemplars, pending_exemplars
 from data_jobs.runtime.actors import connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, exit_code
 from data_jobs.runtime.progress import format_duration
-from everymask.backbone import load_backbone
+from everymask.backbone.devices import device_for
+from everymask.backbone.models import ModelName, model_help
+from everymask.backbone.registry import load_backbone
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import MaskConfig, Recipe
 from everymask.classes.embeddings import StoredEmbeddings, load_embeddings
@@ -50,12 +52,10 @@ from everymask.classes.training.corrections import (
 from everymask.classes.training.negatives import negative_masks, negative_pictures, suspicious_negatives
 from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
 from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, head_spec, train_head
-from everymask.devices import device_for
 from everymask.errors import ConfigurationError
-from everymask.images import decode_image
+from everymask.files.location import Location
+from everymask.images.decoding import decode_image
 from everymask.labels.store import LabelStore
-from everymask.location import Location
-from everymask.models import ModelName, model_help
 
 CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
 

@@ -41,13 +41,13 @@ from everymask.evaluation.clicks import (
     felzenszwalb_answers,
 )
 from everymask.evaluation.ground_truth import PictureReference, bsds_pictures, coco_panoptic_pictures, voc_pictures
-from everymask.nano_training.augment import AugmentConfig
-from everymask.nano_training.borders import BorderConfig, train_borders
-from everymask.nano_training.cache import CacheConfig, write_cache
-from everymask.nano_training.curve import draw_learning_curve
-from everymask.nano_training.decoding import DecodingConfig, train_decoder
-from everymask.nano_training.ground_truth import SOURCES, planned_views, training_pictures
-from everymask.nano_training.loop import file_report
+from everymask.research.nano_training.augment import AugmentConfig
+from everymask.research.nano_training.borders import BorderConfig, train_borders
+from everymask.research.nano_training.cache import CacheConfig, write_cache
+from everymask.research.nano_training.curve import draw_learning_curve
+from everymask.research.nano_training.decoding import DecodingConfig, train_decoder
+from everymask.research.nano_training.ground_truth import SOURCES, planned_views, training_pictures
+from everymask.research.nano_training.loop import file_report
 
 BORDERS_FILE, METRICS_FILE = "borders.pt", "metrics.jsonl"
 HELD_OUT_EVERY = 10

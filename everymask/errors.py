@@ -53,3 +53,10 @@ class ModelOutputError(EverymaskError):
 
 class UnforeseenError(EverymaskError):
     """Labelling one image failed in a way that nobody thought of; the log has the traceback, others are fine."""
+
+
+LabelFailure = InputError | ModelOutputError | UnforeseenError
+"""What can be wrong with one image while others are fine.
+
+Functions for one image raise it; functions for many return it in that image's place. A job writes it as the image's
+row, a service turns it into a status code."""

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.backbone.registry import load_backbone
 from everymask.classes.head import ClassHead, load_head
 from everymask.errors import EverymaskError, InputError
 from everymask.formats.export import ExportReport, ExportRequest
 from everymask.formats.export import export as write_export
 from everymask.formats.registry import find_format
-from everymask.images import ImageLimits, decode_image
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
+from everymask.images.decoding import ImageLimits, decode_image
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from everymask.backbone import load_backbone
+from everymask.backbone.devices import device_for
+from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding
-from everymask.devices import device_for
+from everymask.backbone.registry import load_backbone
 from everymask.errors import EverymaskError
-from everymask.images import decode_image
-from everymask.labelling import embed_images
+from everymask.images.decoding import decode_image
 from serve.batching import Batcher
 from serve.errors import EncodingFailedError
 from serve.metrics import EncoderMetrics, StageTimer

@@ -8,10 +8,11 @@ from typing import Any
 
 from everymask.classes.zero_shot import labelled_names
 from everymask.errors import ConfigurationError
-from everymask.label_config import LabelConfig
-from everymask.labels.identity import click_settings, label_settings, settings_digest, with_mask_ids
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.region_sizes import limit_region_sizes
+from everymask.labelling.settings import click_settings, label_settings
+from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.records import ImageLabels
-from everymask.region_sizes import limit_region_sizes
 from serve.class_sets import ClassSets
 from serve.errors import ServiceError
 from serve.graph import Graph

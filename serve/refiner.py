@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 import torch
 from ray.serve.handle import DeploymentHandle
 
-from everymask.backbone import load_backbone
+from everymask.backbone.devices import device_for
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
+from everymask.backbone.registry import load_backbone
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.segmenter import embed_masks
 from everymask.classes.zero_shot import BACKGROUND, load_clip, segment_names
-from everymask.clicks import segment_clicks
-from everymask.devices import device_for
 from everymask.errors import ConfigurationError, EverymaskError, InputError
-from everymask.labelling import label_embedding
+from everymask.labelling.clicks import segment_clicks
+from everymask.labelling.label import label_embedding
 from everymask.records import ImageLabels
 from serve.cache import BoundedCache, answer_bytes, embedding_bytes
 from serve.calls import result, start

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from everymask.clicks import ClickPrompt
-from everymask.images import ImageLimits
+from everymask.images.decoding import ImageLimits
+from everymask.labelling.clicks import ClickPrompt
 from serve.errors import ServiceError
 from serve.schema import ImageBody, Prompt
 from serve.tasks import RequestImage

@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from everymask.backbone.models import find_model
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
-from everymask.images import ImageLimits
-from everymask.label_config import LabelConfig
-from everymask.models import find_model
+from everymask.images.decoding import ImageLimits
+from everymask.labelling.config import LabelConfig
 from serve.schema import MAX_CLICKS
 
 HOME = Path(os.environ.get("EVERYMASK_HOME") or Path(__file__).resolve().parent.parent)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from everymask.classes.embeddings import MaskEmbeddings
-from everymask.clicks import ClickPrompt
 from everymask.errors import EverymaskError
+from everymask.labelling.clicks import ClickPrompt
 from everymask.records import ImageLabels
 from serve.schema import Method
 from serve.transport import PackedEmbedding

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from everymask.errors import InputError
-from everymask.images import ImageLimits, decode_image
+from everymask.images.decoding import ImageLimits, decode_image
 
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 MEMORY_CEILING = 256 * 2**20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,35 @@ def test_no_arrow_points_back(folder: str) -> None:
         if (found := imported_packages(source) & FORBIDDEN[folder])
     }
     assert not offenders
+
+
+def room(module: str) -> str:
+    """The folder or file below everymask/ that a module lies in: `everymask.masks.rle` → `masks/`."""
+    name = module.split(".")[1]
+    return f"{name}/" if (REPOSITORY / "everymask" / name).is_dir() else f"{name}.py"
+
+
+def test_every_room_of_the_library_imports_only_rooms_below_it() -> None:
+    """The table of docs/architecture.md lists the rooms from the top down; rooms in one row may not import each other
+    in a circle, which their order in the row shows the other way round."""
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
+    height = {name: -index for index, name in enumerate(re.findall(r"`([^`]+)`", " ".join(rows)))}
+    library = REPOSITORY / "everymask"
+    there = {f"{path.name}/" for path in library.iterdir() if (path / "__init__.py").exists()}
+    there |= {path.name for path in library.glob("*.py")} - {"__init__.py"}
+    assert set(height) == there
+    upward = set()
+    for source in sorted(library.rglob("*.py")):
+        importer = ".".join(source.relative_to(REPOSITORY).with_suffix("").parts)
+        if importer == "everymask.__init__":
+            continue
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("everymask."):
+                here, imported = room(importer), room(str(node.module))
+                if here != imported and height[imported] >= height[here]:
+                    upward.add(f"{source.relative_to(REPOSITORY)} imports {node.module}")
+    assert not upward
 
 
 def test_importing_the_whole_library_loads_no_ray_http_or_gradio() -> None:

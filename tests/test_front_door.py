@@ -11,7 +11,7 @@ import pytest
 import everymask
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError, InputError
-from everymask.images import decode_image
+from everymask.images.decoding import decode_image
 from everymask.labels.rows import LabelledImage, to_table
 
 PHOTO = Path(__file__).resolve().parent.parent / "examples" / "images" / "coffee.jpg"

@@ -11,10 +11,10 @@ import torch
 from everymask.classes.config import ClassesConfig
 from everymask.classes.head import ClassHead, HeadSpec
 from everymask.entities.config import AmgConfig, EntityConfig
-from everymask.evaluation.oracle import LIKE_SAM, OracleBackbone, drawn_scene
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_embedding
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_embedding
 from everymask.records import ImageLabels
+from everymask.research.oracle import LIKE_SAM, OracleBackbone, drawn_scene
 
 SCENE = drawn_scene(40, (240, 320))
 ENTITIES, AMG = EntityConfig(points_per_side=16, gallery_points_per_side=32), AmgConfig(points_per_side=16)

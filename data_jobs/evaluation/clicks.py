@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_jobs.evaluation.config import EvaluateConfig
 from data_jobs.evaluation.figures import Figures, table
-from everymask.backbone import load_backbone
+from everymask.backbone.registry import load_backbone
 from everymask.evaluation.clicks import (
     backbone_answers,
     click_errors,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from everymask.backbone.models import ModelName
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
-from everymask.models import ModelName
 
 MeasuredModel = ModelName | Literal["oracle"]
 

@@ -16,14 +16,15 @@ from data_jobs.evaluation.figures import Figures, entity_row, interval
 from data_jobs.evaluation.pictures import EntityPicture, entity_pictures
 from data_jobs.runtime.actors import connect
 from data_jobs.runtime.progress import ProgressLine
-from everymask.backbone import PromptableBackbone, load_backbone
-from everymask.devices import device_for
+from everymask.backbone.devices import device_for
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.backbone.registry import load_backbone
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ablation import AblationRow, ablation_rows, label_rows, table_rows
 from everymask.evaluation.entity_ap import match_entities
-from everymask.evaluation.oracle import ORACLE_ERRORS, OracleBackbone, annotated_scene
-from everymask.images import decode_image
+from everymask.images.decoding import decode_image
 from everymask.records import ImageLabels
+from everymask.research.oracle import ORACLE_ERRORS, OracleBackbone, annotated_scene
 
 RowLabels = dict[str, ImageLabels]
 

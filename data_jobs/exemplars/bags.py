@@ -17,7 +17,9 @@ from ray.data import ActorPoolStrategy
 from data_jobs.labelling.stages import load_bytes
 from data_jobs.runtime.actors import READ_CPUS, Actors
 from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
-from everymask.backbone import ImageEmbedding, load_backbone
+from everymask.backbone.embedding import embed_images
+from everymask.backbone.protocol import ImageEmbedding
+from everymask.backbone.registry import load_backbone
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import (
     OCCUPANCY_SIDE,
@@ -30,8 +32,7 @@ from everymask.classes.exemplars.manifest import Exemplar
 from everymask.classes.features import MaskFeatures
 from everymask.classes.segmenter import embed_masks
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
-from everymask.images import ImageLimits, decode_image
-from everymask.labelling import embed_images
+from everymask.images.decoding import ImageLimits, decode_image
 
 ROWS_PER_SHARD = 32
 """Images in one file of a store; a kill loses at most these."""

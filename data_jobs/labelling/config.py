@@ -10,13 +10,13 @@ import tyro
 
 from data_jobs.labelling.estimate import MIN_IMAGES
 from data_jobs.labelling.prices import Prices, parse_prices
+from everymask.backbone.models import ModelName, model_help
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
-from everymask.images import ImageLimits
-from everymask.label_config import LabelConfig, Method
-from everymask.models import ModelName, model_help
+from everymask.images.decoding import ImageLimits
+from everymask.labelling.config import LabelConfig, Method
 
 
 @dataclass(frozen=True)

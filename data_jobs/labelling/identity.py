@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from data_jobs.labelling.model_spec import ModelFacts
-from everymask.images import ImageLimits
-from everymask.label_config import LabelConfig
-from everymask.labels.identity import label_settings
+from everymask.files.storage import canonical_uri
+from everymask.images.decoding import ImageLimits
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.settings import label_settings
 from everymask.redaction import redact
-from everymask.storage import canonical_uri
 
 OF_THE_MODEL = ("weights_sha256", "head_sha256", "class_names")
 """Keys of the configuration that only a look into the model tells."""

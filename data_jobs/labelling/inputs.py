@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 
 from everymask.errors import ConfigurationError
-from everymask.images import IMAGE_SUFFIXES
+from everymask.files.storage import canonical_uri, is_remote, one_line, resolve, split_query
+from everymask.images.decoding import IMAGE_SUFFIXES
 from everymask.redaction import redact
-from everymask.storage import canonical_uri, is_remote, one_line, resolve, split_query
 
 _WILDCARD = re.compile(r"[*?\[]")
 _LIST_SUFFIXES = (".txt", ".lst")

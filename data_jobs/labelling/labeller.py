@@ -14,18 +14,20 @@ from numpy.typing import NDArray
 
 from data_jobs.labelling.ledger import MAX_STARTS, Bookkeeper
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
-from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.backbone.registry import load_backbone
 from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, write_embeddings
 from everymask.classes.head import ClassHead, check_backbone, load_head
 from everymask.classes.segmenter import config_for
 from everymask.classes.zero_shot import labelled_names, load_clip
-from everymask.errors import ConfigurationError, EverymaskError, InputError, UnforeseenError
-from everymask.images import decode_image
-from everymask.labelling import LabelFailure, label_images, label_images_keeping_masks
-from everymask.labels.identity import label_settings, settings_digest, with_mask_ids
+from everymask.errors import ConfigurationError, EverymaskError, InputError, LabelFailure, UnforeseenError
+from everymask.files.storage import one_line
+from everymask.images.decoding import decode_image
+from everymask.labelling.label import label_images, label_images_keeping_masks
+from everymask.labelling.settings import label_settings
+from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.records import ImageLabels
-from everymask.storage import one_line
 
 logger = logging.getLogger(__name__)
 

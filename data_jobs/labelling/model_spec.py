@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from everymask.images import ImageLimits
-from everymask.label_config import LabelConfig
+from everymask.images.decoding import ImageLimits
+from everymask.labelling.config import LabelConfig
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from everymask.errors import ConfigurationError, OutputError
+from everymask.files.location import Location
+from everymask.files.storage import one_line
 from everymask.labels.corrections import delete_corrections, has_corrections
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
-from everymask.location import Location
 from everymask.redaction import redact
-from everymask.storage import one_line
 
 
 def prepare(store: LabelStore, overwrite: bool, discard_corrections: bool = False) -> None:

@@ -9,16 +9,17 @@ from io import BytesIO
 from PIL import Image
 
 from everymask.errors import EverymaskError
-from everymask.image_files import read_bytes
-from everymask.images import ImageLimits, decode_image
+from everymask.files.location import Location
+from everymask.files.storage import one_line, split_query
+from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.files import read_bytes
+from everymask.images.resizing import shrink
 from everymask.labels.corrections import corrected, read_corrections
 from everymask.labels.rows import LabelledImage, from_batch
 from everymask.labels.store import LabelStore, PartSummary
-from everymask.location import Location
 from everymask.pictures.contact_sheet import contact_sheet
-from everymask.pictures.overlay import overlay, shrink
+from everymask.pictures.overlay import overlay
 from everymask.pictures.report import ReportItem, html_report
-from everymask.storage import one_line, split_query
 
 logger = logging.getLogger(__name__)
 

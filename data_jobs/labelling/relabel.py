@@ -20,11 +20,11 @@ from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
 from everymask.classes.embeddings import EmbeddingShard
 from everymask.classes.head import load_head
 from everymask.classes.segmenter import classify_masks
-from everymask.label_config import LabelConfig
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.region_sizes import limit_region_sizes
 from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore, PartSummary
-from everymask.region_sizes import limit_region_sizes
 
 CPUS_PER_WORKER = 0.5
 

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import ImageRef
 from everymask.errors import ConfigurationError, InputError, OutputError
+from everymask.files.location import Location
+from everymask.files.storage import one_line
 from everymask.labels.parts import DamagedPartError, ForeignPartError
 from everymask.labels.parts import verify as verify_part
 from everymask.labels.store import LabelStore
-from everymask.location import Location
-from everymask.storage import one_line
 
 MANIFEST_SCHEMA = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
 _ROWS_PER_LOOK_UP = 4096

@@ -26,13 +26,13 @@ from data_jobs.runtime.actors import Actors, connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.scheduling import check_schedulable, parse_labels
-from everymask.devices import device_for
+from everymask.backbone.devices import device_for
+from everymask.backbone.models import find_model
 from everymask.errors import ConfigurationError, OutputError
+from everymask.files.storage import canonical_uri, one_line
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.store import LabelStore, PartSummary
-from everymask.models import find_model
 from everymask.redaction import redact
-from everymask.storage import canonical_uri, one_line
 
 
 def run(config: LabelDatasetConfig, command: str) -> int:

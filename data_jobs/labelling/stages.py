@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from data_jobs.labelling.ledger import Bookkeeper
 from data_jobs.labelling.model_spec import ModelSpec
 from everymask.errors import EverymaskError
-from everymask.image_files import read_bytes
-from everymask.images import ImageLimits
+from everymask.files.storage import one_line
+from everymask.images.decoding import ImageLimits
+from everymask.images.files import read_bytes
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
-from everymask.storage import one_line
 
 logger = logging.getLogger(__name__)
 

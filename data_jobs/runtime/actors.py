@@ -12,8 +12,8 @@ import ray
 
 from data_jobs.runtime.exit_codes import end_on_sigterm
 from data_jobs.runtime.scheduling import Demand, alive_nodes, most_workers_beside
+from everymask.backbone.models import find_model
 from everymask.errors import ConfigurationError
-from everymask.models import find_model
 
 # Reading and writing wait for disks and networks most of the time.
 READ_CPUS = 0.25

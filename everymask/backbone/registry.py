@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
+from everymask.backbone.models import find_model
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.errors import ConfigurationError
-from everymask.models import find_model
 
 
 def choose_device(device: str) -> torch.device:
@@ -38,7 +38,7 @@ def load_backbone(
     """Load a backbone, ready to embed.
 
     Args:
-        model: one of `everymask.models.MODELS`.
+        model: one of `everymask.backbone.models.MODELS`.
         checkpoint: a file or http(s) URL with other weights of the same architecture; None for the published ones.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from everymask.backbone.models import MODELS
 from everymask.errors import CheckpointError
-from everymask.models import MODELS
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -24,8 +24,8 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from everymask.backbone.digests import remembered_sha256
+from everymask.backbone.models import MODELS, WeightSource
 from everymask.errors import CheckpointError
-from everymask.models import MODELS, WeightSource
 
 CACHE_VARIABLE = "EVERYMASK_CACHE"
 _CHUNK_BYTES = 1 << 20

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from everymask.classes.config import MaskConfig
 from everymask.classes.features import MaskFeatures
 from everymask.errors import ConfigurationError, HeadMismatchError, InputError
-from everymask.location import Location
+from everymask.files.location import Location
+from everymask.files.storage import one_line, resolve
 from everymask.masks.rle import encoded_pixels
 from everymask.records import Rle
 from everymask.redaction import redact
-from everymask.storage import one_line, resolve
 
 FORMAT_VERSION = 3
 SETTINGS_FILE = "masks.json"

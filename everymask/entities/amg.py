@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
-from everymask.entities.confidence import confidence_thresholds
 from everymask.entities.config import AmgConfig
+from everymask.entities.prompting import confidence_thresholds
 from everymask.errors import ConfigurationError
 from everymask.masks.box_nms import box_nms
 from everymask.masks.labelled import labelled_masks

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.models import MODELS, SAM_THRESHOLDS, ConfidenceThresholds
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone, PromptMasks
-from everymask.entities.confidence import confidence_thresholds
 from everymask.entities.config import EntityConfig
 from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.packed import PackedMasks
@@ -119,3 +119,15 @@ def decode_grid(backbone: PromptableBackbone, embedding: ImageEmbedding, config:
     points = point_grid(canvas.original_size_hw, config.points_per_side, canvas.cell_area.device)
     representative, _ = backbone.distinct_points(embedding, points)
     return decode_batches(backbone, embedding, points[representative], config)
+
+
+def confidence_thresholds(
+    backbone: str, pred_iou: float | None = None, stability_score: float | None = None
+) -> ConfidenceThresholds:
+    """The given thresholds; where None is given, what the table of models recommends for that backbone, and SAM's own
+    defaults for a backbone that is not in it."""
+    recommended = MODELS[backbone].thresholds if backbone in MODELS else SAM_THRESHOLDS
+    return ConfidenceThresholds(
+        pred_iou=recommended.pred_iou if pred_iou is None else pred_iou,
+        stability_score=recommended.stability_score if stability_score is None else stability_score,
+    )

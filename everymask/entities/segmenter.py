@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
-from everymask.entities.automatic import automatic_masks
 from everymask.entities.config import EntityConfig
 from everymask.entities.emr import refine_entities
-from everymask.entities.mmg import generate_levels
+from everymask.entities.mmg import automatic_masks, generate_levels
 from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import fill_uncovered
 from everymask.masks.label_map import full_resolution_label_map, region_fields

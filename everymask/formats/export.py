@@ -13,7 +13,7 @@ from everymask.formats.loss import Loss
 from everymask.formats.naming import NamePlan, plan_names
 from everymask.formats.picture_files import ImagesMode, PictureFiles
 from everymask.formats.staging import main_file, staged
-from everymask.images import ImageLimits
+from everymask.images.decoding import ImageLimits
 from everymask.labels.corrections import labelled_images
 from everymask.labels.store import LabelStore
 

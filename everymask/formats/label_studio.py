@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.errors import InputError
+from everymask.files.storage import is_remote
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_polygons
@@ -33,7 +34,6 @@ from everymask.formats.spool import Spool
 from everymask.labels.doubt import image_doubt
 from everymask.masks.rle import decode_mask, encode_mask
 from everymask.records import LabelledMask, Rle
-from everymask.storage import is_remote
 
 Kind = Literal["bitmask", "brush", "polygon"]
 TAGS: dict[str, str] = {"bitmask": "BitmaskLabels", "brush": "BrushLabels", "polygon": "PolygonLabels"}

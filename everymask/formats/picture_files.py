@@ -11,10 +11,10 @@ from typing import Literal
 from PIL import Image
 
 from everymask.errors import ConfigurationError, EverymaskError, InputError
-from everymask.image_files import read_bytes
-from everymask.images import ImageLimits, decode_image
+from everymask.files.storage import is_remote, one_line
+from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.files import read_bytes
 from everymask.labels.rows import LabelledImage
-from everymask.storage import is_remote, one_line
 
 ImagesMode = Literal["link", "copy"]
 _JPEG_QUALITY = 95

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 import pyarrow.fs as pafs
 
 from everymask.errors import ConfigurationError, OutputError
-from everymask.location import Location
-from everymask.storage import is_remote, one_line, resolve, split_query
+from everymask.files.location import Location
+from everymask.files.storage import is_remote, one_line, resolve, split_query
 
 MARKER = ".everymask-export.json"
 """In every exported folder: says that the folder is an export, which another export may replace."""

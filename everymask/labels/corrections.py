@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.location import Location
 from everymask.labels.rows import LabelledImage
 from everymask.labels.schema import RLE
 from everymask.labels.store import LabelStore
-from everymask.location import Location
 from everymask.masks.rle import boxes_from_rles, rle_areas
 from everymask.masks.runs import crop_of
 from everymask.records import ImageLabels, LabelledMask, Rle

@@ -18,9 +18,9 @@ import pyarrow.dataset as pds
 import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.location import Location
+from everymask.files.storage import one_line
 from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA
-from everymask.location import Location
-from everymask.storage import one_line
 
 _METADATA_KEY = b"everymask"
 _FIRST_WITH_DIGEST = 2

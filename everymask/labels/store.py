@@ -26,10 +26,10 @@ from typing import Any
 import pyarrow as pa
 
 from everymask.errors import InputError
+from everymask.files.location import Location
 from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.parts import PartHeader, PartSummary, read_batches, read_columns, read_header, write_part
 from everymask.labels.rows import LabelledImage, from_batch
-from everymask.location import Location
 
 __all__ = ["LabelStore", "PartSummary"]
 

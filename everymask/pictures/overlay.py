@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from everymask.images.resizing import shrink
 from everymask.masks.rle import decode_mask
 from everymask.pictures.colours import mask_colours
 from everymask.records import ImageLabels
@@ -47,16 +47,6 @@ def overlay(
     contour = _contour(index, width=max(1, round(max(small.shape[:2]) / 900)))
     picture[contour] = 0.25 * 255 + 0.75 * fill[contour]
     return np.rint(picture).astype(np.uint8)
-
-
-def shrink(image: NDArray[np.uint8], max_side: int | None) -> NDArray[np.uint8]:
-    """The (H, W, 3) image with its longer side at most `max_side` pixels; itself where it is no longer, or for None."""
-    height, width = image.shape[:2]
-    if max_side is None or max(height, width) <= max_side:
-        return image
-    scale = max_side / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
 def _top_mask(labels: ImageLabels, height: int, width: int) -> NDArray[np.int64]:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.errors import EverymaskError
-from everymask.image_files import read_bytes
-from everymask.images import ImageLimits, decode_image
+from everymask.files.storage import one_line
+from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.files import read_bytes
 from everymask.labels.doubt import mask_doubt
 from everymask.labels.rows import LabelledImage
 from everymask.labels.store import LabelStore
@@ -18,7 +19,6 @@ from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import html_page
 from everymask.pictures.overlay import overlay
 from everymask.review.queue import Queue, QueuedImage
-from everymask.storage import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.location import Location
+from everymask.files.storage import one_line
 from everymask.labels.corrections import read_corrections
 from everymask.labels.doubt import image_doubt, mask_doubt
 from everymask.labels.store import LabelStore
-from everymask.location import Location
-from everymask.storage import one_line
 
 Chosen = Literal["doubt", "random"]
 

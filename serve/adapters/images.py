@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from everymask.images import ImageLimits
+from everymask.images.decoding import ImageLimits
 from serve.requests import invalid_request
 
 _DATA = "data:"

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from everymask.clicks import ClickPrompt
 from everymask.errors import EverymaskError
 from everymask.formats.label_studio import regions
+from everymask.labelling.clicks import ClickPrompt
 from everymask.labels.doubt import image_doubt
 from everymask.records import ImageLabels
 from serve.adapters.images import image_file

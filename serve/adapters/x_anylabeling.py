@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from everymask.clicks import ClickPrompt
 from everymask.formats.x_anylabeling import x_anylabeling_shapes
+from everymask.labelling.clicks import ClickPrompt
 from everymask.records import LabelledMask
 from serve.adapters.images import image_file
 from serve.errors import ServiceError

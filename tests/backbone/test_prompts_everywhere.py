@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from everymask.backbone import Canvas, load_backbone
 from everymask.backbone.points import point_grid
+from everymask.backbone.protocol import Canvas
+from everymask.backbone.registry import load_backbone
 from everymask.backbone.sam.frame import Frame, ImageFrame
 from everymask.backbone.sam2.frame import SquashedFrame
 

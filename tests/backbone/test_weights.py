@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from everymask.backbone.models import WeightSource
 from everymask.backbone.weights import Weights, cache_directory, resolve_weights
 from everymask.errors import CheckpointError
-from everymask.models import WeightSource
 
 CONTENT = bytes(range(256)) * 20_000
 FORK = multiprocessing.get_context("fork")

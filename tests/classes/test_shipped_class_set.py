@@ -9,8 +9,8 @@ from skimage import data
 
 from everymask.backbone.nano import SHIPPED_WEIGHTS, NanoBackbone, load_nano
 from everymask.classes.head import check_backbone, load_head
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
 from everymask.records import ImageLabels
 from serve.class_sets import ClassSets
 from serve.settings import HOME, read_settings

@@ -16,10 +16,10 @@ from everymask.backbone.nano import NanoConfig
 from everymask.backbone.nano.decoder import DecoderConfig
 from everymask.backbone.nano.encoder import EncoderConfig
 from everymask.errors import ConfigurationError
-from everymask.nano_training.augment import AugmentConfig
-from everymask.nano_training.borders import BorderConfig
-from everymask.nano_training.cache import CacheConfig
-from everymask.nano_training.decoding import DecodingConfig
+from everymask.research.nano_training.augment import AugmentConfig
+from everymask.research.nano_training.borders import BorderConfig
+from everymask.research.nano_training.cache import CacheConfig
+from everymask.research.nano_training.decoding import DecodingConfig
 
 SMALL = NanoConfig(
     EncoderConfig(8, 16, 8),

@@ -4,8 +4,8 @@ import numpy as np
 
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.entities.amg import segment_amg
-from everymask.entities.automatic import automatic_masks
 from everymask.entities.config import AmgConfig, EntityConfig
+from everymask.entities.mmg import automatic_masks
 from everymask.masks.mask_set import Level
 from everymask.masks.rle import decode_mask
 from tests.entities.scenes import pixels

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from everymask.entities.confidence import ConfidenceThresholds, confidence_thresholds
+from everymask.backbone.models import ConfidenceThresholds
+from everymask.entities.prompting import confidence_thresholds
 
 
 def test_official_models_keep_sams_thresholds_and_given_values_win() -> None:

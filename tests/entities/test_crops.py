@@ -15,8 +15,8 @@ from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.entities.crops import make_crops, segment_amg_on_crops
 from everymask.errors import ConfigurationError
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
 from tests.entities.test_amg import LOOSE, random_image, scattered_sam

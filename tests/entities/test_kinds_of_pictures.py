@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw
 from everymask.entities.config import EntityConfig
 from everymask.entities.segmenter import segment_entities
 from everymask.evaluation.disjoint import overlapping_pixels
-from everymask.evaluation.oracle import EXACT, OracleBackbone, Scene, drawn_scene
-from everymask.evaluation.oracle.scene import nested_scene
 from everymask.masks.painting import label_map_by_score
 from everymask.records import ImageLabels
+from everymask.research.oracle import EXACT, OracleBackbone, Scene, drawn_scene
+from everymask.research.oracle.scene import nested_scene
 
 CONFIG = EntityConfig(points_per_side=16, gallery_points_per_side=24)
 

@@ -12,7 +12,7 @@ from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.entities.segmenter import segment_entities
 from everymask.evaluation import ablation
 from everymask.evaluation.ablation import ablation_rows, label_rows
-from everymask.evaluation.oracle import LIKE_SAM, OracleBackbone, drawn_scene
+from everymask.research.oracle import LIKE_SAM, OracleBackbone, drawn_scene
 
 SCENE = drawn_scene(12, (120, 160))
 ENTITIES = EntityConfig(points_per_side=8, gallery_points_per_side=12)

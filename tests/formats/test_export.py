@@ -14,7 +14,7 @@ from PIL import Image
 from data_jobs import export_labels
 from everymask.errors import ConfigurationError, InputError
 from everymask.formats.registry import FORMATS, help_text
-from everymask.images import decode_image
+from everymask.images.decoding import decode_image
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask

@@ -15,9 +15,10 @@ import pytest
 from data_jobs.labelling.identity import run_configuration
 from data_jobs.labelling.model_spec import ModelFacts
 from everymask.entities.config import AmgConfig, EntityConfig
-from everymask.images import ImageLimits
-from everymask.label_config import LabelConfig
-from everymask.labels.identity import click_settings, label_settings, settings_digest, with_mask_ids
+from everymask.images.decoding import ImageLimits
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.settings import click_settings, label_settings
+from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.schema import MASK, SCHEMA
 from everymask.labels.store import LabelStore

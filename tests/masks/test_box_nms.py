@@ -30,10 +30,10 @@ def test_entities_are_found_without_importing_a_compiler() -> None:
     script = """
 import sys
 import numpy as np
-from everymask.backbone import load_backbone
+from everymask.backbone.registry import load_backbone
 from everymask.entities.config import EntityConfig
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
 image = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
 config = LabelConfig(entities=EntityConfig(points_per_side=4, gallery_points_per_side=4))
 label_images(load_backbone("nano", None, "cpu"), [image], config)

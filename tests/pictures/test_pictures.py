@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from everymask.images.resizing import shrink
 from everymask.labels.rows import LabelledImage
 from everymask.pictures.colours import mask_colours
 from everymask.pictures.contact_sheet import contact_sheet
-from everymask.pictures.overlay import overlay, shrink
+from everymask.pictures.overlay import overlay
 from everymask.pictures.report import ReportItem, html_report
 from everymask.records import ImageLabels
 from tests.labels.examples import images, labels, mask_record, ring_and_disc

@@ -14,7 +14,7 @@ import pytest
 from data_jobs import label_dataset, review
 from data_jobs.labelling.preview import write_preview
 from everymask.errors import EverymaskError, InputError
-from everymask.images import ImageLimits
+from everymask.images.decoding import ImageLimits
 from everymask.labels.corrections import has_corrections, labelled_images, read_corrections
 from everymask.labels.provenance import RunRecord, write_run
 from everymask.labels.store import LabelStore

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from everymask.errors import ImageTooLargeError, InputError
-from everymask.images import ImageLimits
+from everymask.images.decoding import ImageLimits
 from serve.adapters.images import image_file
 from serve.adapters.labelling_config import read_labelling_config
 from serve.errors import ServiceError

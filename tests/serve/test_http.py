@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.running_service import CLASSES, OTHER_API_KEY, RunningService, write_head
 from everymask.backbone.sam import SamBackbone
-from everymask.clicks import ClickPrompt, segment_clicks
+from everymask.labelling.clicks import ClickPrompt, segment_clicks
 from everymask.masks.rle import decode_mask
 from tests.serve.pictures import encoded, picture, picture_file
 

@@ -17,9 +17,10 @@ from benchmarks.running_service import API_KEY, write_head
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.config import ClipConfig, MaskConfig
 from everymask.classes.head import load_head, save_head
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
-from everymask.labels.identity import label_settings, settings_digest, with_mask_ids
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
+from everymask.labelling.settings import label_settings
+from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.records import ImageLabels
 from serve.settings import read_settings
 from tests.classes.tiny_clip import save_tiny_clip

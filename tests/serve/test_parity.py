@@ -18,8 +18,8 @@ import pytest
 from benchmarks.running_service import REPOSITORY, RunningService
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import load_head
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels, LabelledMask
 from serve.settings import read_settings

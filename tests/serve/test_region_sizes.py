@@ -13,9 +13,10 @@ import pytest
 from benchmarks.running_service import API_KEY
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import load_head
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
-from everymask.labels.identity import label_settings, settings_digest, with_mask_ids
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
+from everymask.labelling.settings import label_settings
+from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.records import ImageLabels
 from serve.settings import ServiceSettings, read_settings
 from tests.serve.local import local_service

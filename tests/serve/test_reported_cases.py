@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.running_service import API_KEY
 from everymask.backbone.sam import SamBackbone
-from everymask.clicks import ClickPrompt, segment_clicks
+from everymask.labelling.clicks import ClickPrompt, segment_clicks
 from everymask.masks.rle import boxes_from_rles, encode_label_map, rle_areas
 from everymask.records import ImageLabels, LabelledMask
 from serve.answers import labels_answer

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from everymask.images import ImageLimits
+from everymask.images.decoding import ImageLimits
 from serve.errors import ServiceError
 from serve.requests import read_request
 from serve.schema import PointsBody

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.backbone.sam import SamBackbone
-from everymask.labelling import embed_images
 from serve.transport import pack, unpack
 from tests.serve.pictures import picture
 

@@ -12,10 +12,10 @@ import pytest
 from gradio.data_classes import ImageData
 from PIL import Image
 
-from everymask.images import decode_image
+from everymask.images.decoding import decode_image
+from tests.images.test_decoding import bomb
+from tests.images.test_structure import BOMBS
 from tests.serve.pictures import encoded, picture
-from tests.test_image_structure import BOMBS
-from tests.test_images import bomb
 from ui.client import ServiceClient
 from ui.decoding import LONGEST_SIDE
 from ui.page import build_page

@@ -17,11 +17,11 @@ from PIL import Image
 from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.manifest import Origin
 from everymask.errors import ConfigurationError, InputError
-from everymask.image_files import read_bytes
-from everymask.images import IMAGE_SUFFIXES, ImageLimits, decode_image
+from everymask.files.storage import one_line
+from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits, decode_image
+from everymask.images.files import read_bytes
 from everymask.labels.corrections import labelled_images
 from everymask.labels.store import LabelStore
-from everymask.storage import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.errors import ConfigurationError, InputError, OutputError
-from everymask.images import IMAGE_SUFFIXES, decode_image, image_format
+from everymask.images.decoding import IMAGE_SUFFIXES, decode_image, image_format
 from everymask.redaction import redact, redact_all
 
 MANIFEST = "manifest.jsonl"

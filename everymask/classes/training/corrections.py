@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig, MaskConfig
@@ -24,14 +25,13 @@ from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, open_
 from everymask.classes.features import FeatureKind
 from everymask.classes.segmenter import embed_masks
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
-from everymask.image_files import read_bytes
-from everymask.images import ImageLimits, decode_image
-from everymask.labelling import embed_images
+from everymask.files.storage import one_line
+from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.files import read_bytes
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, read_corrections
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import rle_areas, rle_ious
 from everymask.records import Rle
-from everymask.storage import one_line
 
 SAME_MASK_IOU = 0.8
 """A mask that overlaps a proposed one at least so much is described by it."""

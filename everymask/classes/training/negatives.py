@@ -15,7 +15,7 @@ from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
 from everymask.classes.training.corrections import NamedMasks
 from everymask.errors import ConfigurationError
-from everymask.images import IMAGE_SUFFIXES
+from everymask.images.decoding import IMAGE_SUFFIXES
 
 SURE = 0.9
 """A negative with a mask of some class at this probability, after training, is worth a look."""

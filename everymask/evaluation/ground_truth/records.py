@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.errors import ConfigurationError
-from everymask.images import decode_image
+from everymask.images.decoding import decode_image
 from everymask.records import Rle
 
 UNLABELLED = -1

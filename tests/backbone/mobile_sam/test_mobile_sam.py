@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from everymask.backbone import load_backbone
+from everymask.backbone.registry import load_backbone
 from everymask.backbone.sam import SamBackbone
 from everymask.backbone.sam.architecture import randomise
 from everymask.errors import CheckpointError

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from everymask.backbone import load_backbone
 from everymask.backbone.nano import NanoBackbone
 from everymask.backbone.nano.backbone import LONGEST_SIDE_PX
 from everymask.backbone.nano.efficientnet import CHANNELS
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.backbone.registry import load_backbone
 from everymask.errors import ConfigurationError, ModelOutputError
 
 DISC, BOX, GROUND = (50.5, 60.5), (125.5, 60.5), (80.5, 10.5)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from segment_anything import SamPredictor
 
-from everymask.backbone import PromptableBackbone
+from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.sam import SamBackbone, SamConfig, build_sam, make_backbone
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.errors import ConfigurationError, ModelOutputError

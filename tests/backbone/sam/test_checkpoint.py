@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from everymask.backbone import load_backbone
+from everymask.backbone.registry import load_backbone
 from everymask.backbone.sam import SamArchitecture, build_sam
 from everymask.backbone.sam.architecture import OFFICIAL_ARCHITECTURES
 from everymask.backbone.sam.checkpoint import load_checkpoint

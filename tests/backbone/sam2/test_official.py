@@ -20,7 +20,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.backbone.registry import load_backbone
 from everymask.backbone.weights import cache_directory
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig

@@ -12,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam2Config, Sam2MaskDecoderConfig, Sam2Model, Sam2PromptEncoderConfig
 
-from everymask.backbone import PromptableBackbone, load_backbone
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.backbone.registry import load_backbone
 from everymask.backbone.sam.backbone import SamBackbone
 from everymask.backbone.sam2.architecture import OFFICIAL_ARCHITECTURES, Sam2, build_sam2, vision_config
 from everymask.backbone.sam2.checkpoint import with_our_names
 from everymask.backbone.sam2.frame import SquashedFrame
-from everymask.clicks import ClickPrompt, segment_clicks
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import CheckpointError
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
+from everymask.labelling.clicks import ClickPrompt, segment_clicks
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
 from tests.tiny_sam import write_tiny_checkpoint

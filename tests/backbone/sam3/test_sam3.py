@@ -15,7 +15,7 @@ from transformers import (
     Sam3TrackerPromptEncoderConfig,
 )
 
-from everymask.backbone import load_backbone
+from everymask.backbone.registry import load_backbone
 from everymask.backbone.sam.architecture import randomise
 from everymask.backbone.sam2.frame import SquashedFrame
 from everymask.backbone.sam3 import Sam3Architecture, build_sam3, make_backbone

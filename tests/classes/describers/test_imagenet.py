@@ -9,8 +9,8 @@ import torch
 
 from everymask.backbone.protocol import Canvas
 from everymask.classes.describers.imagenet import DIM, imagenet_describer
-from everymask.images import decode_image
-from everymask.pictures.overlay import shrink
+from everymask.images.decoding import decode_image
+from everymask.images.resizing import shrink
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "images"
 

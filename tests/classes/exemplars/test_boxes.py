@@ -14,7 +14,7 @@ from PIL import Image
 from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.boxes import boxed_pictures
 from everymask.errors import ConfigurationError
-from everymask.images import ImageLimits
+from everymask.images.decoding import ImageLimits
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask

@@ -9,7 +9,7 @@ import pytest
 from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.diffusion import DiffusionConfig, PictureGenerator, planned_pictures
 from everymask.errors import ConfigurationError
-from everymask.images import decode_image
+from everymask.images.decoding import decode_image
 from tests.classes.exemplars.tiny_diffusion import save_tiny_pipeline
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from data_jobs.labelling.inputs import ImageRef, list_images
 from everymask.errors import ConfigurationError
-from everymask.storage import canonical_uri
+from everymask.files.storage import canonical_uri
 
 
 @pytest.fixture

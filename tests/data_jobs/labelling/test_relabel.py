@@ -14,7 +14,7 @@ from everymask.classes.embeddings import EmbeddingShard, StoredEmbeddings, open_
 from everymask.classes.head import ClassHead, HeadSpec, save_head
 from everymask.classes.segmenter import classify_masks, embed_masks
 from everymask.errors import ConfigurationError, HeadMismatchError
-from everymask.label_config import LabelConfig
+from everymask.labelling.config import LabelConfig
 from everymask.labels.identity import with_mask_ids
 from everymask.labels.rows import from_batch
 from tests.classes.toy import ColourBackbone, picture

@@ -18,10 +18,11 @@ from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.stages import LOADED_SCHEMA, load_bytes, write_part
 from everymask.entities.config import AmgConfig
 from everymask.errors import CheckpointError, ConfigurationError
-from everymask.images import ImageLimits, decode_image
-from everymask.label_config import LabelConfig
-from everymask.labelling import label_images
-from everymask.labels.identity import label_settings, settings_digest, with_mask_ids
+from everymask.images.decoding import ImageLimits, decode_image
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.label import label_images
+from everymask.labelling.settings import label_settings
+from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, from_batch
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.records import ImageLabels

@@ -1,0 +1,1 @@
+"""Images: decoding, limits, and where an image may lie."""

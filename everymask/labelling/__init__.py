@@ -1,0 +1,1 @@
+"""Image in, labels out: the one code path of jobs and service."""

@@ -1,0 +1,60 @@
+"""The settings that make a mask what it is, as a store records them and an id digests them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from everymask.labelling.config import LabelConfig
+
+# Options that change time or memory, never a label.
+_NEUTRAL_OPTIONS = frozenset({"points_per_batch", "lazy_gallery"})
+
+
+def label_settings(
+    config: LabelConfig,
+    model: str,
+    weights_sha256: str,
+    head_sha256: str | None = None,
+    class_names: tuple[str, ...] | None = None,
+) -> dict[str, Any]:
+    """Everything that changes a mask, as JSON values.
+
+    Args:
+        config: method and options.
+        model: name of the backbone.
+        weights_sha256: digest of its weights.
+        head_sha256: digest of the class head's file; None for other methods than classes.
+        class_names: the class head's classes.
+    """
+    settings: dict[str, Any] = {
+        "method": config.method,
+        config.method: _without_neutral(asdict(getattr(config, config.method))),
+        "model": model,
+        "weights_sha256": weights_sha256,
+        "head_sha256": head_sha256,
+        "class_names": class_names,
+    }
+    # Left out where they change nothing, so that masks keep their ids.
+    if config.min_region_area:
+        settings["min_region_area"] = config.min_region_area
+    if config.max_region_area is not None:
+        settings["max_region_area"] = config.max_region_area
+    if config.tiles > 1:
+        settings["tiles"] = config.tiles
+    as_stored: dict[str, Any] = json.loads(json.dumps(settings))
+    return as_stored
+
+
+def click_settings(model: str, weights_sha256: str) -> dict[str, Any]:
+    """The settings behind masks that a person clicked for. The clicks are not among them: a mask is what it covers."""
+    return {"method": "points", "model": model, "weights_sha256": weights_sha256}
+
+
+def _without_neutral(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_neutral(value) if isinstance(value, dict) else value
+        for name, value in options.items()
+        if name not in _NEUTRAL_OPTIONS
+    }

@@ -1,0 +1,284 @@
+"""The oracle behind the backbone protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from everymask.backbone.points import group_equal
+from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptMasks
+from everymask.backbone.sam.features import pool_tokens, sample_tokens
+from everymask.backbone.sam.frame import Frame
+from everymask.errors import ConfigurationError, InputError
+from everymask.research.oracle.cells import SAMPLES, SceneCells, scene_cells
+from everymask.research.oracle.draws import IntArray, normal, uniform
+from everymask.research.oracle.errors import OracleErrors
+from everymask.research.oracle.scene import Scene, picture_digest
+
+_IMAGE_SIZE, _PATCH_SIZE, _WIDTH = 1024, 16, 256
+"""Side of the network's input, side of an image token, width of a mask token: the same in every official SAM."""
+
+_LOGIT_PER_SAMPLE = 2.5
+_HALF = SAMPLES / 2 + 0.5
+"""A decoder pixel is inside when more than half of it is: counts are whole, so no logit lies between -1 and 1, and the
+stability of a mask is 1."""
+
+_VARIANT, _ERROR, _NEIGHBOUR, _BEST, _PREFERENCE, _SHARED, _CLICK = range(7)
+"""What a number is drawn for."""
+
+_OBJECT, _PART, _SUBPART, _JOINED_OBJECTS, _JOINED_SUBPARTS, _EMPTY = range(6)
+"""Kinds of masks."""
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """N clicks' masks by name: the version of the scene they are taken from, their kind, and one or two numbers.
+
+    Attributes:
+        version: (N, 3) int64.
+        kind: (N, 3) int64.
+        first: (N, 3) int64, the object, part or sub-part.
+        second: (N, 3) int64, the one joined to it, -1 for none.
+    """
+
+    version: IntArray
+    kind: IntArray
+    first: IntArray
+    second: IntArray
+
+
+class OracleBackbone:
+    """Implements `PromptableBackbone` for pictures whose scenes it was given; see there for shapes.
+
+    It has the frame, the canvas and the widths of the official SAM, and answers a click with the object, the part and
+    the sub-part under it, with the errors it was told to make. The same click on the same picture always gets the same
+    answer. A click where nothing is annotated gets three empty masks.
+    """
+
+    def __init__(
+        self, scenes: Iterable[Scene], errors: OracleErrors, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        self._scenes = {picture_digest(scene.image): scene for scene in scenes}
+        self._errors = errors
+        self._seed = seed
+        self._device = torch.device(device)
+        self._digest = hashlib.sha256(f"{errors} {seed}".encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        return "oracle"
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the errors and the seed, which take the place of weights."""
+        return self._digest
+
+    @property
+    def token_dim(self) -> int:
+        return _WIDTH
+
+    @property
+    def feature_dim(self) -> int:
+        return _WIDTH
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
+        """Find the scenes of images by their pixels.
+
+        Raises:
+            InputError: an image has no scene.
+        """
+        return [self._embed(image) for image in images]
+
+    def _embed(self, image: NDArray[np.uint8]) -> ImageEmbedding:
+        digest = picture_digest(image)
+        if digest not in self._scenes:
+            raise InputError(
+                f"an image of {image.shape[1]} x {image.shape[0]} pixels is not annotated; the oracle answers for the "
+                "pictures of its ground truth alone, decoded and not resized"
+            )
+        frame = Frame((image.shape[0], image.shape[1]), _IMAGE_SIZE, _PATCH_SIZE)
+        seed = int(digest[:8], 16) ^ self._seed
+        cells = scene_cells(self._scenes[digest], frame, self._errors, _WIDTH, seed)
+        canvas_image = frame.canvas_image(frame.resize(image))
+        return ImageEmbedding(frame.canvas(), canvas_image, cells.features(), self._digest).to(self._device)
+
+    def decode_points(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> PromptMasks:
+        frame = self._frame(embedding)
+        cells = SceneCells(**{name: tensor.cpu() for name, tensor in embedding.features.items()})
+        points = point_coords.cpu()
+        height, width = cells.subpart_at.shape
+        columns, rows = frame.to_input(points).long().unbind(1)
+        subpart = cells.subpart_at[rows.clamp(0, height - 1), columns.clamp(0, width - 1)].numpy()
+        patch = self._patches(points, frame)
+        masks = self._choose(cells, subpart, patch)
+
+        names = np.stack([masks.version, masks.kind, masks.first, masks.second], axis=2).reshape(-1, 4)
+        unique, index = np.unique(names, axis=0, return_inverse=True)
+        index = index.reshape(-1, MASKS_PER_PROMPT)
+        members = _members(cells, unique)
+        counts = torch.zeros(len(unique), cells.pure.shape[1])
+        for version in np.unique(unique[:, 0]).tolist():
+            rows_of = torch.from_numpy(np.flatnonzero(unique[:, 0] == version))
+            counts[rows_of] = cells.counts(version, members[rows_of])
+        logits = _LOGIT_PER_SAMPLE * (counts - _HALF)
+
+        real = self._real_iou(cells, logits > 0, index, subpart)
+        predicted = self._estimate(real, cells, subpart, patch, points)
+        tokens = torch.nn.functional.normalize((members * cells.area) @ cells.vectors, dim=1)
+        chosen = torch.from_numpy(index)
+        return PromptMasks(
+            logits=logits[chosen].to(self._device),
+            predicted_iou=predicted.to(self._device),
+            tokens=tokens[chosen].to(self._device),
+            point_coords=point_coords.to(self._device, torch.float32),
+        )
+
+    def decode_clicks(
+        self,
+        embedding: ImageEmbedding,
+        point_coords: torch.Tensor,
+        point_labels: torch.Tensor,
+        box_xyxy: torch.Tensor | None = None,
+    ) -> PromptMasks:
+        """The answer to the first click on the object, else to the middle of the box.
+
+        Masks that contradict another click are estimated 0.
+        """
+        positive = point_coords[point_labels == 1]
+        if len(positive):
+            origin = positive[:1]
+        elif box_xyxy is not None:
+            origin = box_xyxy.view(2, 2).float().mean(0)[None]
+        else:
+            raise ValueError("the prompt points at nothing: give a click on the object, or a box")
+        answer = self.decode_points(embedding, origin)
+        at = embedding.canvas.cells_at(point_coords.to(self._device))
+        agrees = ((answer.logits[0][:, at] > 0) == (point_labels.to(self._device) == 1)).all(dim=1)
+        return PromptMasks(answer.logits, answer.predicted_iou * agrees, answer.tokens, answer.point_coords)
+
+    def distinct_points(
+        self, embedding: ImageEmbedding, point_coords: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return group_equal(point_coords)
+
+    def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
+        return sample_tokens(self._frame(embedding), embedding.features["image"], point_coords.to(self._device))
+
+    def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
+        pixels = embedding.canvas.to_pixels(masks.to(self._device))
+        return pool_tokens(self._frame(embedding), embedding.features["image"], pixels)
+
+    def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
+        return self._frame(embedding).to_original(embedding.canvas.to_pixels(logits))
+
+    def _frame(self, embedding: ImageEmbedding) -> Frame:
+        if embedding.weights_sha256 != self._digest:
+            raise ConfigurationError("this embedding was made by an oracle with other errors; embed the image again")
+        return Frame(embedding.canvas.original_size_hw, _IMAGE_SIZE, _PATCH_SIZE)
+
+    def _patches(self, points: torch.Tensor, frame: Frame) -> IntArray:
+        """(N,) the neighbourhood of each point."""
+        side = self._errors.neighbourhood * max(frame.original_size_hw)
+        column, row = np.floor(points.double().numpy() / side).astype(np.int64).T
+        return np.asarray(row * 65536 + column)
+
+    def _choose(self, cells: SceneCells, subpart: IntArray, patch: IntArray) -> _Masks:
+        """What each of the N clicks is answered with."""
+        errors, seed = self._errors, int(cells.seed)
+        part, owner = cells.part.numpy()[subpart], cells.object.numpy()[subpart]
+        first = np.stack([owner, part, subpart], axis=1)
+        second = np.full_like(first, -1)
+        kind = np.tile([_OBJECT, _PART, _SUBPART], (len(subpart), 1))
+        drawn = uniform(seed, _ERROR, patch, owner)
+        lost = drawn < errors.lost
+        swallow = ~lost & (drawn < errors.lost + errors.swallow)
+        stop = ~lost & ~swallow & (drawn < errors.lost + errors.swallow + errors.stop)
+        which = uniform(seed, _NEIGHBOUR, patch, owner)
+
+        neighbour = _neighbour(cells.object_border.numpy(), owner, which)
+        joined = swallow & (neighbour >= 0)
+        kind[joined, 0], second[joined, 0] = _JOINED_OBJECTS, neighbour[joined]
+
+        kind[stop, 0], first[stop, 0] = _PART, part[stop]
+
+        neighbour = _neighbour(cells.subpart_border.numpy(), subpart[lost], which[lost])[:, None]
+        kind[lost], first[lost], second[lost] = _JOINED_SUBPARTS, subpart[lost, None], neighbour
+        kind[subpart == cells.nothing] = _EMPTY
+        version = np.zeros_like(subpart)
+        if errors.boundary_variants:
+            version = 1 + (errors.boundary_variants * uniform(seed, _VARIANT, patch, owner)).astype(np.int64)
+        return _Masks(np.tile(version[:, None], MASKS_PER_PROMPT), kind, first, second)
+
+    def _real_iou(self, cells: SceneCells, masks: torch.Tensor, index: IntArray, subpart: IntArray) -> torch.Tensor:
+        """(N, 3) float32 IoU of each click's masks, rows `index` of `masks`, with what it could have meant."""
+        clicked, row = np.unique(subpart, return_inverse=True)
+        kinds = [_OBJECT] if self._errors.knows_entities else [_OBJECT, _PART, _SUBPART]
+        numbers = {_OBJECT: cells.object.numpy(), _PART: cells.part.numpy(), _SUBPART: np.arange(cells.nothing + 1)}
+        best = torch.zeros(index.shape)
+        given = masks.float()
+        areas = given.sum(1)
+        for kind in kinds:
+            names = np.zeros((len(clicked), 4), dtype=np.int64)
+            names[:, 1], names[:, 2] = np.where(clicked == cells.nothing, _EMPTY, kind), numbers[kind][clicked]
+            names[:, 3] = -1
+            truth = (cells.counts(0, _members(cells, names)) > _HALF).float()
+            inter = given @ truth.T
+            iou = inter / (areas[:, None] + truth.sum(1) - inter).clamp_min(1)
+            best = torch.maximum(best, iou[torch.from_numpy(index), torch.from_numpy(row)[:, None]])
+        return best
+
+    def _estimate(
+        self, real: torch.Tensor, cells: SceneCells, subpart: IntArray, patch: IntArray, points: torch.Tensor
+    ) -> torch.Tensor:
+        """(N, 3) float32 predicted IoU; 0 for clicks on nothing."""
+        errors, seed = self._errors, int(cells.seed)
+        owner = cells.object.numpy()[subpart][:, None]
+        patch, level = patch[:, None], np.arange(MASKS_PER_PROMPT)[None]
+        limits = np.cumsum(errors.best_level)[:2]
+        best = (uniform(seed, _BEST, patch, owner) >= limits).sum(axis=1, keepdims=True)
+        lowered = errors.preference * uniform(seed, _PREFERENCE, patch, owner, level) * (level != best)
+        noise = errors.shared_noise * normal(seed, _SHARED, patch, owner, level)
+        column, row = points.numpy().astype(np.float32).view(np.int32).astype(np.int64).T
+        noise = noise + errors.click_noise * normal(seed, _CLICK, row[:, None], column[:, None], level)
+        estimate = 1 - errors.estimate_slope * (1 - real) + torch.from_numpy(noise - lowered).float()
+        return torch.where(torch.from_numpy(subpart[:, None] == cells.nothing), 0, estimate.clamp_min(0))
+
+
+def _members(cells: SceneCells, names: IntArray) -> torch.Tensor:
+    """(M, S + 1) bool, the sub-parts in each of M masks (version, kind, first, second)."""
+    numbers = torch.arange(cells.nothing + 1)
+    members = torch.zeros(len(names), len(numbers), dtype=torch.bool)
+    for kind, owner in (
+        (_OBJECT, cells.object),
+        (_JOINED_OBJECTS, cells.object),
+        (_PART, cells.part),
+        (_SUBPART, numbers),
+        (_JOINED_SUBPARTS, numbers),
+    ):
+        rows = torch.from_numpy(np.flatnonzero(names[:, 1] == kind))
+        first, second = torch.from_numpy(names[rows.numpy(), 2:]).unbind(1)
+        own = owner[None] == first[:, None]
+        members[rows] = own | ((owner[None] == second[:, None]) & (second >= 0)[:, None])
+    members[:, cells.nothing] = False
+    return members
+
+
+def _neighbour(borders: NDArray[np.float32], item: IntArray, drawn: NDArray[np.float64]) -> IntArray:
+    """(N,) one of the neighbours of each item, the likelier the longer their border; -1 where there is none."""
+    if not len(borders):
+        return np.full_like(item, -1)
+    inside = item.clip(0, len(borders) - 1)
+    valid = item == inside
+    reach = np.cumsum(borders[inside], axis=1, dtype=np.float64)
+    total = reach[:, -1]
+    chosen = (reach <= (drawn * total)[:, None]).sum(axis=1).clip(0, len(borders) - 1)
+    return np.where(valid & (total > 0), chosen, -1)
