@@ -52,8 +52,7 @@ def room(module: str) -> str:
 
 
 def test_every_room_of_the_library_imports_only_rooms_below_it() -> None:
-    """The table of docs/architecture.md lists the rooms from the top down; rooms in one row may not import each other
-    in a circle, which their order in the row shows the other way round."""
+    """The table of docs/architecture.md lists them from the top down, within a row from left to right."""
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
     height = {name: -index for index, name in enumerate(re.findall(r"`([^`]+)`", " ".join(rows)))}
