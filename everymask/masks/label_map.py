@@ -110,8 +110,8 @@ def _boxes(fields: torch.Tensor, cell_index: torch.Tensor) -> list[_Box]:
 def region_fields(masks: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Logits made to agree with disjoint masks, as `full_resolution_label_map` wants them.
 
-    Each region's logits are divided by their mean magnitude inside the mask, so that a confident region does not push
-    a boundary into a less confident neighbour. Unlike a limit, this leaves the place where a field crosses zero, and
+    Each region's logits are divided by the mean of those inside the mask that agree with it, so that a confident region
+    does not push a boundary into a less confident neighbour; where none agrees, by their mean magnitude inside. Unlike a limit, this leaves the place where a field crosses zero, and
     with it the edge of a region against the background, where the model put it.
 
     Args:
@@ -125,9 +125,17 @@ def region_fields(masks: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     fields = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
     for field, mask, own in zip(fields, masks, logits, strict=True):
         values = own.to(torch.float32)
-        agreed = torch.where(mask, values, 0).clamp_min(0)
-        scaled = values / (agreed.sum() / (agreed > 0).sum().clamp_min(1)).clamp_min(_MIN_LOGIT)
+        scaled = values / _scale(torch.where(mask, values, 0), mask)
         inside = torch.where(scaled > 0, scaled, _DISAGREEMENT)
         outside = torch.where(scaled > 0, -_DISAGREEMENT, scaled)
         torch.where(mask, inside, outside, out=field)
     return fields
+
+
+def _scale(inside: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What a region's logits are divided by, above 0, given (P,) float32 logits that are 0 outside its (P,) mask."""
+    agreeing = inside > 0
+    mean = inside.clamp_min(0).sum() / agreeing.sum().clamp_min(1)
+    magnitude = inside.abs().sum() / mask.sum().clamp_min(1)
+    scale = torch.where(agreeing.any(), mean, magnitude)
+    return torch.where(scale > _MIN_LOGIT, scale, 1.0)

@@ -99,3 +99,19 @@ def test_fields_agree_with_masks_whatever_the_model_said() -> None:
     masks = torch.tensor([[True, True, False, False]])
     fields = region_fields(masks, torch.tensor([[9.0, -3.0, 2.0, -0.5]]))
     assert fields.tolist() == [[1.0, 0.25, -0.25, pytest.approx(-0.5 / 9)]]
+
+
+@pytest.mark.parametrize(
+    ("logits", "expected"),
+    [
+        # Nothing inside has the region's sign: the mean magnitude there is 6.
+        ([-9.0, -3.0, 12.0, -0.6], [0.25, 0.25, -0.25, -0.1]),
+        # All of it is zero: the logits stay as they are.
+        ([0.0, 0.0, 2.0, -0.5], [0.25, 0.25, -0.25, -0.5]),
+    ],
+)
+def test_a_region_without_a_logit_of_its_own_sign_has_a_field_of_usual_size(
+    logits: list[float], expected: list[float]
+) -> None:
+    masks = torch.tensor([[True, True, False, False]])
+    assert region_fields(masks, torch.tensor([logits]))[0].tolist() == pytest.approx(expected)
