@@ -15,6 +15,8 @@ from everymask.records import ImageLabels
 
 _MASK_BYTES = 700
 """About the bytes of a mask's record without its run-length encoding."""
+_RECORD_BYTES = 1024
+"""About the bytes of an entry that holds no array and no mask, without its key."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -36,6 +38,11 @@ def answer_bytes(answer: ImageLabels | MaskEmbeddings) -> int:
     return _array_bytes(answer) + sum(_MASK_BYTES + len(rle["counts"]) for rle in answer.rles)
 
 
+def entry_bytes(key: Hashable) -> int:
+    """Memory an entry holds, about, beside its value's arrays and masks, in bytes."""
+    return _RECORD_BYTES + len(repr(key))
+
+
 def _array_bytes(value: object) -> int:
     """Memory of the arrays in a record, and in the records in it."""
     if isinstance(value, np.ndarray):
@@ -46,7 +53,7 @@ def _array_bytes(value: object) -> int:
 
 
 class BoundedCache(Generic[K, V]):
-    """Values by key, at most `max_bytes` of them. For one event loop; not thread-safe."""
+    """Values by key, at most `max_bytes` of them and their keys. For one event loop; not thread-safe."""
 
     def __init__(self, max_bytes: int, size_bytes: Callable[[V], int]) -> None:
         self.max_bytes = max_bytes
@@ -56,7 +63,7 @@ class BoundedCache(Generic[K, V]):
 
     @property
     def held_bytes(self) -> int:
-        """Memory of all values held."""
+        """Memory of all entries held."""
         return self._held_bytes
 
     def __len__(self) -> int:
@@ -76,7 +83,7 @@ class BoundedCache(Generic[K, V]):
 
         One larger than the whole cache is not kept.
         """
-        size = self._size_bytes(value)
+        size = entry_bytes(key) + self._size_bytes(value)
         _, replaced = self._entries.pop(key, (None, 0))
         self._held_bytes -= replaced
         if size > self.max_bytes:

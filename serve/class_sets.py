@@ -14,7 +14,7 @@ from serve.schema import ClassSet
 from serve.tasks import ModelDescription
 
 _KEPT = 256
-"""Specifications remembered; a head's file is read again only when it changes."""
+"""Specifications and problems remembered; a head's file is read again only when it changes."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ClassSets:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._heads = HeadFolders(folders)
-        self._known: OrderedDict[str, KnownHead] = OrderedDict()
+        self._known: OrderedDict[str, KnownHead | ConfigurationError] = OrderedDict()
 
     def list(self, running: ModelDescription) -> list[ClassSet]:
         """Every class set; those that cannot be used say why."""
@@ -62,13 +62,21 @@ class ClassSets:
         return head
 
     def _head(self, file: HeadFile) -> KnownHead:
-        head = self._known.get(file.model_id)
-        if head is None:
-            loaded = self._heads.load(file.model_id)
-            head = self._known[file.model_id] = KnownHead(file, loaded.spec, loaded.file_sha256)
+        known = self._known.get(file.model_id)
+        if known is None:
+            known = self._known[file.model_id] = self._read(file)
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)
-        return head
+        if isinstance(known, ConfigurationError):
+            raise ConfigurationError(str(known))
+        return known
+
+    def _read(self, file: HeadFile) -> KnownHead | ConfigurationError:
+        try:
+            loaded = self._heads.load(file.model_id)
+        except ConfigurationError as error:
+            return error
+        return KnownHead(file, loaded.spec, loaded.file_sha256)
 
 
 def _problem(spec: HeadSpec, running: ModelDescription) -> str | None:

@@ -23,6 +23,8 @@ from serve.tasks import ClickTask, LabelTask, ModelDescription, NamesTask, Outco
 
 MAX_NAMES = 100
 """Names of one request: CLIP reads them all before it looks at a mask."""
+MAX_NAME_LENGTH = 300
+"""Characters of a name; CLIP reads 77 tokens."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ class Labelling:
                 f"CLIP compares names with each other: give 2 to {MAX_NAMES}, such as names=cat,background; got "
                 f"{len(names)}",
             )
+        if any(len(name) > MAX_NAME_LENGTH for name in names):
+            raise ServiceError(422, "invalid_request", f"a name has more than {MAX_NAME_LENGTH} characters; shorten it")
         try:
             clip = replace(self._settings.clip, names=names)
         except ConfigurationError as error:

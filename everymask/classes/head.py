@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
@@ -20,6 +21,8 @@ from everymask.errors import ConfigurationError, HeadMismatchError, OutputError
 
 FORMAT = "everymask class head"
 FORMAT_VERSION = 1
+MAX_FILE_BYTES = 64 * 2**20
+"""Of a class head; one of 10,000 classes takes 11 MiB."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,14 @@ class HeadSpec:
         if not all(isinstance(text, str) for text in (*self.classes, self.backbone, self.weights_sha256)):
             raise ConfigurationError("the names of classes and backbone and the digest of its weights must be text")
         if len(set(self.classes)) != len(self.classes):
-            twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+            twice = sorted(name for name, count in Counter(self.classes).items() if count > 1)
             raise ConfigurationError(f"class {', '.join(twice)} is named twice; every class must be named once")
         if self.features not in get_args(FeatureKind):
             raise ConfigurationError(f"features {self.features!r} is unknown; use {' or '.join(get_args(FeatureKind))}")
+        for name in ("token_dim", "feature_dim", "hidden_dim", "crop_dim"):
+            length = getattr(self, name)
+            if type(length) is not int or length < (name == "hidden_dim"):
+                raise ConfigurationError(f"{name} of a class head must be a whole number of a length; got {length!r}")
 
     @property
     def reads_crops(self) -> bool:
@@ -168,13 +175,16 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
     """Read a class head, ready for inference.
 
     Raises:
-        ConfigurationError: the file is missing, damaged, or no class head.
+        ConfigurationError: the file is missing, damaged, no class head, or larger than `MAX_FILE_BYTES`.
     """
     file = Path(path)
     remedy = "make one with train_classes.py"
     if not file.is_file():
         raise ConfigurationError(f"there is no class head at {file}; {remedy}")
     try:
+        size = file.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ConfigurationError(f"{file} has {size:,} bytes; a class head has at most {MAX_FILE_BYTES:,}; {remedy}")
         # Read once, so that the digest is of the very bytes that were used.
         content = file.read_bytes()
         tensors = safetensors.torch.load(content)
@@ -191,9 +201,11 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
     try:
         fields = json.loads(metadata["head"])
         spec = HeadSpec(**{**fields, "classes": tuple(fields["classes"])})
-        head = ClassHead(spec)
-        head.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        # The description must not reserve memory that the file's own tensors do not fill.
+        with torch.device("meta"):
+            head = ClassHead(spec)
+        head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError, RecursionError, ConfigurationError) as error:
         raise ConfigurationError(f"the class head {file} does not fit together ({error}); {remedy}") from error
     head.file_sha256 = hashlib.sha256(content).hexdigest()
     return head.to(device).eval()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,42 @@ def test_a_damaged_file_is_one_clear_sentence(
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ConfigurationError, match=message):
         load_head(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process's peak memory, and forgets it when asked to")
+@pytest.mark.parametrize(
+    "claim",
+    [{"hidden_dim": 20_000}, {"token_dim": 10**8}, {"classes": [f"class {i}" for i in range(10**5)], "hidden_dim": 4096}],
+    ids=lambda claim: "-".join(claim),
+)
+def test_a_small_file_that_claims_to_be_large_costs_no_memory(tmp_path: Path, claim: dict[str, object]) -> None:
+    fields = {**asdict(SPEC), **claim}
+    metadata = {"format": "everymask class head", "version": "1", "head": json.dumps(fields)}
+    safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "bomb.safetensors", metadata)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_mib()
+    with pytest.raises(ConfigurationError, match="does not fit together"):
+        load_head(tmp_path / "bomb.safetensors")
+    assert peak_mib() - before < 100
+
+
+def peak_mib() -> float:
+    """The most memory this process has held since it was told to forget."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def test_a_file_beyond_any_head_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "vast.safetensors"
+    with file.open("wb") as output:
+        output.truncate(2**34)
+    with pytest.raises(ConfigurationError, match="17,179,869,184 bytes"):
+        load_head(file)
+
+
+def test_many_repeated_names_are_refused_quickly() -> None:
+    with pytest.raises(ConfigurationError, match="named twice"):
+        replace(SPEC, classes=tuple(f"class {i}" for i in range(10**5)) * 2)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import safetensors.torch
 
 from benchmarks.running_service import CLASSES, write_head
 from everymask.backbone.sam import SamBackbone
+from everymask.classes.head import ClassHead
 from everymask.errors import ConfigurationError, HeadMismatchError
 from serve.class_sets import ClassSets
 from serve.errors import ServiceError
@@ -107,7 +108,12 @@ def _damaged(head: Path, path: Path, change: dict[str, object]) -> None:
         {"backbone": 7},
         {"weights_sha256": None},
         {"hidden_dim": -1},
+        {"hidden_dim": 0},
+        {"hidden_dim": 2.5},
+        {"hidden_dim": True},
         {"hidden_dim": 10**13},
+        {"hidden_dim": 20_000},
+        {"token_dim": 10**8},
         {"token_dim": "wide"},
         {"features": ["token"]},
         {"unheard_of": 1},
@@ -127,3 +133,20 @@ def test_one_broken_head_does_not_break_the_list(
     assert [(item.name, item.usable) for item in answer.class_sets] == [("broken", False), ("pets", True)]
     with pytest.raises(ConfigurationError):
         sets.usable("broken", running)
+
+
+def test_a_bad_head_is_read_once(tmp_path: Path, running: ModelDescription) -> None:
+    class CountingFolders(HeadFolders):
+        reads = 0
+
+        def load(self, model_id: str) -> ClassHead:
+            self.reads += 1
+            return super().load(model_id)
+
+    (tmp_path / "broken.safetensors").write_bytes(b"not safetensors")
+    sets = ClassSets([tmp_path])
+    folders = sets._heads = CountingFolders([tmp_path])
+    problems = {sets.list(running)[0].problem for _ in range(3)}
+    with pytest.raises(ConfigurationError, match="damaged"):
+        sets.usable("broken", running)
+    assert (len(problems), folders.reads) == (1, 1)
