@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -23,7 +24,7 @@ from serve.adapters.x_anylabeling import XAnyLabeling
 from serve.answers import classes_answer, labels_answer
 from serve.auth import ApiKeys
 from serve.errors import ServiceError
-from serve.gate import REQUEST_ID_HEADER, Gate, error_response
+from serve.gate import DOCS_FILES, REQUEST_ID_HEADER, Gate, error_response
 from serve.graph import Graph
 from serve.labelling import ImageAnswer, Labelling, RegionSizes
 from serve.metrics import StageTimer, server_timing
@@ -149,6 +150,10 @@ class Handlers:
         """Every class set whose head is in the service's directory now."""
         return _json(ClassSetsAnswer(class_sets=await self._labelling.class_sets()))
 
+    async def index(self) -> Response:
+        """To the page that describes the API. Relative, so that neither a prefix nor the request's host matters."""
+        return RedirectResponse("docs")
+
     async def healthz(self) -> Response:
         """Whether this process is alive. Says nothing about the models; see `/readyz`."""
         return _json(Health())
@@ -158,7 +163,8 @@ class Handlers:
         states = await self._labelling.states()
         ready = bool(states) and all(state == "HEALTHY" for state in states.values())
         answer = Readiness(status="ready" if ready else "not ready", deployments=states)
-        return _json(answer, 200 if ready else 503)
+        headers = None if ready else {"Retry-After": str(self._settings.requests.retry_after_s)}
+        return _json(answer, 200 if ready else 503, headers)
 
     async def _read(self, request: Request, body: type[_Body]) -> tuple[_Body, bytes | None]:
         if "tiles" in request.query_params:
@@ -207,7 +213,14 @@ def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIAp
     """The API over a graph."""
     labelling = Labelling(graph, settings)
     handlers = Handlers(labelling, settings)
-    app = FastAPI(title="everymask", version=everymask.__version__, description=DESCRIPTION)
+    app: FastAPI = FastAPIOffline(
+        title="everymask",
+        version=everymask.__version__,
+        description=DESCRIPTION,
+        static_url=DOCS_FILES,
+        # Starlette would redirect `/v1/models/` to a host that the client names.
+        redirect_slashes=False,
+    )
 
     def route(path: str, endpoint: Any, model: type[BaseModel], **options: Any) -> None:
         method = "POST" if "openapi_extra" in options else "GET"
@@ -219,6 +232,7 @@ def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIAp
     route("/v1/models", handlers.models, ModelsAnswer, responses=INFO_ERRORS)
     route("/v1/class-sets", handlers.class_sets, ClassSetsAnswer, responses=INFO_ERRORS)
     route("/healthz", handlers.healthz, Health)
+    app.add_api_route("/", handlers.index, include_in_schema=False)
     not_ready = {503: {"model": Readiness, "description": "a part is not up"}}
     route("/readyz", handlers.readyz, Readiness, responses=not_ready)
 
@@ -231,7 +245,11 @@ def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIAp
     app.add_exception_handler(HTTPException, _bad_route)
     # JSON says the same as a form, in base64, which is a third longer.
     max_body_bytes = settings.limits.max_bytes * 4 // 3 + 2**20
-    app.add_middleware(Gate, keys=keys, limits=settings.requests, max_body_bytes=max_body_bytes)
+    # Half of the requests that Serve passes on at a time: the other half is for those at work, and for answers.
+    max_uploads = max(1, (settings.ingress.max_ongoing_requests - settings.requests.max_in_flight) // 2)
+    app.add_middleware(
+        Gate, keys=keys, limits=settings.requests, max_body_bytes=max_body_bytes, max_uploads=max_uploads
+    )
     return app
 
 
@@ -254,8 +272,8 @@ class Api:
         return create_app(self._graph, self._settings, self._keys)
 
 
-def _json(answer: BaseModel, status: int = 200) -> Response:
-    return Response(answer.model_dump_json(exclude_none=True), status, media_type="application/json")
+def _json(answer: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(answer.model_dump_json(exclude_none=True), status, headers, media_type="application/json")
 
 
 async def _bad_parameter(request: Request, error: Exception) -> JSONResponse:

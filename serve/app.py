@@ -53,6 +53,8 @@ def build(args: dict[str, Any]) -> Application:
 def _size(replicas: Replicas) -> dict[str, Any]:
     size: dict[str, Any] = {
         "max_ongoing_requests": replicas.max_ongoing_requests,
+        # A replica is replaced after three bad answers, and until then its requests fail.
+        "health_check_period_s": 3,
         "ray_actor_options": {
             "num_cpus": replicas.num_cpus,
             "num_gpus": replicas.num_gpus,

@@ -19,6 +19,7 @@ from everymask.backbone.registry import load_backbone
 from everymask.errors import EverymaskError
 from everymask.images.decoding import decode_image
 from serve.batching import Batcher
+from serve.device import DeviceGuard
 from serve.errors import EncodingFailedError
 from serve.metrics import EncoderMetrics, StageTimer
 from serve.settings import ServiceSettings
@@ -38,6 +39,7 @@ class Encoder:
         self._limits = settings.limits
         device = device_for(settings.device, settings.encoder.num_gpus)
         self._backbone = load_backbone(settings.model, settings.checkpoint, device)
+        self._device_guard = DeviceGuard()
         self._stage = StageTimer()
         self._metrics = EncoderMetrics()
         # A large image takes seconds and a multiple of its size to decode. What waits for a decoder leaves with its
@@ -45,6 +47,14 @@ class Encoder:
         self._decoders = ThreadPoolExecutor(max_workers=settings.decoders, thread_name_prefix="decode")
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
         self._batcher = Batcher(self._embed_batch, settings.max_batch_size)
+
+    def check_health(self) -> None:
+        """Called by Serve every few seconds.
+
+        Raises:
+            DeviceLostError: this replica must be replaced.
+        """
+        self._device_guard.check()
 
     async def embed(self, data: bytes) -> Embedded:
         """The embedding of one image file, on the CPU; what is wrong with the image is returned, not raised.
@@ -55,9 +65,10 @@ class Encoder:
         spent: Milliseconds = {}
         try:
             image = await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode, data, spent)
+            with self._device_guard():
+                embedding, spent["embed"] = await self._batcher(image)
         except EverymaskError as error:
             return error
-        embedding, spent["embed"] = await self._batcher(image)
         if isinstance(embedding, EverymaskError):
             return embedding
         packed = pack(embedding)
@@ -79,6 +90,8 @@ class Encoder:
     def _embed(self, images: Sequence[NDArray[np.uint8]]) -> list[_Encoded]:
         try:
             embedded = embed_images(self._backbone, images, keep_picture=True)
+        except torch.AcceleratorError:
+            raise
         except Exception:  # whatever one image brings about: the others in its batch must not share it
             if len(images) > 1:
                 return [item for image in images for item in self._embed([image])]

@@ -37,6 +37,10 @@ class TooCostlyError(EverymaskError):
     """The image is fine, and what was asked of it would occupy the service for too long."""
 
 
+class DeviceLostError(EverymaskError):
+    """The accelerator of a replica failed; the replica is of no use any more."""
+
+
 class EncodingFailedError(EverymaskError):
     """The encoder failed on one image, for no reason that it knows; its log has the traceback."""
 
@@ -63,6 +67,7 @@ _TABLE = (
     _Row(ModelOutputError, 500, "model_output", None),
     _Row(UnforeseenError, 500, "internal_error", _INTERNAL_MESSAGE),
     _Row(EncodingFailedError, 500, "internal_error", _INTERNAL_MESSAGE),
+    _Row(DeviceLostError, 503, "unavailable", None),
     _Row(BackPressureError, 429, "overloaded", "the service is busy; send the request again after Retry-After seconds"),
     _Row(TimeoutError, 504, "timed_out", "the request took longer than the service's time limit and was cancelled"),
     _Row(TaskCancelledError, 503, "unavailable", "a part of the service stopped during the request; send it again"),
@@ -88,6 +93,6 @@ def to_service_error(error: BaseException, retry_after_s: int) -> ServiceError:
         return cause
     for row in _TABLE:
         if isinstance(cause, row.error):
-            headers = {"Retry-After": str(retry_after_s)} if row.status == 429 else None
+            headers = {"Retry-After": str(retry_after_s)} if row.status in (429, 503) else None
             return ServiceError(row.status, row.code, row.message or str(cause), headers)
     return INTERNAL

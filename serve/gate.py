@@ -19,11 +19,20 @@ from serve.errors import INTERNAL, ServiceError, to_service_error
 from serve.metrics import HttpMetrics, StageTimer
 from serve.schema import ErrorAnswer, ErrorDetail
 from serve.settings import RequestLimits
+from serve.uploads import Uploads
 
 logger = logging.getLogger("ray.serve")
 
 REQUEST_ID_HEADER = "x-request-id"
-_OPEN = frozenset(["/healthz", "/readyz", "/docs", "/redoc", "/openapi.json"])
+DOCS_FILES = "/docs-files"
+"""Where the scripts and styles of the pages that describe the API are."""
+_OPEN = frozenset(
+    ["/", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json"]
+    + [
+        f"{DOCS_FILES}/{name}"
+        for name in ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
+    ]
+)
 """The only paths that need no key, below the route prefix: probes and the description of the API."""
 CLIENT_CLOSED = 499
 """Logged when the client left before its answer; nobody receives it."""
@@ -38,13 +47,24 @@ def error_response(error: ServiceError, request_id: str) -> JSONResponse:
 class Gate:
     """ASGI middleware around the whole API. One per ingress replica."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, limits: RequestLimits, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, limits: RequestLimits, max_body_bytes: int, max_uploads: int
+    ) -> None:
+        """
+        Args:
+            app: what is behind.
+            keys: that open it.
+            limits: of the service.
+            max_body_bytes: of one request.
+            max_uploads: bodies that may be on their way at a time; for one more, the slowest is given up.
+        """
         self._app = app
         self._keys = keys
         self._limits = limits
         self._max_body_bytes = max_body_bytes
         self._in_flight = 0
         self._body_bytes = 0
+        self._uploads = Uploads(max_uploads)
         self._metrics = HttpMetrics()
         self._stage = StageTimer()
 
@@ -89,13 +109,21 @@ class Gate:
     async def _read_body(self, exchange: _Exchange) -> None:
         limit_s = self._limits.body_limit_s
         try:
-            async with asyncio.timeout(limit_s):
-                async for received in exchange.read_body(self._max_body_bytes):
-                    self._body_bytes += received
-                    if self._body_bytes > self._limits.max_body_mib * 2**20:
-                        raise self._busy()
+            async with asyncio.timeout(limit_s) as patience:
+                with self._uploads.one(exchange, patience):
+                    await self._receive_body(exchange)
         except TimeoutError:
-            raise ServiceError(408, "body_timed_out", f"the body did not arrive within {limit_s:g} s") from None
+            raise ServiceError(
+                408,
+                "body_timed_out",
+                f"the body did not arrive within {limit_s:g} s, or too slowly while many others were on their way",
+            ) from None
+
+    async def _receive_body(self, exchange: _Exchange) -> None:
+        async for received in exchange.read_body(self._max_body_bytes):
+            self._body_bytes += received
+            if self._body_bytes > self._limits.max_body_mib * 2**20:
+                raise self._busy()
 
     async def _pass_on(self, exchange: _Exchange) -> None:
         self._in_flight += 1

@@ -23,6 +23,7 @@ from everymask.labelling.label import label_embedding
 from everymask.records import ImageLabels
 from serve.cache import BoundedCache, answer_bytes, embedding_bytes
 from serve.calls import result, start
+from serve.device import DeviceGuard
 from serve.errors import ImageUnknownError, TooCostlyError
 from serve.interruptible import run_interruptibly
 from serve.metrics import CacheMetrics, StageTimer
@@ -53,6 +54,7 @@ class Refiner:
         self._settings = settings
         self._encoder = encoder
         device = device_for(settings.device, settings.refiner.num_gpus)
+        self._device_guard = DeviceGuard()
         self._backbone: PromptableBackbone = load_backbone(settings.model, settings.checkpoint, device)
         self._labels = replace(settings.label_config, min_region_area=0, max_region_area=None)
         if settings.clip is not None:
@@ -67,7 +69,12 @@ class Refiner:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refine")
 
     def check_health(self) -> None:
-        """Called by Serve every ten seconds. A gauge that is not set again drops out of Ray's metrics after twenty."""
+        """Called by Serve every few seconds. A gauge that is not set again drops out of Ray's metrics after twenty.
+
+        Raises:
+            DeviceLostError: this replica must be replaced.
+        """
+        self._device_guard.check()
         self._cache_metrics.holds(len(self._embeddings), self._embeddings.held_bytes)
 
     async def describe(self) -> ModelDescription:
@@ -82,7 +89,8 @@ class Refiner:
         began = time.perf_counter()
         spent: Milliseconds = {}
         try:
-            answer, cached = await self._answer(image, task, spent)
+            with self._device_guard():
+                answer, cached = await self._answer(image, task, spent)
         except EverymaskError as error:
             return error
         spent["refiner"] = (time.perf_counter() - began) * 1000 - sum(spent.values())

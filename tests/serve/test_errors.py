@@ -7,7 +7,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 import everymask.errors
-from serve.errors import INTERNAL, ImageUnknownError, ServiceError, to_service_error
+from serve.errors import INTERNAL, DeviceLostError, ImageUnknownError, ServiceError, to_service_error
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from serve.errors import INTERNAL, ImageUnknownError, ServiceError, to_service_e
         (BackPressureError(9, 8), 429, "overloaded"),
         (TimeoutError(), 504, "timed_out"),
         (RayActorError(), 503, "unavailable"),
+        (DeviceLostError("no GPU any more"), 503, "unavailable"),
         (ServiceError(418, "teapot", "short and stout"), 418, "teapot"),
         (ZeroDivisionError("secret detail"), 500, "internal_error"),
     ],
@@ -29,7 +30,7 @@ from serve.errors import INTERNAL, ImageUnknownError, ServiceError, to_service_e
 def test_each_error_has_its_status(error: Exception, status: int, code: str) -> None:
     answer = to_service_error(error, retry_after_s=3)
     assert (answer.status, answer.code) == (status, code)
-    assert ("Retry-After" in answer.headers) == (status == 429)
+    assert ("Retry-After" in answer.headers) == (status in (429, 503))
 
 
 def test_every_error_of_the_library_has_a_row() -> None:

@@ -70,9 +70,13 @@ async def read_all(scope: Any, receive: Any, send: Any) -> None:
 
 
 def gate(
-    app: Callable[..., Awaitable[None]] = read_all, keys: ApiKeys = OPEN, max_body_bytes: int = 100, **limits: Any
+    app: Callable[..., Awaitable[None]] = read_all,
+    keys: ApiKeys = OPEN,
+    max_body_bytes: int = 100,
+    max_uploads: int = 50,
+    **limits: Any,
 ) -> Gate:
-    return Gate(app, keys, RequestLimits(**limits), max_body_bytes)
+    return Gate(app, keys, RequestLimits(**limits), max_body_bytes, max_uploads)
 
 
 def ask(service: Gate, request: dict[str, Any], *body: bytes) -> Client:
@@ -113,7 +117,10 @@ def test_a_body_that_lies_about_its_length_is_counted() -> None:
         ("/docs/oauth2-redirect", 401),
         ("/label-studio/health", 401),
         ("/x-anylabeling/v1/models", 401),
-        ("/", 401),
+        ("/", 200),
+        ("/docs-files/swagger-ui-bundle.js", 200),
+        ("/docs-files/other.js", 401),
+        ("/docs-files/../v1/models", 401),
         ("", 401),
     ],
 )
@@ -157,6 +164,27 @@ def test_clients_that_send_slowly_hold_no_place() -> None:
     stalled, prompt = asyncio.run(scenario())
     assert prompt.status == 200
     assert {(client.status, client.error["code"]) for client in stalled} == {(408, "body_timed_out")}
+
+
+def test_one_upload_too_many_costs_another_its_place_at_once() -> None:
+    async def scenario() -> tuple[list[Client], Client]:
+        service = gate(max_uploads=3, body_limit_s=60)
+        stalled: list[Client] = [StalledClient(b"x", b"") for _ in range(3)]
+        for client in stalled:
+            client._messages.pop()
+        waiting = [asyncio.create_task(service(scope(), client.receive, client.send)) for client in stalled]
+        await asyncio.sleep(0)
+        prompt = Client(b"whole")
+        await service(scope(), prompt.receive, prompt.send)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return stalled, prompt
+
+    stalled, prompt = asyncio.run(scenario())
+    assert prompt.status == 200
+    assert [client.status for client in stalled if client.sent] == [408]
 
 
 def test_bodies_of_all_clients_together_are_bounded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import ExitStack
 
@@ -21,6 +22,11 @@ def test_keys_are_asked_for(prefixed: RunningService) -> None:
         assert http.post("/v1/entities", files={"image": picture_file(1)}).status_code == 401
         for path in ("/healthz", "/readyz", "/openapi.json", "/docs"):
             assert http.get(path).status_code == 200, path
+        start = http.get("/", follow_redirects=True)
+        assert start.url.path == "/mask/docs"
+        for file in re.findall(r'(?:src|href)="([^"]+)"', start.text):
+            assert file.startswith("/mask/docs-files/"), file
+            assert httpx.get(str(start.url.join(file))).status_code == 200, file
 
 
 def test_requests_are_answered(prefixed: RunningService) -> None:

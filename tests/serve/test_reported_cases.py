@@ -58,6 +58,24 @@ def test_tiles_are_refused_by_name(local: httpx.Client) -> None:
     assert "tiles are for jobs and the library" in response.json()["error"]["message"]
 
 
+def test_no_redirect_leads_where_the_clients_host_header_says(local: httpx.Client) -> None:
+    key = {"authorization": f"Bearer {API_KEY}", "host": "evil.example"}
+    for path in ("/v1/models/", "/v1/entities/", "/label-studio/health/", "/docs/"):
+        for method in ("GET", "POST"):
+            answer = local.request(method, path, headers=key, follow_redirects=False)
+            assert answer.status_code in (404, 405), (method, path, answer.headers)
+    assert local.get("/", headers=key, follow_redirects=False).headers["location"] == "docs"
+
+
+@pytest.mark.parametrize("name", ["authorization", "token", "x-request-id", "content-type", "accept", "x-anything"])
+def test_header_bytes_that_are_no_text_are_the_clients_mistake(local: httpx.Client, name: str) -> None:
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/entities"), ("POST", "/label-studio/predict")):
+        for key in ({}, {"authorization": f"Bearer {API_KEY}"}):
+            headers = [(field.encode(), value.encode()) for field, value in key.items() if field != name]
+            answer = local.request(method, path, headers=[*headers, (name.encode(), b"\xff\xfe\x80")])
+            assert answer.status_code < 500, (name, method, path, answer.text)
+
+
 def test_an_image_that_left_the_cache_between_two_clicks_is_said_so(adapted: dict[str, Any]) -> None:
     """roboflow/inference PR#2520: a click after the eviction was answered from another image's embedding."""
     with local_service({**adapted, "embedding_cache_mib": 1, "answer_cache_mib": 1}, [API_KEY]) as http:
