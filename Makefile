@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo serve ui test test-fast test-slow lint format browser readers constraints notice image clean
+.PHONY: help install demo serve ui test test-fast test-slow lint format browser readers mutants constraints notice image clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,14 @@ readers: $(STAMP) ## Install the tools that read exports, each in an environment
 			--requirement tests/formats/readers/requirements-$$name.txt || exit 1; \
 	done
 
+mutants: $(STAMP) ## Change MODULE (masks, review/matching.py, data_jobs/labelling) in one place at a time; list what its tests miss (ARGS="--sample 100").
+	@test -n "$(MODULE)" || { echo "say which: make mutants MODULE=masks"; exit 2; }
+	test -x .mutants/bin/python || $(PYTHON) -m venv .mutants
+	.mutants/bin/pip install --quiet --disable-pip-version-check --requirement tests/mutants/requirements.txt
+	place="import sysconfig; print(sysconfig.get_path('purelib'))"; \
+	  $(BIN)/python -c "$$place" > "$$(.mutants/bin/python -c "$$place")/everymask.pth"
+	.mutants/bin/python -m tests.mutants $(MODULE) $(ARGS)
+
 constraints: $(STAMP) ## Pin the versions installed now, and the digests of their files.
 	{ echo "# Every version the suite was run with, for pip's --constraint. Regenerate: make constraints"; \
 	  $(BIN)/pip freeze --exclude-editable; } > constraints.txt
@@ -82,4 +90,4 @@ image: ## Build the container image on a base that is pinned by its digest.
 	  inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}')" .
 
 clean: ## Remove what the commands above made.
-	rm -rf $(VENV) .readers runs build dist *.egg-info
+	rm -rf $(VENV) .readers .mutants runs build dist *.egg-info

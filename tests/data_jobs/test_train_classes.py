@@ -149,6 +149,20 @@ def test_negatives_teach_what_is_background(
     assert "is an exemplar of fox, too" in capsys.readouterr().err
 
 
+def test_masks_that_were_kept_are_labelled_again_alike(
+    head: Path, exemplars: Path, model: list[str], tmp_path: Path
+) -> None:
+    kept, first, second = (str(tmp_path / name) for name in ("kept", "first", "second"))
+    # Without a threshold many masks get a label, so that there is something to compare.
+    classes = ["--method", "classes", "--head", str(head), *model, "--classes.score-thresh", "0", "--actors", "1"]
+    assert label(["--input", str(exemplars / "cat"), "--output", first, "--save-embeddings", kept, *classes]) == 0
+    assert {record.image_id for record in load_embeddings(kept)} == {f"{number}.jpg" for number in range(4)}
+    assert label(["--from-embeddings", kept, "--output", second, *classes]) == 0
+    labels = [{image.image_id: image.labels for image in LabelStore(uri).images()} for uri in (first, second)]
+    assert labels[0] == labels[1]
+    assert len(labels[0]) == 4
+
+
 def corrected_store(folder: Path) -> str:
     """A store of one image, of which a person finished the masks."""
     (folder / "photo.jpg").write_bytes(picture_file(1, (48, 56)))

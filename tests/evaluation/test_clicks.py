@@ -72,6 +72,25 @@ def test_figures_against_hand_computed_ious() -> None:
     }
 
 
+def test_the_iou_of_masks_that_only_overlap() -> None:
+    """Half inside and half outside: a third is shared, neither a half nor two thirds."""
+    segment = halves().segments[:1]
+    shifted, spread = np.zeros((10, 20), dtype=bool), np.zeros((10, 20), dtype=bool)
+    shifted[5:, :10] = True
+    spread[:2] = True
+
+    def answers(image: NDArray[np.uint8], points: torch.Tensor) -> Iterable[tuple[BoolArray, NDArray[np.float32]]]:
+        yield np.stack([shifted, spread]), np.array([0.5, 0.4], dtype=np.float32)
+
+    scores = click_scores(answers, [ClickPicture(halves().image, segment)])
+    np.testing.assert_allclose(scores.iou, [[25 / 75, 10 / 80]])
+    np.testing.assert_allclose(scores.precision, [[25 / 50, 10 / 40]])
+    np.testing.assert_allclose(scores.recall, [[25 / 50, 10 / 50]])
+    assert (scores.area.tolist(), scores.share.tolist()) == ([50], [0.25])
+    figures = click_figures(scores)
+    assert (figures.best, figures.top) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+
+
 def test_the_best_answer_to_each_click_is_right_merged_a_piece_or_missed() -> None:
     image = np.zeros((40, 120, 3), dtype=np.uint8)
     segments = np.zeros((4, 40, 120), dtype=bool)

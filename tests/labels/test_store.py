@@ -130,3 +130,18 @@ def test_a_foreign_parquet_file_is_refused(store: LabelStore) -> None:
     pq.write_table(pa.table({"x": [1]}), store.labels.child("foreign.parquet").path)
     with pytest.raises(InputError, match=r"foreign\.parquet was not written by everymask"):
         store.summary()
+
+
+def test_files_of_one_name_that_are_set_aside_are_all_kept(store: LabelStore) -> None:
+    aside = []
+    for number in range(3):
+        file = store.labels.child("mine.parquet")
+        file.write(bytes([number]))
+        aside.append(store.set_aside(file, "foreign"))
+        assert not Path(file.path).exists()
+    assert [Path(file.path).read_bytes() for file in aside] == [b"\0", b"\1", b"\2"]
+    assert [file.name for file in aside] == [
+        "foreign-mine.parquet",
+        "foreign-2-mine.parquet",
+        "foreign-3-mine.parquet",
+    ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
+import resource
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -10,12 +13,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
+from benchmarks.running_service import write_head
 from data_jobs.labelling.labeller import Labeller, load_model, model_facts
 from data_jobs.labelling.ledger import MAX_STARTS, Ledger
 from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.stages import LOADED_SCHEMA, load_bytes, write_part
+from everymask.backbone.sam import SamBackbone
+from everymask.classes.config import ClassesConfig, MaskConfig
+from everymask.classes.embeddings import load_embeddings
 from everymask.entities.config import AmgConfig
 from everymask.errors import CheckpointError, ConfigurationError
 from everymask.images.decoding import ImageLimits, decode_image
@@ -103,6 +111,100 @@ def test_labels_are_those_of_the_library_whatever_fails_beside_them(spec: ModelS
     assert rows["noise"].error == "not an image in a known format (it starts with b'no image')"
     assert rows["bomb"].error is not None
     assert rows["bomb"].error.startswith("the image has 101 x 100 = 10,100 pixels")
+
+
+class NoFileToSpare(logging.Handler):
+    """No file can be opened, until the reader has said often enough that it tries again."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self._failures = failures
+        self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.warnings: list[str] = []
+
+    def __enter__(self) -> NoFileToSpare:
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        logging.getLogger("data_jobs.labelling.stages").addHandler(self)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, self._limits[1]))
+        return self
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Files can be opened again after the last failure that is wanted."""
+        self.warnings.append(record.getMessage())
+        if len(self.warnings) == self._failures:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
+
+    def __exit__(self, *_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
+        logging.getLogger("data_jobs.labelling.stages").removeHandler(self)
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_a_read_that_fails_is_tried_three_times(tmp_path: Path, failures: int) -> None:
+    (tmp_path / "ok").write_bytes(b"12345")
+    batch = pa.table({"image_id": ["x"], "uri": [str(tmp_path / "ok")]})
+    with NoFileToSpare(failures) as fault:
+        (row,) = load_bytes(batch, LIMITS).to_pylist()
+    assert len(fault.warnings) == min(failures, 2)
+    assert all("trying again in" in warning for warning in fault.warnings)
+    if failures < 3:
+        assert (row["data"], row["error"]) == (b"12345", None)
+    else:
+        assert row["data"] is None
+        assert row["error"].startswith("the file cannot be read (")
+
+
+def fail_on_plain_pictures(module: torch.nn.Module, inputs: tuple[object, ...]) -> None:
+    """A fault in the network that one image of a batch brings about."""
+    images = inputs[0] if inputs else None
+    if isinstance(images, torch.Tensor) and images.ndim == 4 and images.shape[1] == 3:
+        for image in images:
+            if (image == image[:, :1, :1]).all():
+                raise RuntimeError("no plain pictures\nhere")
+
+
+def test_an_error_that_nobody_foresaw_costs_one_image_not_its_batch(spec: ModelSpec) -> None:
+    plain = BytesIO()
+    Image.new("RGB", (32, 32), (90, 30, 60)).save(plain, "PNG")
+    table = loaded(before=png((48, 32)), plain=plain.getvalue(), after=png((20, 40), seed=1))
+    ledger = Ledger()
+    with torch.nn.modules.module.register_module_forward_pre_hook(fail_on_plain_pictures):
+        rows = run(spec, ledger, table)
+    assert rows["plain"].error == "labelling failed unexpectedly (RuntimeError: no plain pictures here)"
+    for position, name in enumerate(("before", "plain", "after")):
+        alone = run(spec, Ledger(), table.slice(position, 1))[name]
+        assert alone.labels is not None, "it is the fault, not the picture"
+        assert name == "plain" or rows[name].labels == alone.labels
+    assert ledger.progress() == (3, 1)
+
+
+@pytest.fixture(scope="module")
+def with_head(spec: ModelSpec, tiny_sam: SamBackbone, tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    folder = tmp_path_factory.mktemp("heads")
+    write_head(folder, "discs", tiny_sam)
+    classes = ClassesConfig(score_thresh=0.0, masks=MaskConfig(points_per_side=3))
+    return replace(spec, head=str(folder / "discs.safetensors"), config=LabelConfig("classes", classes=classes))
+
+
+def test_a_class_head_that_was_replaced_stops_the_run(with_head: ModelSpec) -> None:
+    facts = model_facts(with_head)
+    assert facts.head_sha256 is not None
+    labeller = Labeller(replace(with_head, expected=replace(facts, head_sha256="0" * 64)), Ledger())
+    with pytest.raises(ConfigurationError, match="the class head changed while the run was going on: sha256"):
+        labeller(loaded(good=png((20, 20))))
+    assert run(replace(with_head, expected=facts), Ledger(), loaded(good=png((20, 20))))["good"].error is None
+
+
+def test_mask_embeddings_are_kept_where_that_is_wanted_and_label_alike(with_head: ModelSpec, tmp_path: Path) -> None:
+    table = loaded(good=png((48, 32)), noise=b"no image", other=png((20, 40), seed=1))
+    plain = run(with_head, Ledger(), table)
+    rows = run(replace(with_head, save_embeddings=str(tmp_path / "kept")), Ledger(), table)
+    assert [row.labels for row in rows.values()] == [row.labels for row in plain.values()]
+    kept = {record.image_id: record for record in load_embeddings(tmp_path / "kept")}
+    assert kept.keys() == {"good", "other"}
+    assert kept["good"].uri == "/in/good"
+    assert all(len(record.embeddings) for record in kept.values())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])

@@ -1,0 +1,1 @@
+"""Mutation runs: which single changes of a folder its tests do not notice."""

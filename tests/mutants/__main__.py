@@ -1,0 +1,136 @@
+"""Change code in one place at a time and list what its fast tests do not notice: `make mutants MODULE=masks`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RUNS = REPOSITORY / "runs" / "mutants"
+PACKAGES = ("everymask", "data_jobs", "serve", "everymask_cli")
+NOT_COPIED = {"runs", "build", "dist", "heads"}
+
+SETTINGS = """\
+[mutmut]
+source_paths =
+    {sources}
+only_mutate =
+    {mutated}
+also_copy =
+    {others}
+pytest_add_cli_args =
+    -m
+    not (slow or ray or serve or browser)
+    -p
+    no:cacheprovider
+pytest_add_cli_args_test_selection =
+    {tests}
+do_not_mutate_patterns =
+    raise \\w+
+process_isolation = forkserver
+use_git_change_detection = false
+timeout_constant = 5
+"""
+# Words of messages are for people; no test should hold them letter by letter.
+
+
+def source_of(module: str) -> Path:
+    """`masks`, `everymask/masks` or a file → its path below the repository."""
+    for path in (Path(module), Path("everymask") / module):
+        if (REPOSITORY / path).exists():
+            return path
+    sys.exit(f"{module} is neither a path here nor a folder of everymask/")
+
+
+def tests_of(source: Path) -> Path:
+    """The tests mirror the packages: those of `everymask/masks/rle.py` lie in `tests/masks`."""
+    parts = source.parts[1:] if source.parts[0] == "everymask" else source.parts
+    tests = Path("tests", *parts)
+    return tests.parent if tests.suffix else tests
+
+
+def prepare(folder: Path, source: Path, tests: list[str]) -> None:
+    """A folder that mutmut works in: links to everything of the repository, and its settings."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    links = [path for path in REPOSITORY.iterdir() if path.name[0] != "." and path.name not in NOT_COPIED]
+    for path in links:
+        (folder / path.name).symlink_to(path)
+    mutated = source if source.suffix else source / "*"
+    lines = "\n    ".join
+    (folder / "setup.cfg").write_text(
+        SETTINGS.format(
+            sources=lines(PACKAGES),
+            mutated=mutated,
+            others=lines(sorted(path.name for path in links if path.name not in PACKAGES)),
+            tests=lines(tests),
+        )
+    )
+
+
+def mutmut(folder: Path, *arguments: str) -> str:
+    """Run mutmut, one thread a process; what it prints."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(folder / "mutants"), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [sys.executable, "-m", "mutmut", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ).stdout
+
+
+def verdicts(folder: Path) -> dict[str, int | None]:
+    """Exit code of every mutant: None where it was not tried."""
+    found: dict[str, int | None] = {}
+    for path in sorted(folder.glob("mutants/**/*.meta")):
+        found.update(json.loads(path.read_text())["exit_code_by_key"])
+    return found
+
+
+def main() -> None:
+    """Run, and print the survivors as differences, then the count."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("module", help="a folder or file: masks, review/matching.py, data_jobs/labelling")
+    parser.add_argument("--tests", nargs="*", help="pytest's paths; by default those that mirror the module")
+    parser.add_argument("--sample", type=int, help="try as many mutants, drawn at random, instead of all")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants tried at a time")
+    args = parser.parse_args()
+    source = source_of(args.module)
+    folder = RUNS / str(source).replace("/", ".")
+    prepare(folder, source, args.tests or [str(tests_of(source))])
+    jobs = ["--max-children", str(args.jobs)]
+
+    output = mutmut(folder, "run", *jobs, "no.such.mutant")  # writes all mutants and times the tests, tries none
+    names = sorted(verdicts(folder))
+    if not names or "Running clean tests" in output:
+        sys.exit(f"no mutant of {source} could be made:\n{output[-3000:]}")
+    chosen = (
+        names if args.sample is None else sorted(random.Random(args.seed).sample(names, min(args.sample, len(names))))
+    )
+    output = mutmut(folder, "run", *jobs, *chosen)
+    codes = verdicts(folder)
+    tried = [name for name in chosen if codes[name] is not None]
+    if not tried:
+        sys.exit(output[-3000:])
+    missed = [name for name in tried if codes[name] in SURVIVED]
+    for name in missed:
+        print(mutmut(folder, "show", name))
+    reasons = Counter(SURVIVED[codes[name]] for name in missed)
+    print(f"{source}: {len(names)} mutants, {len(tried)} tried, {len(tried) - len(missed)} killed; {dict(reasons)}")
+
+
+SURVIVED = {0: "survived", 33: "no test runs the function", 5: "no test runs the function"}
+"""mutmut's exit codes of mutants that no test noticed; all others are a failure, a crash or a time-out."""
+
+
+if __name__ == "__main__":
+    main()
