@@ -97,7 +97,8 @@ def encoded_pixels(counts: Sequence[str]) -> NDArray[np.int64]:
 
     pycocotools does not look: of counts that run past the image it reads memory that is not its own, or never returns.
     """
-    characters = np.frombuffer("".join(counts).encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - 48
+    # Four bytes a character, of whatever alphabet.
+    characters = np.frombuffer("".join(counts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64) - 48
     lengths = np.array([len(text) for text in counts], dtype=np.int64)
     totals = np.full(len(counts), -1, dtype=np.int64)
     if not len(characters):

@@ -65,3 +65,16 @@ def test_a_dropped_mask_knows_what_dropped_it() -> None:
     packed = PackedMasks.pack(masks, torch.ones(100))
     found = leaders(packed, np.array([0.5, 0.9, 0.7, 0.7]), np.full(4, 0.8))
     assert found.tolist() == [1, 1, 2, 2]
+
+
+@given(cases())
+def test_chosen_masks_are_the_same_masks(case: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    masks, _, area = case
+    packed = PackedMasks.pack(masks, area)
+    some = np.arange(len(masks)) % 2 == 0
+    for chosen in (some, np.flatnonzero(some)[::-1], slice(1, None)):
+        part = packed[chosen]
+        bools = torch.from_numpy(masks.numpy()[chosen].copy())
+        np.testing.assert_array_equal(part.unpack(), bools.numpy())
+        np.testing.assert_array_equal(part.areas, mask_areas(bools, area).numpy())
+        np.testing.assert_array_equal(part.cell_areas(), area.numpy())

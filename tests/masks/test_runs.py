@@ -49,6 +49,8 @@ def test_crops_and_row_major_runs(mask: NDArray[np.bool_]) -> None:
     x0, y0 = width // 3, height // 3
     crop = crop_of(encode_mask(mask), (x0, y0, width, height))
     np.testing.assert_array_equal(crop, mask[y0:, x0:])
+    inner = (x0, y0, max(x0 + 1, width - x0), max(y0 + 1, height - y0))
+    np.testing.assert_array_equal(crop_of(encode_mask(mask), inner), mask[inner[1] : inner[3], inner[0] : inner[2]])
     expected = np.zeros_like(mask)
     expected[y0:, x0:] = mask[y0:, x0:]
     assert rle_from_crop(crop, (x0, y0), (height, width)) == encode_mask(expected)
