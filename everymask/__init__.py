@@ -13,11 +13,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everymask.front_door import LabelConfig, export, label, load_model, open_store
+    from everymask.front_door import (
+        LabelConfig,
+        Labels,
+        Mask,
+        Store,
+        export,
+        label,
+        label_folder,
+        load_model,
+        open_store,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["LabelConfig", "__version__", "export", "label", "load_model", "open_store"]
+__all__ = [
+    "LabelConfig",
+    "Labels",
+    "Mask",
+    "Store",
+    "__version__",
+    "export",
+    "label",
+    "label_folder",
+    "load_model",
+    "open_store",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,70 +6,117 @@ costs nothing and loads neither torch nor Ray.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.classes.head import ClassHead, load_head
-from everymask.errors import EverymaskError, InputError
+from everymask.errors import EverymaskError, InputError, LabelFailure, ModelOutputError
 from everymask.formats.export import ExportReport, ExportRequest
 from everymask.formats.export import export as write_export
 from everymask.formats.registry import find_format
-from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits
+from everymask.images.pixels import ImageLike, rgb_pixels
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
-from everymask.records import ImageLabels
+from everymask.results import Labels, Mask, Store
 
 load_model = load_backbone
 
-__all__ = ["LabelConfig", "export", "label", "load_model", "open_store"]
+__all__ = ["LabelConfig", "Labels", "Mask", "Store", "export", "label", "label_folder", "load_model", "open_store"]
 
 
 def label(
-    image: str | Path | bytes | NDArray[np.uint8],
+    image: ImageLike,
     model: str | PromptableBackbone = "nano",
     *,
     config: LabelConfig | None = None,
     head: str | Path | ClassHead | None = None,
     limits: ImageLimits | None = None,
-) -> ImageLabels:
+) -> Labels:
     """Every mask of one image: entities by default.
 
     Args:
-        image: path of an image file, its bytes, or an (H, W, 3) uint8 RGB array.
+        image: a path, an address such as `s3://…`, a file's bytes, a Pillow picture, or an array: (H, W) or (H, W, C),
+            uint8 or floating-point in [0, 1] (`everymask.images.pixels.rgb_pixels`).
         model: name of a model, or one that `load_model` returned. Load it once when you label many images.
         config: what to do and how; `LabelConfig(method="classes")` by default where a head is given.
         head: class head, or its file, for method `classes`.
-        limits: sizes above which a file is refused before decoding.
+        limits: sizes above which an image is refused.
 
     Raises:
-        InputError: the image cannot be read or decoded.
+        InputError: the image cannot be read or decoded, or is no image.
         ConfigurationError: unknown model, or options that do not fit together.
         CheckpointError: the model's weights are missing or corrupt.
         ModelOutputError: the model answered with NaN or infinity.
     """
-    pixels = image if isinstance(image, np.ndarray) else decode_image(_read(image), limits or ImageLimits())
-    backbone = load_backbone(model) if isinstance(model, str) else model
-    loaded = load_head(str(head)) if isinstance(head, str | Path) else head
-    chosen = config or LabelConfig(method="entities" if loaded is None else "classes")
+    pixels = rgb_pixels(image, limits or ImageLimits())
+    backbone, loaded, chosen = _prepared(model, config, head)
     (labels,) = label_images(backbone, [pixels], chosen, loaded)
     if isinstance(labels, EverymaskError):
         raise labels
-    return labels
+    return Labels.of(labels, pixels)
 
 
-def open_store(uri: str | Path) -> LabelStore:
+def label_folder(
+    folder: str | Path,
+    model: str | PromptableBackbone = "nano",
+    *,
+    config: LabelConfig | None = None,
+    head: str | Path | ClassHead | None = None,
+    limits: ImageLimits | None = None,
+    progress: bool = True,
+) -> Iterator[tuple[str, Labels | LabelFailure]]:
+    """Label the images of a folder and its subfolders here, one after the other, without a cluster and without a store.
+
+    For more than a few hundred images use `everymask label`, which resumes, uses every GPU, and keeps what it made.
+
+    Args:
+        folder: a local folder.
+        progress: whether to show a bar.
+        model, config, head, limits: as for `label`.
+
+    Yields:
+        the path inside the folder with its labels, or with the error that says why there are none, in the order of
+        names.
+
+    Raises:
+        InputError: there is no such folder, or it holds no image.
+        ConfigurationError, CheckpointError: as for `label`.
+    """
+    root = Path(folder)
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not paths:
+        raise InputError(f"{folder} holds no image (.jpg, .png, .webp, …); give a folder that does")
+    backbone, loaded, chosen = _prepared(model, config, head)
+
+    def labelled() -> Iterator[tuple[str, Labels | LabelFailure]]:
+        for path in tqdm(paths, unit="image", disable=not progress):
+            try:
+                found: Labels | LabelFailure = label(path, backbone, config=chosen, head=loaded, limits=limits)
+            except (InputError, ModelOutputError) as error:
+                found = error
+            yield path.relative_to(root).as_posix(), found
+
+    return labelled()
+
+
+def open_store(uri: str | Path) -> Store:
     """The label store at a path or an address such as `s3://bucket/labels`.
 
     Raises:
+        InputError: there is none.
         ConfigurationError: the address cannot be opened.
     """
-    return LabelStore(str(uri))
+    store = Store(str(uri))
+    if not store.exists() and not store.parts():
+        raise InputError(f"{uri} is not a label store: it has neither run.json nor labels/*.parquet")
+    return store
 
 
 def export(
@@ -107,10 +154,9 @@ def export(
     return write_export(labels, ExportRequest(chosen, options, str(output), overwrite=overwrite))
 
 
-def _read(image: str | Path | bytes) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    try:
-        return Path(image).read_bytes()
-    except OSError as error:
-        raise InputError(f"{image} cannot be read ({error.strerror}); check the path") from error
+def _prepared(
+    model: str | PromptableBackbone, config: LabelConfig | None, head: str | Path | ClassHead | None
+) -> tuple[PromptableBackbone, ClassHead | None, LabelConfig]:
+    backbone = load_backbone(model) if isinstance(model, str) else model
+    loaded = load_head(str(head)) if isinstance(head, str | Path) else head
+    return backbone, loaded, config or LabelConfig(method="entities" if loaded is None else "classes")

@@ -13,6 +13,7 @@ from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError, InputError
 from everymask.images.decoding import decode_image
 from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore
 
 PHOTO = Path(__file__).resolve().parent.parent / "examples" / "images" / "coffee.jpg"
 AMG = AmgConfig(points_per_side=4)
@@ -35,16 +36,32 @@ def test_what_cannot_be_labelled_is_raised(tmp_path: Path) -> None:
         everymask.label(b"no picture")
     with pytest.raises(ConfigurationError, match="'sam' is unknown"):
         everymask.label(np.zeros((8, 8, 3), np.uint8), "sam")
+    with pytest.raises(ConfigurationError, match=r"method 'entites' is unknown; use entities, classes"):
+        everymask.LabelConfig(method="entites")
 
 
-def test_a_store_is_opened_by_its_path(tmp_path: Path) -> None:
+def test_a_folder_is_labelled_image_by_image_and_a_bad_one_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "b.jpg").write_bytes(PHOTO.read_bytes())
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("not an image")
+    config = everymask.LabelConfig(method="amg", amg=AMG)
+    found = dict(everymask.label_folder(tmp_path, config=config, progress=False))
+    assert list(found) == ["a.png", "deep/b.jpg"]
+    assert isinstance(found["a.png"], InputError)
+    assert found["deep/b.jpg"] == everymask.label(PHOTO, config=config)
+    with pytest.raises(InputError, match="holds no image"):
+        everymask.label_folder(tmp_path / "absent")
+
+
+def test_opening_a_store_where_none_is_fails_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a label store"):
-        next(everymask.open_store(tmp_path).batches())
+        everymask.open_store(tmp_path)
 
 
 def test_a_store_is_exported(tmp_path: Path) -> None:
     labels = everymask.label(PHOTO, config=everymask.LabelConfig(method="amg", amg=AMG))
-    store = everymask.open_store(tmp_path / "labels")
+    store = LabelStore(str(tmp_path / "labels"))
     store.write_part(to_table([LabelledImage("coffee.jpg", str(PHOTO), labels, None, "0" * 64, 1.0)]))
     report = everymask.export(store, "coco", tmp_path / "coco.json")
     content = json.loads((tmp_path / "coco.json").read_text())

@@ -132,12 +132,21 @@ class _Truncated(InputError):
 def _decode(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
     with _open(data) as image:
         limits.check_pixels(*image.size)
-        try:
-            image.load()
-            return _upright(_to_rgb(image), _orientation(image))
-        # Pillow's decoders raise nearly anything on hostile bytes: SyntaxError, struct.error, IndexError, …
-        except Exception as error:
-            raise _corrupt(error) from error
+        return rgb_of_picture(image)
+
+
+def rgb_of_picture(image: Image.Image) -> NDArray[np.uint8]:
+    """A picture of Pillow's as `decode_image` would give it: (H, W, 3) uint8.
+
+    Raises:
+        InputError: its file is truncated or corrupt.
+    """
+    try:
+        image.load()
+        return _upright(_to_rgb(image), _orientation(image))
+    # Pillow's decoders raise nearly anything on hostile bytes: SyntaxError, struct.error, IndexError, …
+    except Exception as error:
+        raise _corrupt(error) from error
 
 
 def image_format(data: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.entities.config import AmgConfig, EntityConfig
@@ -33,6 +33,8 @@ class LabelConfig:
     Each is encoded anew, so a service has none."""
 
     def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise ConfigurationError(f"method {self.method!r} is unknown; use {', '.join(get_args(Method))}")
         if self.min_region_area < 0:
             raise ConfigurationError(f"min_region_area must not be negative; got {self.min_region_area}")
         if self.max_region_area is not None and self.max_region_area < max(1, self.min_region_area):

@@ -175,8 +175,12 @@ class LabelStore:
             InputError: as `batches`, or a row that makes no sense.
             ConfigurationError: as `batches`.
         """
+        yield from self.images_of(self._some_parts(), batch_size)
+
+    def images_of(self, parts: Sequence[Location], batch_size: int = 16) -> Iterator[LabelledImage]:
+        """The images of some parts, streaming. Errors as in `images`."""
         digest = settings_digest(self.configuration())
-        for part in self._some_parts():
+        for part in parts:
             for batch in read_batches(part, None, batch_size):
                 for image in from_batch(batch, str(part)):
                     if image.labels is not None:
