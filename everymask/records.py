@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
+MAX_IMAGE_PIXELS = 1 << 29
+"""Of the largest image that is labelled, 23,170 x 23,170 (our choice): to export one mask of it takes GiBs."""
+
 
 class Rle(TypedDict):
     """COCO compressed run-length encoding of one mask (column-major, as pycocotools writes it)."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from everymask.errors import ConfigurationError
+from everymask.errors import ConfigurationError, InputError
+from everymask.masks.checked import check_class_name
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class ClassSet:
         for name in {part for pair in self.subjects for part in pair}:
             if not name or name != name.strip() or "/" in name or "\\" in name or name.startswith("."):
                 raise ConfigurationError(f"class {name!r} cannot be used; a name is not empty and names no folder")
+            try:
+                check_class_name(name)
+            except InputError as error:
+                raise ConfigurationError(str(error)) from error
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from everymask.errors import ConfigurationError
+from everymask.errors import ConfigurationError, InputError
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
+from everymask.masks.checked import MAX_CLASSES, check_class_name
 from everymask.records import LabelledMask
 
 ENTITY_CLASS = "entity"
 """The one class of masks that have none."""
-_MAX_CLASSES = 100_000
 
 
 class ClassNames:
@@ -30,7 +30,15 @@ class ClassNames:
             ConfigurationError: run.json is damaged.
         """
         record = read_run(store)
-        return cls(record.config.get("class_names") if record else None)
+        known = (record.config.get("class_names") if record else None) or []
+        try:
+            if not isinstance(known, list) or len(known) > MAX_CLASSES:
+                raise InputError(f"its class_names are no list of at most {MAX_CLASSES:,} names")
+            for name in known:
+                check_class_name(name)
+        except InputError as error:
+            raise ConfigurationError(f"{store.run_file}: {error}; restore it") from error
+        return cls(known)
 
     def index(self, mask: LabelledMask) -> int:
         """The class index of a mask, 0 for entities; its name is learned.
@@ -40,8 +48,8 @@ class ClassNames:
         """
         index = 0 if mask.class_id is None else mask.class_id
         name = self.name(mask)
-        if not 0 <= index < _MAX_CLASSES:
-            raise ConfigurationError(f"class {name!r} has the id {index}; ids lie below {_MAX_CLASSES:,}")
+        if not 0 <= index < MAX_CLASSES:
+            raise ConfigurationError(f"class {name!r} has the id {index}; ids lie below {MAX_CLASSES:,}")
         if self._names.setdefault(index, name) != name:
             raise ConfigurationError(
                 f"class {index} is {self._names[index]!r} in one row and {name!r} in another; the store mixes class "

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.outlines import coco_polygons, fill_polygons
+from everymask.formats.outlines import coco_polygons
 from everymask.formats.spool import Spool
+from everymask.masks.checked import fill_polygons
 from everymask.masks.runs import rles_from_runs, runs_of_rles
 from everymask.records import LabelledMask, Rle
 

@@ -29,9 +29,9 @@ from everymask.files.storage import is_remote
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_polygons
-from everymask.formats.outlines import fill_polygons
 from everymask.formats.spool import Spool
 from everymask.labels.doubt import image_doubt
+from everymask.masks.checked import fill_polygons
 from everymask.masks.rle import decode_mask, encode_mask
 from everymask.records import LabelledMask, Rle
 

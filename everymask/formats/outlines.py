@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from skimage.measure import approximate_polygon, label, regionprops
 
+from everymask.masks.checked import fill_polygons
 from everymask.masks.polygons import outline_rings, polygons_from_mask, ring_area
 from everymask.masks.rle import rle_ious
 from everymask.masks.runs import crop_of
-from everymask.records import LabelledMask, Rle
+from everymask.records import LabelledMask
 
 Polygon = NDArray[np.float64]
 """(K, 2) corners (x, y) in pixels, closed implicitly."""
@@ -63,16 +63,6 @@ def simplified(polygons: list[Polygon], tolerance_px: float, iou: Callable[[list
         if iou(fewer) >= MIN_IOU:
             return fewer
     return polygons
-
-
-def fill_polygons(polygons: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> Rle:
-    """What pycocotools makes of polygons [x0, y0, x1, y1, …]: their union."""
-    height, width = size_hw
-    usable = [list(polygon) for polygon in polygons if len(polygon) >= 6]
-    if not usable:
-        usable = [[0.0] * 6]
-    raw = coco_mask.merge(coco_mask.frPyObjects(usable, height, width))
-    return Rle(size=[height, width], counts=raw["counts"].decode("ascii"))
 
 
 def _simple_rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:

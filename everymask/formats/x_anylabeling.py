@@ -11,7 +11,8 @@ from typing import Any
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.labelme import image_path_beside, write_beside
-from everymask.formats.outlines import fill_polygons, simple_polygons
+from everymask.formats.outlines import simple_polygons
+from everymask.masks.checked import fill_polygons
 from everymask.records import LabelledMask, Rle
 
 _VERSION = "4.2.1"

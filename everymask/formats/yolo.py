@@ -13,7 +13,8 @@ import numpy as np
 
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import stem_path
-from everymask.formats.outlines import Polygon, coco_polygons, fill_polygons
+from everymask.formats.outlines import Polygon, coco_polygons
+from everymask.masks.checked import fill_polygons
 from everymask.records import LabelledMask, Rle
 
 

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from everymask.errors import ConfigurationError, ImageTooLargeError, InputError
 from everymask.images.structure import check_structure, check_tags
+from everymask.records import MAX_IMAGE_PIXELS
 
 # Pillow can also open formats that run other programs (EPS) or wrap whole documents; only still pictures are wanted.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -59,6 +60,10 @@ class ImageLimits:
         if self.max_bytes < 1 or self.max_pixels < 1:
             raise ConfigurationError(
                 f"max-bytes and max-pixels must be at least 1; got {self.max_bytes} and {self.max_pixels}"
+            )
+        if self.max_pixels > MAX_IMAGE_PIXELS:
+            raise ConfigurationError(
+                f"max-pixels must be at most {MAX_IMAGE_PIXELS:,}, got {self.max_pixels:,}; cut larger pictures first"
             )
 
     def check_bytes(self, size_bytes: int) -> None:

@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.location import Location
-from everymask.labels.rows import LabelledImage
+from everymask.files.storage import one_line
+from everymask.labels.rows import LabelledImage, MaskExtent, check_numbers, checked_rle, is_mask_id, mask_extents
 from everymask.labels.schema import RLE
 from everymask.labels.store import LabelStore
+from everymask.masks.checked import check_class, checked_size
 from everymask.masks.rle import boxes_from_rles, rle_areas
 from everymask.masks.runs import crop_of
 from everymask.records import ImageLabels, LabelledMask, Rle
@@ -145,13 +147,13 @@ def read_corrections(store: LabelStore) -> dict[str, ImageCorrection]:
     for file in _files(store):
         try:
             table = pq.read_table(file.path, filesystem=file.filesystem, partitioning=None)
-            metadata = json.loads((table.schema.metadata or {})[b"everymask"])
-            rows = table.to_pylist()
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise InputError(f"{file} is damaged ({error}); restore it, or move it away to do without it") from error
-        if metadata["corrections"] > FORMAT_VERSION:
-            raise ConfigurationError(f"{file} is of a newer format; upgrade everymask to read it")
-        found |= {row["image_id"]: _from_row(row) for row in rows}
+            version = int(json.loads((table.schema.metadata or {})[b"everymask"])["corrections"])
+            if version > FORMAT_VERSION:
+                raise ConfigurationError(f"{file} is of a newer format; upgrade everymask to read it")
+            found |= {correction.image_id: correction for correction in _from_table(table)}
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, InputError) as error:
+            reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else one_line(error)
+            raise InputError(f"{file} is damaged ({reason}); restore it, or move it away to do without it") from error
     return found
 
 
@@ -250,10 +252,32 @@ def _to_row(correction: ImageCorrection) -> dict[str, Any]:
     return row | {"height": height, "width": width, "masks": masks}
 
 
-def _from_row(row: dict[str, Any]) -> ImageCorrection:
-    masks = tuple(
-        CorrectedMask(**mask | {"rle": Rle(size=mask["rle"]["size"], counts=mask["rle"]["counts"])})
-        for mask in row["masks"]
-    )
-    size = row.pop("height"), row.pop("width")
-    return ImageCorrection(**row | {"masks": masks, "size_hw": size})
+def _from_table(table: pa.Table) -> list[ImageCorrection]:
+    """Rows of a file that anyone may have written.
+
+    Raises:
+        InputError, KeyError, TypeError, ValueError: one makes no sense.
+    """
+    rows = table.to_pylist()
+    extents = mask_extents((mask, row["height"]) for row in rows for mask in row["masks"])
+    return [_from_row(row, extents) for row in rows]
+
+
+def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> ImageCorrection:
+    size_hw = checked_size(row.pop("height"), row.pop("width"))
+    if None in (row["image_id"], row["tool"], row["imported_at"]):
+        raise InputError("a row names no image, no tool or no time")
+    masks = tuple(_from_mask(mask, size_hw, next(extents)) for mask in row["masks"])
+    return ImageCorrection(**row | {"masks": masks, "size_hw": size_hw})
+
+
+def _from_mask(mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: MaskExtent) -> CorrectedMask:
+    rle = checked_rle(mask, size_hw, extent)
+    assert mask is not None
+    if mask["action"] not in ACTIONS:
+        raise InputError(f"a mask was {mask['action']!r}, not one of {', '.join(ACTIONS)}")
+    if not is_mask_id(mask["mask_id"]) or not (mask["parent_id"] is None or is_mask_id(mask["parent_id"])):
+        raise InputError(f"a mask has the ids {mask['mask_id']!a} and {mask['parent_id']!a}")
+    check_class(mask["class_id"], mask["class_name"])
+    check_numbers(mask, (), ("iou",))
+    return CorrectedMask(**mask | {"rle": rle})

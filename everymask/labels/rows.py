@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
 
 from everymask.errors import InputError
-from everymask.labels.schema import MAX_CLASSES, SCHEMA
-from everymask.masks.rle import encoded_pixels
+from everymask.labels.schema import SCHEMA
+from everymask.masks.checked import check_class, checked_size
+from everymask.masks.rle import encoded_masks
 from everymask.records import ImageLabels, LabelledMask, Rle
 from everymask.redaction import redact
+
+_MASK_ID = re.compile("[0-9a-f]{24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,12 @@ def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store")
     """
     images = []
     rows = batch.to_pylist()
-    pixels = iter(_encoded_pixels(rows))
+    extents = mask_extents(
+        (mask, row.get("height")) for row in rows if row.get("status") == "ok" for mask in row.get("masks") or ()
+    )
     for row in rows:
         try:
-            images.append(_from_row(row, pixels))
+            images.append(_from_row(row, extents))
         except (InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{place} holds a row that makes no sense, of image {row.get('image_id')!r}: {_reason(error)}; move "
@@ -69,13 +76,60 @@ def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store")
     return images
 
 
-def _encoded_pixels(rows: list[dict[str, Any]]) -> list[int]:
-    """What the encodings of all masks run over, in order: counting them one by one takes longer than reading."""
-    masks = [mask for row in rows if row.get("status") == "ok" for mask in row.get("masks") or ()]
-    rles = [mask["rle"] if mask else None for mask in masks]
-    counts = [rle["counts"] if rle else None for rle in rles]
-    found: list[int] = encoded_pixels([text or "" for text in counts]).tolist()
-    return found
+@dataclass(frozen=True, slots=True)
+class MaskExtent:
+    """What a stored mask's counts run over: pixels, -1 where they make no sense; the mask's area; its tight box."""
+
+    pixels: int
+    area: int
+    box_xyxy: tuple[int, int, int, int]
+
+
+def mask_extents(masks: Iterable[tuple[dict[str, Any] | None, int | None]]) -> Iterator[MaskExtent]:
+    """Extents of stored masks, each given with its image's height: found for all, since one by one takes longer."""
+    counts, heights = [], []
+    for mask, height in masks:
+        rle = mask["rle"] if mask else None
+        counts.append((rle["counts"] if rle else None) or "")
+        heights.append(max(height or 1, 1))
+    found = encoded_masks(counts, heights)
+    boxes = map(tuple, found.boxes_xyxy.tolist())
+    return iter(list(map(MaskExtent, found.pixels.tolist(), found.areas.tolist(), boxes)))
+
+
+def checked_rle(mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: MaskExtent) -> Rle:
+    """The encoding of a stored mask, which must be one of its image.
+
+    Raises:
+        InputError: it is not.
+    """
+    if mask is None or mask["rle"] is None:
+        raise InputError("a mask is null")
+    rle = Rle(size=mask["rle"]["size"], counts=mask["rle"]["counts"])
+    if rle["size"] != list(size_hw):
+        raise InputError(f"a mask has size {rle['size']}, its image has [height, width] {list(size_hw)}")
+    if extent.pixels != size_hw[0] * size_hw[1]:
+        raise InputError("a mask's counts are no run-length encoding of its image")
+    return rle
+
+
+def is_mask_id(value: object) -> bool:
+    """Whether a value is an id as masks have: 24 hexadecimal digits."""
+    return isinstance(value, str) and _MASK_ID.fullmatch(value) is not None
+
+
+def check_numbers(record: dict[str, Any], required: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """Refuse numbers of a row that are missing, NaN or infinite.
+
+    Raises:
+        InputError: one is.
+    """
+    for name in required:
+        if record[name] is None:
+            raise InputError(f"a mask has no {name}" if "rle" in record else f"it has no {name}")
+    for name in (*required, *optional):
+        if record[name] is not None and not isfinite(record[name]):
+            raise InputError(f"its {name} is {record[name]}, which is no number")
 
 
 def _reason(error: Exception) -> str:
@@ -120,52 +174,55 @@ def _to_mask(mask: LabelledMask) -> dict[str, Any]:
     }
 
 
-def _from_row(row: dict[str, Any], pixels: Iterator[int]) -> LabelledImage:
+def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> LabelledImage:
     labels = None
     if row["image_id"] is None or row["uri"] is None:
         raise InputError("it names no image")
     if row["status"] not in ("ok", "error"):
         raise InputError(f"its status is {row['status']!r}")
     if row["status"] == "ok":
-        width, height = row["width"], row["height"]
-        if not (width and height and width > 0 and height > 0):
-            raise InputError(f"its image has {width} x {height} pixels")
+        size_hw = checked_size(row["height"], row["width"])
         if row["masks"] is None or row["coverage"] is None:
             raise InputError("it has no masks, not even an empty list of them")
-        masks = tuple(_from_mask(mask, (height, width), next(pixels)) for mask in row["masks"])
-        labels = ImageLabels(size_hw=(height, width), masks=masks, coverage=row["coverage"], missed=row["missed"])
+        check_numbers(row, ("coverage",), ("missed",))
+        masks = tuple(_from_mask(mask, size_hw, next(extents)) for mask in row["masks"])
+        labels = ImageLabels(size_hw=size_hw, masks=masks, coverage=row["coverage"], missed=row["missed"])
     seconds = row["seconds"] or 0.0
     return LabelledImage(row["image_id"], row["uri"], labels, row["error"], row["content_sha256"], seconds)
 
 
-def _from_mask(mask: dict[str, Any] | None, size_hw: tuple[int, int], pixels: int) -> LabelledMask:
-    if mask is None or mask["rle"] is None:
-        raise InputError("a mask is null")
-    for name in ("bbox", "area", "predicted_iou", "stability_score", "point_coords", "score"):
+def _from_mask(mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: MaskExtent) -> LabelledMask:
+    rle = checked_rle(mask, size_hw, extent)
+    assert mask is not None
+    for name in ("bbox", "area", "point_coords"):
         if mask[name] is None:
             raise InputError(f"a mask has no {name}")
-    class_id, class_name = mask["class_id"], mask["class_name"]
-    if (class_id is None) != (class_name is None):
-        raise InputError(f"a mask has class_id {class_id} and class_name {class_name!r}; one is missing")
-    if class_id is not None and not 0 <= class_id < MAX_CLASSES:
-        raise InputError(f"a mask has class_id {class_id}; class ids are in [0, {MAX_CLASSES})")
-    rle = Rle(size=mask["rle"]["size"], counts=mask["rle"]["counts"])
-    if rle["size"] != list(size_hw):
-        raise InputError(f"a mask has size {rle['size']}, its image has [height, width] {list(size_hw)}")
-    if pixels != size_hw[0] * size_hw[1]:
-        raise InputError("a mask's counts are no run-length encoding of its image")
+    check_numbers(mask, ("predicted_iou", "stability_score", "score"), ("uncertainty", "agreement"))
+    check_class(mask["class_id"], mask["class_name"])
+    if mask["mask_id"] is not None and not is_mask_id(mask["mask_id"]):
+        raise InputError(f"a mask has the id {mask['mask_id']!a}, not one of 24 hexadecimal digits")
+    if len(mask["bbox"]) != 4 or None in mask["bbox"] or len(mask["point_coords"]) != 2:
+        raise InputError(f"a mask has bbox {mask['bbox']} and point_coords {mask['point_coords']}")
     x, y, width, height = mask["bbox"]
+    box = (x, y, x + width, y + height)
+    if mask["area"] != extent.area or (extent.area and box != extent.box_xyxy):
+        raise InputError(
+            f"a mask has area {mask['area']} and bbox {mask['bbox']}, its counts have area {extent.area} and, as "
+            f"(x0, y0, x1, y1), the box {extent.box_xyxy}"
+        )
     point_x, point_y = mask["point_coords"]
+    if None in (point_x, point_y) or not (isfinite(point_x) and isfinite(point_y)):
+        raise InputError(f"a mask has the point {mask['point_coords']}")
     return LabelledMask(
         rle=rle,
-        box_xyxy=(x, y, x + width, y + height),
-        area=mask["area"],
+        box_xyxy=box if extent.area else extent.box_xyxy,
+        area=extent.area,
         predicted_iou=mask["predicted_iou"],
         stability_score=mask["stability_score"],
         point_coords=(point_x, point_y),
         score=mask["score"],
-        class_id=class_id,
-        class_name=class_name,
+        class_id=mask["class_id"],
+        class_name=mask["class_name"],
         uncertainty=mask["uncertainty"],
         agreement=mask["agreement"],
         mask_id=mask["mask_id"],

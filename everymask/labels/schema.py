@@ -14,9 +14,6 @@ would have had. 2 had no `missed`.
 ADDED_IN = {"missed": 3}
 """Columns by the format that brought them, where it is not the first."""
 
-MAX_CLASSES = 65_536
-"""Class ids are indices into a list of names; whoever reads one may make such a list (our choice)."""
-
 RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
 """COCO compressed run-length encoding: size is [height, width] in pixels."""
 

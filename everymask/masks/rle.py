@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,28 +93,76 @@ def encode_label_map(label_map: NDArray[np.integer], num_labels: int) -> list[Rl
     return encodings
 
 
-def encoded_pixels(counts: Sequence[str]) -> NDArray[np.int64]:
-    """(N,) pixels that compressed counts run over, background included; -1 where they are no run-length encoding.
+@dataclass(frozen=True)
+class EncodedMasks:
+    """What compressed counts of N masks stand for, found without believing them.
+
+    Attributes:
+        pixels: (N,) pixels that the counts run over, background included; -1 where they are no run-length encoding.
+        areas: (N,) pixels in each mask.
+        boxes_xyxy: (N, 4) tight half-open boxes; zeros for an empty mask. Areas and boxes mean nothing where `pixels`
+            is not the number of the image's pixels.
+    """
+
+    pixels: NDArray[np.int64]
+    areas: NDArray[np.int64]
+    boxes_xyxy: NDArray[np.int64]
+
+
+def encoded_masks(counts: Sequence[str], heights: Sequence[int]) -> EncodedMasks:
+    """Extents of masks in images of the given heights, each at least 1, in one pass over all their text.
 
     pycocotools does not look: of counts that run past the image it reads memory that is not its own, or never returns.
     """
+    runs, owner, sound = _sound_runs(counts)
+    pixels = np.full(len(counts), -1, dtype=np.int64)
+    sums = np.bincount(owner, weights=runs, minlength=len(counts)).astype(np.int64)
+    pixels[sound] = sums[sound]
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    lengths = np.diff(np.append(first, len(owner)))
+    ends = np.cumsum(runs)
+    ends -= np.repeat(ends[first] - runs[first], lengths)
+    inside = ((np.arange(len(owner)) - np.repeat(first, lengths)) % 2 == 1) & (runs > 0)
+    owner, runs, ends = owner[inside], runs[inside], ends[inside]
+    areas = np.bincount(owner, weights=runs, minlength=len(counts)).astype(np.int64)
+    boxes = np.zeros((len(counts), 4), dtype=np.int64)
+    if len(owner):
+        height = np.array(heights, dtype=np.int64)[owner]
+        (x0, y0), (x1, y1) = np.divmod(ends - runs, height), np.divmod(ends - 1, height)
+        beyond = x1 > x0  # runs into the next column
+        first = np.flatnonzero(np.diff(owner, prepend=-1))
+        lowest = (x0, np.where(beyond, 0, y0))
+        highest = (x1 + 1, np.where(beyond, height, y1 + 1))
+        found = [np.minimum.reduceat(side, first) for side in lowest]
+        found += [np.maximum.reduceat(side, first) for side in highest]
+        boxes[owner[first]] = np.stack(found, axis=1)
+    return EncodedMasks(pixels, areas, boxes)
+
+
+def encoded_pixels(counts: Sequence[str]) -> NDArray[np.int64]:
+    """`EncodedMasks.pixels` of compressed counts."""
+    return encoded_masks(counts, [1] * len(counts)).pixels
+
+
+def _sound_runs(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """(K,) lengths of the runs of all counts, the (K,) counts they belong to, and (N,) which counts make sense.
+
+    Those that do not may have runs or none.
+    """
     # Four bytes a character, of whatever alphabet.
     characters = np.frombuffer("".join(counts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64) - 48
-    lengths = np.array([len(text) for text in counts], dtype=np.int64)
-    totals = np.full(len(counts), -1, dtype=np.int64)
-    if not len(characters):
-        return totals
-    owner = np.repeat(np.arange(len(counts)), lengths)
-    last = np.cumsum(lengths) - 1
+    text_lengths = np.array([len(text) for text in counts], dtype=np.int64)
+    owner = np.repeat(np.arange(len(counts)), text_lengths)
+    last = np.cumsum(text_lengths) - 1
     ends = (characters & 0x20) == 0  # six bits a character: five of the number, lowest first, and whether it goes on
-    sound = lengths > 0
+    sound = text_lengths > 0
     sound[sound] &= ends[last[sound]]
     sound[owner[(characters < 0) | (characters > 63)]] = False
     # What is unsound must not run into its neighbours.
     usable = sound[owner]
     characters, owner, ends = characters[usable], owner[usable], ends[usable]
     if not len(characters):
-        return totals
+        return characters, owner, sound
     starts = np.concatenate([[0], np.flatnonzero(ends)[:-1] + 1])
     digits = np.diff(np.append(starts, len(characters)))
     place = np.arange(len(characters)) - np.repeat(starts, digits)
@@ -123,9 +172,7 @@ def encoded_pixels(counts: Sequence[str]) -> NDArray[np.int64]:
     numbers[negative] -= np.int64(1) << (5 * np.minimum(digits, _MAX_DIGITS + 1))[negative]
     runs = _undo_differences(numbers, owner[starts])
     sound[owner[starts][runs < 0]] = False
-    sums = np.bincount(owner[starts], weights=runs, minlength=len(counts)).astype(np.int64)
-    totals[sound] = sums[sound]
-    return totals
+    return runs, owner[starts], sound
 
 
 def _undo_differences(numbers: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.int64]:

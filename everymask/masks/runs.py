@@ -65,8 +65,10 @@ def rles_from_runs(runs: Sequence[NDArray[np.int64]], size_hw: tuple[int, int]) 
         ValueError: some do not add up to the pixels of the image, or one is negative.
     """
     height, width = size_hw
+    pixels = height * width
     for counts in runs:
-        if counts.sum() != height * width or counts.min(initial=0) < 0:
+        # One by one, too: sums of numbers near 2^63 wrap.
+        if counts.min(initial=0) < 0 or counts.max(initial=0) > pixels or counts.sum() != pixels:
             raise ValueError(f"runs of {counts.sum()} pixels do not make a mask of {width} x {height}")
     if not runs:
         return []

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from everymask.errors import InputError
-from everymask.formats.outlines import coco_polygons, fill_polygons, simple_polygons
+from everymask.formats.outlines import coco_polygons, simple_polygons
 from everymask.labels.corrections import Action, CorrectedMask, ImageCorrection
 from everymask.labels.rows import LabelledImage
+from everymask.masks.checked import fill_polygons
 from everymask.masks.rle import rle_ious
 from everymask.records import ImageLabels, LabelledMask, Rle
 from everymask.review.reviewed import ReviewedImage, ReviewedMask, crosses_itself

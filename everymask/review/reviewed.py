@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.errors import InputError
-from everymask.formats.outlines import fill_polygons
+from everymask.masks.checked import fill_polygons
 from everymask.records import Rle
 
 MAX_FILE_BYTES = 2**31

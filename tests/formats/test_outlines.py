@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from numpy.typing import NDArray
 
-from everymask.formats.outlines import MIN_IOU, coco_polygons, fill_polygons, simple_polygons
+from everymask.formats.outlines import MIN_IOU, coco_polygons, simple_polygons
+from everymask.masks.checked import fill_polygons
 from everymask.masks.rle import encode_mask, rle_ious
 from tests.labels.examples import mask_record, ring_and_disc
 from tests.masks.strategies import masks
