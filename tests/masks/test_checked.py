@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from everymask.errors import ConfigurationError, InputError
-from everymask.images import ImageLimits
+from everymask.images.decoding import ImageLimits
 from everymask.masks.checked import (
     check_class,
     checked_size,
