@@ -184,7 +184,9 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
     try:
         size = file.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise ConfigurationError(f"{file} has {size:,} bytes; a class head has at most {MAX_FILE_BYTES:,}; {remedy}")
+            raise ConfigurationError(
+                f"{file} has {size:,} bytes; a class head has at most {MAX_FILE_BYTES:,}; {remedy}"
+            )
         # Read once, so that the digest is of the very bytes that were used.
         content = file.read_bytes()
         tensors = safetensors.torch.load(content)

@@ -111,8 +111,9 @@ def region_fields(masks: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Logits made to agree with disjoint masks, as `full_resolution_label_map` wants them.
 
     Each region's logits are divided by the mean of those inside the mask that agree with it, so that a confident region
-    does not push a boundary into a less confident neighbour; where none agrees, by their mean magnitude inside. Unlike a limit, this leaves the place where a field crosses zero, and
-    with it the edge of a region against the background, where the model put it.
+    does not push a boundary into a less confident neighbour; where none agrees, by their mean magnitude inside. Unlike
+    a limit, this leaves the place where a field crosses zero, and with it the edge of a region against the background,
+    where the model put it.
 
     Args:
         masks: (M, P) bool, disjoint.

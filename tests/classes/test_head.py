@@ -119,7 +119,11 @@ def test_a_damaged_file_is_one_clear_sentence(
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process's peak memory, and forgets it when asked to")
 @pytest.mark.parametrize(
     "claim",
-    [{"hidden_dim": 20_000}, {"token_dim": 10**8}, {"classes": [f"class {i}" for i in range(10**5)], "hidden_dim": 4096}],
+    [
+        {"hidden_dim": 20_000},
+        {"token_dim": 10**8},
+        {"classes": [f"class {i}" for i in range(10**5)], "hidden_dim": 4096},
+    ],
     ids=lambda claim: "-".join(claim),
 )
 def test_a_small_file_that_claims_to_be_large_costs_no_memory(tmp_path: Path, claim: dict[str, object]) -> None:
