@@ -54,5 +54,5 @@ def test_classes_bring_their_names_and_doubt() -> None:
 
 
 def test_no_mask_is_no_record() -> None:
-    nothing = {name: [] for name in KNOWN}
+    nothing: dict[str, list[float]] = {name: [] for name in KNOWN}
     assert labelled_masks([], **nothing) == []
