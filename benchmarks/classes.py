@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.doubt import doubt_correlation, labelled_doubt_correlation
+from data_jobs.runtime.command import parse
 from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.classes.class_set import ClassSet
-from everymask.classes.config import ClassesConfig
+from everymask.classes.config import ClassesConfig, Recipe
 from everymask.classes.embeddings import StoredEmbeddings, load_embeddings, open_embeddings, write_embeddings
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
-from everymask.classes.recipes import PAPER_TRAINING, follow, follow_recipe
+from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, PAPER_TRAINING, below
 from everymask.classes.segmenter import classify_masks, embed_masks
 from everymask.classes.training.bags import make_bags
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
@@ -48,6 +48,8 @@ from everymask.labelling.label import label_images
 
 GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boat+car+motorcycle,person,chair"
 SHARD = 25
+PAPER = {**below("classes", PAPER_CLASSES), **below("classes.masks", PAPER_MASKS), **below("training", PAPER_TRAINING)}
+RECIPES = {"recipe": {"paper": PAPER}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +88,9 @@ class BenchmarkConfig(Measured):
     """Classes of the changed granularity; empty leaves it out."""
     json: Path | None = None
     """Also write the figures to this file."""
+    recipe: Recipe = "default"
+    """paper: labels and training as published. An option given beside it wins."""
     classes: ClassesConfig = field(default_factory=ClassesConfig)
-    """With --classes.recipe paper, training follows the paper as well."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -302,11 +305,6 @@ def _timed(work: Any, repeats: int) -> tuple[float, Any]:
 def run(config: BenchmarkConfig) -> dict[str, Any]:
     """All figures."""
     torch.set_num_threads(config.threads)
-    config = replace(
-        config,
-        classes=follow_recipe(config.classes),
-        training=follow(config.training, config.classes.recipe, PAPER_TRAINING),
-    )
     if any("crop" in kind for kind in config.features):
         config = replace(config, classes=with_crops(config.classes))
     material = prepare(config)
@@ -359,7 +357,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    config = tyro.cli(BenchmarkConfig, description=__doc__)
+    config = parse(BenchmarkConfig, sys.argv[1:], "benchmarks/classes.py", RECIPES)
     figures = run(config)
     print(table(figures))
     if config.json is not None:

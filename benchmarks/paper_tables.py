@@ -33,8 +33,8 @@ from benchmarks.classes import (
 )
 from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding
-from everymask.classes.config import ClassesConfig, ClipConfig
-from everymask.classes.recipes import PAPER_TRAINING, follow, follow_recipe
+from everymask.classes.config import ClipConfig
+from everymask.classes.recipes import PAPER_TRAINING, paper_classes
 from everymask.classes.training.train import TrainingConfig
 from everymask.classes.zero_shot import segment_names
 from everymask.errors import ConfigurationError, EverymaskError
@@ -68,8 +68,8 @@ def benchmark_config(config: TableConfig) -> BenchmarkConfig:
     return BenchmarkConfig(
         **{item.name: getattr(config, item.name) for item in fields(Measured)},
         features=("token",),
-        classes=follow_recipe(ClassesConfig(recipe="paper")),
-        training=follow(TrainingConfig(), "paper", PAPER_TRAINING),
+        classes=paper_classes(),
+        training=TrainingConfig(**PAPER_TRAINING),
     )
 
 

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 import tyro
 from PIL import Image
 
-from data_jobs.label_dataset import main as label_dataset
+from data_jobs.label_dataset import command as label_dataset
 from data_jobs.labelling.inputs import list_images
 from data_jobs.labelling.labeller import Labeller
 from data_jobs.labelling.ledger import Ledger

@@ -1,14 +1,14 @@
-"""Measure labels against ground truth, E-SAM's modules against each other, or a model's answers to clicks.
+"""Measure labels, E-SAM's modules, or a model's answers against ground truth.
 
-    python data_jobs/evaluate.py --labels DIR --ground-truth coco_panoptic --path DIR     AP^e of a label store
-    python data_jobs/evaluate.py --labels DIR --ground-truth bsds --path DIR              segmentation covering
-    python data_jobs/evaluate.py --labels DIR --ground-truth coco_instances --path DIR    mIoU and mAP50 of class masks
-    python data_jobs/evaluate.py --labels DIR --ground-truth voc --path VOC2012           the same on PASCAL VOC
-    python data_jobs/evaluate.py --ablation --path DIR [--model oracle]                   the modules of E-SAM, and AMG
-    python data_jobs/evaluate.py --table 2 --ground-truth entityseg --annotations FILE --path DIR --models vit_b vit_l
-    python data_jobs/evaluate.py --clicks --path DIR [--ground-truth bsds]                the model's answers to clicks
-    python data_jobs/evaluate.py --clicks --ground-truth voc --split val --min-area 0.01 --path VOC2012
-    python data_jobs/evaluate.py --proposals --path DIR                                   recall of AMG's masks
+    everymask evaluate stored --labels DIR --path DIR                                 AP^e of a label store
+    everymask evaluate stored --labels DIR --ground-truth bsds --path DIR             segmentation covering
+    everymask evaluate stored --labels DIR --ground-truth coco_instances --path DIR   mIoU and mAP50 of class masks
+    everymask evaluate stored --labels DIR --ground-truth voc --path VOC2012          the same on PASCAL VOC
+    everymask evaluate entities --path DIR [--models oracle]                          the modules of E-SAM, and AMG
+    everymask evaluate entities --table 2 --ground-truth entityseg --annotations FILE --path DIR --models vit_b vit_l
+    everymask evaluate clicks --path DIR [--ground-truth bsds]                        the model's answers to clicks
+    everymask evaluate clicks --ground-truth voc --split val --min-area 0.01 --path VOC2012
+    everymask evaluate proposals --path DIR                                           recall of AMG's masks
 
 Exit codes: 0 done; 2 usage, or the labels and the ground truth do not fit; 130 interrupted.
 """
@@ -17,44 +17,73 @@ from __future__ import annotations
 
 import json
 import sys
-
-import tyro
+from collections.abc import Callable
+from typing import TypeVar
 
 from data_jobs.evaluation.clicks import measure_clicks, measure_proposals
-from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluation.config import ClicksConfig, EntitiesConfig, ProposalsConfig, StoredConfig
 from data_jobs.evaluation.figures import Figures, table
 from data_jobs.evaluation.stored_labels import measure_store
 from data_jobs.evaluation.tables import measure_table
-from data_jobs.runtime.exit_codes import DONE, exit_code
+from data_jobs.runtime.command import Command, one_of
+from data_jobs.runtime.exit_codes import DONE
+
+C = TypeVar("C", StoredConfig, EntitiesConfig, ClicksConfig, ProposalsConfig)
 
 
-def evaluate(config: EvaluateConfig) -> Figures:
-    """Rows of figures by name.
-
-    Raises:
-        ConfigurationError: options or ground truth that cannot be used.
-        InputError: labels that do not belong to the ground truth, or whose masks overlap.
-    """
-    if config.makes_table:
-        return measure_table(config)
-    if config.clicks:
-        return measure_clicks(config)
-    return measure_proposals(config) if config.proposals else measure_store(config)
-
-
-def main(arguments: list[str] | None = None, program: str = "python data_jobs/evaluate.py") -> int:
-    """The command; returns its exit code."""
-
-    def run() -> int:
-        config = tyro.cli(EvaluateConfig, args=arguments, prog=program, description=__doc__)
-        figures = evaluate(config)
+def _printed(measure: Callable[[C], Figures]) -> Callable[[C], int]:
+    def run(config: C) -> int:
+        figures, options = measure(config), config.figures
         print(table(figures))
-        if config.json is not None:
-            config.json.write_text(json.dumps(figures, indent=2) + "\n")
+        if options.json is not None:
+            options.json.write_text(json.dumps(figures, indent=2) + "\n")
         return DONE
 
-    return exit_code(run, "nothing was measured")
+    return run
 
+
+stored = Command(
+    "evaluate stored",
+    StoredConfig,
+    _printed(measure_store),
+    "Measure a label store against ground truth: AP^e of entities, covering of human segmentations, or mIoU and mAP50 "
+    "of named classes. Images are matched by their file names.",
+    interrupted="nothing was measured",
+)
+entities = Command(
+    "evaluate entities",
+    EntitiesConfig,
+    _printed(measure_table),
+    "Label annotated pictures by E-SAM with its modules on and off, by AMG and by SAM's object level, and give the "
+    "AP^e of each: the tables of E-SAM's paper.",
+    groups={
+        "pictures": ("path", "ground_truth", "annotations", "limit"),
+        "what is measured": ("table", "models", "oracle", "checkpoint"),
+        "figures": ("max_dets", "bootstrap", "json"),
+        "resources": ("device", "workers"),
+    },
+    interrupted="nothing was measured",
+)
+clicks = Command(
+    "evaluate clicks",
+    ClicksConfig,
+    _printed(measure_clicks),
+    "Click every segment of the ground truth once, and measure the model's answers beside a baseline that learns "
+    "nothing.",
+    interrupted="nothing was measured",
+)
+proposals = Command(
+    "evaluate proposals",
+    ProposalsConfig,
+    _printed(measure_proposals),
+    "Average recall of the masks of a grid of clicks: all of them, and those that AMG's thresholds and NMS leave.",
+    groups={
+        "pictures": ("path", "ground_truth", "split", "min_area", "limit"),
+        "model": ("model", "checkpoint", "device"),
+        "figures": ("json",),
+    },
+    interrupted="nothing was measured",
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(one_of((stored, entities, clicks, proposals))(sys.argv[1:]))

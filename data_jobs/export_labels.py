@@ -1,7 +1,7 @@
 """Turn a label store into a format that other tools read.
 
-    python data_jobs/export_labels.py --labels labels --format coco --output instances.json
-    python data_jobs/export_labels.py --labels labels --format yolo --output yolo --images copy
+    everymask export --labels labels --format coco --output instances.json
+    everymask export --labels labels --format yolo --output yolo --images copy
 
 An export is written whole or not at all, and ends with what it lost. Exit codes: 0 done; 2 usage, no label store, names
 that collide, a loss above --max-loss, or an output that cannot be written.
@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tyro
 
+from data_jobs.runtime.command import Command
+from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.progress import ProgressLine
-from everymask.errors import EverymaskError
 from everymask.formats.export import ExportReport, ExportRequest, export
 from everymask.formats.picture_files import ImagesMode
 from everymask.formats.registry import FORMATS, find_format, help_text
@@ -57,7 +55,7 @@ class ExportConfig:
     """Replace an earlier export."""
 
 
-def run(config: ExportConfig) -> ExportReport:
+def write(config: ExportConfig) -> ExportReport:
     """Write the export.
 
     Raises:
@@ -96,21 +94,14 @@ def run(config: ExportConfig) -> ExportReport:
             line.close()
 
 
-def main(arguments: list[str] | None = None, program: str = "python data_jobs/export_labels.py") -> int:
-    """The command; returns its exit code."""
-    config = tyro.cli(ExportConfig, args=arguments, prog=program, description=__doc__)
-    try:
-        report = run(config)
-    except EverymaskError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    for number, text in enumerate(report.lines()):
+def run(config: ExportConfig) -> int:
+    """Write the export and say what it lost; returns the exit code. Raises as `write`."""
+    for number, text in enumerate(write(config).lines()):
         print(text if number else f"{config.output}: {text}")
-    return 0
+    return DONE
 
+
+command = Command("export", ExportConfig, run, "Turn a label store into a format that other tools read.")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(sys.argv[1:]))

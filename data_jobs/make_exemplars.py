@@ -1,9 +1,9 @@
 """Get pictures of your classes: made by a diffusion model, found on the web, or taken from folders or your own scenes.
 
-    python data_jobs/make_exemplars.py --classes cat,dog --source diffusion --output exemplars
-    python data_jobs/make_exemplars.py --classes cat,dog --source crawl --output exemplars
-    python data_jobs/make_exemplars.py --classes cat,dog --source folder --input my-pictures --output exemplars
-    python data_jobs/make_exemplars.py --classes cat,dog --source boxes --boxes coco.json --input scenes --output pets
+    everymask exemplars --classes cat,dog --source diffusion --output exemplars
+    everymask exemplars --classes cat,dog --source crawl --output exemplars
+    everymask exemplars --classes cat,dog --source folder --input my-pictures --output exemplars
+    everymask exemplars --classes cat,dog --source boxes --boxes coco.json --input scenes --output pets
 
 Several sources may fill one folder, one after another. The same command again resumes. Exit codes: 0 done; 2 usage,
 configuration, a class without a picture, or an output that cannot be written (whatever was finished is kept).
@@ -11,28 +11,26 @@ configuration, a class without a picture, or an output that cannot be written (w
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-# As a script, the checkout this file belongs to comes before any installed everymask, on workers too.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import io
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
 from data_jobs.exemplars.generation import generate
 from data_jobs.runtime.actors import connect, plan_actors
-from data_jobs.runtime.exit_codes import DONE, exit_code
+from data_jobs.runtime.command import Command
+from data_jobs.runtime.exit_codes import DONE
+from data_jobs.runtime.options import WorkerOptions
+from data_jobs.runtime.settings import JOINED
 from everymask.backbone.devices import device_for
 from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.boxes import boxed_pictures
@@ -71,10 +69,7 @@ class MakeExemplarsConfig:
     """Surroundings that a cut-out keeps on each side, as a share of its box's longer side."""
     device: str = "auto"
     """Where the diffusion model runs: auto, cpu, cuda or cuda:N."""
-    actors: str = "auto"
-    """Workers that hold the diffusion model: N, MIN:MAX, or auto: one for each GPU, else one."""
-    gpus_per_actor: float | None = None
-    """Share of a GPU for each worker; by default 1 where the cluster has GPUs, else 0."""
+    workers: Annotated[WorkerOptions, JOINED] = field(default_factory=WorkerOptions)
     duplicate_bits: int = 6
     """Pictures of a subject whose 64-bit perceptual hashes differ in at most so many bits are one; -1 keeps all."""
     sheet_pictures: int = 40
@@ -122,7 +117,10 @@ def run(config: MakeExemplarsConfig) -> int:
         raise ConfigurationError(
             f"no picture of {', '.join(missing)} was kept; {config.output}/rejected.jsonl says why for each candidate"
         )
-    print(f"look at {config.output}/sheets, delete what does not fit, then train with train_classes.py")
+    print(
+        f"look at {config.output}/sheets, delete what does not fit, then "
+        f"`everymask train classes --exemplars {config.output}`"
+    )
     return DONE
 
 
@@ -138,7 +136,7 @@ def _outcomes(config: MakeExemplarsConfig, class_set: ClassSet, folder: Exemplar
         planned = [origin for origin in planned_pictures(class_set, config.diffusion) if not folder.knows(origin)]
         if planned:
             connect()
-            actors = plan_actors(config.actors, config.gpus_per_actor, config.diffusion.model)
+            actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, config.diffusion.model)
             device = device_for(config.device, actors.gpus)
             for number, data in generate(planned, config.diffusion, device, actors):
                 yield planned[number], folder.add(data, planned[number])
@@ -182,14 +180,24 @@ def _warn_of_likeness(subject: str, pictures: list[NDArray[np.uint8]]) -> None:
         )
 
 
-def main(arguments: list[str] | None = None, program: str = "python data_jobs/make_exemplars.py") -> int:
-    """The command; returns its exit code."""
+def _main(config: MakeExemplarsConfig) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    return exit_code(
-        lambda: run(tyro.cli(MakeExemplarsConfig, args=arguments, prog=program)),
-        "what is finished is kept, the same command resumes",
-    )
+    return run(config)
 
+
+command = Command(
+    "exemplars",
+    MakeExemplarsConfig,
+    _main,
+    "Get pictures of your classes: made by a diffusion model, found on the web, or taken from folders or your own "
+    "scenes. Several sources may fill one folder, one after another. The same command again resumes.",
+    groups={
+        "input and output": ("classes", "output", "source", "input", "boxes", "margin", "sheet_pictures"),
+        "which pictures": ("duplicate_bits", "crawl.images_per_subject", "crawl.licenses"),
+        "diffusion model": ("diffusion.model", "diffusion.images_per_subject", "device", "actors", "gpus_per_actor"),
+    },
+    interrupted="what is finished is kept, the same command resumes",
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(sys.argv[1:]))

@@ -1,9 +1,9 @@
 """What a person should look at first, and the corrections they give back.
 
-    python data_jobs/review.py queue --labels labels --most 200 --output queue.json
-    python data_jobs/export_labels.py --labels labels --queue queue.json --format label-studio --output tasks.json
-    python data_jobs/review.py import --labels labels --from export.json
-    python data_jobs/review.py report --labels labels --queue queue.json
+    everymask review queue --labels labels --most 200 --output queue.json
+    everymask export --labels labels --queue queue.json --format label-studio --output tasks.json
+    everymask review import --labels labels --from export.json
+    everymask review report --labels labels --queue queue.json
 
 Corrections are kept in LABELS/corrections; exports and evaluations read corrected labels from then on. Exit codes:
 0 done; 2 usage, or something that cannot be read or written; nothing is imported then.
@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import tyro
 
-from everymask.errors import EverymaskError
+from data_jobs.runtime.command import Command, one_of
+from data_jobs.runtime.exit_codes import DONE
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.labels.corrections import read_corrections
@@ -73,8 +72,8 @@ class ReportConfig:
     """The queue that was reviewed."""
 
 
-def queue(config: QueueConfig) -> None:
-    """Write a queue and its page. Raises EverymaskError."""
+def make(config: QueueConfig) -> int:
+    """Write a queue and its page; returns the exit code. Raises EverymaskError."""
     store = LabelStore(config.labels)
     chosen = make_queue(store, config.most, config.control, config.seed)
     write_queue(chosen, config.output)
@@ -83,47 +82,47 @@ def queue(config: QueueConfig) -> None:
         page = str(Path(config.output).with_suffix(".html"))
         Location.at(page).write(queue_page(store, chosen, ImageLimits()).encode())
         print(f"look at {page}")
+    return DONE
 
 
-def bring_back(config: ImportConfig) -> None:
-    """Import corrections. Raises EverymaskError."""
+def bring_back(config: ImportConfig) -> int:
+    """Import corrections; returns the exit code. Raises EverymaskError."""
     tool = config.format or guess_format(config.from_file)
     summary = import_corrections(LabelStore(config.labels), config.from_file, tool)
     counts = ", ".join(f"{count:,} {action}" for action, count in summary.masks.items())
     print(f"{summary.images:,} images finished by a person ({tool}), {summary.changed:,} changed; masks: {counts}")
     if summary.path:
         print(f"kept in {summary.path}")
+    return DONE
 
 
-def report(config: ReportConfig) -> None:
-    """Print what was changed. Raises EverymaskError."""
+def tell(config: ReportConfig) -> int:
+    """Print what was changed; returns the exit code. Raises EverymaskError."""
     corrections = read_corrections(LabelStore(config.labels))
     for line in report_lines(queue_report(read_queue(config.queue), corrections)):
         print(line)
+    return DONE
 
 
-Command = (
-    Annotated[QueueConfig, tyro.conf.subcommand("queue")]
-    | Annotated[ImportConfig, tyro.conf.subcommand("import")]
-    | Annotated[ReportConfig, tyro.conf.subcommand("report")]
+queue = Command(
+    "review queue",
+    QueueConfig,
+    make,
+    "Choose the images a person should see first, and draw some at random as a control.",
+)
+import_ = Command(
+    "review import",
+    ImportConfig,
+    bring_back,
+    "Read what an annotation tool gave back, and keep it as corrections.",
+    interrupted="nothing was imported",
+)
+report = Command(
+    "review report",
+    ReportConfig,
+    tell,
+    "Say how much was changed in a queue, against the images drawn at random.",
 )
 
-
-def main(arguments: list[str] | None = None, program: str = "python data_jobs/review.py") -> int:
-    """The command; returns its exit code."""
-    config = tyro.cli(Command, args=arguments, prog=program, description=__doc__)
-    try:
-        if isinstance(config, QueueConfig):
-            queue(config)
-        elif isinstance(config, ImportConfig):
-            bring_back(config)
-        else:
-            report(config)
-    except EverymaskError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(one_of((queue, import_, report))(sys.argv[1:]))

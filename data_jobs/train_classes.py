@@ -1,9 +1,9 @@
 """Train a class head on exemplars: the masks of every picture are embedded once, then a head is trained in a minute.
 It learns from corrected labels, too, beside exemplars or without any.
 
-    python data_jobs/train_classes.py --exemplars exemplars --output pets.safetensors
-    python data_jobs/train_classes.py --exemplars exemplars --classes animals=cat+dog,chair --output rooms.safetensors
-    python data_jobs/train_classes.py --corrections labels --embeddings embeddings --output corrected.safetensors
+    everymask train classes --exemplars exemplars --output pets.safetensors
+    everymask train classes --exemplars exemplars --classes animals=cat+dog,chair --output rooms.safetensors
+    everymask train classes --corrections labels --embeddings embeddings --output corrected.safetensors
 
 The same exemplars train any number of heads without embedding again. Exit codes: 0 done; 2 usage, configuration, a
 class without usable exemplars or corrections, a loss that became NaN, or an output that cannot be written.
@@ -12,26 +12,23 @@ class without usable exemplars or corrections, a loss that became NaN, or an out
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-# As a script, the checkout this file belongs to comes before any installed everymask, on workers too.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
 from data_jobs.exemplars.bags import BagSpec, embed_exemplars, pending_exemplars
 from data_jobs.runtime.actors import connect, plan_actors
-from data_jobs.runtime.exit_codes import DONE, exit_code
+from data_jobs.runtime.command import Command
+from data_jobs.runtime.exit_codes import DONE
+from data_jobs.runtime.options import ModelOptions, WorkerOptions
 from data_jobs.runtime.progress import format_duration
+from data_jobs.runtime.settings import JOINED
 from everymask.backbone.devices import device_for
-from everymask.backbone.models import ModelName, model_help
 from everymask.backbone.registry import load_backbone
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import MaskConfig, Recipe
@@ -39,7 +36,7 @@ from everymask.classes.embeddings import StoredEmbeddings, load_embeddings
 from everymask.classes.exemplars.filters import SingleObjectFilter
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
 from everymask.classes.head import save_head
-from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, follow
+from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, below
 from everymask.classes.training.bags import make_bags, no_bags
 from everymask.classes.training.corrections import (
     CorrectedImage,
@@ -62,41 +59,31 @@ CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
 
 @dataclass(frozen=True)
 class TrainClassesConfig:
-    """Train a class head on exemplars (from make_exemplars.py, or any directory of pictures per class), on corrected
-    labels, or on both."""
+    """A class head from exemplars, from corrected labels, or from both."""
 
     output: str
     """The class head to write, a .safetensors file; a report page, .html, is put beside it."""
     exemplars: str | None = None
     """Folder of exemplars."""
     corrections: str | None = None
-    """Label store with corrections that people made (review.py import), to learn from."""
+    """Label store with corrections that people made (`everymask review import`), to learn from."""
     embeddings: str | None = None
-    """Mask embeddings of the images in that store (label_dataset.py --save-embeddings), so that few of them need to be
+    """Mask embeddings of the images in that store (`everymask label --save-embeddings`), so that few of them need to be
     read again."""
     negatives: str | None = None
     """Folder of pictures that show none of the classes, beside exemplars: all that is in them is background."""
     classes: str | None = None
-    """Which classes, as for make_exemplars.py: `cat,dog`, or `animals=cat+dog,person` to gather several subjects into
-    one class. By default those of the manifest, or every directory; without exemplars, those of the corrections."""
-    model: Annotated[
-        ModelName, tyro.conf.arg(help="The backbone that images will be labelled with. " + model_help())
-    ] = "nano"
-    checkpoint: str | None = None
-    """File or URL of other weights of that model."""
-    device: str = "auto"
-    """Where the backbone runs: auto, cpu, cuda or cuda:N. The head is trained on the CPU."""
-    actors: str = "auto"
-    """Workers that embed exemplars: N, MIN:MAX or auto, as for label_dataset.py."""
-    gpus_per_actor: float | None = None
-    """Share of a GPU for each of these workers."""
+    """Which classes, as for `everymask exemplars`: `cat,dog`, or `animals=cat+dog,person` to gather several subjects
+    into one class. By default those of the manifest, or every directory; without exemplars, the corrections'."""
+    model: Annotated[ModelOptions, JOINED] = field(default_factory=ModelOptions)
+    workers: Annotated[WorkerOptions, JOINED] = field(default_factory=WorkerOptions)
     bags: str | None = None
     """Folder for the mask embeddings of the exemplars; by default .bags/ in the folder of exemplars."""
     single_object_only: bool = False
     """Leave out exemplars that show no clear object by their own masks."""
     recipe: Recipe = "default"
     """paper: U-SAM as published, MIL and uncertainty distillation on SAM's mask tokens with nothing added; default:
-    ours, derived from it. An option given beside it wins. Label with --classes.recipe paper, too."""
+    ours, derived from it. An option given beside it wins. Label with --recipe paper, too."""
     masks: MaskConfig = field(default_factory=MaskConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     single_object: SingleObjectFilter = field(default_factory=SingleObjectFilter)
@@ -118,11 +105,6 @@ def run(config: TrainClassesConfig) -> int:
     Raises:
         EverymaskError: (or an error of Ray with one as its cause) see the module's exit code 2.
     """
-    config = replace(
-        config,
-        masks=follow(config.masks, config.recipe, PAPER_MASKS),
-        training=follow(config.training, config.recipe, PAPER_TRAINING),
-    )
     if "crop" in config.training.features:
         config = replace(config, masks=replace(config.masks, describer="crop"))
     exemplars = load_exemplars(config.exemplars) if config.exemplars is not None else []
@@ -130,7 +112,7 @@ def run(config: TrainClassesConfig) -> int:
     class_set = _class_set(config, exemplars, corrected)
     class_ids = correction_class_ids(corrected, class_set, every_class=config.exemplars is None)
     chosen = [item for item in exemplars if item.origin.subject in class_set.class_of]
-    backbone = load_backbone(config.model, config.checkpoint, config.device if corrected else "cpu")
+    backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device if corrected else "cpu")
     spec = head_spec(class_set.classes, backbone, config.training)
     records: list[StoredEmbeddings] = []
     bags = no_bags(spec.input_dim)
@@ -211,9 +193,9 @@ def _embedded(
     if pending:
         print(f"embedding the masks of {len(pending):,} pictures into {directory}", flush=True)
         connect()
-        actors = plan_actors(config.actors, config.gpus_per_actor, config.model)
-        device = device_for(config.device, actors.gpus)
-        spec = BagSpec(config.model, config.checkpoint, device, config.masks, actors.threads, directory)
+        actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, config.model.model)
+        device = device_for(config.model.device, actors.gpus)
+        spec = BagSpec(config.model.model, config.model.checkpoint, device, config.masks, actors.threads, directory)
         embed_exemplars(pending, folder, spec, actors)
     wanted = {item.bag_id for item in exemplars}
     return [record for record in load_embeddings(directory) if record.image_id in wanted]
@@ -277,13 +259,23 @@ def _write_report(
     Location.at(str(page)).write(html.encode())
 
 
-def main(arguments: list[str] | None = None, program: str = "python data_jobs/train_classes.py") -> int:
-    """The command; returns its exit code."""
-    return exit_code(
-        lambda: run(tyro.cli(TrainClassesConfig, args=arguments, prog=program)),
-        "embedded exemplars are kept, the same command goes on",
-    )
+RECIPES = {"recipe": {"paper": {**below("masks", PAPER_MASKS), **below("training", PAPER_TRAINING)}}}
 
+command = Command(
+    "train classes",
+    TrainClassesConfig,
+    run,
+    "Train a class head on exemplars (from `everymask exemplars`, or any directory of pictures per class), on "
+    "corrected labels, or on both. The masks of every picture are embedded once; then a head is trained in a minute.",
+    groups={
+        "input and output": ("exemplars", "corrections", "embeddings", "negatives", "classes", "output", "bags"),
+        "method": ("recipe", "training.features", "training.epochs", "training.seed", "single_object_only"),
+        "model": ("model", "checkpoint", "device"),
+        "resources": ("actors", "gpus_per_actor"),
+    },
+    presets=RECIPES,
+    interrupted="embedded exemplars are kept, the same command goes on",
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """Train the built-in model: pictures → borders and groups → cells → prompt decoder → checkpoint.
 
-    python data_jobs/train_nano.py --data DIR --work runs/nano --output nano.safetensors --minutes 110
+    everymask train nano --data DIR --work runs/nano --output nano.safetensors --minutes 110
     torchrun --nproc-per-node 2 data_jobs/train_nano.py --data DIR --work runs/nano --output nano.safetensors
 
 DIR holds coco_panoptic/, coco_instances/ and bsds500/, each with train/ and val/, voc/ in VOC's layout, and objects/
@@ -11,27 +11,24 @@ was stopped. Exit codes: 0 done; 2 usage, configuration, or ground truth that ca
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-# As a script, the checkout this file belongs to comes before any installed everymask, on workers too.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
 import torch
-import tyro
 from torch import distributed
 
+from data_jobs.runtime.command import Command
+from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.progress import ProgressLine
 from everymask.backbone.nano import NanoConfig, NanoModel, load_nano, save_checkpoint
 from everymask.backbone.nano.efficientnet import load_efficientnet
 from everymask.backbone.nano.encoder import NanoEncoder
-from everymask.errors import ConfigurationError, EverymaskError
+from everymask.errors import ConfigurationError
 from everymask.evaluation.clicks import (
     ClickAnswers,
     backbone_answers,
@@ -217,20 +214,29 @@ def measure(config: TrainNanoConfig) -> dict[str, dict[str, float]]:
     return figures
 
 
-def main(arguments: list[str] | None = None, program: str = "python data_jobs/train_nano.py") -> int:
-    """The command; returns its exit code."""
-    try:
-        config = tyro.cli(TrainNanoConfig, args=arguments, prog=program, description=__doc__)
-        if "RANK" in os.environ:
-            distributed.init_process_group("gloo")
-        train(config)
-        if config.evaluate and int(os.environ.get("RANK", "0")) == 0:
-            (config.work / "figures.json").write_text(json.dumps(measure(config), indent=2) + "\n")
-    except EverymaskError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def run(config: TrainNanoConfig) -> int:
+    """Train and measure; returns the exit code. Raises as `train`."""
+    if "RANK" in os.environ:
+        distributed.init_process_group("gloo")
+    train(config)
+    if config.evaluate and int(os.environ.get("RANK", "0")) == 0:
+        (config.work / "figures.json").write_text(json.dumps(measure(config), indent=2) + "\n")
+    return DONE
 
+
+command = Command(
+    "train nano",
+    TrainNanoConfig,
+    run,
+    "Train the built-in model from pictures with segmentations. Every stage keeps its results in the work folder: the "
+    "same command goes on where it was stopped.",
+    groups={
+        "options": (
+            *("data", "work", "output", "minutes", "borders_share", "sources", "limit", "evaluate", "threads", "seed"),
+        )
+    },
+    interrupted="finished stages are kept, the same command goes on",
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(sys.argv[1:]))

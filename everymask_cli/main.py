@@ -1,4 +1,4 @@
-"""`everymask COMMAND …`: calls the same mains as the scripts of `data_jobs/`, the service and the page.
+"""`everymask COMMAND …`: runs what the scripts of `data_jobs/`, the service and the page run.
 
 A package of its own, since the library may not import what is built on it. A command's module is imported only when
 that command runs, so that `everymask --help` answers at once.
@@ -8,50 +8,65 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from everymask import __version__
 
 
 @dataclass(frozen=True)
-class Command:
-    """One command.
+class Row:
+    """A row of the list of commands.
 
     Attributes:
         words: what the user types after `everymask`.
-        module: where its `main(arguments, program)` is; it returns the exit code.
+        place: `module:name` of what runs it: called with the words that follow, it returns the exit code.
         summary: one line for the list of commands.
     """
 
-    words: tuple[str, ...]
-    module: str
+    words: str
+    place: str
     summary: str
+
+    def load(self) -> Callable[[Sequence[str]], int]:
+        """What runs the command."""
+        module, name = self.place.split(":")
+        return cast(Callable[[Sequence[str]], int], getattr(importlib.import_module(module), name))
 
 
 COMMANDS = (
-    Command(("label",), "data_jobs.label_dataset", "label a folder, a list, a table or a bucket of images"),
-    Command(("export",), "data_jobs.export_labels", "turn a label store into a format that other tools read"),
-    Command(("review",), "data_jobs.review", "choose what a person should see first, and take their corrections back"),
-    Command(("exemplars",), "data_jobs.make_exemplars", "make, find or take pictures of your classes"),
-    Command(("train", "classes"), "data_jobs.train_classes", "train a class head on exemplars"),
-    Command(("train", "nano"), "data_jobs.train_nano", "train the built-in model"),
-    Command(("evaluate",), "data_jobs.evaluate", "measure labels against ground truth"),
-    Command(("serve",), "everymask_cli.serve", "start the HTTP service on this machine"),
-    Command(("ui",), "ui.app", "start the web page of a running service"),
+    Row("label", "data_jobs.label_dataset:command", "label a folder, a list, a table or a bucket of images"),
+    Row("relabel", "data_jobs.relabel:command", "label once more from kept mask embeddings, with another class head"),
+    Row("estimate", "data_jobs.estimate:command", "label a sample, and say what all will take"),
+    Row("export", "data_jobs.export_labels:command", "turn a label store into a format that other tools read"),
+    Row("review queue", "data_jobs.review:queue", "choose what a person should see first"),
+    Row("review import", "data_jobs.review:import_", "take corrections back from an annotation tool"),
+    Row("review report", "data_jobs.review:report", "say how much was changed in a queue"),
+    Row("exemplars", "data_jobs.make_exemplars:command", "make, find or take pictures of your classes"),
+    Row("train classes", "data_jobs.train_classes:command", "train a class head on exemplars or corrections"),
+    Row("train nano", "data_jobs.train_nano:command", "train the built-in model"),
+    Row("evaluate stored", "data_jobs.evaluate:stored", "measure a label store against ground truth"),
+    Row("evaluate entities", "data_jobs.evaluate:entities", "measure E-SAM's modules, and SAM's automatic masks"),
+    Row("evaluate clicks", "data_jobs.evaluate:clicks", "measure a model's answers to clicks"),
+    Row("evaluate proposals", "data_jobs.evaluate:proposals", "measure what the masks of a grid of clicks find"),
+    Row("serve", "everymask_cli.serve:command", "start the HTTP service on this machine"),
+    Row("ui", "ui.app:main", "start the web page of a running service"),
 )
 
 
-def usage() -> str:
-    """The list of commands, as `everymask --help` prints it."""
-    width = max(len(" ".join(command.words)) for command in COMMANDS)
-    lines = [f"  {' '.join(command.words):<{width}}  {command.summary}" for command in COMMANDS]
+def usage(first: str = "") -> str:
+    """The list of commands, as `everymask --help` prints it; with `first`, of those that begin with that word."""
+    rows = [row for row in COMMANDS if not first or row.words.split()[0] == first]
+    width = max(len(row.words) for row in rows)
+    begin = f"everymask {first}".rstrip()
     return "\n".join(
         [
-            "usage: everymask COMMAND [OPTIONS]     everymask COMMAND --help     everymask --version",
+            f"usage: {begin} COMMAND [OPTIONS]     {begin} COMMAND --help     everymask --version",
             "",
             "Masks for image collections with the Segment Anything Model.",
             "",
-            *lines,
+            *(f"  {row.words:<{width}}  {row.summary}" for row in rows),
         ]
     )
 
@@ -65,12 +80,14 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"everymask {__version__}")
         return 0
-    for command in COMMANDS:
-        length = len(command.words)
-        if tuple(words[:length]) == command.words:
-            run = importlib.import_module(command.module).main
-            code: int = run(words[length:], f"everymask {' '.join(command.words)}")
-            return code
-    known = ", ".join(" ".join(command.words) for command in COMMANDS)
-    print(f"error: everymask has no command {words[0]!r}; choose one of {known}", file=sys.stderr)
+    for row in COMMANDS:
+        length = len(row.words.split())
+        if " ".join(words[:length]) == row.words:
+            return row.load()(words[length:])
+    if words[1:] in (["-h"], ["--help"]) and any(row.words.startswith(f"{words[0]} ") for row in COMMANDS):
+        print(usage(words[0]))
+        return 0
+    alike = [row.words for row in COMMANDS if row.words.split()[0] == words[0]]
+    known = ", ".join(alike or [row.words for row in COMMANDS])
+    print(f"error: everymask has no command {' '.join(words[:2])!r}; choose one of {known}", file=sys.stderr)
     return 2

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import tyro
 import yaml
 
 import serve
-from everymask.errors import ConfigurationError, EverymaskError
+from data_jobs.runtime.command import Command
+from everymask.errors import ConfigurationError
 
 _PR_SET_PDEATHSIG = 1
 SHIPPED = Path(serve.__file__).resolve().parent / "config"
@@ -66,30 +66,28 @@ def check_address_is_free(file: Path) -> None:
             ) from error
 
 
-def main(arguments: list[str] | None = None, program: str = "everymask serve") -> int:
-    """The command: Ray Serve's own `serve run` where nothing is wrong. Returns its exit code, 143 after SIGTERM."""
-    options = tyro.cli(ServeOptions, args=arguments, prog=program)
-    try:
-        file = config_file(options.config)
-        check_address_is_free(file)
-    except EverymaskError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def run(options: ServeOptions) -> int:
+    """Ray Serve's own `serve run` where nothing is wrong. Returns its exit code, 143 after SIGTERM.
+
+    Raises:
+        ConfigurationError: there is no such configuration, its address is in use, or Ray Serve is not installed.
+    """
+    file = config_file(options.config)
+    check_address_is_free(file)
     # Relative paths of a configuration, such as its folder of class heads, start where the caller is.
     environment = {"EVERYMASK_HOME": str(Path.cwd()), **os.environ}
     environment.setdefault("RAY_AUTH_MODE", "disabled")
     # A cluster is joined only where RAY_ADDRESS names one. Ray would also look for the record of the last cluster on
     # this machine, and wait for it in vain when that one was killed.
     address = environment.get("RAY_ADDRESS") or "local"
-    command = [str(Path(sys.executable).with_name("serve")), "run", "--address", address, str(file)]
+    program = str(Path(sys.executable).with_name("serve"))
     sys.stdout.flush()
     try:
-        return run_until_told(command, environment)
+        return run_until_told([program, "run", "--address", address, str(file)], environment)
     except OSError as error:
-        print(
-            f"error: {command[0]} cannot be run ({error.strerror}); install the project with Ray Serve", file=sys.stderr
-        )
-        return 2
+        raise ConfigurationError(
+            f"{program} cannot be run ({error.strerror}); install the project with Ray Serve"
+        ) from error
 
 
 def run_until_told(command: list[str], environment: dict[str, str]) -> int:
@@ -128,3 +126,12 @@ def _end_with_parent() -> None:
     """In the child, before it becomes the command: ask the kernel for SIGINT when the parent is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+command = Command(
+    "serve",
+    ServeOptions,
+    run,
+    "Start the HTTP service on this machine; Ctrl-C stops it.",
+    interrupted="the service was not started",
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +36,9 @@ class UiOptions:
     """Folder of pictures to pick from."""
 
 
-def main(arguments: list[str] | None = None, program: str = "python ui/app.py") -> int:
+def main(arguments: Sequence[str]) -> int:
     """Serve the page until interrupted; returns the exit code."""
-    options = tyro.cli(UiOptions, args=arguments, prog=program)
+    options = tyro.cli(UiOptions, args=arguments, prog="everymask ui")
     if not options.endpoint.startswith(("http://", "https://")):
         print(f"--endpoint {options.endpoint!r} is no http(s) address, such as http://127.0.0.1:8000", file=sys.stderr)
         return 2
@@ -55,4 +56,4 @@ def main(arguments: list[str] | None = None, program: str = "python ui/app.py") 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

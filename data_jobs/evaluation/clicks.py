@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluation.config import ClickedPictures, ClicksConfig, ProposalsConfig
 from data_jobs.evaluation.figures import Figures, table
 from everymask.backbone.registry import load_backbone
 from everymask.evaluation.clicks import (
@@ -36,33 +36,33 @@ _PICTURES: dict[str, Callable[[Path], list[PictureReference]]] = {
 }
 
 
-def measure_clicks(config: EvaluateConfig) -> Figures:
+def measure_clicks(config: ClicksConfig) -> Figures:
     """The model beside the baseline that learns nothing.
 
     Raises:
         ConfigurationError: ground truth or a model that cannot be used.
     """
-    backbone = load_backbone(config.model, config.checkpoint, config.device)
-    pictures = _pictures(config)[: config.limit]
-    scores = click_scores(backbone_answers(backbone), click_pictures(pictures, config.min_area))
+    backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device)
+    pictures, min_area = _pictures(config.pictures), config.pictures.min_area
+    scores = click_scores(backbone_answers(backbone), click_pictures(pictures, min_area))
     if config.details:
         print(table(reliability(scores)), table(click_errors(scores)), sep="\n\n", end="\n\n")
-    baseline = click_scores(felzenszwalb_answers(), click_pictures(pictures, config.min_area))
-    return {config.model: asdict(click_figures(scores)), "felzenszwalb": asdict(click_figures(baseline))}
+    baseline = click_scores(felzenszwalb_answers(), click_pictures(pictures, min_area))
+    return {config.model.model: asdict(click_figures(scores)), "felzenszwalb": asdict(click_figures(baseline))}
 
 
-def measure_proposals(config: EvaluateConfig) -> Figures:
+def measure_proposals(config: ProposalsConfig) -> Figures:
     """The masks of a grid of clicks: all of them, and AMG's.
 
     Raises:
         ConfigurationError: ground truth or a model that cannot be used.
     """
-    backbone = load_backbone(config.model, config.checkpoint, config.device)
-    pictures = click_pictures(_pictures(config)[: config.limit], config.min_area)
+    backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device)
+    pictures = click_pictures(_pictures(config.pictures), config.pictures.min_area)
     return {name: asdict(recall) for name, recall in proposal_recall(backbone, pictures, config.amg).items()}
 
 
-def _pictures(config: EvaluateConfig) -> list[PictureReference]:
-    if config.ground_truth == "voc":
-        return voc_pictures(config.path, config.split)
-    return _PICTURES[config.ground_truth](config.path)
+def _pictures(chosen: ClickedPictures) -> list[PictureReference]:
+    if chosen.ground_truth == "voc":
+        return voc_pictures(chosen.path, chosen.split)[: chosen.limit]
+    return _PICTURES[chosen.ground_truth](chosen.path)[: chosen.limit]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluation.config import EntitiesConfig, StoredConfig
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth import EntityTruth, read_coco_panoptic, read_entityseg
 
@@ -19,7 +19,7 @@ class EntityPicture:
     truth: EntityTruth
 
 
-def entity_truth(config: EvaluateConfig) -> dict[str, EntityTruth]:
+def entity_truth(config: StoredConfig) -> dict[str, EntityTruth]:
     """Entities by file name, without folders, as label stores are matched.
 
     Raises:
@@ -33,7 +33,7 @@ def entity_truth(config: EvaluateConfig) -> dict[str, EntityTruth]:
     return truth
 
 
-def entity_pictures(config: EvaluateConfig) -> list[EntityPicture]:
+def entity_pictures(config: EntitiesConfig) -> list[EntityPicture]:
     """The first `--limit` annotated pictures by name.
 
     Raises:
@@ -48,7 +48,7 @@ def entity_pictures(config: EvaluateConfig) -> list[EntityPicture]:
     return pictures
 
 
-def _annotated(config: EvaluateConfig) -> dict[str, EntityTruth]:
+def _annotated(config: StoredConfig | EntitiesConfig) -> dict[str, EntityTruth]:
     if config.ground_truth == "entityseg":
         assert config.annotations is not None
         return read_entityseg(config.annotations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluation.config import StoredConfig
 from data_jobs.evaluation.figures import Figures, entity_row
 from data_jobs.evaluation.pictures import entity_truth
 from everymask.classes.class_set import ClassSet
@@ -20,21 +20,20 @@ from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 
 
-def measure_store(config: EvaluateConfig) -> Figures:
+def measure_store(config: StoredConfig) -> Figures:
     """The measure that fits the kind of ground truth.
 
     Raises:
         ConfigurationError: ground truth that cannot be used.
         InputError: labels that do not belong to it, or whose masks overlap.
     """
-    assert config.labels is not None
-    labels = _stored_labels(config.labels, config.resolve_overlaps, config.uncorrected)
+    labels = _stored_labels(config.labels, config.overlaps == "resolve", config.uncorrected)
     if config.ground_truth in ("coco_instances", "voc"):
         return _class_figures(config, labels)
     if config.ground_truth == "bsds":
         return {config.labels: asdict(segmentation_covering(labels, read_bsds(config.path)))}
-    matches = match_entities(labels, entity_truth(config), config.allow_overlap)
-    return {config.labels: entity_row(matches, config.max_dets, config.bootstrap)}
+    matches = match_entities(labels, entity_truth(config), config.overlaps == "keep")
+    return {config.labels: entity_row(matches, config.entity_figures.max_dets, config.entity_figures.bootstrap)}
 
 
 def _stored_labels(place: str, disjoint: bool, uncorrected: bool) -> dict[str, ImageLabels]:
@@ -54,7 +53,7 @@ def _stored_labels(place: str, disjoint: bool, uncorrected: bool) -> dict[str, I
     return labels
 
 
-def _class_figures(config: EvaluateConfig, labels: dict[str, ImageLabels]) -> Figures:
+def _class_figures(config: StoredConfig, labels: dict[str, ImageLabels]) -> Figures:
     """A row of means, then a row for background and for each class."""
     named = sorted({mask.class_name for image in labels.values() for mask in image.masks if mask.class_name})
     class_set = ClassSet.parse(config.classes) if config.classes else ClassSet(tuple((name, name) for name in named))

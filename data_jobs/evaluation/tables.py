@@ -11,7 +11,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from data_jobs.evaluation.config import EvaluateConfig, MeasuredModel
+from data_jobs.evaluation.config import EntitiesConfig, MeasuredModel
 from data_jobs.evaluation.figures import Figures, entity_row, interval
 from data_jobs.evaluation.pictures import EntityPicture, entity_pictures
 from data_jobs.runtime.actors import connect
@@ -20,7 +20,7 @@ from everymask.backbone.devices import device_for
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.errors import ConfigurationError
-from everymask.evaluation.ablation import AblationRow, ablation_rows, label_rows, table_rows
+from everymask.evaluation.ablation import AblationRow, label_rows, table_rows
 from everymask.evaluation.entity_ap import match_entities
 from everymask.images.decoding import decode_image
 from everymask.records import ImageLabels
@@ -29,7 +29,7 @@ from everymask.research.oracle import ORACLE_ERRORS, OracleBackbone, annotated_s
 RowLabels = dict[str, ImageLabels]
 
 
-def measure_table(config: EvaluateConfig) -> Figures:
+def measure_table(config: EntitiesConfig) -> Figures:
     """AP^e of every row with both scores: `ap` by agreement, `ap_iou` by plain predicted IoU.
 
     Raises:
@@ -37,26 +37,27 @@ def measure_table(config: EvaluateConfig) -> Figures:
         InputError: a picture that cannot be read, or is of another size than its annotation.
     """
     entities = replace(config.entities, readings=replace(config.entities.readings, score="agreement"))
-    rows = table_rows(config.table, entities, config.amg) if config.table else ablation_rows(entities, config.amg)
+    rows = table_rows(config.table, entities, config.amg)
     pictures = entity_pictures(config)
     truth = {picture.name: picture.truth for picture in pictures}
     figures: Figures = {}
-    for model in config.models or (config.model,):
+    for model in config.models:
         labels: dict[str, RowLabels] = {row.name: {} for row in rows}
         for name, found in _labelled(config, model, pictures, rows):
             for row_name, row_labels in found.items():
                 labels[row_name][name] = row_labels
         for row in rows:
-            name = f"{row.name}, {model}" if config.models else row.name
+            name = f"{row.name}, {model}" if len(config.models) > 1 else row.name
             figures[name] = _figures(labels[row.name], truth, row, config)
     return figures
 
 
-def _figures(labels: RowLabels, truth: Mapping[str, Any], row: AblationRow, config: EvaluateConfig) -> dict[str, Any]:
+def _figures(labels: RowLabels, truth: Mapping[str, Any], row: AblationRow, config: EntitiesConfig) -> dict[str, Any]:
     matches = match_entities(labels, truth, row.overlaps)
     plain = match_entities({name: _by_predicted_iou(image) for name, image in labels.items()}, truth, row.overlaps)
-    by_plain = {"ap_iou": plain.figures().ap, **interval("ap_iou", plain, config.bootstrap)}
-    return entity_row(matches, config.max_dets, config.bootstrap) | by_plain
+    options = config.entity_figures
+    by_plain = {"ap_iou": plain.figures().ap, **interval("ap_iou", plain, options.bootstrap)}
+    return entity_row(matches, options.max_dets, options.bootstrap) | by_plain
 
 
 def _by_predicted_iou(labels: ImageLabels) -> ImageLabels:
@@ -69,7 +70,7 @@ def _by_predicted_iou(labels: ImageLabels) -> ImageLabels:
 class _Labeller:
     """Labels pictures in every row's way; picklable, loads weights where it runs."""
 
-    config: EvaluateConfig
+    config: EntitiesConfig
     model: MeasuredModel
     rows: Sequence[AblationRow]
 
@@ -106,7 +107,7 @@ class _Worker:
 
 
 def _labelled(
-    config: EvaluateConfig, model: MeasuredModel, pictures: Sequence[EntityPicture], rows: Sequence[AblationRow]
+    config: EntitiesConfig, model: MeasuredModel, pictures: Sequence[EntityPicture], rows: Sequence[AblationRow]
 ) -> Iterator[tuple[str, RowLabels]]:
     """Labels of every picture, in the order in which they are finished, under a progress line."""
     labeller = _Labeller(config, model, rows)

@@ -6,12 +6,12 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from data_jobs.labelling.config import LabelDatasetConfig, tolerated_errors
+from data_jobs.labelling.config import EstimateConfig, LabelDatasetConfig, RelabelConfig, StoreOptions, tolerated_errors
 from data_jobs.labelling.estimate import draw_sample
 from data_jobs.labelling.estimate import load as load_estimate
 from data_jobs.labelling.estimate import save as save_estimate
@@ -21,35 +21,48 @@ from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.output import OutputLock, clear, prepare
 from data_jobs.labelling.pipeline import inspect_model, label_pending
 from data_jobs.labelling.preview import preview_exists, write_preview
+from data_jobs.labelling.prices import parse_prices
 from data_jobs.labelling.resume import Finished, Pending, settle_store, write_pending
 from data_jobs.runtime.actors import Actors, connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.scheduling import check_schedulable, parse_labels
+from data_jobs.runtime.settings import as_tree, typed
 from everymask.backbone.devices import device_for
 from everymask.backbone.models import find_model
 from everymask.errors import ConfigurationError, OutputError
 from everymask.files.storage import canonical_uri, one_line
+from everymask.images.decoding import ImageLimits
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.redaction import redact
 
 
-def run(config: LabelDatasetConfig, command: str) -> int:
+def label(config: LabelDatasetConfig) -> int:
     """Label whatever is not labelled yet; returns the exit code.
 
     Raises:
         EverymaskError: (or an error of Ray with one as its cause) usage, configuration, or an output that cannot be
             written.
     """
-    store = LabelStore(canonical_uri(config.output))
-    prepare(store, config.overwrite, config.discard_corrections)
+    return _run(config.store, lambda store: _label_images(config, store, None))
+
+
+def estimate(config: EstimateConfig) -> int:
+    """Label a sample of what is not labelled yet, and say what all takes; returns the exit code. Raises as `label`."""
+    return _run(config.label.store, lambda store: _label_images(config.label, store, config))
+
+
+def relabel(config: RelabelConfig) -> int:
+    """Label the images of mask embeddings that have no row yet; returns the exit code. Raises as `label`."""
+    return _run(config.store, lambda store: _label_embeddings(config, store))
+
+
+def _run(options: StoreOptions, work: Callable[[LabelStore], PartSummary]) -> int:
+    store = LabelStore(canonical_uri(options.output))
+    prepare(store, options.overwrite, options.discard_corrections)
     with OutputLock(store):
-        if config.from_embeddings is not None:
-            counts = _label_embeddings(config, config.from_embeddings, store, command)
-        else:
-            counts = _label_images(config, store, command)
-    return _exit_code(config, counts)
+        return _exit_code(options, work(store))
 
 
 @dataclass(frozen=True)
@@ -67,11 +80,11 @@ class Earlier:
     started: float
 
     @classmethod
-    def read(cls, config: LabelDatasetConfig, store: LabelStore, configuration: dict[str, Any]) -> Earlier:
+    def read(cls, options: StoreOptions, store: LabelStore, configuration: dict[str, Any]) -> Earlier:
         """Read it, and settle the store; what is to be overwritten stays as it is.
 
         Args:
-            config: what was asked for.
+            options: what becomes of what is there.
             store: the output.
             configuration: the run's, as far as it is known: what only a look into the model tells may be missing.
 
@@ -80,13 +93,13 @@ class Earlier:
             OutputError: the output cannot be written.
         """
         started = time.monotonic()
-        if config.overwrite:
+        if options.overwrite:
             return cls(None, Finished(), started)
         record = read_run(store)
         if record is not None:
             known = configuration.keys() | record.config.keys() - set(OF_THE_MODEL)
-            _check_same(config.output, {name: record.config.get(name) for name in known}, configuration)
-        finished = settle_store(store, config.retry_failed, config.verify)
+            _check_same(options.output, {name: record.config.get(name) for name in known}, configuration)
+        finished = settle_store(store, options.retry_failed, options.verify)
         for note in finished.notes:
             print(note, flush=True)
         return cls(record, finished, started)
@@ -105,14 +118,16 @@ class Run:
     """A run that has been let into its output.
 
     Attributes:
-        config: what was asked for.
+        options: what becomes of what is there.
+        limits: what an image may cost to read.
         store: the output.
         record: what run.json says; the last attempt is this one.
         finished: what earlier attempts left.
         started: on the monotonic clock.
     """
 
-    config: LabelDatasetConfig
+    options: StoreOptions
+    limits: ImageLimits
     store: LabelStore
     record: RunRecord
     finished: Finished
@@ -121,14 +136,14 @@ class Run:
     @classmethod
     def open(
         cls,
-        config: LabelDatasetConfig,
+        words: str,
+        config: LabelDatasetConfig | RelabelConfig,
         store: LabelStore,
         earlier: Earlier,
         configuration: dict[str, Any],
         device: str,
-        command: str,
     ) -> Run:
-        """Record a new attempt.
+        """Record a new attempt of `everymask WORDS`.
 
         Raises:
             ConfigurationError: the output holds labels of another configuration.
@@ -136,16 +151,17 @@ class Run:
         """
         record = earlier.record
         if record is not None:
-            _check_same(config.output, record.config, configuration)
-        if config.overwrite:
+            _check_same(config.store.output, record.config, configuration)
+        if config.store.overwrite:
             clear(store)
         elif record is not None and record.rebuilt is not None:
             _replace_run_file(store, record.rebuilt)
-        attempt = RunAttempt(command, datetime.now(UTC).isoformat(timespec="seconds"), device, package_versions())
+        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        attempt = RunAttempt(typed(words, config), started_at, device, package_versions())
         attempts = [*(record.attempts if record else []), attempt]
-        record = RunRecord(configuration, attempts, record.counts if record else None)
+        record = RunRecord(configuration, attempts, record.counts if record else None, settings=_repeatable(config))
         write_run(store, record)
-        return cls(config, store, record, earlier.finished, earlier.started)
+        return cls(config.store, config.limits, store, record, earlier.finished, earlier.started)
 
     def close(self, expected: int, added: PartSummary) -> PartSummary:
         """Count, record and show what there is now.
@@ -158,8 +174,8 @@ class Run:
         attempt = replace(self.record.attempts[-1], seconds=self.seconds, labelled=added.images)
         write_run(self.store, replace(self.record, attempts=[*self.record.attempts[:-1], attempt], counts=counts))
         changed = added.images or self.finished.dropped or self.finished.notes
-        if self.config.previews and (changed or not preview_exists(self.store)):
-            write_preview(self.store, self.config.limits, self.config.previews)
+        if self.options.previews and (changed or not preview_exists(self.store)):
+            write_preview(self.store, self.limits, self.options.previews)
         self._report(counts, added)
         return counts
 
@@ -181,15 +197,21 @@ class Run:
         return counts
 
     def _report(self, counts: PartSummary, added: PartSummary) -> None:
-        output = redact(self.config.output)
+        output = redact(self.options.output)
         speed = f" ({added.images / self.seconds:.3g} images/s)" if added.images else ""
         print(
             f"{added.images:,} images labelled in {format_duration(self.seconds)}{speed}; {output} holds "
             f"{counts.images:,} images, {counts.masks:,} masks, {counts.errors:,} errors",
             flush=True,
         )
-        if self.config.previews:
+        if self.options.previews:
             print(f"look at {output}/preview/index.html", flush=True)
+
+
+def _repeatable(config: LabelDatasetConfig | RelabelConfig) -> dict[str, Any]:
+    """The settings that run.json keeps: all but what was asked for this once, such as --overwrite."""
+    once = {"overwrite", "discard_corrections", "retry_failed", "verify"}
+    return {name: value for name, value in as_tree(config).items() if name not in once}
 
 
 def _replace_run_file(store: LabelStore, why: str) -> None:
@@ -200,90 +222,92 @@ def _replace_run_file(store: LabelStore, why: str) -> None:
     print(f"run.json is made anew from the labels beside it, since {why}{aside}", flush=True)
 
 
-def _label_images(config: LabelDatasetConfig, store: LabelStore, command: str) -> PartSummary:
+def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: EstimateConfig | None) -> PartSummary:
     skipped = Skipped()
     if next(_images(config, skipped), None) is None:
         passed_over = f" ({skipped})" if str(skipped) else ""
         raise ConfigurationError(f"the input {config.input} holds no image{passed_over}")
     connect()
     labels = parse_labels(config.node_labels)
-    actors = plan_actors(config.actors, config.gpus_per_actor, config.model, labels)
-    if config.price_per_gpu_hour is not None and not actors.gpus:
+    model = config.model.model
+    actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, model, labels)
+    prices = parse_prices(sampling.price_per_gpu_hour, sampling.spot_price_per_gpu_hour) if sampling else None
+    if prices is not None and not actors.gpus:
         raise ConfigurationError(
             "--price-per-gpu-hour was given, but no worker of this run has a GPU; leave it out, or give "
             "--gpus-per-actor"
         )
     check_schedulable(actors.demands())
     spec = ModelSpec(
-        config.model,
-        config.checkpoint,
+        model,
+        config.model.checkpoint,
         config.head,
-        device_for(config.device, actors.gpus),
+        device_for(config.model.device, actors.gpus),
         config.label_config(),
         config.limits,
         actors.threads,
         config.save_embeddings and canonical_uri(config.save_embeddings),
     )
-    assert config.input is not None
-    configured = configuration_without_model(config.input, spec.config, config.model, config.limits)
-    earlier = Earlier.read(config, store, configured)
+    configured = configuration_without_model(config.input, spec.config, model, config.limits)
+    earlier = Earlier.read(config.store, store, configured)
     skipped = Skipped()
     pending = write_pending(store, _images(config, skipped), earlier.finished.ids)
-    _announce(config, pending, actors, skipped)
+    _announce(model, spec.config.method, pending, actors, skipped)
     # Only now: a GPU machine that came for this would wait idle through a long listing, and be gone after it.
     facts = inspect_model(spec, actors)
     configuration = run_configuration(config.input, spec.config, facts, config.limits)
-    this = Run.open(config, store, earlier, configuration, facts.device, command)
-    return _label_pending(this, pending, replace(spec, expected=facts), actors)
-
-
-def _images(config: LabelDatasetConfig, skipped: Skipped) -> Iterator[ImageRef]:
-    assert config.input is not None
-    return itertools.islice(list_images(config.input, config.output, skipped), config.limit)
-
-
-def _label_pending(this: Run, pending: Pending, spec: ModelSpec, actors: Actors) -> PartSummary:
-    config, store = this.config, this.store
-    sample = draw_sample(store, pending, config.estimate) if config.estimate and pending.images else None
-    if sample is not None:
-        pending = sample.pending
-    added = PartSummary()
-    if pending.images:
-        batch_size = config.batch_size or (find_model(config.model).gpu_batch_size if actors.gpus else 1)
-        added = label_pending(store, pending, spec, this.record.config, actors, batch_size)
+    this = Run.open("label", config, store, earlier, configuration, facts.device)
+    batch_size = config.batch_size or (find_model(model).gpu_batch_size if actors.gpus else 1)
+    found = replace(spec, expected=facts)
+    if sampling is None or not pending.images:
+        return _label_all(this, pending, found, actors, batch_size)
+    sample = draw_sample(store, pending, sampling.sample)
+    added = label_pending(store, sample.pending, found, this.record.config, actors, batch_size)
     seconds = this.seconds
-    counts = this.close(len(this.finished.ids) + pending.images, added)
-    if sample is not None:
-        foretold = sample.estimate(store, added, seconds, actors, config.prices())
-        save_estimate(store, foretold)
-        print(foretold.report(), flush=True)
-    elif added.images and (estimate := load_estimate(store)):
-        print(estimate.compare(added.images, added.seconds, seconds), flush=True)
+    counts = this.close(len(this.finished.ids) + sample.pending.images, added)
+    foretold = sample.estimate(store, added, seconds, actors, prices)
+    save_estimate(store, foretold)
+    print(foretold.report(), flush=True)
     return counts
 
 
-def _label_embeddings(config: LabelDatasetConfig, source: str, store: LabelStore, command: str) -> PartSummary:
+def _images(config: LabelDatasetConfig, skipped: Skipped) -> Iterator[ImageRef]:
+    return itertools.islice(list_images(config.input, config.store.output, skipped), config.limit)
+
+
+def _label_all(this: Run, pending: Pending, spec: ModelSpec, actors: Actors, batch_size: int) -> PartSummary:
+    added = PartSummary()
+    if pending.images:
+        added = label_pending(this.store, pending, spec, this.record.config, actors, batch_size)
+    seconds = this.seconds
+    counts = this.close(len(this.finished.ids) + pending.images, added)
+    if added.images and (foretold := load_estimate(this.store)):
+        print(foretold.compare(added.images, added.seconds, seconds), flush=True)
+    return counts
+
+
+def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
     """Label the images of stored mask embeddings with a head."""
     # Here, and in no other run, the driver looks into a head: half a GiB of model code that others do without.
     from data_jobs.labelling.relabel import relabel_pending, unfinished
     from everymask.classes.embeddings import open_embeddings
     from everymask.classes.head import check_backbone, load_head
 
-    assert config.head is not None
-    shards, masks = open_embeddings(source)
+    shards, masks = open_embeddings(config.embeddings)
     head = load_head(config.head)
     described = shards[0].read()[0].embeddings
     check_backbone(head.spec, described.backbone, described.weights_sha256)
     facts = ModelFacts(head.spec.backbone, "cpu", head.spec.weights_sha256, head.file_sha256, head.spec.classes)
-    labels = replace(config.label_config(), classes=replace(config.classes, masks=masks))
-    configuration = run_configuration(source, labels, facts, config.limits)
-    earlier = Earlier.read(config, store, configuration)
-    this = Run.open(config, store, earlier, configuration, facts.device, command)
+    labels = config.label_config()
+    labels = replace(labels, classes=replace(labels.classes, masks=masks))
+    configuration = run_configuration(config.embeddings, labels, facts, config.limits)
+    earlier = Earlier.read(config.store, store, configuration)
+    this = Run.open("relabel", config, store, earlier, configuration, facts.device)
     connect()
     pending = unfinished(shards, this.finished.ids)
     images = sum(len(shard.rows) for shard in pending)
     done = len(this.finished.ids)
-    print(f"{images:,} images to label from {redact(source)}, {done:,} labelled before", flush=True)
+    print(f"{images:,} images to label from {redact(config.embeddings)}, {done:,} labelled before", flush=True)
     added = PartSummary()
     if pending:
         head_file, workers = canonical_uri(config.head), os.cpu_count() or 1
@@ -291,24 +315,24 @@ def _label_embeddings(config: LabelDatasetConfig, source: str, store: LabelStore
     return this.close(done + images, added)
 
 
-def _announce(config: LabelDatasetConfig, pending: Pending, actors: Actors, skipped: Skipped) -> None:
+def _announce(model: str, method: str, pending: Pending, actors: Actors, skipped: Skipped) -> None:
     workers = f"{actors.minimum} to {actors.maximum}" if actors.maximum > actors.minimum else f"{actors.maximum}"
     place = f"{actors.gpus:g} GPU each" if actors.gpus else "on the CPU"
     print(
         f"{pending.listed:,} images, {pending.listed - pending.images:,} labelled before, {pending.images:,} to label "
-        f"with {config.model} ({config.method}), {workers} worker{'s' if actors.maximum > 1 else ''} {place}",
+        f"with {model} ({method}), {workers} worker{'s' if actors.maximum > 1 else ''} {place}",
         flush=True,
     )
     if str(skipped):
         print(skipped, flush=True)
 
 
-def _exit_code(config: LabelDatasetConfig, counts: PartSummary) -> int:
-    if counts.errors <= tolerated_errors(config.max_errors, counts.images):
+def _exit_code(options: StoreOptions, counts: PartSummary) -> int:
+    if counts.errors <= tolerated_errors(options.max_errors, counts.images):
         return DONE
     print(
-        f"{counts.errors:,} of {counts.images:,} images failed, more than --max-errors {config.max_errors}; the column "
-        "`error` says why, --retry-failed tries them again",
+        f"{counts.errors:,} of {counts.images:,} images failed, more than --max-errors {options.max_errors}; the "
+        "column `error` says why, --retry-failed tries them again",
         file=sys.stderr,
     )
     return TOO_MANY_ERRORS

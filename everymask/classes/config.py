@@ -88,8 +88,6 @@ class ClipConfig:
 class ClassesConfig:
     """From mask embeddings to labelled masks (section 3.6)."""
 
-    recipe: Recipe = "default"
-    """paper: thresholds and suppression as published. An option given beside it wins."""
     masks: MaskConfig = field(default_factory=MaskConfig)
     """Which masks are described and classified; must equal what the head was trained on to be of use."""
     score_thresh: float = 0.7

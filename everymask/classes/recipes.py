@@ -1,13 +1,12 @@
-"""The two recipes of U-SAM: the paper's method as it stands, and ours, which is derived from it."""
+"""The two recipes of U-SAM: the paper's method as it stands, and ours, which is derived from it and is the default."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from everymask.classes.config import ClassesConfig, Recipe
+from everymask.classes.config import ClassesConfig, MaskConfig
 
 PAPER_MASKS: Mapping[str, Any] = MappingProxyType({"duplicate_iou_thresh": 1.0, "max_masks": None})
 """Every mask that SAM's grid gives (section 4)."""
@@ -35,25 +34,13 @@ PAPER_TRAINING: Mapping[str, Any] = MappingProxyType(
 )
 """MIL and uncertainty distillation with nothing added (section 3.5)."""
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-Config = TypeVar("Config", bound="DataclassInstance")
-
-
-def follow(config: Config, recipe: Recipe, values: Mapping[str, Any]) -> Config:
-    """A configuration dataclass with a recipe's values wherever it still has its defaults.
-
-    What the user set to something else wins over the recipe.
-    """
-    if recipe == "default":
-        return config
-    defaults = {field.name: field.default for field in fields(config)}
-    untouched = {name: value for name, value in values.items() if getattr(config, name) == defaults[name]}
-    return replace(config, **untouched)
+def below(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by their paths below a configuration: `masks`, `max_masks` → `masks.max_masks`."""
+    return {f"{path}.{name}": value for name, value in values.items()}
 
 
-def follow_recipe(config: ClassesConfig) -> ClassesConfig:
-    """The configuration with the values of its own `recipe`."""
-    masks = follow(config.masks, config.recipe, PAPER_MASKS)
-    return replace(follow(config, config.recipe, PAPER_CLASSES), masks=masks)
+def paper_classes(**given: Any) -> ClassesConfig:
+    """How the paper labels classes, but for what is given."""
+    masks = MaskConfig(**PAPER_MASKS)
+    return ClassesConfig(**{"masks": masks, **PAPER_CLASSES, **given})

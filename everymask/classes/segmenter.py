@@ -13,7 +13,6 @@ from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead, HeadSpec, check_backbone
 from everymask.classes.proposals import describe_features, describe_masks, propose_masks
-from everymask.classes.recipes import follow_recipe
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
 from everymask.masks.labelled import labelled_masks
@@ -28,14 +27,12 @@ def embed_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config:
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    settings = follow_recipe(config).masks
-    masks = propose_masks(backbone, embedding, settings)
-    return describe_masks(backbone, embedding, masks, describe_features(backbone, embedding, masks, settings))
+    masks = propose_masks(backbone, embedding, config.masks)
+    return describe_masks(backbone, embedding, masks, describe_features(backbone, embedding, masks, config.masks))
 
 
 def config_for(spec: HeadSpec, config: ClassesConfig) -> ClassesConfig:
-    """The configuration with its recipe's values, and with the describer that a head needs."""
-    config = follow_recipe(config)
+    """The configuration with the describer that a head needs."""
     if not spec.reads_crops or config.masks.describer == "crop":
         return config
     return replace(config, masks=replace(config.masks, describer="crop"))
@@ -48,7 +45,6 @@ def classify_masks(embeddings: MaskEmbeddings, head: ClassHead, config: ClassesC
         HeadMismatchError: the head was trained on another backbone or other weights.
         ConfigurationError: a threshold names a class that the head does not know.
     """
-    config = follow_recipe(config)
     check_backbone(head.spec, embeddings.backbone, embeddings.weights_sha256)
     thresholds = class_thresholds(head.spec.classes, config)
     probabilities = head.probabilities(embeddings.features)

@@ -11,7 +11,7 @@ from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.classes.describers.clip import ClipDescriber, clip_describer
 from everymask.classes.features import MaskFeatures
 from everymask.classes.proposals import describe_masks, propose_masks
-from everymask.classes.recipes import PAPER_CLASSES, follow
+from everymask.classes.recipes import PAPER_CLASSES
 from everymask.classes.segmenter import class_thresholds, confident_masks, label_masks, missed_masks
 from everymask.records import ImageLabels
 
@@ -31,8 +31,7 @@ def labelled_names(config: ClipConfig) -> tuple[str, ...]:
 
 def class_settings(config: ClipConfig) -> ClassesConfig:
     """Thresholds and suppression of named masks."""
-    settings = ClassesConfig(score_thresh=config.score_thresh, nms_iou_thresh=config.nms_iou_thresh)
-    return follow(settings, "paper", PAPER_CLASSES)
+    return ClassesConfig(score_thresh=config.score_thresh, nms_iou_thresh=config.nms_iou_thresh, **PAPER_CLASSES)
 
 
 def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClipConfig) -> ImageLabels:

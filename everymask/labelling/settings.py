@@ -36,6 +36,8 @@ def label_settings(
         "head_sha256": head_sha256,
         "class_names": class_names,
     }
+    if config.method == "classes":
+        settings["classes"]["recipe"] = "default"  # a setting of its own once; it is in the ids of every mask
     # Left out where they change nothing, so that masks keep their ids.
     if config.min_region_area:
         settings["min_region_area"] = config.min_region_area

@@ -49,12 +49,15 @@ class RunRecord:
         config: everything that changes a label: input, method, its options, model and weights, class head, limits.
         attempts: oldest first.
         counts: those of the whole store; None until an attempt has finished.
+        settings: every setting of the last attempt, which `everymask label --config run.json` takes; None where they
+            are not known.
         rebuilt: why it comes from the parts instead of run.json; None where it does not. Not written.
     """
 
     config: dict[str, Any]
     attempts: list[RunAttempt] = field(default_factory=list)
     counts: PartSummary | None = None
+    settings: dict[str, Any] | None = None
     rebuilt: str | None = None
 
     @property
@@ -85,6 +88,7 @@ def write_run(store: LabelStore, record: RunRecord) -> None:
         "config_sha256": record.config_sha256,
         "config": record.config,
         "counts": asdict(record.counts) if record.counts else None,
+        "settings": record.settings,
         "attempts": [asdict(attempt) for attempt in record.attempts],
     }
     store.run_file.write((json.dumps(redact_all(content), indent=2) + "\n").encode())
@@ -122,6 +126,7 @@ def _parse(data: bytes) -> RunRecord:
         config=dict(content["config"]),
         attempts=[RunAttempt(**attempt) for attempt in content["attempts"]],
         counts=PartSummary(**content["counts"]) if content["counts"] else None,
+        settings=content.get("settings"),
     )
 
 

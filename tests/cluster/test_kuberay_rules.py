@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tyro
 import yaml
 
-from data_jobs.labelling.config import LabelDatasetConfig
+from data_jobs.label_dataset import command
 from tests.cluster.image.dockerfile import parse
 from tests.cluster.kuberay_rules import operator_problems, restricted_problems
 from tests.cluster.test_kuberay import FOLDER, RAY_KINDS, REPOSITORY, cluster_spec, documents, pods, ray_documents
@@ -219,10 +218,10 @@ def test_every_path_named_is_mounted_or_in_the_image() -> None:
 
 def test_the_job_s_command_is_one_that_the_job_takes() -> None:
     words = shlex.split(ray_documents()["RayJob"]["spec"]["entrypoint"])
-    config = tyro.cli(LabelDatasetConfig, args=words[2:])
+    workers = command.parse(words[2:]).workers
     groups = {group["groupName"]: group for group in cluster_spec(ray_documents()["RayJob"])["workerGroupSpecs"]}
-    most = int(config.actors.partition(":")[2])
-    assert groups["gpu-spot"]["maxReplicas"] >= most * (config.gpus_per_actor or 0)
+    most = int(workers.actors.partition(":")[2])
+    assert groups["gpu-spot"]["maxReplicas"] >= most * (workers.gpus_per_actor or 0)
 
 
 def test_pods_that_select_nodes_tolerate_the_taints_the_readme_names() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +10,18 @@ import ray
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_jobs.evaluate import evaluate, main
-from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluate import stored
+from data_jobs.evaluation.clicks import measure_clicks
+from data_jobs.evaluation.config import (
+    ClickedPictures,
+    ClicksConfig,
+    EntitiesConfig,
+    EntityFiguresOptions,
+    StoredConfig,
+)
 from data_jobs.evaluation.figures import table
+from data_jobs.evaluation.stored_labels import measure_store
+from data_jobs.evaluation.tables import measure_table
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels.rows import LabelledImage, to_table
@@ -65,20 +73,20 @@ def store(tmp_path: Path, **images: Sequence[NDArray[np.uint8]]) -> str:
 
 def test_a_label_store_is_measured_by_file_name_and_failed_images_found_nothing(tmp_path: Path, panoptic: Path) -> None:
     uri = store(tmp_path, a=labels([box(0, 10), box(10, 20)], [0.9, 0.8], SIZE))
-    assert evaluate(EvaluateConfig(path=panoptic, labels=uri))[uri]["ap"] == pytest.approx(1.0)
+    assert measure_store(StoredConfig(path=panoptic, labels=uri))[uri]["ap"] == pytest.approx(1.0)
 
 
 def test_a_failed_image_found_nothing(tmp_path: Path, panoptic: Path) -> None:
     uri = store(tmp_path, a="not an image")
-    figures = evaluate(EvaluateConfig(path=panoptic, labels=uri))[uri]
+    figures = measure_store(StoredConfig(path=panoptic, labels=uri))[uri]
     assert (figures["ap"], figures["images"]) == (0.0, 1)
 
 
 def test_overlapping_labels_are_refused_unless_resolved(tmp_path: Path, panoptic: Path) -> None:
     uri = store(tmp_path, a=labels([box(0, 10), box(0, 20)], [0.9, 0.8], SIZE))
     with pytest.raises(InputError, match=r"masks of a\.jpg overlap in 100 pixels"):
-        evaluate(EvaluateConfig(path=panoptic, labels=uri))
-    resolved = evaluate(EvaluateConfig(path=panoptic, labels=uri, resolve_overlaps=True))
+        measure_store(StoredConfig(path=panoptic, labels=uri))
+    resolved = measure_store(StoredConfig(path=panoptic, labels=uri, overlaps="resolve"))
     assert resolved[uri]["ap"] == pytest.approx(1.0)
 
 
@@ -88,33 +96,22 @@ def test_covering_of_human_segmentations(tmp_path: Path) -> None:
     halves = np.repeat([[0, 1]], 10, axis=1).repeat(10, axis=0)
     Image.fromarray(halves.astype(np.uint16)).save(folder / "segments" / "a_0.png")
     uri = store(tmp_path, a=labels([box(0, 10)], [0.9], SIZE))
-    assert evaluate(EvaluateConfig(path=folder, labels=uri, ground_truth="bsds"))[uri]["mean"] == pytest.approx(0.5)
-
-
-def test_modes_that_exclude_each_other() -> None:
-    with pytest.raises(ConfigurationError, match="either --labels DIR or --ablation"):
-        EvaluateConfig(path="x")
-    with pytest.raises(ConfigurationError, match="they need coco_panoptic or entityseg"):
-        EvaluateConfig(path="x", ablation=True, ground_truth="bsds")
+    assert measure_store(StoredConfig(path=folder, labels=uri, ground_truth="bsds"))[uri]["mean"] == pytest.approx(0.5)
 
 
 def test_the_command_prints_a_table_and_writes_json(
-    tmp_path: Path, panoptic: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, panoptic: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = store(tmp_path, a=labels([box(0, 10)], [0.9], SIZE))
     out = tmp_path / "figures.json"
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--labels", uri, "--path", str(panoptic), "--json", str(out)])
-    assert main() == 0
+    assert stored(["--labels", uri, "--path", str(panoptic), "--json", str(out)]) == 0
     figures = json.loads(out.read_text())
     assert figures[uri]["entities"] == 2
     assert capsys.readouterr().out.strip() == table(figures).strip()
 
 
-def test_usage_errors_exit_2_with_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--labels", str(tmp_path), "--path", str(tmp_path)])
-    assert main() == 2
+def test_usage_errors_exit_2_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stored(["--labels", str(tmp_path), "--path", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
@@ -123,17 +120,16 @@ def test_the_ablation_measures_every_combination_of_modules(tmp_path: Path, pano
     noise = np.random.default_rng(0).integers(256, size=(*SIZE, 3), dtype=np.uint8)
     Image.fromarray(noise).save(panoptic / "images" / "a.jpg")
     small = EntityConfig(points_per_side=2, gallery_points_per_side=3)
-    config = EvaluateConfig(
+    config = EntitiesConfig(
         path=panoptic,
-        ablation=True,
-        model="vit_b",
+        models=("vit_b",),
         checkpoint=str(write_tiny_checkpoint(tmp_path)),
         device="cpu",
         entities=small,
         amg=AmgConfig(points_per_side=2),
         workers=1,
     )
-    rows = evaluate(config)
+    rows = measure_table(config)
     assert list(rows) == [
         *("AMG, overlaps resolved", "AMG, overlaps kept", "object level", "no module", "USR", "EMR", "EMR + USR"),
         *("MMG", "MMG + USR", "MMG + EMR", "MMG + EMR + USR"),
@@ -143,7 +139,7 @@ def test_the_ablation_measures_every_combination_of_modules(tmp_path: Path, pano
 
 def test_an_annotated_image_that_is_not_there_is_named(panoptic: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"a\.jpg is annotated but not there"):
-        evaluate(EvaluateConfig(path=panoptic, ablation=True, model="vit_b", checkpoint=None, device="cpu", workers=1))
+        measure_table(EntitiesConfig(path=panoptic, models=("vit_b",), device="cpu", workers=1))
 
 
 def test_clicks_measure_the_model_beside_the_baseline(tmp_path: Path, panoptic: Path) -> None:
@@ -155,7 +151,7 @@ def test_clicks_measure_the_model_beside_the_baseline(tmp_path: Path, panoptic: 
     halves[:, 160:] = (30, 90, 200)
     (panoptic / "images").mkdir()
     Image.fromarray(halves).save(panoptic / "images" / "a.jpg", quality=95)
-    figures = evaluate(EvaluateConfig(path=panoptic, clicks=True))
+    figures = measure_clicks(ClicksConfig(ClickedPictures(panoptic)))
     assert set(figures) == {"nano", "felzenszwalb"}
     assert all(row["clicks"] == 2 and row["best"] > 0.9 for row in figures.values())
     assert figures["nano"]["top"] > 0.9
@@ -174,15 +170,15 @@ def halves(panoptic: Path) -> Path:
 SMALL = {
     "entities": EntityConfig(points_per_side=4, gallery_points_per_side=4),
     "amg": AmgConfig(points_per_side=4),
-    "model": "oracle",
+    "models": ("oracle",),
     "oracle": "exact",
     "workers": 1,
-    "bootstrap": 0,
+    "entity_figures": EntityFiguresOptions(bootstrap=0),
 }
 
 
 def test_the_oracle_finds_what_is_annotated_with_both_scores(halves: Path) -> None:
-    rows = evaluate(EvaluateConfig(path=halves, table=1, **SMALL))
+    rows = measure_table(EntitiesConfig(path=halves, table=1, **SMALL))
     assert list(rows) == ["AMG, overlaps resolved", "AMG, overlaps kept", "object level", "E-SAM"]
     for row in rows.values():
         assert row["ap"] == pytest.approx(1.0)
@@ -191,7 +187,7 @@ def test_the_oracle_finds_what_is_annotated_with_both_scores(halves: Path) -> No
 
 
 def test_table_4_has_a_row_for_each_value(halves: Path) -> None:
-    rows = evaluate(EvaluateConfig(path=halves, table=4, **SMALL))
+    rows = measure_table(EntitiesConfig(path=halves, table=4, **SMALL))
     assert len(rows) == 5 * 4 + 4
     assert {"θ_O 0.7", "ρ 0.5", "16/64 points"} <= set(rows)
 
@@ -208,17 +204,18 @@ def test_entityseg_is_measured_from_its_json(tmp_path: Path, halves: Path) -> No
     annotations = tmp_path / "entityseg.json"
     annotations.write_text(json.dumps(content))
     given = {"path": halves, "ground_truth": "entityseg", "annotations": annotations}
-    assert evaluate(EvaluateConfig(**given, table=2, **SMALL))["E-SAM"]["ap"] == pytest.approx(1.0)
+    assert measure_table(EntitiesConfig(**given, table=2, **SMALL))["E-SAM"]["ap"] == pytest.approx(1.0)
     uri = store(tmp_path, a=labels([box(0, 10), box(10, 20)], [0.9, 0.8], SIZE))
-    assert evaluate(EvaluateConfig(**given, labels=uri))[uri]["ap"] == pytest.approx(1.0)
+    assert measure_store(StoredConfig(**given, labels=uri))[uri]["ap"] == pytest.approx(1.0)
     with pytest.raises(ConfigurationError, match="go together"):
-        EvaluateConfig(path=halves, labels=uri, ground_truth="entityseg")
+        StoredConfig(path=halves, labels=uri, ground_truth="entityseg")
 
 
 def test_labels_that_overlap_may_be_measured_and_limited(tmp_path: Path, panoptic: Path) -> None:
     uri = store(tmp_path, a=labels([box(0, 20), box(0, 10), box(10, 20)], [0.9, 0.8, 0.7], SIZE))
-    config = EvaluateConfig(path=panoptic, labels=uri, allow_overlap=True, max_dets=2, bootstrap=10)
-    row = evaluate(config)[uri]
+    figures = EntityFiguresOptions(max_dets=2, bootstrap=10)
+    config = StoredConfig(path=panoptic, labels=uri, overlaps="keep", entity_figures=figures)
+    row = measure_store(config)[uri]
     assert row["ap_2"] < row["ap"]
     assert row["ap_low"] == row["ap_high"] == pytest.approx(row["ap"])
 
@@ -226,7 +223,7 @@ def test_labels_that_overlap_may_be_measured_and_limited(tmp_path: Path, panopti
 def test_a_picture_of_another_size_than_its_annotation_is_named(halves: Path) -> None:
     Image.new("RGB", (30, 30)).save(halves / "images" / "a.jpg")
     with pytest.raises(ConfigurationError, match=r"a\.jpg has 30 x 30 pixels, its annotation 20 x 10"):
-        evaluate(EvaluateConfig(path=halves, table=1, **SMALL))
+        measure_table(EntitiesConfig(path=halves, table=1, **SMALL))
 
 
 @pytest.mark.ray
@@ -236,8 +233,8 @@ def test_workers_find_the_same_as_one_process(halves: Path) -> None:
     content["images"].append({"id": 2, "file_name": "b.jpg"})
     content["annotations"].append(content["annotations"][0] | {"image_id": 2})
     (halves / "panoptic.json").write_text(json.dumps(content))
-    alone = evaluate(EvaluateConfig(path=halves, table=1, **SMALL))
+    alone = measure_table(EntitiesConfig(path=halves, table=1, **SMALL))
     try:
-        assert evaluate(EvaluateConfig(path=halves, table=1, **SMALL | {"workers": 2})) == alone
+        assert measure_table(EntitiesConfig(path=halves, table=1, **SMALL | {"workers": 2})) == alone
     finally:
         ray.shutdown()  # the next module starts a cluster of its own

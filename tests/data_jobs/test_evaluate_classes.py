@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_jobs.evaluate import evaluate
-from data_jobs.evaluation.config import EvaluateConfig
+from data_jobs.evaluation.config import StoredConfig
 from data_jobs.evaluation.figures import table
+from data_jobs.evaluation.stored_labels import measure_store
 from everymask.errors import ConfigurationError
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
@@ -50,7 +50,7 @@ def coco(tmp_path: Path) -> Path:
 
 def test_labels_are_measured_on_the_classes_they_name(tmp_path: Path, coco: Path) -> None:
     uri = store(tmp_path, (half(0, 5), "cat"), (half(10, 15), "cat"))
-    figures = evaluate(EvaluateConfig(path=coco, labels=uri, ground_truth="coco_instances"))
+    figures = measure_store(StoredConfig(path=coco, labels=uri, ground_truth="coco_instances"))
     assert figures["cat"]["IoU"] == pytest.approx(50 / 100)
     assert list(figures) == ["mean", "background", "cat"]
     assert "50.0" in table(figures)
@@ -58,10 +58,10 @@ def test_labels_are_measured_on_the_classes_they_name(tmp_path: Path, coco: Path
 
 def test_classes_that_gather_several_of_the_ground_truth(tmp_path: Path, coco: Path) -> None:
     uri = store(tmp_path, (half(0, 5), "pet"), (half(10, 20), "pet"))
-    config = EvaluateConfig(path=coco, labels=uri, ground_truth="coco_instances", classes="pet=cat+dog")
-    assert evaluate(config)["mean"] == {"IoU": pytest.approx(1.0), "AP50": pytest.approx(1.0), "instances": 2}
+    config = StoredConfig(path=coco, labels=uri, ground_truth="coco_instances", classes="pet=cat+dog")
+    assert measure_store(config)["mean"] == {"IoU": pytest.approx(1.0), "AP50": pytest.approx(1.0), "instances": 2}
     with pytest.raises(ConfigurationError, match="does not know pet"):
-        evaluate(replace(config, classes=None))
+        measure_store(replace(config, classes=None))
 
 
 def test_pascal_voc(tmp_path: Path) -> None:
@@ -70,4 +70,6 @@ def test_pascal_voc(tmp_path: Path) -> None:
         Image.fromarray(half(0, 5).astype(np.uint8) * value).save(tmp_path / name / "a.png")
     (tmp_path / "JPEGImages").mkdir()
     uri = store(tmp_path, (half(0, 5), "cat"))
-    assert evaluate(EvaluateConfig(path=tmp_path, labels=uri, ground_truth="voc"))["mean"]["AP50"] == pytest.approx(1.0)
+    assert measure_store(StoredConfig(path=tmp_path, labels=uri, ground_truth="voc"))["mean"]["AP50"] == pytest.approx(
+        1.0
+    )

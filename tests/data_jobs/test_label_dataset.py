@@ -16,7 +16,7 @@ import ray
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from data_jobs.label_dataset import main
+from data_jobs.label_dataset import command as main
 from everymask.labels.provenance import read_run
 from everymask.labels.rows import LabelledImage
 from everymask.labels.store import LabelStore

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from data_jobs.make_exemplars import main
+from data_jobs.make_exemplars import command as main
 from everymask.classes.exemplars.manifest import load_exemplars
 from tests.classes.exemplars.pictures import picture_file
 from tests.classes.exemplars.tiny_diffusion import save_tiny_pipeline

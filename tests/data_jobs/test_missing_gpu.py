@@ -10,7 +10,7 @@ import ray
 import torch
 from PIL import Image
 
-from data_jobs.label_dataset import main
+from data_jobs.label_dataset import command as main
 from everymask.labels.store import LabelStore
 
 pytestmark = [

@@ -10,8 +10,8 @@ import pytest
 import ray
 import torch
 
-from data_jobs.label_dataset import main as label
-from data_jobs.train_classes import main as train
+from data_jobs.label_dataset import command as label
+from data_jobs.train_classes import command as train
 from everymask.classes.embeddings import load_embeddings
 from everymask.classes.head import load_head
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, write_corrections

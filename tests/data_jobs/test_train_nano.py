@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from data_jobs.train_nano import TrainNanoConfig, main, measure, train
+from data_jobs.train_nano import TrainNanoConfig, command, measure, train
 from everymask.backbone.nano import NanoConfig
 from everymask.backbone.nano.decoder import DecoderConfig
 from everymask.backbone.nano.encoder import EncoderConfig
@@ -111,15 +110,13 @@ def test_a_bad_option_is_named(config: TrainNanoConfig, change: dict[str, object
 )
 def test_the_command_line_exits_2_on_bad_values(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     extra: list[str],
     expected: str,
 ) -> None:
     arguments = ["--data", str(tmp_path), "--work", str(tmp_path / "w"), "--output", str(tmp_path / "n.safetensors")]
-    monkeypatch.setattr(sys, "argv", ["train_nano.py", *arguments, *extra])
     try:
-        code = main()
+        code = command([*arguments, *extra])
     except SystemExit as stop:
         code = stop.code
     assert code == 2

@@ -141,12 +141,12 @@ def test_the_command_says_what_was_lost(
     classes: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--labels", classes.uri, "--format", "yolo", "--output", str(tmp_path / "yolo")]
-    assert export_labels.main(arguments) == 0
+    assert export_labels.command(arguments) == 0
     printed = capsys.readouterr().out
     assert "2 images, 2 masks; 1 images with errors are left out" in printed
     assert "mean 1.0000, worst 1.0000" in printed
     assert "not kept by this format: ids, scores" in printed
-    assert export_labels.main(arguments) == 2
+    assert export_labels.command(arguments) == 2
     assert "is there already" in capsys.readouterr().err
 
 
@@ -163,7 +163,7 @@ def test_the_command_says_what_was_lost(
 def test_options_that_do_not_fit_are_one_sentence(
     classes: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], problem: str
 ) -> None:
-    assert export_labels.main(["--labels", classes.uri, "--output", str(tmp_path / "out"), *arguments]) == 2
+    assert export_labels.command(["--labels", classes.uri, "--output", str(tmp_path / "out"), *arguments]) == 2
     assert problem.replace("\\", "") in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 
-from data_jobs.labelling.config import LabelDatasetConfig
+from data_jobs.label_dataset import command
 from everymask.backbone.sam.backbone import SamBackbone
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
@@ -128,4 +128,11 @@ def test_tiles_that_make_no_sense_are_refused(options: dict[str, object], words:
 
 def test_a_job_keeps_no_embeddings_of_tiles() -> None:
     with pytest.raises(ConfigurationError, match="of whole pictures"):
-        LabelDatasetConfig(input="in", output="out", method="classes", head="h", save_embeddings="e", tiles=2)
+        command.parse(
+            [
+                *("--input", "in", "--output", "out", "--tiles", "2"),
+                "--method=classes",
+                "--head=h",
+                "--save-embeddings=e",
+            ]
+        )

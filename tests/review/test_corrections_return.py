@@ -288,17 +288,17 @@ def test_archives_and_entities_are_not_opened(store: LabelStore, tmp_path: Path,
 
 def test_the_loop_as_a_user_types_it(store: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     queue = tmp_path / "queue.json"
-    assert review.main(["queue", "--labels", store.uri, "--most", "2", "--output", str(queue)]) == 0
+    assert review.queue(["--labels", store.uri, "--most", "2", "--output", str(queue)]) == 0
     assert "2 of 3 images" in capsys.readouterr().out
     page = queue.with_suffix(".html").read_text()
     assert page.index("none.png") < page.index("shapes/all.png")
     path = export_for(store, "coco", tmp_path, image_ids=frozenset({"none.png", "shapes/all.png"}))
     change_json(path, lambda content: content | {"annotations": []})
-    assert review.main(["import", "--labels", store.uri, "--from", str(path)]) == 0
+    assert review.import_(["--labels", store.uri, "--from", str(path)]) == 0
     assert "2 images finished by a person (coco), 1 changed; masks: 0 confirmed" in capsys.readouterr().out
-    assert review.main(["report", "--labels", store.uri, "--queue", str(queue)]) == 0
+    assert review.report(["--labels", store.uri, "--queue", str(queue)]) == 0
     assert "chosen by" in capsys.readouterr().out
-    assert review.main(["import", "--labels", store.uri, "--from", str(tmp_path / "nothing")]) == 2
+    assert review.import_(["--labels", store.uri, "--from", str(tmp_path / "nothing")]) == 2
     assert "is not there" in capsys.readouterr().err
 
 
@@ -309,7 +309,7 @@ def test_labels_that_people_corrected_are_not_overwritten_unnamed(
     import_corrections(store, export_for(store, "coco", tmp_path), "coco")
     before = {path: path.read_bytes() for path in Path(store.uri).rglob("*.parquet")}
     arguments = ["--input", str(tmp_path / "pictures"), "--output", store.uri, "--overwrite"]
-    assert label_dataset.main(arguments) == 2
+    assert label_dataset.command(arguments) == 2
     assert "--overwrite --discard-corrections" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in Path(store.uri).rglob("*.parquet")} == before
 

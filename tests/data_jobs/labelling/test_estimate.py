@@ -1,4 +1,4 @@
-"""The estimate's arithmetic; the command itself is tested in tests/data_jobs/test_estimate_run.py."""
+"""The estimate's arithmetic, and what its command refuses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_jobs.labelling.config import LabelDatasetConfig
+from data_jobs.estimate import command
 from data_jobs.labelling.estimate import Estimate, estimate, load, sample_positions, save, select
 from data_jobs.labelling.inputs import ImageRef
 from data_jobs.labelling.prices import Prices, spot_share
@@ -115,14 +114,14 @@ def test_spot_share_is_that_of_the_gpus_that_may_be_used() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--price-per-gpu-hour", "2"], "add --estimate 200"),
-        (["--estimate", "20", "--spot-price-per-gpu-hour", "2"], "give both"),
-        (["--estimate", "20", "--price-per-gpu-hour", "-1"], "must be a price; got -1"),
+        (["--sample", "3"], "a sample of at least 4; got 3"),
+        (["--spot-price-per-gpu-hour", "2"], "give both"),
+        (["--price-per-gpu-hour", "-1"], "must be a price; got -1"),
     ],
 )
-def test_prices_that_make_no_sense_are_refused(arguments: list[str], sentence: str) -> None:
+def test_samples_and_prices_that_make_no_sense_are_refused(arguments: list[str], sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
-        tyro.cli(LabelDatasetConfig, args=["--input", "in", "--output", "out", *arguments])
+        command.parse(["--input", "in", "--output", "out", *arguments])
 
 
 def test_comparison_is_made_for_the_images_that_were_left() -> None:

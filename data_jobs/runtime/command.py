@@ -1,0 +1,214 @@
+"""A command: what is typed, or stands in a configuration file, becomes a configuration; running it, an exit code."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field
+from difflib import get_close_matches
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+
+import tyro
+
+from data_jobs.runtime.config_files import config_text, file_arguments, option_value
+from data_jobs.runtime.exit_codes import DONE, exit_code
+from data_jobs.runtime.settings import Setting, as_arguments, as_tree, settings_of
+from everymask.errors import ConfigurationError
+
+C = TypeVar("C")
+
+Presets = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Path of a setting → its value → what other settings are then, unless they are given."""
+
+_MAX_WIDTH = 100
+_OPTION_WIDTH = 26
+_MAX_CHOICES = 5
+_OWN_OPTIONS = (
+    ("--config FILE.yaml", "Take settings from this file, or from the run.json of an earlier run; options typed win."),
+    ("--print-config", "Write every setting with its value and meaning, as such a file, and stop."),
+)
+
+
+@dataclass(frozen=True)
+class Command(Generic[C]):
+    """One command.
+
+    Attributes:
+        words: what is typed after `everymask`.
+        config: dataclass of its settings.
+        run: does the work and returns the exit code.
+        summary: a sentence or two on top of its help.
+        groups: titles of help and the paths of the settings below each; by default all settings. Others are set by a
+            file, or by an option that help leaves out.
+        presets: what its recipes stand for.
+        interrupted: what Ctrl-C leaves.
+    """
+
+    words: str
+    config: type[C]
+    run: Callable[[C], int]
+    summary: str
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    presets: Presets = field(default_factory=dict)
+    interrupted: str = "nothing was written"
+
+    def __call__(self, arguments: Sequence[str]) -> int:
+        """Run it with what was typed after its words."""
+        if {"-h", "--help"} & set(arguments):
+            print(self.help(), end="")
+            return DONE
+        return exit_code(lambda: self._parse_and_run(arguments), self.interrupted)
+
+    def _parse_and_run(self, arguments: Sequence[str]) -> int:
+        if not takes_file(self.config) or "--print-config" not in arguments:
+            return self.run(self.parse(arguments))
+        rest = [word for word in arguments if word != "--print-config"]
+        print(self.print_config(rest), end="")
+        return DONE
+
+    def parse(self, arguments: Sequence[str]) -> C:
+        """As the function `parse`."""
+        return parse(self.config, arguments, f"everymask {self.words}", self.presets)
+
+    def print_config(self, arguments: Sequence[str]) -> str:
+        """The configuration as a commented file. Settings that must be given, and are not, are commented out."""
+        given = _with_file(self.config, arguments, f"everymask {self.words}")
+        required = [setting for setting in settings_of(self.config) if setting.default is MISSING]
+        missing = [setting for setting in required if option_value(given, setting.option) is None]
+        tree = as_tree(self.parse([*(f"{setting.option}=-" for setting in missing), *arguments]))
+        for setting in missing:
+            tree[setting.path] = None
+        title = f"everymask {self.words} --config FILE takes this file, or any part of it."
+        return config_text(tree, self.config, title)
+
+    def help(self) -> str:
+        """What `--help` prints: the settings of `groups`, or all."""
+        width = min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 0)).columns)
+        settings = {setting.path: setting for setting in settings_of(self.config)}
+        groups = self.groups or {"options": tuple(settings)}
+        lines = [f"usage: everymask {self.words} [OPTIONS]", ""]
+        lines += textwrap.wrap(self.summary, width)
+        for title, paths in groups.items():
+            lines += ["", f"{title}:"]
+            for path in paths:
+                lines += _entry(_usage(settings[path]), _explained(settings[path]), width)
+        if takes_file(self.config):
+            lines += ["", "all settings:"]
+            for option, text in _OWN_OPTIONS:
+                lines += _entry(option, text, width)
+        return "\n".join(lines) + "\n"
+
+
+def parse(config: type[C], arguments: Sequence[str], program: str, presets: Presets) -> C:
+    """The configuration that options, and a file among them, ask for.
+
+    Raises:
+        ConfigurationError: there is no such option or setting, or values do not fit together.
+        SystemExit: a value is of the wrong type, or one is missing; the reason is printed.
+    """
+    given = _with_file(config, arguments, program)
+    return tyro.cli(config, args=[*_preset(config, given, presets), *given], prog=program, add_help=False)
+
+
+def takes_file(config: type) -> bool:
+    """Whether a command's settings can come from a file; where it has an option --config itself, they cannot."""
+    return all(setting.path != "config" for setting in settings_of(config))
+
+
+def _with_file(config: type, arguments: Sequence[str], program: str) -> list[str]:
+    """What is typed, after what the file says."""
+    typed = list(arguments)
+    if not takes_file(config):
+        _check_options(config, typed, program)
+        return typed
+    path = option_value(typed, "--config")
+    while (place := next((i for i, word in enumerate(typed) if word.split("=")[0] == "--config"), None)) is not None:
+        del typed[place : place + (1 if "=" in typed[place] else 2)]
+    _check_options(config, typed, program)
+    return typed if path is None else [*file_arguments(path, config), *typed]
+
+
+def _check_options(config: type, arguments: Sequence[str], program: str) -> None:
+    known = {setting.option for setting in settings_of(config)}
+    for word in arguments:
+        option = word.split("=")[0].replace("_", "-")
+        if option.startswith("--") and option not in known and _without_no(option) not in known:
+            alike = get_close_matches(option, known, n=1)
+            hint = f"did you mean {alike[0]}?" if alike else f"{program} --help lists them"
+            raise ConfigurationError(f"{program} has no option {option}; {hint}")
+
+
+def _without_no(option: str) -> str:
+    """`--folder.no-name` → `--folder.name`."""
+    folder, dot, name = option.removeprefix("--").rpartition(".")
+    return f"--{folder}{dot}{name.removeprefix('no-')}"
+
+
+def _preset(config: type, given: Sequence[str], presets: Presets) -> list[str]:
+    """What a recipe stands for: before all that is given, so that this wins, be it the default's value."""
+    settings = {setting.path: setting for setting in settings_of(config)}
+    chosen: list[str] = []
+    for path, values in presets.items():
+        for name, value in values.get(option_value(given, settings[path].option) or "", {}).items():
+            chosen += as_arguments(settings[name], value)
+    return chosen
+
+
+def _entry(option: str, text: str, width: int) -> list[str]:
+    indent = " " * _OPTION_WIDTH
+    body = [
+        line for part in text.split("\n") for line in textwrap.wrap(part, width - _OPTION_WIDTH, subsequent_indent="")
+    ]
+    first = f"  {option}"
+    if len(first) + 2 > _OPTION_WIDTH:
+        return [first, *(indent + line for line in body)]
+    return [first.ljust(_OPTION_WIDTH) + (body[0] if body else ""), *(indent + line for line in body[1:])]
+
+
+def _usage(setting: Setting) -> str:
+    choices = _choices(setting.kind)
+    if setting.kind is bool:
+        return setting.option
+    if 0 < len(choices) < _MAX_CHOICES:
+        return f"{setting.option} {'|'.join(choices)}"
+    return f"{setting.option} {_value_name(setting.kind)}"
+
+
+def _value_name(kind: Any) -> str:
+    """What stands for a value in help: a number, or some text."""
+    parts = {kind, *get_args(kind)}
+    if int in parts:
+        return "N"
+    return "X" if float in parts else "TEXT"
+
+
+def _explained(setting: Setting) -> str:
+    default = setting.default
+    if default is MISSING:
+        return f"{setting.help} [required]"
+    if default is None or default is False or default in ((), {}, ""):
+        return setting.help
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    return f"{setting.help} [{shown}]"
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    if get_origin(kind) is Literal:
+        return tuple(map(str, get_args(kind)))
+    return tuple(choice for part in get_args(kind) for choice in _choices(part))
+
+
+def one_of(commands: Sequence[Command[Any]]) -> Callable[[Sequence[str]], int]:
+    """The script of several commands: the first word that differs says which."""
+
+    def run(arguments: Sequence[str]) -> int:
+        names = {command.words.split()[-1]: command for command in commands}
+        if arguments and arguments[0] in names:
+            return names[arguments[0]](arguments[1:])
+        group = commands[0].words.rpartition(" ")[0]
+        asks_help = bool({"-h", "--help"} & set(arguments))
+        print(f"usage: everymask {group} {'|'.join(names)} [OPTIONS]", flush=True)
+        return DONE if asks_help else 2
+
+    return run

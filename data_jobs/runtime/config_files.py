@@ -1,0 +1,110 @@
+"""Settings as a YAML file: written with a comment for each, and read as if they had been typed before all options."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_jobs.runtime.settings import Setting, as_arguments, settings_of
+from everymask.errors import ConfigurationError
+
+_COMMENT_WIDTH = 100
+
+
+def file_arguments(path: str, config: type) -> list[str]:
+    """The options that a file stands for: one that `config_text` wrote, a part of it, or the run.json of a store.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is no mapping, or names what is no setting.
+    """
+    content = _read(path)
+    if "attempts" in content:  # a run.json, whose settings lie beside what else it records
+        content = content.get("settings") or {}
+        if not content:
+            raise ConfigurationError(f"{path} is of a run that recorded no settings; give a configuration file instead")
+    settings = {setting.path: setting for setting in settings_of(config)}
+    arguments: list[str] = []
+    for name, value in _leaves(content, settings):
+        if name not in settings:
+            raise ConfigurationError(f"{path} sets {name}, which is no setting here{_nearest(name, settings)}")
+        if value is not None or settings[name].default is not None:
+            arguments += as_arguments(settings[name], value)
+    return arguments
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"the configuration {path} cannot be read ({error.strerror}); check the path"
+        ) from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise ConfigurationError(f"the configuration {path} is no YAML{line}; --print-config writes one") from None
+    if not isinstance(content, Mapping):
+        raise ConfigurationError(f"the configuration {path} must hold `name: value` lines; --print-config writes one")
+    return content
+
+
+def _leaves(tree: Mapping[str, Any], settings: Mapping[str, Setting], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and name not in settings:
+            yield from _leaves(value, settings, f"{name}.")
+        else:
+            yield name, value
+
+
+def _nearest(name: str, known: Mapping[str, Setting]) -> str:
+    alike = get_close_matches(name, known, n=1)
+    return f"; did you mean {alike[0]}?" if alike else "; --print-config lists them"
+
+
+def config_text(tree: Mapping[str, Any], config: type, title: str) -> str:
+    """A configuration as YAML: each setting below a comment that says what it does; see `settings.as_tree`."""
+    comments = {setting.path: setting for setting in settings_of(config)}
+    lines = _commented(title, "")
+    lines += _body(tree, comments, "", "")
+    return "\n".join(lines) + "\n"
+
+
+def _body(tree: Mapping[str, Any], settings: Mapping[str, Setting], prefix: str, indent: str) -> list[str]:
+    lines: list[str] = []
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        lines.append("")
+        if path not in settings:
+            lines += [f"{indent}{name}:", *_body(value, settings, f"{path}.", f"{indent}  ")[1:]]
+            continue
+        lines += _commented(settings[path].help, indent)
+        required = settings[path].default is MISSING and value is None
+        lines.append(f"{indent}{'# ' if required else ''}{name}: {_scalar(value)}")
+    return lines
+
+
+def _commented(text: str, indent: str) -> list[str]:
+    marker = f"{indent}# "
+    return [f"{marker}{line}" for line in textwrap.wrap(text, _COMMENT_WIDTH - len(marker))]
+
+
+def _scalar(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+def option_value(arguments: Sequence[str], option: str) -> str | None:
+    """The last value that is given to an option; None where it is not given."""
+    found = None
+    for place, word in enumerate(arguments, start=1):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == option:
+            found = value if equals else "".join(arguments[place : place + 1])
+    return found

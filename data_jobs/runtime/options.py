@@ -1,0 +1,34 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from everymask.backbone.models import ModelName, model_help
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, and what it runs on."""
+
+    model: Annotated[ModelName, tyro.conf.arg(help=model_help())] = "nano"
+    checkpoint: str | None = None
+    """File or URL of other weights of that model."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto: cuda for workers that were given a GPU (they refuse if they see none), else what is
+    there."""
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How many processes hold the model."""
+
+    actors: str = "auto"
+    """Workers that hold the model: N, MIN:MAX (scaled to the work waiting), or auto: one for each GPU, else as many as
+    CPUs allow."""
+    gpus_per_actor: float | None = None
+    """Share of a GPU for each worker; by default 1 where the cluster has GPUs now, else 0. Set it where GPU machines
+    start only when asked for."""

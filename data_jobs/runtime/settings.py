@@ -1,0 +1,161 @@
+"""The settings of a command, read off its configuration dataclass: what help, configuration files and run.json name.
+
+A setting is a field that is no dataclass itself. Its path is what one types: `entities.points_per_side` in a file,
+`--entities.points-per-side` on a command line. A field that is joined to its parent (`JOINED`) adds nothing to it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import shlex
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import tyro
+
+from everymask.decided import is_decided
+
+JOINED = tyro.conf.arg(name="")
+"""Marks a nested configuration whose settings are named as if they were its parent's."""
+
+
+@dataclass(frozen=True)
+class Without:
+    """Marks a nested configuration of which some fields cannot be set here, by their paths below it."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that can be set.
+
+    Attributes:
+        path: `entities.points_per_side`.
+        attributes: names that lead to its value from the configuration.
+        kind: its type.
+        default: its value where nothing is given; `dataclasses.MISSING` where one must be.
+        help: what it does.
+    """
+
+    path: str
+    attributes: tuple[str, ...]
+    kind: Any
+    default: Any
+    help: str
+
+    @property
+    def option(self) -> str:
+        """As it is typed: `--entities.points-per-side`."""
+        return f"--{self.path.replace('_', '-')}"
+
+    def value(self, config: object) -> Any:
+        """Its value in a configuration."""
+        for name in self.attributes:
+            config = getattr(config, name)
+        return config
+
+
+@cache
+def settings_of(config: type) -> tuple[Setting, ...]:
+    """Every setting of a configuration dataclass, in the order of its fields."""
+    return tuple(_walk(config, "", (), None))
+
+
+def _walk(config: type, prefix: str, attributes: tuple[str, ...], default: object) -> Iterator[Setting]:
+    """The settings below one configuration, whose values are those of `default` where its parent gives it one."""
+    hints, texts = get_type_hints(config, include_extras=True), _field_docs(config)
+    for field in fields(config):
+        if is_decided(field):
+            continue
+        kind, notes = _unwrapped(hints[field.name])
+        joined = JOINED in notes
+        path = prefix if joined else f"{prefix}{field.name}"
+        inner = (*attributes, field.name)
+        value = _default(field) if default is None else getattr(default, field.name)
+        if is_dataclass(kind):
+            nested = None if value is MISSING else value
+            below = path if joined else f"{path}."
+            barred = {f"{below}{name}" for note in notes if isinstance(note, Without) for name in note.paths}
+            yield from (
+                setting
+                for setting in _walk(kind, below, inner, nested)
+                if not any(setting.path == name or setting.path.startswith(f"{name}.") for name in barred)
+            )
+        elif not any(is_dataclass(part) for part in get_args(kind)):
+            written = [str(text) for note in notes if (text := getattr(note, "help", None))]
+            yield Setting(path, inner, kind, value, "".join(written) or texts.get(field.name, ""))
+
+
+def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type, and the notes that stand beside it."""
+    if get_origin(hint) is not Annotated:
+        return hint, ()
+    kind, *notes = get_args(hint)
+    return kind, tuple(notes)
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def _field_docs(config: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass and of those it inherits from, in one line."""
+    found: dict[str, str] = {}
+    for base in reversed(config.__mro__):
+        if not is_dataclass(base):
+            continue
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(body, ast.ClassDef)
+        for line, below in zip(body.body, body.body[1:], strict=False):
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(below, ast.Expr):
+                found[line.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
+    return found
+
+
+def as_tree(config: Any) -> dict[str, Any]:
+    """The values of a configuration by their paths, nested, as a file holds them."""
+    tree: dict[str, Any] = {}
+    for setting in settings_of(type(config)):
+        *folders, name = setting.path.split(".")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = _plain(setting.value(config))
+    return tree
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def as_arguments(setting: Setting, value: Any) -> list[str]:
+    """What one types to give a setting a value."""
+    option, plain = setting.option, _plain(value)
+    if isinstance(plain, bool):
+        folder, _, name = option.removeprefix("--").rpartition(".")
+        return [option if plain else f"--{folder}{'.' if folder else ''}no-{name}"]
+    if isinstance(plain, dict):
+        return [option, *(str(part) for pair in plain.items() for part in pair)]
+    if isinstance(plain, list):
+        return [option, *map(str, plain)]
+    return [f"{option}={plain}"]
+
+
+def typed(words: str, config: Any) -> str:
+    """The command line that repeats a configuration: every setting that has not its default."""
+    arguments = [
+        argument
+        for setting in settings_of(type(config))
+        if (value := setting.value(config)) != setting.default
+        for argument in as_arguments(setting, value)
+    ]
+    return shlex.join(["everymask", *words.split(), *arguments])
