@@ -19,6 +19,14 @@ command = Command(
     relabel,
     "Label images once more with another class head, from mask embeddings that `everymask label --save-embeddings` "
     "has kept. It reads no picture and runs no model. The same command again resumes.",
+    groups={
+        "input and output": (
+            *("embeddings", "head", "output", "retry_failed", "overwrite", "verify", "max_errors", "previews"),
+        ),
+        "method": (
+            *("recipe", "min_region_area", "max_region_area", "classes.score_thresh", "classes.class_score_thresh"),
+        ),
+    },
     presets={"recipe": {"paper": PAPER_THRESHOLDS}},
     interrupted="what is finished is kept, the same command resumes",
 )

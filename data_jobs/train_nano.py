@@ -80,6 +80,7 @@ class TrainNanoConfig:
     threads: int = 0
     """Threads of this process; 0 leaves it to PyTorch."""
     seed: int = 0
+    """Seeds the views, the order of pictures and the initial weights."""
     model: NanoConfig = field(default_factory=NanoConfig)
     borders: BorderConfig = field(default_factory=BorderConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import Field, field
+from types import MappingProxyType
 from typing import Any
 
-_DECIDED = "decided"
+DECIDED: Mapping[str, bool] = MappingProxyType({"decided": True})
+"""Metadata of a dataclass field that no command line, configuration file or service sets; Python code and tables can.
+
+Its docstring, or the page that the docstring names, says why the value is as it is."""
 
 
 def decided(default: Any) -> Any:
-    """A dataclass field that no command line, configuration file or service sets; Python code and tables can.
-
-    Its docstring, or the page that the docstring names, says why the value is as it is.
-    """
-    return field(default=default, metadata={_DECIDED: True})
+    """A field of that kind."""
+    return field(default=default, metadata=DECIDED)
 
 
 def is_decided(of: Field[Any]) -> bool:
-    """Whether a dataclass field is of that kind."""
-    return _DECIDED in of.metadata
+    """Whether a field is of that kind."""
+    return "decided" in of.metadata

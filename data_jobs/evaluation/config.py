@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from data_jobs.runtime.options import ModelOptions
-from data_jobs.runtime.settings import JOINED
+from data_jobs.runtime.settings import JOINED, WITH_DECIDED
 from everymask.backbone.models import ModelName
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
@@ -98,8 +98,8 @@ class EntitiesConfig:
     """Processes that label the pictures; 1 labels in this one, without Ray. By default one a GPU, or one a CPU core."""
     entity_figures: Annotated[EntityFiguresOptions, JOINED] = field(default_factory=EntityFiguresOptions)
     figures: Annotated[FiguresOptions, JOINED] = field(default_factory=FiguresOptions)
-    entities: EntityConfig = field(default_factory=EntityConfig)
-    amg: AmgConfig = field(default_factory=AmgConfig)
+    entities: Annotated[EntityConfig, WITH_DECIDED] = field(default_factory=EntityConfig)
+    amg: Annotated[AmgConfig, WITH_DECIDED] = field(default_factory=AmgConfig)
 
     def __post_init__(self) -> None:
         check_annotations(self.ground_truth, self.annotations)
@@ -149,7 +149,7 @@ class ProposalsConfig:
     pictures: Annotated[ClickedPictures, JOINED]
     model: Annotated[ModelOptions, JOINED] = field(default_factory=ModelOptions)
     figures: Annotated[FiguresOptions, JOINED] = field(default_factory=FiguresOptions)
-    amg: AmgConfig = field(default_factory=AmgConfig)
+    amg: Annotated[AmgConfig, WITH_DECIDED] = field(default_factory=AmgConfig)
 
 
 def check_annotations(ground_truth: str, annotations: Path | None) -> None:

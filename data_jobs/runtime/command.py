@@ -56,7 +56,7 @@ class Command(Generic[C]):
     def __call__(self, arguments: Sequence[str]) -> int:
         """Run it with what was typed after its words."""
         if {"-h", "--help"} & set(arguments):
-            print(self.help(), end="")
+            print(self.help(min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 0)).columns)), end="")
             return DONE
         return exit_code(lambda: self._parse_and_run(arguments), self.interrupted)
 
@@ -82,9 +82,8 @@ class Command(Generic[C]):
         title = f"everymask {self.words} --config FILE takes this file, or any part of it."
         return config_text(tree, self.config, title)
 
-    def help(self) -> str:
-        """What `--help` prints: the settings of `groups`, or all."""
-        width = min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 0)).columns)
+    def help(self, width: int) -> str:
+        """What `--help` prints, in lines of at most so many characters: the settings of `groups`, or all."""
         settings = {setting.path: setting for setting in settings_of(self.config)}
         groups = self.groups or {"options": tuple(settings)}
         lines = [f"usage: everymask {self.words} [OPTIONS]", ""]

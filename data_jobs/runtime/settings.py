@@ -12,7 +12,6 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
@@ -21,6 +20,10 @@ from everymask.decided import is_decided
 
 JOINED = tyro.conf.arg(name="")
 """Marks a nested configuration whose settings are named as if they were its parent's."""
+
+
+WITH_DECIDED = "with decided parameters"
+"""Marks a nested configuration whose decided parameters (`everymask.decided`) can be set, too: to measure again."""
 
 
 @dataclass(frozen=True)
@@ -60,31 +63,33 @@ class Setting:
         return config
 
 
-@cache
 def settings_of(config: type) -> tuple[Setting, ...]:
     """Every setting of a configuration dataclass, in the order of its fields."""
-    return tuple(_walk(config, "", (), None))
+    return tuple(_walk(config, "", (), None, False))
 
 
-def _walk(config: type, prefix: str, attributes: tuple[str, ...], default: object) -> Iterator[Setting]:
+def _walk(
+    config: type, prefix: str, attributes: tuple[str, ...], default: object, with_decided: bool
+) -> Iterator[Setting]:
     """The settings below one configuration, whose values are those of `default` where its parent gives it one."""
     hints, texts = get_type_hints(config, include_extras=True), _field_docs(config)
     for field in fields(config):
-        if is_decided(field):
+        if is_decided(field) and not with_decided:
             continue
         kind, notes = _unwrapped(hints[field.name])
         joined = JOINED in notes
-        path = prefix if joined else f"{prefix}{field.name}"
+        name = next((given for note in notes if (given := getattr(note, "name", None))), field.name)
+        path = prefix if joined else f"{prefix}{name}"
         inner = (*attributes, field.name)
         value = _default(field) if default is None else getattr(default, field.name)
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             nested = None if value is MISSING else value
             below = path if joined else f"{path}."
-            barred = {f"{below}{name}" for note in notes if isinstance(note, Without) for name in note.paths}
+            barred = {f"{below}{inside}" for note in notes if isinstance(note, Without) for inside in note.paths}
             yield from (
                 setting
-                for setting in _walk(kind, below, inner, nested)
-                if not any(setting.path == name or setting.path.startswith(f"{name}.") for name in barred)
+                for setting in _walk(kind, below, inner, nested, with_decided or WITH_DECIDED in notes)
+                if not any(setting.path == one or setting.path.startswith(f"{one}.") for one in barred)
             )
         elif not any(is_dataclass(part) for part in get_args(kind)):
             written = [str(text) for note in notes if (text := getattr(note, "help", None))]

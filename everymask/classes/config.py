@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from everymask.decided import DECIDED, decided
 from everymask.errors import ConfigurationError
 
 Recipe = Literal["default", "paper"]
@@ -18,13 +19,13 @@ class MaskConfig:
     points_per_side: int = 16
     """Prompts along each side of a regular grid. The paper's number is lost; SAM's 32 finds 4 % more objects at four
     times the cost (docs/decisions/classes.md)."""
-    points_per_batch: int = 64
+    points_per_batch: int = decided(64)
     """Prompts decoded at once; changes memory, never the answer."""
-    pred_iou_thresh: float = 0.0
+    pred_iou_thresh: float = decided(0.0)
     """Masks whose predicted IoU is lower are dropped. 0 keeps all, as the paper does."""
-    stability_score_thresh: float = 0.0
+    stability_score_thresh: float = decided(0.0)
     """Masks whose stability score is lower are dropped."""
-    stability_score_offset: float = 1.0
+    stability_score_offset: float = decided(1.0)
     """Logit shift of the stability score, SAM's default."""
     duplicate_iou_thresh: float = 0.7
     """Masks that overlap a mask of higher predicted IoU by more than this are dropped (our choice); 1 keeps all."""
@@ -36,7 +37,7 @@ class MaskConfig:
     max_described: int = 48
     """With a describer: at most so many masks, those whose predicted IoU times the fourth root of their share of the
     image is highest."""
-    min_described_area: float = 0.003
+    min_described_area: float = decided(0.003)
     """With a describer: masks that cover a smaller share of the image are dropped."""
 
     def __post_init__(self) -> None:
@@ -65,11 +66,11 @@ class ClipConfig:
     greyed (our choice)."""
     score_thresh: float = 0.7
     """Least probability of a labelled mask."""
-    nms_iou_thresh: float = 0.5
+    nms_iou_thresh: float = decided(0.5)
     """Where two masks of one class have more IoU than this, the one of lower probability is dropped."""
-    batch_size: int = 32
+    batch_size: int = decided(32)
     """Masks looked at together."""
-    masks: MaskConfig = field(default_factory=MaskConfig)
+    masks: MaskConfig = field(default_factory=MaskConfig, metadata=DECIDED)
     """Which masks are looked at."""
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from everymask.decided import DECIDED, decided
 from everymask.entities.readings import PaperReadings
 from everymask.errors import ConfigurationError
 
@@ -36,58 +37,58 @@ class SuperpixelConfig:
 class EntityConfig:
     """E-SAM, module by module."""
 
-    mmg: bool = True
+    mmg: bool = decided(True)
     """Multi-level Mask Generation (section 3.2); without it the plain automatic masks of SAM are the input."""
-    emr: bool = True
+    emr: bool = decided(True)
     """Entity-level Mask Refinement (section 3.3); without it overlaps go to the higher score."""
-    usr: bool = True
+    usr: bool = decided(True)
     """Under-Segmentation Refinement (section 3.4); without it uncovered pixels stay uncovered."""
-    lazy_gallery: bool = True
+    lazy_gallery: bool = decided(True)
     """Decode gallery prompts only where EMR consults them; changes the time, never the answer."""
 
     points_per_side: int = 32
     """Prompts along each side of the grid that proposes masks."""
     gallery_points_per_side: int = 64
     """Prompts along each side of the denser grid behind the mask gallery G."""
-    points_per_batch: int = 64
+    points_per_batch: int = decided(64)
     """Prompts decoded at once; changes memory, never the answer."""
     pred_iou_thresh: float | None = None
     """Proposed masks with a lower predicted IoU are dropped. None: as recommended for the backbone, 0.88 for SAM."""
     stability_score_thresh: float | None = None
     """Proposed masks with a lower stability score are dropped. None: as recommended for the backbone, 0.95 for SAM."""
-    stability_score_offset: float = 1.0
+    stability_score_offset: float = decided(1.0)
     """Logit shift of the stability score (SAM's own default)."""
 
     object_nms_thresh: float = 0.8
     """θ_O: of two object masks with more IoU than this, the one with the higher predicted IoU stays."""
     best_match_thresh: float = 0.6
     """γ_O (eq. 2): an object mask stays when some point's best mask has at least this IoU with it."""
-    part_nms_thresh: float = 0.7
+    part_nms_thresh: float = decided(0.7)
     """N_t (eq. 4): least threshold of the adaptive NMS of part and subpart masks (open in the paper; SAM's own NMS)."""
 
     overlap_thresh: float = 0.05
     """δ: an overlap that is a smaller share of the larger mask is cut from it; others are contested."""
-    guidance_tolerance: float = 0.1
+    guidance_tolerance: float = decided(0.1)
     """τ (eq. 6): a prompt votes for its object mask unless its best mask is predicted better by at least this."""
-    vote_iou_thresh: float = 0.8
+    vote_iou_thresh: float = decided(0.8)
     """Guidance masks with more IoU than this count as votes for the same mask (our choice)."""
-    remnant_thresh: float = 0.3
+    remnant_thresh: float = decided(0.3)
     """A mask that the settlement of overlaps leaves with a smaller share of itself is dropped (our choice)."""
 
-    merge_neighbours: int = 5
+    merge_neighbours: int = decided(5)
     """k (eq. 7): most similar superpixels counted for each superpixel (open in the paper)."""
-    merge_thresh: float = 2.0
+    merge_thresh: float = decided(2.0)
     """Least S_M of eq. 7, in [0, k], at which two masks are candidates for merging (open in the paper)."""
-    merge_cover_thresh: float = 0.9
+    merge_cover_thresh: float = decided(0.9)
     """Eq. 8: a gallery mask encompasses a mask when it covers at least this share of it (open in the paper)."""
 
-    union_thresh: float = 0.1
+    union_thresh: float = decided(0.1)
     """ρ (eq. 10): an additional mask with more IoU than this joins that entity, others become entities."""
-    min_gain: float = 0.001
+    min_gain: float = decided(0.001)
     """The greedy cover stops when no additional mask fills this share of the image (our choice)."""
 
-    superpixels: SuperpixelConfig = field(default_factory=SuperpixelConfig)
-    readings: PaperReadings = field(default_factory=PaperReadings)
+    superpixels: SuperpixelConfig = field(default_factory=SuperpixelConfig, metadata=DECIDED)
+    readings: PaperReadings = field(default_factory=PaperReadings, metadata=DECIDED)
 
     def __post_init__(self) -> None:
         for name in ("points_per_side", "gallery_points_per_side", "points_per_batch", "merge_neighbours"):
@@ -108,7 +109,7 @@ class AmgConfig:
 
     points_per_side: int = 32
     """Clicks along each side of the grid."""
-    points_per_batch: int = 64
+    points_per_batch: int = decided(64)
     """Clicks answered at once; changes memory, never the answer."""
     pred_iou_thresh: float | None = None
     """Masks whose predicted IoU is not above this are dropped; 0 keeps all. None: as recommended for the backbone, 0.88
@@ -116,18 +117,18 @@ class AmgConfig:
     stability_score_thresh: float | None = None
     """Masks with a lower stability score are dropped; 0 keeps all. None: as recommended for the backbone, 0.95 for
     SAM."""
-    stability_score_offset: float = 1.0
+    stability_score_offset: float = decided(1.0)
     """How far the threshold moves for the stability score, in logits."""
     box_nms_thresh: float = 0.7
     """Where the boxes of two masks have more IoU than this, the mask with the higher predicted IoU stays."""
     crop_n_layers: int = 0
     """Layers of crops that are labelled beside the whole image: 1 adds 2 x 2 crops, 2 another 4 x 4 … Each is encoded
     anew, so this takes jobs or the library; a service has but the embedding."""
-    crop_nms_thresh: float = 0.7
+    crop_nms_thresh: float = decided(0.7)
     """The same as `box_nms_thresh`, between masks of different crops; the smaller crop's mask stays."""
-    crop_overlap_ratio: float = 512 / 1500
+    crop_overlap_ratio: float = decided(512 / 1500)
     """By which share of the image's shorter side the crops of the first layer overlap; later ones by half as much."""
-    crop_n_points_downscale_factor: int = 1
+    crop_n_points_downscale_factor: int = decided(1)
     """By how much the clicks along each side become fewer from layer to layer."""
     min_mask_region_area: int = 0
     """Holes and islands under this many pixels are removed, and the NMS repeated; 0 leaves masks as they are."""

@@ -44,17 +44,14 @@ _pillow_limit_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is refused before anything is decoded.
-
-    Attributes:
-        max_bytes: size of the encoded file, in bytes.
-        max_pixels: width x height in pixels. Decoding takes at most `DECODING_BYTES_PER_PIXEL` times as many bytes.
-        allow_truncated: take a JPEG that breaks off; what is missing of it is grey.
-    """
+    """What is refused before anything is decoded."""
 
     max_bytes: int = 64 * 2**20
+    """Largest encoded file, in bytes."""
     max_pixels: int = 100_000_000
+    """Largest width x height, in pixels. Decoding takes at most 24 times as many bytes."""
     allow_truncated: bool = False
+    """Take a JPEG that breaks off; what is missing of it is grey."""
 
     def __post_init__(self) -> None:
         if self.max_bytes < 1 or self.max_pixels < 1:

@@ -10,8 +10,6 @@ from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 
 Method = Literal["entities", "classes", "clip", "amg"]
-"""entities: E-SAM; classes: U-SAM, needs a class head; clip: SAM + CLIP, names without exemplars; amg: the automatic
-mask generator of SAM, masks overlap."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,8 @@ class LabelConfig:
     """What is done to every image of a run or a service."""
 
     method: Method = "entities"
-    """Which of the configurations below is read."""
+    """entities: every entity once (E-SAM); classes: your classes (U-SAM), with a class head; clip: SAM's masks named by
+    CLIP, with names and no exemplars; amg: SAM's automatic masks, which overlap."""
     entities: EntityConfig = field(default_factory=EntityConfig)
     amg: AmgConfig = field(default_factory=AmgConfig)
     classes: ClassesConfig = field(default_factory=ClassesConfig)

@@ -22,8 +22,11 @@ class OptimizerConfig:
     """AdamW with warm-up and a cosine decay over the budget."""
 
     learning_rate: float = 1e-3
+    """Highest learning rate of AdamW."""
     weight_decay: float = 0.05
+    """Weight decay of matrices; vectors have none."""
     warm_up_steps: int = 100
+    """Steps in which the learning rate rises to its highest."""
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
     average_decay: float = 0.998
