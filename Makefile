@@ -27,13 +27,13 @@ endif
 	touch $@
 
 demo: $(STAMP) ## Label examples/images with entity masks; open the preview it names.
-	$(BIN)/python data_jobs/label_dataset.py --input examples/images --output runs/demo --overwrite
+	$(BIN)/everymask label --input examples/images --output runs/demo --overwrite
 
 serve: $(STAMP) ## Start the HTTP service on http://127.0.0.1:8000.
 	$(BIN)/everymask serve
 
 ui: $(STAMP) ## Start the Gradio front end of a running service.
-	$(BIN)/python ui/app.py --endpoint http://127.0.0.1:8000
+	$(BIN)/everymask ui
 
 test: $(STAMP) browser ## Run the suite (all but the minutes-long tests).
 	$(BIN)/python -m pytest -m "not slow"

@@ -31,9 +31,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_upload_holds_code_only(package: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
-    assert {name.split("/")[0] for name in names if "/" in name} == {"everymask", "data_jobs", "serve", "ui"}
+    assert {name.split("/")[0] for name in names if "/" in name} == {
+        *("everymask", "everymask_cli", "data_jobs", "serve", "ui", "examples")
+    }
+    assert "examples/class_sets/everyday.safetensors" in names
     assert not [name for name in names if name.endswith((".png", ".jpg", ".parquet"))]
-    assert {"everymask/__init__.py", "data_jobs/__init__.py", "pyproject.toml"} <= set(names)
+    assert {"everymask/__init__.py", "data_jobs/label_dataset.py", "everymask_cli/main.py", "pyproject.toml"} <= set(
+        names
+    )
 
 
 def test_upload_is_small(package: Path) -> None:
