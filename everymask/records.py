@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict
+
+MemberKind = Literal["range", "scan", "row", "frame", "page"]
+
+MAX_IMAGE_PIXELS = 1 << 29
+"""Of the largest image that is labelled, 23,170 x 23,170 (our choice): to export one mask of it takes GiBs."""
 
 MAX_IMAGE_PIXELS = 1 << 29
 """Of the largest image that is labelled, 23,170 x 23,170 (our choice): to export one mask of it takes GiBs."""
@@ -16,6 +21,30 @@ class Rle(TypedDict):
     """[height, width] in pixels."""
     counts: str
     """ASCII."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where an image lies inside a file.
+
+    Attributes:
+        kind: `range`: bytes of the file; `scan`: bytes of the unpacked `.tar.gz`; `row`: of a Parquet file; `frame`: of
+            a video; `page`: of a TIFF or an animation.
+        name: the member's name in a tar; the column of a row.
+        offset: of the first byte.
+        size: in bytes.
+        row: from 0.
+        milliseconds: from the beginning of the video.
+        page: from 0.
+    """
+
+    kind: MemberKind
+    name: str | None = None
+    offset: int | None = None
+    size: int | None = None
+    row: int | None = None
+    milliseconds: int | None = None
+    page: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ class StoreOptions:
     """Folder or address of the label store. On a cluster of several machines all must reach it."""
     retry_failed: bool = False
     """Label again the images whose row is an error; other rows stay as they are."""
+    keep_changed: bool = False
+    """Leave the labels of images whose files have changed since. Without it a file with another size or date is read,
+    and labelled again if its content is another one."""
     overwrite: bool = False
     """Delete the labels that an earlier run has left in the output, and nothing else, then start from nothing."""
     discard_corrections: bool = False

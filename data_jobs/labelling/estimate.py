@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.manifests import to_ref
 from data_jobs.labelling.prices import Prices, spot_share
 from data_jobs.labelling.resume import Pending, write_pending
 from data_jobs.runtime.actors import Actors
@@ -176,12 +177,11 @@ def draw_sample(store: LabelStore, pending: Pending, size: int) -> Sample:
 
 def select(pending: Pending, positions: Sequence[Sequence[int]]) -> tuple[tuple[ImageRef, ...], ...]:
     """The images at those positions of the pending manifest."""
-    dataset = pds.dataset(pending.folder.path, format="parquet", filesystem=pending.folder.filesystem)
+    folder = pending.manifest.folder
+    dataset = pds.dataset(folder.path, format="parquet", filesystem=folder.filesystem)
     flat = sorted(itertools.chain(*positions))
     rows = dict(zip(flat, dataset.take(flat).to_pylist(), strict=True))
-    return tuple(
-        tuple(ImageRef(rows[position]["image_id"], rows[position]["uri"]) for position in group) for group in positions
-    )
+    return tuple(tuple(to_ref(rows[position]) for position in group) for group in positions)
 
 
 def seconds_of(store: LabelStore, groups: Sequence[Sequence[ImageRef]]) -> list[float]:

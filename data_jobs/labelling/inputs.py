@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from fsspec.utils import glob_translate
 from everymask.errors import ConfigurationError
 from everymask.files.storage import canonical_uri, is_remote, one_line, resolve, split_query
 from everymask.images.decoding import IMAGE_SUFFIXES
+from everymask.records import Member
 from everymask.redaction import redact
 
 _WILDCARD = re.compile(r"[*?\[]")
@@ -36,10 +37,18 @@ class ImageRef:
     Attributes:
         image_id: its uri relative to the input root, unique in the run.
         uri: an absolute local path or a remote address.
+        file_size: bytes, where the listing says.
+        file_version: the file's state, where the listing says: `mtime:<ns>` or `etag:<etag>`.
+        member: where in the file the image lies; None where it is the file.
+        error: why there is no image after all; a row says so.
     """
 
     image_id: str
     uri: str
+    file_size: int | None = field(default=None, compare=False)
+    file_version: str | None = field(default=None, compare=False)
+    member: Member | None = None
+    error: str | None = None
 
 
 class Skipped:
@@ -90,7 +99,7 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
     elif kind == pafs.FileType.File and base.lower().endswith(_LIST_SUFFIXES):
         yield from _read_list(location)
     elif kind == pafs.FileType.File:
-        yield ImageRef(PurePosixPath(base).name, canonical_uri(location))
+        yield replace(_relative_ref(location, location), image_id=PurePosixPath(base).name)
     elif wildcard := _WILDCARD.search(base):
         folder, slash, _ = base[: wildcard.start()].rpartition("/")
         matches = re.compile(glob_translate(base[len(folder + slash) :])).match
@@ -106,16 +115,29 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
 def _walk(root: str, query: str, avoid: str | None, skipped: Skipped, only_images: bool) -> Iterator[ImageRef]:
     root = canonical_uri(root)
     files = _walk_remote(root, query, avoid) if is_remote(root) else _walk_local(root, avoid, skipped)
-    for uri in files:
-        image_id = uri[len(root.rstrip("/")) + 1 :]
+    for file in files:
+        image_id = file.uri[len(root.rstrip("/")) + 1 :]
         ending = PurePosixPath(image_id).suffix.lower()
         if not only_images or ending in IMAGE_SUFFIXES:
-            yield ImageRef(image_id, uri + query)
+            yield ImageRef(image_id, file.uri + query, file.size, file.version)
         else:
             skipped.add(ending or _NO_ENDING)
 
 
-def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A file, and what its listing says of it."""
+
+    uri: str
+    size: int | None = None
+    version: str | None = None
+
+    @classmethod
+    def of(cls, uri: str, size: int | None, mtime_ns: int | None) -> _Listed:
+        return cls(uri, size, None if mtime_ns is None else f"mtime:{mtime_ns}")
+
+
+def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[_Listed]:
     unreadable: list[str] = []
     waiting = [root]
     while waiting:
@@ -133,7 +155,7 @@ def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[str]
                 continue
             # A link that leads nowhere counts: its row says that the file is not there.
             if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
-                yield _printable(entry.path)
+                yield _look_at(entry.path)
             else:
                 skipped.add(_NO_FILE)
     if unreadable:
@@ -147,12 +169,20 @@ def _name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
+def _look_at(path: str) -> _Listed:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # its row will say why
+        return _Listed(_printable(path))
+    return _Listed.of(_printable(path), found.st_size, found.st_mtime_ns)
+
+
 def _printable(path: str) -> str:
     """A path Arrow can hold: a name that is not UTF-8 becomes one that is not found later, so an error row."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _walk_remote(root: str, query: str, avoid: str | None) -> Iterator[str]:
+def _walk_remote(root: str, query: str, avoid: str | None) -> Iterator[_Listed]:
     filesystem, top = resolve(root + query)
     waiting = [top]
     while waiting:
@@ -168,7 +198,7 @@ def _walk_remote(root: str, query: str, avoid: str | None) -> Iterator[str]:
             if entry.type == pafs.FileType.Directory:
                 folders.append(entry.path)
             elif entry.type == pafs.FileType.File:
-                yield uri
+                yield _Listed.of(uri, entry.size, entry.mtime_ns)
         waiting += reversed(folders)
 
 
@@ -198,7 +228,7 @@ def _read_manifest(location: str) -> Iterator[ImageRef]:
                 if not row["uri"]:
                     raise ConfigurationError(f"the manifest {location} has a row without a uri")
                 ref = _relative_ref(str(row["uri"]), location)
-                yield ImageRef(str(row.get("image_id") or ref.image_id), ref.uri)
+                yield replace(ref, image_id=str(row.get("image_id") or ref.image_id))
 
 
 def _relative_ref(entry: str, location: str) -> ImageRef:
@@ -218,4 +248,6 @@ def _relative_ref(entry: str, location: str) -> ImageRef:
         uri = os.path.abspath(os.path.join(folder, entry))
     inside = uri.removesuffix(query) if query else uri
     # Without the signature: an address that is signed anew keeps its id.
-    return ImageRef(redact(inside[len(folder) + 1 :] if inside.startswith(f"{folder}/") else inside), uri)
+    image_id = redact(inside[len(folder) + 1 :] if inside.startswith(f"{folder}/") else inside)
+    listed = _Listed(uri) if is_remote(uri) else _look_at(uri)
+    return ImageRef(image_id, uri, listed.size, listed.version)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +24,11 @@ from everymask.classes.zero_shot import labelled_names, load_clip
 from everymask.errors import ConfigurationError, EverymaskError, InputError, LabelFailure, UnforeseenError
 from everymask.files.storage import one_line
 from everymask.images.decoding import decode_image
+from everymask.images.difference_hash import difference_hash
 from everymask.labelling.label import label_images, label_images_keeping_masks
 from everymask.labelling.settings import label_settings
 from everymask.labels.identity import settings_digest, with_mask_ids
+from everymask.labels.members import read_member
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.records import ImageLabels
 
@@ -130,13 +133,23 @@ class Labeller:
         results = [next(answers) if isinstance(image, np.ndarray) else Answer(image) for image in decoded]
         self._keep_masks(rows, results)
         seconds = (time.perf_counter() - started) / max(len(rows), 1)
-        return [self._row(row, result.labels, seconds) for row, result in zip(rows, results, strict=True)]
+        return [
+            self._row(row, picture, result.labels, seconds)
+            for row, picture, result in zip(rows, decoded, results, strict=True)
+        ]
 
-    def _row(self, row: _LoadedRow, result: ImageLabels | LabelFailure, seconds: float) -> LabelledImage:
+    def _row(
+        self,
+        row: _LoadedRow,
+        picture: NDArray[np.uint8] | InputError,
+        result: ImageLabels | LabelFailure,
+        seconds: float,
+    ) -> LabelledImage:
+        dhash = difference_hash(picture) if isinstance(picture, np.ndarray) else None
         if not isinstance(result, ImageLabels):
-            return row.failed(str(result), seconds)
+            return replace(row.failed(str(result), seconds), dhash=dhash)
         labels = with_mask_ids(result, row.content_sha256, self._settings_sha256)
-        return LabelledImage(row.image_id, row.uri, labels, None, row.content_sha256, seconds)
+        return replace(row.labelled(labels, seconds), dhash=dhash)
 
     def _keep_masks(self, rows: list[_LoadedRow], answers: list[Answer]) -> None:
         """Before the labels: an image with a row has its embeddings, wherever the job is killed."""
@@ -199,9 +212,28 @@ class _LoadedRow:
 
     image_id: str
     uri: str
+    member: dict[str, Any] | None
+    file_size: int | None
+    file_version: str | None
+    error: str | None
     data: bytes | None
     content_sha256: str | None
-    error: str | None
+
+    def labelled(self, labels: ImageLabels, seconds: float) -> LabelledImage:
+        return self._image(labels, None, seconds)
 
     def failed(self, error: str, seconds: float = 0.0) -> LabelledImage:
-        return LabelledImage(self.image_id, self.uri, None, error, self.content_sha256, seconds)
+        return self._image(None, error, seconds)
+
+    def _image(self, labels: ImageLabels | None, error: str | None, seconds: float) -> LabelledImage:
+        return LabelledImage(
+            image_id=self.image_id,
+            uri=self.uri,
+            labels=labels,
+            error=error,
+            content_sha256=self.content_sha256,
+            seconds=seconds,
+            member=read_member(self.member),
+            file_size=self.file_size,
+            file_version=self.file_version,
+        )

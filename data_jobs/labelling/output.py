@@ -26,7 +26,8 @@ def prepare(store: LabelStore, overwrite: bool, discard_corrections: bool = Fals
 
     Raises:
         OutputError: the output is not writable.
-        ConfigurationError: something else is there, or corrections are; they are named and left alone.
+        ConfigurationError: something else is there, or corrections are, or labels of an older format; they are named
+            and left alone.
     """
     if overwrite and not discard_corrections and has_corrections(store):
         raise ConfigurationError(
@@ -36,6 +37,8 @@ def prepare(store: LabelStore, overwrite: bool, discard_corrections: bool = Fals
     try:
         if read_run(store) is None:
             _check_free(store, overwrite)
+        if not overwrite:
+            store.check_current()
         store.labels.make_folder()
         store.checkpoint.make_folder()
     except OSError as error:

@@ -106,14 +106,14 @@ def _build(
     return (
         # Not read_parquet: that starts 32 processes to read the ends of its files, however few those are.
         ray.data.from_items(
-            [{"path": manifest.path} for manifest in pending.manifests()], override_num_blocks=pending.files
+            [{"path": file.path} for file in pending.manifest.locations()], override_num_blocks=pending.manifest.files
         )
         .map_batches(
             read_pending,  # type: ignore[arg-type]  # Ray's hints know no fn_kwargs
             fn_kwargs={"store": store},
             batch_size=None,
             batch_format="pyarrow",
-            compute=TaskPoolStrategy(size=min(_MIN_READERS, pending.files)),
+            compute=TaskPoolStrategy(size=min(_MIN_READERS, pending.manifest.files)),
             num_cpus=READ_CPUS,
         )
         .repartition(target_num_rows_per_block=block_rows)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from data_jobs.labelling.changes import settle_changes
 from data_jobs.labelling.config import EstimateConfig, LabelDatasetConfig, RelabelConfig, StoreOptions, tolerated_errors
 from data_jobs.labelling.estimate import draw_sample
 from data_jobs.labelling.estimate import load as load_estimate
@@ -259,12 +260,13 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     this = Run.open("label", config, store, earlier, configuration, facts.device)
     batch_size = config.batch_size or (find_model(model).gpu_batch_size if actors.gpus else 1)
     found = replace(spec, expected=facts)
+    pending = _with_changed(this, pending)
     if sampling is None or not pending.images:
         return _label_all(this, pending, found, actors, batch_size)
     sample = draw_sample(store, pending, sampling.sample)
     added = label_pending(store, sample.pending, found, this.record.config, actors, batch_size)
     seconds = this.seconds
-    counts = this.close(len(this.finished.ids) + sample.pending.images, added)
+    counts = this.close(this.finished.images + sample.pending.images, added)
     foretold = sample.estimate(store, added, seconds, actors, prices)
     save_estimate(store, foretold)
     print(foretold.report(), flush=True)
@@ -280,10 +282,22 @@ def _label_all(this: Run, pending: Pending, spec: ModelSpec, actors: Actors, bat
     if pending.images:
         added = label_pending(this.store, pending, spec, this.record.config, actors, batch_size)
     seconds = this.seconds
-    counts = this.close(len(this.finished.ids) + pending.images, added)
+    counts = this.close(this.finished.images + pending.images, added)
     if added.images and (foretold := load_estimate(this.store)):
         print(foretold.compare(added.images, added.seconds, seconds), flush=True)
     return counts
+
+
+def _with_changed(this: Run, pending: Pending) -> Pending:
+    """What is pending, and the images whose files are no longer those that were labelled."""
+    if not pending.changed.images or this.options.keep_changed:
+        return pending
+    print(f"{pending.changed.images:,} files may have changed since they were labelled; reading them", flush=True)
+    changes = settle_changes(this.store, pending.changed, this.limits)
+    print(changes, flush=True)
+    this.finished.replaced = len(changes.replaced)
+    this.finished.dropped += len(changes.replaced)
+    return replace(pending, manifest=pending.manifest.with_more(changes.replaced))
 
 
 def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:

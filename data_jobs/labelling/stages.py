@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_jobs.labelling.ledger import Bookkeeper
+from data_jobs.labelling.manifests import MANIFEST_SCHEMA
 from data_jobs.labelling.model_spec import ModelSpec
 from everymask.errors import EverymaskError
 from everymask.files.storage import one_line
@@ -30,11 +31,9 @@ logger = logging.getLogger(__name__)
 
 LOADED_SCHEMA = pa.schema(
     [
-        ("image_id", pa.string()),
-        ("uri", pa.string()),
+        *MANIFEST_SCHEMA,
         ("data", pa.large_binary()),
         ("content_sha256", pa.string()),
-        ("error", pa.string()),
     ]
 )
 SUMMARY_SCHEMA = pa.schema(
@@ -45,17 +44,17 @@ _READ_DELAYS_S = (0.2, 1.0)
 
 
 def read_pending(batch: pa.Table, store: LabelStore) -> pa.Table:
-    """(path) of manifest files inside the store → their rows, (image_id, uri)."""
+    """(path) of manifest files inside the store → their rows (`MANIFEST_SCHEMA`)."""
     return pa.concat_tables(
         pq.read_table(path, filesystem=store.root.filesystem, partitioning=None) for path in batch["path"].to_pylist()
     )
 
 
 def load_bytes(batch: pa.Table, limits: ImageLimits) -> pa.Table:
-    """(image_id, uri) → `LOADED_SCHEMA`: files are read many at once; one that cannot be read becomes an error."""
+    """`MANIFEST_SCHEMA` → `LOADED_SCHEMA`: files are read many at once; one that cannot be read becomes an error."""
     rows = batch.to_pylist()
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        loaded = list(pool.map(lambda row: _load(row["uri"], limits), rows))
+        loaded = list(pool.map(lambda row: {} if row.get("error") else _load(row["uri"], limits), rows))
     return pa.Table.from_pylist([{**row, **found} for row, found in zip(rows, loaded, strict=True)], LOADED_SCHEMA)
 
 

@@ -14,7 +14,7 @@ from everymask.formats.naming import NamePlan, plan_names
 from everymask.formats.picture_files import ImagesMode, PictureFiles
 from everymask.formats.staging import main_file, staged
 from everymask.images.decoding import ImageLimits
-from everymask.labels.corrections import labelled_images
+from everymask.labels.corrections import Survey, labelled_images, survey
 from everymask.labels.store import LabelStore
 
 Progress = Callable[[int, int], None]
@@ -63,6 +63,7 @@ class ExportReport:
         loss: what the masks lost.
         not_kept: what the format has no place for.
         turned: images written upright.
+        stale: images whose corrections are of another file, and not written.
     """
 
     images: int
@@ -71,6 +72,7 @@ class ExportReport:
     loss: Loss
     not_kept: tuple[Keeps, ...] = ()
     turned: int = 0
+    stale: int = 0
 
     def lines(self) -> list[str]:
         """The report as sentences, for a terminal."""
@@ -89,6 +91,10 @@ class ExportReport:
             lines.append("not kept by this format: " + ", ".join(item.value for item in self.not_kept))
         if self.turned:
             lines.append(f"{self.turned:,} images were written upright, without their EXIF orientation")
+        if self.stale:
+            lines.append(
+                f"{self.stale:,} corrected images are another file now: their corrections are kept, and not written"
+            )
         return lines
 
 
@@ -106,7 +112,7 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
     beside = [PurePosixPath(main).stem + chosen.sidecar_suffix] if chosen.sidecar_suffix else []
     if main and request.images:
         beside.append(chosen.image_folder)
-    plan, errors = _plan(store, request)
+    plan, found = _plan(store, request)
     loss, images = Loss(), 0
     names = ClassNames.of_store(store)
     with staged(request.output, beside, not main, request.overwrite) as folder:
@@ -131,22 +137,16 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
         writer.close()
         _check_loss(loss, request.max_loss)
     not_kept = tuple(item for item in Keeps if item not in chosen.keeps)
-    return ExportReport(images, loss.masks, errors, loss, not_kept, pictures.turned if pictures else 0)
+    turned = pictures.turned if pictures else 0
+    return ExportReport(images, loss.masks, found.errors, loss, not_kept, turned, len(found.stale))
 
 
-def _plan(store: LabelStore, request: ExportRequest) -> tuple[NamePlan, int]:
-    """Names of the images to export, and how many images have an error in place of labels."""
-    ids, errors = [], 0
-    for batch in store.batches(["image_id", "status"], batch_size=4096):
-        for row in batch.to_pylist():
-            if request.image_ids is not None and row["image_id"] not in request.image_ids:
-                continue
-            if row["status"] == "error":
-                errors += 1
-            else:
-                ids.append(row["image_id"])
+def _plan(store: LabelStore, request: ExportRequest) -> tuple[NamePlan, Survey]:
+    """Names of the images to export, and what the store holds of them."""
+    found = survey(store, request.corrections, request.image_ids)
     chosen = request.format
-    return plan_names(ids, chosen.naming, chosen.refused_name, unique=request.images is not None), errors
+    plan = plan_names(found.labelled, chosen.naming, chosen.refused_name, unique=request.images is not None)
+    return plan, found
 
 
 def _check_loss(loss: Loss, max_loss: float | None) -> None:

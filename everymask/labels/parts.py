@@ -73,10 +73,12 @@ class PartHeader:
     Attributes:
         summary: what it holds.
         configuration: that of the run that wrote it; None in format 1.
+        format: the version of its format.
     """
 
     summary: PartSummary
     configuration: dict[str, Any] | None
+    format: int
 
 
 def write_part(file: Location, rows: pa.Table, configuration: Mapping[str, Any]) -> PartSummary:
@@ -127,15 +129,25 @@ def read_header(file: Location) -> PartHeader:
         raise ForeignPartError(f"{file} has no column {', '.join(missing)}; move it out of the label store")
     if version == FORMAT_VERSION and not schema.equals(SCHEMA):
         raise damaged(file, ValueError("its columns are not those of its format"))
-    return PartHeader(summary, content.get("configuration"))
+    return PartHeader(summary, content.get("configuration"), version)
 
 
 def read_columns(file: Location, columns: list[str]) -> pa.Table:
-    """Some columns of a part. Raises as `read_header`, `ConfigurationError` excepted."""
-    table: pa.Table = _checked(
-        file, lambda stream: pq.read_table(stream, columns=columns, page_checksum_verification=True)
-    )
-    return table
+    """Some columns of a part; what older formats lack is null.
+
+    Raises: as `read_header`, `ConfigurationError` excepted.
+    """
+
+    def read(stream: pa.NativeFile) -> pa.Table:
+        with pq.ParquetFile(stream, page_checksum_verification=True) as part:
+            there = [name for name in columns if name in part.schema_arrow.names or name not in ADDED_IN]
+            return part.read(there)
+
+    table: pa.Table = _checked(file, read)
+    for name in columns:
+        if name not in table.schema.names:
+            table = table.append_column(SCHEMA.field(name), pa.nulls(table.num_rows, SCHEMA.field(name).type))
+    return table.select(columns)
 
 
 def read_batches(file: Location, columns: list[str] | None, batch_size: int) -> Iterator[pa.RecordBatch]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
 import pyarrow as pa
 
 from everymask.errors import InputError
+from everymask.labels.members import read_member
 from everymask.labels.schema import SCHEMA
 from everymask.masks.checked import check_class, checked_size
 from everymask.masks.rle import encoded_masks
-from everymask.records import ImageLabels, LabelledMask, Rle
+from everymask.records import ImageLabels, LabelledMask, Member, Rle
 from everymask.redaction import redact
 
 _MASK_ID = re.compile("[0-9a-f]{24}")
@@ -31,6 +32,10 @@ class LabelledImage:
         error: one sentence.
         content_sha256: hex digest of the file's bytes, None where it could not be read.
         seconds: spent on decoding and labelling.
+        member: where in the file at `uri` the image lies; None where it is the file.
+        file_size: bytes of the image, as the listing said.
+        file_version: the file's state, as the listing said: `mtime:…` or `etag:…`.
+        dhash: difference hash of the picture, 16 hexadecimal digits.
     """
 
     image_id: str
@@ -39,6 +44,10 @@ class LabelledImage:
     error: str | None = None
     content_sha256: str | None = None
     seconds: float = 0.0
+    member: Member | None = None
+    file_size: int | None = None
+    file_version: str | None = None
+    dhash: str | None = None
 
     def __post_init__(self) -> None:
         if (self.labels is None) == (self.error is None):
@@ -143,7 +152,11 @@ def _to_row(image: LabelledImage) -> dict[str, Any]:
     row: dict[str, Any] = {
         "image_id": image.image_id,
         "uri": redact(image.uri),
+        "member": None if image.member is None else asdict(image.member),
+        "file_size": image.file_size,
+        "file_version": image.file_version,
         "content_sha256": image.content_sha256,
+        "dhash": image.dhash,
         "seconds": image.seconds,
         "error": None if image.error is None else redact(image.error),
         "status": "error" if labels is None else "ok",
@@ -187,8 +200,18 @@ def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> LabelledIma
         check_numbers(row, ("coverage",), ("missed",))
         masks = tuple(_from_mask(mask, size_hw, next(extents)) for mask in row["masks"])
         labels = ImageLabels(size_hw=size_hw, masks=masks, coverage=row["coverage"], missed=row["missed"])
-    seconds = row["seconds"] or 0.0
-    return LabelledImage(row["image_id"], row["uri"], labels, row["error"], row["content_sha256"], seconds)
+    return LabelledImage(
+        image_id=row["image_id"],
+        uri=row["uri"],
+        labels=labels,
+        error=row["error"],
+        content_sha256=row["content_sha256"],
+        seconds=row["seconds"] or 0.0,
+        member=read_member(row["member"]),
+        file_size=row["file_size"],
+        file_version=row["file_version"],
+        dhash=row["dhash"],
+    )
 
 
 def _from_mask(mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: MaskExtent) -> LabelledMask:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Written into every part and into run.json; readers refuse a newer one.
 
 1 had no `mask_id`, no `agreement`, and no configuration and checksums in its parts. Read, its masks get the ids they
-would have had. 2 had no `missed`.
+would have had. 2 had no `missed`. 3 had no `member`, `file_size`, `file_version` and `dhash`, and parts whose names
+could collide. docs/decisions/store-format-4.md has the whole of 4.
 """
 
-ADDED_IN = {"missed": 3}
+ADDED_IN = {"missed": 3, "member": 4, "file_size": 4, "file_version": 4, "dhash": 4}
 """Columns by the format that brought them, where it is not the first."""
 
 RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
@@ -34,13 +35,30 @@ MASK = pa.struct(
     ]
 )
 
+MEMBER = pa.struct(
+    [
+        pa.field("kind", pa.string()),  # range | scan | row | frame | page
+        pa.field("name", pa.string()),  # of the member, or of the column
+        pa.field("offset", pa.int64()),  # bytes
+        pa.field("size", pa.int64()),  # bytes
+        pa.field("row", pa.int64()),
+        pa.field("milliseconds", pa.int64()),
+        pa.field("page", pa.int32()),
+    ]
+)
+"""Where an image lies inside a file (`everymask.records.Member`)."""
+
 SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
+        pa.field("member", MEMBER),  # null where the image is the file
+        pa.field("file_size", pa.int64()),  # bytes, as the listing said
+        pa.field("file_version", pa.string()),  # mtime:… or etag:…, as the listing said
         pa.field("width", pa.int32()),  # null where the image could not be decoded
         pa.field("height", pa.int32()),
         pa.field("content_sha256", pa.string()),  # null where the file could not be read
+        pa.field("dhash", pa.string()),  # difference hash of the picture, 16 hexadecimal digits
         pa.field("status", pa.string(), nullable=False),  # ok | error
         pa.field("error", pa.string()),  # one sentence, null where all is well
         pa.field("coverage", pa.float64()),  # share of pixels in some mask

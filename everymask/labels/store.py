@@ -8,7 +8,8 @@
     STORE/corrections/       what people made of the labels (`everymask.labels.corrections`)
     STORE/quarantine/        files that could not be used, moved out of the way
 
-A part is named by the images in it, so that writing it twice changes nothing. Names that begin with a dot are drafts of
+A part is named by the images in it, so that writing it twice changes nothing. A file of an older format is never
+rewritten: `everymask.labels.upgrade` copies a store. Names that begin with a dot are drafts of
 a run that was killed; readers pass over them.
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -25,11 +26,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from everymask.errors import InputError
+from everymask.errors import ConfigurationError, InputError
 from everymask.files.location import Location
 from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.parts import PartHeader, PartSummary, read_batches, read_columns, read_header, write_part
 from everymask.labels.rows import LabelledImage, from_batch
+from everymask.labels.schema import FORMAT_VERSION, SCHEMA
+from everymask.redaction import redact
 
 __all__ = ["LabelStore", "PartSummary"]
 
@@ -93,20 +96,30 @@ class LabelStore:
         Raises:
             OutputError: the place is full or not writable.
         """
-        name = hashlib.sha256("\n".join(sorted(rows["image_id"].to_pylist())).encode()).hexdigest()[:32]
-        return write_part(self.labels.child(f"part-{name}.parquet"), rows, configuration or {})
+        name = part_name(rows["image_id"].to_pylist())
+        return write_part(self.labels.child(name), rows, configuration or {})
 
-    def keep_rows(self, part: Location, keep: Sequence[bool]) -> None:
-        """Rewrite a part with the rows to keep only; a part that would be empty goes.
+    def keep_rows(
+        self, part: Location, keep: Sequence[bool], new: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Rewrite a part, in one step, with the rows to keep only; a part that would be empty goes.
+
+        Args:
+            part: which.
+            keep: for each row, in order.
+            new: values by name of the column, by image id; each of these rows has the same columns.
 
         Raises:
+            ConfigurationError: the part is of an older format.
             InputError: the part is damaged.
             OutputError: the place is full or not writable.
         """
+        header = read_header(part)
+        if header.format < FORMAT_VERSION:
+            raise too_old(self.uri, header.format)
         if any(keep):
-            configuration = read_header(part).configuration or self.configuration()
-            rows = pa.Table.from_batches(read_batches(part, None, batch_size=len(keep)))
-            write_part(part, rows.filter(pa.array(keep)), configuration)
+            rows = pa.Table.from_batches(read_batches(part, None, batch_size=len(keep))).filter(pa.array(keep))
+            write_part(part, _with_values(rows, new or {}), header.configuration or {})
         else:
             part.delete()
 
@@ -210,8 +223,61 @@ class LabelStore:
         read_header(part)
         return read_columns(part, columns)
 
+    def format(self) -> int:
+        """The oldest format of what is here; `FORMAT_VERSION` where nothing is.
+
+        Raises:
+            ConfigurationError: something has a newer format.
+        """
+        found = [FORMAT_VERSION]
+        if self.exists():
+            with suppress(ValueError, KeyError, TypeError):  # damaged; the parts know
+                found.append(int(json.loads(self.run_file.read())["format"]))
+        for part in self.parts():
+            with suppress(InputError):  # damaged or foreign; the next may be sound
+                found.append(read_header(part).format)
+                break
+        return min(found)
+
+    def check_current(self) -> None:
+        """Refuse to change a store of an older format.
+
+        Raises:
+            ConfigurationError: it is one, or of a newer format.
+        """
+        version = self.format()
+        if version < FORMAT_VERSION:
+            raise too_old(self.uri, version)
+
     def _some_parts(self) -> list[Location]:
         parts = self.parts()
         if not parts and not self.exists():
             raise InputError(f"{self.uri} is not a label store: it has neither run.json nor labels/*.parquet")
         return parts
+
+
+def _with_values(rows: pa.Table, new: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    ids = rows["image_id"].to_pylist()
+    for name in next(iter(new.values()), {}):
+        before = rows[name].to_pylist()
+        values = [new[key][name] if key in new else value for key, value in zip(ids, before, strict=True)]
+        field = SCHEMA.field(name)
+        rows = rows.set_column(SCHEMA.get_field_index(name), field, pa.array(values, field.type))
+    return rows
+
+
+def part_name(image_ids: Iterable[str]) -> str:
+    """The name of the part that holds these images; their lengths count, so that no two lists share one."""
+    digest = hashlib.sha256()
+    for name in sorted(image_id.encode() for image_id in image_ids):
+        digest.update(len(name).to_bytes(8, "little") + name)
+    return f"part-{digest.hexdigest()[:32]}.parquet"
+
+
+def too_old(uri: str, version: int) -> ConfigurationError:
+    """The error of a store that is read but not changed any more."""
+    place = redact(uri)
+    return ConfigurationError(
+        f"{place} has format {version}, which this everymask reads and does not change; copy it with "
+        f"`everymask upgrade --labels {place} --output NEW` and go on with NEW"
+    )

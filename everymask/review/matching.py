@@ -75,6 +75,8 @@ def correct_image(
         annotator=reviewed.annotator,
         corrected_at=reviewed.corrected_at,
         imported_at=imported_at,
+        uri=image.uri,
+        member=image.member,
         masks=tuple(mask for mask in masks if mask is not None),
     )
 
@@ -162,7 +164,7 @@ def _new(
 
 def _with_history(mask: CorrectedMask, earlier: CorrectedMask | None) -> CorrectedMask:
     """A mask with the history of an earlier correction: the machine's mask stays its parent."""
-    if earlier is None or earlier.action == "confirmed":
+    if earlier is None or earlier.action in ("confirmed", "kept"):
         return mask
     if mask.action == "confirmed" or earlier.action == "added":
         return replace(mask, action=earlier.action, parent_id=earlier.parent_id, iou=earlier.iou)

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.location import Location
 from everymask.files.storage import one_line
-from everymask.labels.corrections import read_corrections
+from everymask.labels.corrections import ImageCorrection, is_stale, read_corrections
 from everymask.labels.doubt import image_doubt, mask_doubt
+from everymask.labels.rows import LabelledImage
 from everymask.labels.store import LabelStore
 
 Chosen = Literal["doubt", "random"]
@@ -100,7 +101,7 @@ def make_queue(store: LabelStore, most: int, control: float = 0.2, seed: int = 0
 def _candidates(store: LabelStore) -> Iterator[QueuedImage]:
     known = read_corrections(store)
     for image in store.images():
-        if image.labels is None or image.image_id in known:
+        if image.labels is None or _is_finished(known.get(image.image_id), image):
             continue
         doubts = [mask_doubt(mask) for mask in image.labels.masks]
         yield QueuedImage(
@@ -113,6 +114,10 @@ def _candidates(store: LabelStore) -> Iterator[QueuedImage]:
             masks=len(doubts),
             missed=None if image.labels.missed is None else round(image.labels.missed, 3),
         )
+
+
+def _is_finished(correction: ImageCorrection | None, image: LabelledImage) -> bool:
+    return correction is not None and correction.finished and not is_stale(correction, image.content_sha256)
 
 
 def _keep(heap: list[tuple[float, str, QueuedImage]], most: int, value: float, image: QueuedImage) -> None:

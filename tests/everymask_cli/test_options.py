@@ -26,6 +26,7 @@ VISIBLE = {
         *("labels", "output", "format", "segmentation", "images", "image-address", "tolerance", "max-loss", "queue"),
         *("uncorrected", "overwrite"),
     ),
+    "upgrade": ("labels", "output"),
     "review queue": ("labels", "output", "most", "control", "seed", "pictures"),
     "review import": ("labels", "from", "format"),
     "review report": ("labels", "queue"),

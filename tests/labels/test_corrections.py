@@ -119,8 +119,8 @@ def test_a_correction_of_another_size_or_another_image_is_passed_over() -> None:
     turned = replace(correction(), size_hw=(WIDTH, HEIGHT))
     assert corrected(LABELLED, {"a/1.jpg": turned}) is LABELLED
     assert corrected(LABELLED, {"b/1.jpg": correction()}) is LABELLED
-    failed = LabelledImage("a/1.jpg", "/a", None, "the file is empty (0 bytes)")
-    assert corrected(failed, {"a/1.jpg": correction()}) is failed
+    failed = LabelledImage("a/1.jpg", "/a", None, "the file is empty (0 bytes)", "0" * 64)
+    assert corrected(failed, {"a/1.jpg": replace(correction(), content_sha256="f" * 64)}) is failed
 
 
 def test_what_was_confirmed_or_relabelled_is_the_machines_mask_with_a_persons_certainty() -> None:

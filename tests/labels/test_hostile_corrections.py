@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from everymask.errors import InputError
-from everymask.labels.corrections import SCHEMA, read_corrections
+from everymask.labels.correction_log import SCHEMA, read_corrections
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from tests.formats.shapes import shape_store, shapes
@@ -18,13 +18,14 @@ from tests.formats.shapes import shape_store, shapes
 SOUND = encode_mask(shapes()["ring"])
 
 
-def store_with(folder: Path, metadata: bytes = b'{"corrections": 1}', **fields: Any) -> LabelStore:
+def store_with(folder: Path, metadata: bytes = b'{"corrections": 2}', **fields: Any) -> LabelStore:
     """A store whose only correction has one mask with other fields."""
     store = shape_store(folder)
     mask = {"action": "added", "mask_id": "0" * 24, "parent_id": None, "rle": SOUND, "class_id": 0}
     mask |= {"class_name": "cat", "iou": None} | {name: fields.pop(name) for name in list(fields) if name in MASK}
     row = {"image_id": "shapes/all.png", "content_sha256": None, "height": 60, "width": 80, "tool": "coco"}
-    row |= {"annotator": None, "corrected_at": None, "imported_at": "x", "masks": [mask]} | fields
+    row |= {"annotator": None, "corrected_at": None, "imported_at": "x", "masks": [mask]}
+    row |= {"entry_id": "e" * 32, "bases": []} | fields
     table = pa.Table.from_pylist([row], schema=SCHEMA).replace_schema_metadata({b"everymask": metadata})
     (Path(store.uri) / "corrections").mkdir()
     pq.write_table(table, Path(store.uri) / "corrections" / "import-000000.parquet")
@@ -60,6 +61,8 @@ def test_a_sound_correction_is_read(tmp_path: Path) -> None:
         ({"mask_id": "<"}, "has the ids"),
         ({"parent_id": "me"}, "has the ids"),
         ({"iou": float("nan")}, "its iou is nan"),
+        ({"member": {"kind": "range", "offset": -1, "size": 5}}, "says of no place in a file"),
+        ({"member": {"kind": "elsewhere"}}, "says of no place in a file"),
         ({"metadata": b'{"corrections": "x"}'}, ""),
         ({"metadata": b'{"corrections": null}'}, ""),
         ({"metadata": b"[]"}, ""),

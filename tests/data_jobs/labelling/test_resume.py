@@ -131,7 +131,7 @@ def refs(count: int) -> Iterator[ImageRef]:
 
 
 def pending_ids(pending: Pending) -> list[str]:
-    found: list[str] = pq.read_table(pending.folder.path)["image_id"].to_pylist()
+    found: list[str] = pq.read_table(pending.manifest.folder.path)["image_id"].to_pylist()
     return found
 
 
@@ -141,7 +141,7 @@ def test_pending_is_what_is_listed_and_not_done(tmp_path: Path) -> None:
         if int(ref.image_id[:5]) % 2:
             done.add(ref.image_id)
     pending = write_pending(store, refs(10_000), done)
-    assert (pending.images, pending.listed, pending.files) == (7500, 10_000, 2)
+    assert (pending.images, pending.listed, pending.manifest.files) == (7500, 10_000, 2)
     assert pending_ids(pending) == [ref.image_id for ref in refs(10_000) if ref.image_id not in done]
 
 

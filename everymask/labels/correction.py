@@ -1,0 +1,91 @@
+"""What a person made of one image's labels, as a record."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Literal
+
+from everymask.records import Member, Rle
+
+Action = Literal["confirmed", "edited", "relabelled", "deleted", "added", "kept"]
+ACTIONS: tuple[Action, ...] = ("confirmed", "edited", "relabelled", "deleted", "added")
+"""What a person may do with a mask; `kept` is left for those that nobody has judged."""
+
+
+def new_entry_id() -> str:
+    """32 random hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class CorrectedMask:
+    """What became of one mask.
+
+    Attributes:
+        action: confirmed (as it was), edited (another outline, perhaps another class), relabelled (another class),
+            deleted, added, or kept (nobody has judged it).
+        mask_id: 24 hexadecimal digits; that of the parent where the outline did not change.
+        parent_id: the machine's mask; None for an added one.
+        rle: the mask; of a deleted one, what it was.
+        class_id: index into the class list, None for entities.
+        class_name: None for entities.
+        iou: with the parent, [0, 1]; None for an added one.
+    """
+
+    action: Action
+    mask_id: str
+    parent_id: str | None
+    rle: Rle
+    class_id: int | None
+    class_name: str | None
+    iou: float | None
+
+
+@dataclass(frozen=True)
+class ImageCorrection:
+    """An entry of the log: a person's word on one image, all of its masks. None is a word, too.
+
+    Attributes:
+        image_id: the image's id in the store.
+        content_sha256: digest of the image that was labelled.
+        size_hw: (height, width) in pixels.
+        tool: the format it came back in, or the program it was made with.
+        annotator: who, as the tool says.
+        corrected_at: when, as the tool says, ISO 8601.
+        imported_at: when it was kept: UTC, ISO 8601.
+        masks: deleted ones included.
+        entry_id: 32 hexadecimal digits, different for every entry.
+        bases: ids of the entries it was made from; empty where that was the model's labels.
+        undoes: id of the entry that it takes back.
+        uri: where the image was.
+        member: where in that file.
+    """
+
+    image_id: str
+    content_sha256: str | None
+    size_hw: tuple[int, int]
+    tool: str
+    annotator: str | None
+    corrected_at: str | None
+    imported_at: str
+    masks: tuple[CorrectedMask, ...]
+    entry_id: str = field(default_factory=new_entry_id)
+    bases: tuple[str, ...] = ()
+    undoes: str | None = None
+    uri: str | None = None
+    member: Member | None = None
+
+    def count(self, action: Action) -> int:
+        """How many masks this became of."""
+        return sum(mask.action == action for mask in self.masks)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is not as the model left it."""
+        return any(mask.action not in ("confirmed", "kept") for mask in self.masks)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a person has judged every mask."""
+        return not any(mask.action == "kept" for mask in self.masks)
