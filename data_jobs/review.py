@@ -6,12 +6,14 @@
     everymask review report --labels labels --queue queue.json
 
 Corrections are kept in LABELS/corrections; exports and evaluations read corrected labels from then on. Exit codes:
-0 done; 2 usage, or something that cannot be read or written; nothing is imported then.
+0 done; 2 usage, or something that cannot be read or written, nothing is imported then; 3 imported, but for images that
+could not be read or are not in the store.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +21,7 @@ from typing import Annotated
 import tyro
 
 from data_jobs.runtime.command import Command, one_of
-from data_jobs.runtime.exit_codes import DONE
+from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.labels.corrections import read_corrections
@@ -30,6 +32,8 @@ from everymask.review.queue import make_queue, read_queue, write_queue
 from everymask.review.report import queue_report, report_lines
 from everymask.review.reviewed import EditingFormat
 from everymask.review.tool_files import guess_format
+
+_REFUSED_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,26 @@ def bring_back(config: ImportConfig) -> int:
     """Import corrections; returns the exit code. Raises EverymaskError."""
     tool = config.format or guess_format(config.from_file)
     summary = import_corrections(LabelStore(config.labels), config.from_file, tool)
-    counts = ", ".join(f"{count:,} {action}" for action, count in summary.masks.items())
-    print(f"{summary.images:,} images finished by a person ({tool}), {summary.changed:,} changed; masks: {counts}")
+    if summary.images or not summary.again:
+        counts = ", ".join(f"{count:,} {action}" for action, count in summary.masks.items())
+        print(f"{summary.images:,} images finished by a person ({tool}), {summary.changed:,} changed; masks: {counts}")
+    if summary.again:
+        print(f"already imported: {summary.again:,} images came back as they were")
+    if summary.drawn:
+        print(f"masks drawn as boxes or ellipses, not as outlines: {_counts(summary.drawn)}")
+    if summary.ignored:
+        print(f"ignored, since they are no masks: {_counts(summary.ignored)}")
     if summary.path:
         print(f"kept in {summary.path}")
-    return DONE
+    for sentence in summary.refused[:_REFUSED_SHOWN]:
+        print(f"left out: {sentence}", file=sys.stderr)
+    if len(summary.refused) > _REFUSED_SHOWN:
+        print(f"left out: {len(summary.refused) - _REFUSED_SHOWN:,} more images", file=sys.stderr)
+    return TOO_MANY_ERRORS if summary.refused else DONE
+
+
+def _counts(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
 
 
 def tell(config: ReportConfig) -> int:

@@ -12,23 +12,21 @@ The functions of this module also serve predictions over HTTP, one region at a t
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any, Literal
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from everymask.errors import InputError
 from everymask.files.storage import is_remote
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_polygons
+from everymask.formats.png_text import open_png
 from everymask.formats.spool import Spool
 from everymask.labels.doubt import image_doubt
 from everymask.masks.checked import fill_polygons
@@ -96,10 +94,11 @@ def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
         InputError: it is not a mask of an image of that size.
     """
     height, width = size_hw
+    name = f"region {str(region.get('id'))[:40]}"
     if (region.get("original_height"), region.get("original_width")) != (height, width):
         raise InputError(
-            f"region {region.get('id')} is of an image of {region.get('original_width')} x "
-            f"{region.get('original_height')} pixels, not {width} x {height}"
+            f"{name} is of an image of {region.get('original_width')} x {region.get('original_height')} pixels, not "
+            f"{width} x {height}"
         )
     value = region.get("value")
     try:
@@ -112,15 +111,15 @@ def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
         if "points" in value:
             points = np.asarray(value["points"], dtype=np.float64).reshape(-1, 2) * (width / 100, height / 100)
             return fill_polygons([points.ravel().tolist()], size_hw)
-    except (ValueError, KeyError, TypeError, OSError, OverflowError) as error:
-        raise InputError(f"region {region.get('id')} cannot be read: {error}") from error
-    raise InputError(
-        f"region {region.get('id')} is a {region.get('type')}; only bitmasks, brushes and polygons are read"
-    )
+    except (InputError, ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{name} cannot be read: {error}") from error
+    raise InputError(f"{name} is a {region.get('type')}; only bitmasks, brushes and polygons are read")
 
 
-def _read_bitmask(url: str, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    with Image.open(BytesIO(base64.b64decode(url.partition(",")[2], validate=True)), formats=("PNG",)) as picture:
+def _read_bitmask(url: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    if not isinstance(url, str):
+        raise ValueError("its bitmask is no text")
+    with open_png(url.partition(",")[2], size_hw) as picture:
         if picture.size != (size_hw[1], size_hw[0]):
             raise ValueError(f"its bitmask has {picture.width} x {picture.height} pixels")
         if not picture.has_transparency_data:

@@ -65,6 +65,8 @@ def mask_from_brush_rle(values: Sequence[int], size_hw: tuple[int, int]) -> NDAr
         ValueError: the encoding is cut short, or of another size.
     """
     height, width = size_hw
+    if not isinstance(values, list):
+        raise ValueError("the brush encoding is no list of bytes")
     data, bits = bytes(values), len(values) * 8
     if bits < _HEADER_BITS:
         raise ValueError("the brush encoding is cut short")

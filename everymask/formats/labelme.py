@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from everymask.errors import InputError
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import relative_path, stem_path
+from everymask.formats.png_text import open_png
 from everymask.masks.runs import crop_of, rle_from_crop
 from everymask.records import LabelledMask, Rle
 
@@ -50,16 +52,13 @@ def png_of_crop(crop: NDArray[np.bool_]) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def crop_of_png(text: str, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+def crop_of_png(text: object, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """The (h, w) bool mask of a PNG in base64; every value but 0 is mask.
 
     Raises:
-        ValueError: not such a PNG, or larger than `size_hw`.
-        OSError: it is damaged.
+        ValueError: not such a PNG, damaged, or larger than `size_hw`.
     """
-    with Image.open(BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as picture:
-        if picture.width > size_hw[1] or picture.height > size_hw[0]:
-            raise ValueError(f"its mask has {picture.width} x {picture.height} pixels, more than its image")
+    with open_png(text, size_hw) as picture:
         values = np.asarray(picture)
     mask: NDArray[np.bool_] = values.reshape(*values.shape[:2], -1).max(axis=2) > 0
     return mask
@@ -69,10 +68,13 @@ def read_mask_shape(shape: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
     """The mask of a shape of type `mask` in an image of `size_hw`.
 
     Raises:
-        ValueError, TypeError, KeyError, OSError: it is damaged or reaches beyond the image.
+        InputError: it is damaged or reaches beyond the image.
     """
-    x0, y0 = (int(value) for value in shape["points"][0])
-    return rle_from_crop(crop_of_png(shape["mask"], size_hw), (x0, y0), size_hw)
+    try:
+        x0, y0 = (int(value) for value in shape["points"][0])
+        return rle_from_crop(crop_of_png(shape["mask"], size_hw), (x0, y0), size_hw)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise InputError(f"a mask cannot be read ({error}); redraw it") from error
 
 
 def image_path_beside(exported: ExportedImage) -> str:

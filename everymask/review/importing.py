@@ -1,9 +1,11 @@
-"""Corrections come back: read, matched with the store's images and masks, and kept, all or none."""
+"""Corrections come back: read, matched with the store's images and masks, and kept."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -21,8 +23,10 @@ from everymask.labels.corrections import (
 from everymask.labels.rows import LabelledImage
 from everymask.labels.store import LabelStore
 from everymask.review.matching import correct_image
-from everymask.review.reviewed import EditingFormat, ReviewedImage
+from everymask.review.reviewed import EditingFormat, RefusedImage, ReviewedImage
 from everymask.review.tool_files import read_reviewed
+
+_REFUSED_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,31 @@ class ImportSummary:
     """What an import brought.
 
     Attributes:
-        images: that a person has finished.
+        images: that a person has finished, those that were imported before left out.
         changed: how many of these are not as the model left them.
         masks: how many became of each action.
-        path: the file of corrections; None where nothing was finished.
+        path: the file of corrections; None where nothing was new.
+        again: images that came back as they were imported before.
+        refused: a sentence for each image that was left out.
+        ignored: how many things of each kind were no masks, such as points and choices.
+        drawn: how many masks were drawn as boxes or ellipses, which are no outlines of objects.
     """
 
     images: int
     changed: int
     masks: dict[str, int]
     path: str | None
+    again: int = 0
+    refused: tuple[str, ...] = ()
+    ignored: dict[str, int] = field(default_factory=dict)
+    drawn: dict[str, int] = field(default_factory=dict)
 
 
 def import_corrections(store: LabelStore, path: Path, tool: EditingFormat) -> ImportSummary:
-    """Read what an annotation tool gave back and keep it as corrections.
+    """Read what an annotation tool gave back and keep what is new in it as corrections.
+
+    An image that cannot be read or does not belong to the store is left out and reported. A project may be imported
+    again and again: images that came back as they were imported before are not kept twice.
 
     Args:
         store: the label store that was exported.
@@ -51,24 +66,53 @@ def import_corrections(store: LabelStore, path: Path, tool: EditingFormat) -> Im
         tool: its format.
 
     Raises:
-        InputError: something in it cannot be read or does not belong to the store; nothing was imported.
+        InputError: nothing in it can be imported.
         ConfigurationError: the store mixes class lists.
         OutputError: the store is not writable.
     """
-    reviewed = read_reviewed(path, tool)
-    found = match_images(store, reviewed)
+    finished = []
+    refused = []
+    for one in read_reviewed(path, tool):
+        if isinstance(one, RefusedImage):
+            refused.append(one.problem)
+        else:
+            finished.append(one)
+    found, strangers = match_images(store, finished)
+    refused += strangers
     names, rows = _rows(store, set(found))
     before = read_corrections(store)
     imported_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    corrections = []
+    corrections, again = [], 0
+    ignored: Counter[str] = Counter()
+    drawn: Counter[str] = Counter()
     for image_id, review in found.items():
         image = rows[image_id]
         labels = corrected(image, before).labels
-        if labels is None:
-            raise InputError(f"{shown(image_id)} has an error in place of labels; retry it before correcting it")
-        corrections.append(correct_image(review, image, labels, before.get(image_id), names, tool, imported_at))
+        earlier = before.get(image_id)
+        try:
+            if labels is None:
+                raise InputError(f"{shown(image_id)} has an error in place of labels; retry it before correcting it")
+            correction = correct_image(review, image, labels, earlier, names, tool, imported_at)
+        except InputError as error:
+            refused.append(str(error))
+            continue
+        ignored.update(review.ignored)
+        if earlier is not None and _same(correction, earlier):
+            again += 1
+            continue
+        corrections.append(correction)
+        drawn.update(mask.drawn_as for mask in review.masks if mask.drawn_as is not None)
+    if refused and not corrections and not again:
+        raise InputError(f"nothing was imported: {first_of(refused)}")
     written = write_corrections(store, corrections) if corrections else None
-    return summarise(corrections, written)
+    summary = summarise(corrections, written)
+    return replace(summary, again=again, refused=tuple(refused), ignored=dict(ignored), drawn=dict(drawn))
+
+
+def first_of(sentences: list[str]) -> str:
+    """The first of some sentences, and how many more there are."""
+    more = f"; and {len(sentences) - _REFUSED_SHOWN:,} more" if len(sentences) > _REFUSED_SHOWN else ""
+    return "; ".join(sentences[:_REFUSED_SHOWN]) + more
 
 
 def summarise(corrections: Iterable[ImageCorrection], path: str | None) -> ImportSummary:
@@ -78,14 +122,22 @@ def summarise(corrections: Iterable[ImageCorrection], path: str | None) -> Impor
     return ImportSummary(len(listed), sum(one.changed for one in listed), counts, path)
 
 
-def match_images(store: LabelStore, reviewed: list[ReviewedImage]) -> dict[str, ReviewedImage]:
-    """Reviewed images by the id of the store's image that they are.
+def _same(correction: ImageCorrection, earlier: ImageCorrection) -> bool:
+    """Whether a correction says what an earlier one said: of the same masks, by the same person."""
+    by_id = {mask.mask_id: mask for mask in earlier.masks}
+    return (
+        (correction.size_hw, correction.content_sha256) == (earlier.size_hw, earlier.content_sha256)
+        and (correction.annotator, correction.corrected_at) == (earlier.annotator, earlier.corrected_at)
+        and {mask.mask_id: mask for mask in correction.masks} == by_id
+    )
+
+
+def match_images(store: LabelStore, reviewed: list[ReviewedImage]) -> tuple[dict[str, ReviewedImage], list[str]]:
+    """Reviewed images by the id of the store's image that they are, and a sentence for each that is none.
 
     An image is found by the id that the tool kept, by its name, by its unique name in an export with images, or by a
-    file name that only one image has.
-
-    Raises:
-        InputError: an image is not in the store, could be several, or came back twice.
+    file name that only one image has. Names are compared in their composed Unicode form, since tools and file systems
+    give them back in another than they were given.
     """
     ids = [
         image_id for batch in store.batches(["image_id"], batch_size=4096) for image_id in batch["image_id"].to_pylist()
@@ -94,23 +146,30 @@ def match_images(store: LabelStore, reviewed: list[ReviewedImage]) -> dict[str, 
     unique = plan_names(list(known), Naming.IMAGE_ID, r"\0", unique=True).unique or {}
     by_name: dict[str, set[str]] = {}
     for image_id in known:
-        for name in {unique[image_id], relative_path(image_id), PurePosixPath(relative_path(image_id)).name}:
-            by_name.setdefault(name, set()).add(image_id)
+        path = relative_path(image_id)
+        for name in {image_id, unique[image_id], path, PurePosixPath(path).name}:
+            by_name.setdefault(_composed(name), set()).add(image_id)
     found: dict[str, ReviewedImage] = {}
+    refused = []
     for review in reviewed:
         exact = next((one for one in (review.image_id, review.name) if one in known), None)
-        candidates = {exact} if exact else by_name.get(review.name, set())
+        candidates = {exact} if exact else by_name.get(_composed(review.image_id or review.name), set())
+        candidates = candidates or by_name.get(_composed(review.name), set())
         if len(candidates) != 1:
-            several = f"could be any of {', '.join(sorted(candidates)[:3])}" if candidates else "is not in the store"
-            raise InputError(
-                f"the image {shown(review.name)} {several}; nothing was imported: give an export of {store.uri}"
-            )
-        image_id = candidates.pop()
-        assert image_id is not None
+            several = f"could be any of {', '.join(sorted(map(shown, candidates))[:3])}"
+            problem = several if candidates else f"is not in the store {store.uri}"
+            refused.append(f"the image {shown(review.name)} {problem}")
+            continue
+        (image_id,) = candidates
         if image_id in found:
-            raise InputError(f"the image {shown(image_id)} came back twice; nothing was imported: leave one out")
+            refused.append(f"the image {shown(image_id)} came back twice; the first one counts")
+            continue
         found[image_id] = review
-    return found
+    return found, refused
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _rows(store: LabelStore, wanted: set[str]) -> tuple[dict[str, int | None], dict[str, LabelledImage]]:

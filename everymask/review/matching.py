@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from everymask.errors import InputError
@@ -44,11 +44,13 @@ def correct_image(
         InputError: another size, a class that the store does not know, masks of another store, or a polygon that
             crosses itself.
     """
-    _check(reviewed, image, shown, classes)
-    given = _pair(reviewed.masks, shown.masks)
     earlier = {mask.mask_id: mask for mask in before.masks} if before else {}
+    restorable = _restorable(image, earlier)
+    aliases = {mask.parent_id: mask.mask_id for mask in earlier.values() if mask.parent_id and mask.action != "deleted"}
+    _check(reviewed, image, shown, classes, earlier.keys() | aliases.keys())
+    given = _pair(reviewed.masks, shown.masks, restorable, aliases)
     masks: list[CorrectedMask | None] = []
-    met = set()
+    met: set[str | None] = set()
     for mask, parent in zip(reviewed.masks, given, strict=True):
         class_id = classes[mask.class_name]
         if parent is None:
@@ -64,9 +66,10 @@ def correct_image(
             _check_outline(mask, image)
             iou = float(rle_ious([mask.rle], [parent.rle])[0, 0])
             kept = _new(image, mask.rle, "edited", parent.mask_id, class_id, mask.class_name, iou)
-        masks.append(_with_history(kept, earlier.get(str(parent.mask_id))))
+        was = earlier.get(str(parent.mask_id))
+        masks.append(kept if was is not None and was.action == "deleted" else _with_history(kept, was))
     masks += [_deleted(mask, earlier.get(str(mask.mask_id))) for mask in shown.masks if mask.mask_id not in met]
-    masks += [mask for mask in earlier.values() if mask.action == "deleted"]
+    masks += [mask for mask in earlier.values() if mask.action == "deleted" and mask.mask_id not in met]
     return ImageCorrection(
         image_id=image.image_id,
         content_sha256=image.content_sha256,
@@ -81,8 +84,19 @@ def correct_image(
     )
 
 
+def _restorable(image: LabelledImage, earlier: Mapping[str, CorrectedMask]) -> list[LabelledMask]:
+    """The machine's masks that an earlier correction deleted as they were: a person may think again."""
+    machine = image.labels.masks if image.labels else ()
+    deleted = {mask.mask_id for mask in earlier.values() if mask.action == "deleted"}
+    return [mask for mask in machine if mask.mask_id in deleted]
+
+
 def _check(
-    reviewed: ReviewedImage, image: LabelledImage, shown: ImageLabels, classes: Mapping[str, int | None]
+    reviewed: ReviewedImage,
+    image: LabelledImage,
+    shown: ImageLabels,
+    classes: Mapping[str, int | None],
+    earlier_ids: Set[str],
 ) -> None:
     if reviewed.masks and reviewed.size_hw != shown.size_hw:
         raise InputError(
@@ -96,7 +110,7 @@ def _check(
                 f"rename it to one of {', '.join(sorted(classes))}"
             )
     ids = {mask.mask_id for mask in reviewed.masks if _is_ours(mask.mask_id)}
-    if ids and not ids & {mask.mask_id for mask in shown.masks} and shown.masks:
+    if ids and not ids & ({mask.mask_id for mask in shown.masks} | earlier_ids) and shown.masks:
         raise InputError(
             f"none of the masks of {image.image_id} has an id of this store; the export was made from another store, "
             "or the image was labelled anew since"
@@ -115,13 +129,26 @@ def _check_outline(mask: ReviewedMask, image: LabelledImage) -> None:
         )
 
 
-def _pair(masks: Sequence[ReviewedMask], shown: Sequence[LabelledMask]) -> list[LabelledMask | None]:
-    """The shown mask that each returned mask stems from: by id, else the best IoU of those left."""
-    by_id = {mask.mask_id: mask for mask in shown}
+def _pair(
+    masks: Sequence[ReviewedMask],
+    shown: Sequence[LabelledMask],
+    restorable: Sequence[LabelledMask],
+    aliases: Mapping[str, str],
+) -> list[LabelledMask | None]:
+    """The mask that each returned mask stems from: by id, else the best IoU of the shown ones that are left.
+
+    Args:
+        masks: as they came back.
+        shown: as they were exported last.
+        restorable: deleted before; found by their ids only.
+        aliases: ids that shown masks had before an earlier correction: projects are exported once and imported weekly.
+    """
+    by_id = {mask.mask_id: mask for mask in (*restorable, *shown)}
     found: list[LabelledMask | None] = []
     taken: set[str | None] = set()
     for mask in masks:
-        parent = by_id.get(mask.mask_id) if mask.mask_id not in taken else None
+        parent = by_id.get(mask.mask_id) or by_id.get(aliases.get(str(mask.mask_id)))
+        parent = parent if parent is not None and parent.mask_id not in taken else None
         found.append(parent)
         if parent is not None:
             taken.add(parent.mask_id)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.errors import InputError
 from everymask.masks.checked import fill_polygons
 from everymask.records import Rle
 
-MAX_FILE_BYTES = 2**31
+EditingFormat = Literal["label-studio", "x-anylabeling", "labelme", "cvat", "coco"]
+Outline = Literal["box", "ellipse"]
 _MAX_CORNERS_CHECKED = 20_000
 _PAIRS_AT_A_TIME = 2**22
 
@@ -28,12 +27,14 @@ class ReviewedMask:
         class_name: as the tool has it.
         mask_id: the exported mask's id; None for one that a person drew.
         polygons: its rings [x0, y0, x1, y1, …] in pixels where the tool has polygons; empty for masks.
+        drawn_as: what it was drawn as where that is no outline of an object; None for masks and polygons.
     """
 
     rle: Rle
     class_name: str
     mask_id: str | None
     polygons: tuple[tuple[float, ...], ...] = ()
+    drawn_as: Outline | None = None
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,12 @@ class ReviewedImage:
     Attributes:
         name: what the export called it.
         image_id: the store's id, where the tool kept it.
-        size_hw: (height, width) in pixels.
+        size_hw: (height, width) in pixels; (0, 0) where there is no mask and nothing says it.
         masks: all that are in it now.
         annotator: who; None where the tool does not say.
         corrected_at: when, ISO 8601; None where the tool does not say.
         tolerance_px: that polygons were exported with.
+        ignored: how many things of each kind in it are no masks, such as points and choices.
     """
 
     name: str
@@ -57,44 +59,57 @@ class ReviewedImage:
     annotator: str | None = None
     corrected_at: str | None = None
     tolerance_px: float = 0.0
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_json(path: Path) -> Any:
-    """The contents of a JSON file.
+@dataclass(frozen=True)
+class RefusedImage:
+    """One image that cannot be read; others of its file may be fine.
 
-    Raises:
-        InputError: it cannot be read, is too large, or is no complete JSON.
+    Attributes:
+        name: what the export called it, or its place in the file.
+        problem: one sentence.
     """
-    data = read_file(path)
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not complete JSON ({error}); export it again from the tool") from error
 
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        InputError: it cannot be read, is too large, or is an archive.
-    """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path} has more than {MAX_FILE_BYTES:,} bytes; import it in parts")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    if data[:4] == b"PK\x03\x04":
-        raise InputError(f"{path} is a ZIP archive; unpack it and import what is in it")
-    return data
+    name: str
+    problem: str
 
 
 def polygon_mask(
-    polygons: list[list[float]], class_name: str, mask_id: str | None, size_hw: tuple[int, int]
+    polygons: list[list[float]],
+    class_name: str,
+    mask_id: str | None,
+    size_hw: tuple[int, int],
+    drawn_as: Outline | None = None,
 ) -> ReviewedMask:
-    """A mask that a tool keeps as polygons."""
-    usable = [tuple(float(value) for value in polygon) for polygon in polygons]
-    return ReviewedMask(fill_polygons(usable, size_hw), class_name, mask_id, tuple(usable))
+    """A mask that a tool keeps as polygons.
+
+    Raises:
+        InputError: one cannot be filled.
+    """
+    rle = fill_polygons(polygons, size_hw)
+    return ReviewedMask(rle, class_name, mask_id, tuple(tuple(map(float, ring)) for ring in polygons), drawn_as)
+
+
+def ellipse_ring(centre_xy: tuple[float, float], radii_xy: tuple[float, float], degrees: float) -> list[float]:
+    """An ellipse as a ring [x0, y0, x1, y1, …], turned clockwise on the screen about its centre."""
+    angles = np.linspace(0, 2 * np.pi, int(np.clip(4 * max(radii_xy, default=0), 16, 720)), endpoint=False)
+    points = np.stack([radii_xy[0] * np.cos(angles), radii_xy[1] * np.sin(angles)], axis=1)
+    return _turned(points, centre_xy, degrees)
+
+
+def box_ring(box_xyxy: tuple[float, float, float, float], degrees: float) -> list[float]:
+    """A box as a ring [x0, y0, x1, y1, …], turned clockwise on the screen about its centre."""
+    x0, y0, x1, y1 = box_xyxy
+    half_x, half_y = (x1 - x0) / 2, (y1 - y0) / 2
+    points = np.array([[-half_x, -half_y], [half_x, -half_y], [half_x, half_y], [-half_x, half_y]])
+    return _turned(points, ((x0 + x1) / 2, (y0 + y1) / 2), degrees)
+
+
+def _turned(points: NDArray[np.float64], centre_xy: tuple[float, float], degrees: float) -> list[float]:
+    sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
+    ring: list[float] = (points @ np.array([[cosine, sine], [-sine, cosine]]) + np.array(centre_xy)).ravel().tolist()
+    return ring
 
 
 def crosses_itself(polygon: tuple[float, ...]) -> bool:
@@ -118,18 +133,3 @@ def _side(start: NDArray[np.float64], end: NDArray[np.float64], point: NDArray[n
     """-1, 0 or 1: on which side of a line a point lies."""
     along, off = end - start, point - start
     return np.sign(along[..., 0] * off[..., 1] - along[..., 1] * off[..., 0])
-
-
-def the_field(content: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """A field of a JSON object.
-
-    Raises:
-        InputError: it is not there, or of another kind.
-    """
-    value = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(value, kind):
-        raise InputError(f"{where} has no proper {name!r}; export it again from the tool, or give its --format")
-    return value
-
-
-EditingFormat = Literal["label-studio", "x-anylabeling", "labelme", "cvat", "coco"]

@@ -17,6 +17,7 @@ from everymask.errors import EverymaskError, InputError
 from everymask.images.decoding import ImageLimits
 from everymask.labels.corrections import has_corrections, labelled_images, read_corrections
 from everymask.labels.provenance import RunRecord, write_run
+from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from everymask.review.importing import import_corrections
@@ -24,6 +25,7 @@ from everymask.review.reviewed import EditingFormat, crosses_itself
 from everymask.review.tool_files import guess_format
 from tests.formats.exporting import run_export
 from tests.formats.shapes import shape_store, shapes
+from tests.labels.examples import labels
 
 SUFFIX = {"label-studio": ".json", "coco": ".json", "cvat": ".xml", "x-anylabeling": "", "labelme": ""}
 WAYS: list[tuple[EditingFormat, str, float | None]] = [
@@ -167,7 +169,7 @@ def test_a_second_round_keeps_the_history_of_the_first(store: LabelStore, tmp_pa
     import_corrections(store, first, "coco")
     before = read_corrections(store)["shapes/all.png"]
     second = export_for(store, "coco", tmp_path / "second")
-    assert import_corrections(store, second, "coco").masks["added"] == 1
+    assert import_corrections(store, second, "coco").again == 3
     after = read_corrections(store)["shapes/all.png"]
     assert {(mask.action, mask.mask_id, mask.parent_id) for mask in after.masks} == {
         (mask.action, mask.mask_id, mask.parent_id) for mask in before.masks
@@ -194,9 +196,10 @@ def test_a_polygon_that_crosses_itself_is_refused(store: LabelStore, tmp_path: P
             content["shapes"][-1]["points"] = BOW
 
     change_json(path, cross)
-    with pytest.raises(InputError, match="crosses itself"):
-        import_corrections(store, path, "x-anylabeling")
-    assert not has_corrections(store)
+    summary = import_corrections(store, path, "x-anylabeling")
+    assert len(summary.refused) == 2
+    assert all("crosses itself" in sentence for sentence in summary.refused)
+    assert read_corrections(store).keys() == {"none.png"}
 
 
 def test_crossing_is_told_from_touching() -> None:
@@ -244,11 +247,7 @@ def with_a_wrong_mask(content: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (without_store_ids, "has an id of this store"),
         (of_other_images, "the image elsewhere.png is not in the store"),
-        (of_another_size, "the image was resized or turned"),
-        (with_another_class, "the class 'unicorn', which the store does not know"),
-        (with_a_wrong_mask, "has a mask that cannot be read"),
         (lambda content: {"images": []}, "has no proper 'categories'"),
     ],
 )
@@ -261,6 +260,73 @@ def test_what_does_not_belong_is_one_sentence_and_nothing_is_imported(
         import_corrections(store, path, "coco")
     assert "\n" not in str(refusal.value)
     assert not has_corrections(store)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem", "images"),
+    [
+        (without_store_ids, "has an id of this store", {"none.png"}),
+        (with_another_class, "the class 'unicorn', which the store does not know", {"none.png"}),
+        (of_another_size, "the image was resized or turned", {"none.png"}),
+        (with_a_wrong_mask, "annotation 1 has a mask that cannot be read", {"none.png", "shapes/all.png"}),
+    ],
+)
+def test_one_image_that_does_not_fit_is_reported_and_the_others_are_imported(
+    store: LabelStore, tmp_path: Path, change: Callable[[Any], Any], problem: str, images: set[str], capsys: Any
+) -> None:
+    path = export_for(store, "coco", tmp_path)
+    change_json(path, change)
+    assert review.import_(["--labels", store.uri, "--from", str(path)]) == 3
+    assert problem in capsys.readouterr().err
+    assert read_corrections(store).keys() == images
+
+
+def another_outline(content: Any, file_name: str) -> Any:
+    """COCO in which a person has redrawn every mask of an image."""
+    (image,) = [image for image in content["images"] if image["file_name"] == file_name]
+    height, width = image["height"], image["width"]
+    for one in content["annotations"]:
+        if one["image_id"] == image["id"]:
+            one["segmentation"] = {"size": [height, width], "counts": [5, 200, height * width - 205]}
+    return content
+
+
+def test_a_project_is_imported_week_after_week(store: LabelStore, tmp_path: Path, capsys: Any) -> None:
+    path = export_for(store, "coco", tmp_path)
+    change_json(path, lambda content: another_outline(content, "portrait.jpg"))
+    first = import_corrections(store, path, "coco")
+    assert (first.images, first.masks["edited"], first.again) == (3, 1, 0)
+    before, files = read_corrections(store), [file.name for file in store.corrections.entries()]
+    again = import_corrections(store, path, "coco")
+    assert (again.images, again.again, again.path, again.refused) == (0, 3, None, ())
+    assert (read_corrections(store), [file.name for file in store.corrections.entries()]) == (before, files)
+    assert review.import_(["--labels", store.uri, "--from", str(path)]) == 0
+    assert capsys.readouterr().out == "already imported: 3 images came back as they were\n"
+
+    # The project goes on: masks of another image are deleted, the redrawn one stays as it is.
+    change_json(path, lambda content: content | {"annotations": content["annotations"][:1]})
+    later = import_corrections(store, path, "coco")
+    assert (later.images, later.again, later.masks["deleted"]) == (1, 2, len(shapes()))
+    assert read_corrections(store)["portrait.jpg"] == before["portrait.jpg"]
+
+
+def test_what_was_deleted_may_come_back(store: LabelStore, tmp_path: Path) -> None:
+    path = export_for(store, "coco", tmp_path)
+    whole = path.read_text()
+    change_json(path, lambda content: content | {"annotations": []})
+    assert import_corrections(store, path, "coco").masks["deleted"] == len(shapes()) + 1
+    path.write_text(whole)
+    back = import_corrections(store, path, "coco")
+    assert (back.masks["confirmed"], back.masks["deleted"], back.masks["added"]) == (len(shapes()) + 1, 0, 0)
+
+
+def test_a_name_may_come_back_in_another_unicode_form(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path / "store"))
+    store.write_part(to_table([LabelledImage("S\u00fcd.jpg", "/p/S\u00fcd.jpg", labels(), None, "ab" * 32, 0.1)]))
+    path = export_for(store, "coco", tmp_path)
+    change_json(path, lambda content: content | {"images": [content["images"][0] | {"file_name": "Su\u0308d.jpg"}]})
+    assert import_corrections(store, path, "coco").images == 1
+    assert read_corrections(store).keys() == {"S\u00fcd.jpg"}
 
 
 @pytest.mark.parametrize("tool", SUFFIX)
@@ -277,7 +343,7 @@ def test_half_a_file_is_refused(store: LabelStore, tmp_path: Path, tool: Editing
     ("content", "problem"),
     [
         (b"PK\x03\x04bomb", "is a ZIP archive; unpack it"),
-        (b'<!DOCTYPE x [<!ENTITY a "aa">]><annotations/>', "declares entities"),
+        (b'<!DOCTYPE x [<!ENTITY a "aa">]><annotations/>', "declares a document type"),
     ],
 )
 def test_archives_and_entities_are_not_opened(store: LabelStore, tmp_path: Path, content: bytes, problem: str) -> None:

@@ -1,0 +1,138 @@
+"""Files and fields of annotation tools, believed only after a look."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from everymask.errors import InputError
+from everymask.masks.checked import check_class_name, checked_size
+
+MAX_FILE_BYTES = 2**31
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        InputError: it cannot be read, is too large, or is an archive.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"{path} has more than {MAX_FILE_BYTES:,} bytes; import it in parts")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    if data[:4] == b"PK\x03\x04":
+        raise InputError(f"{path} is a ZIP archive; unpack it and import what is in it")
+    return data
+
+
+def read_json(path: Path) -> Any:
+    """The contents of a JSON file.
+
+    Raises:
+        InputError: it cannot be read, is too large, or is no complete JSON.
+    """
+    data = read_file(path)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not complete JSON ({error}); export it again from the tool") from error
+
+
+def json_files(path: Path) -> list[Path]:
+    """A file, or every .json file below a folder, in order.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.json")) if file.name[0] != "."]
+    if not files:
+        raise InputError(f"{path} holds no .json file; give the folder that the tool has written to")
+    return files
+
+
+def objects(content: Any, name: str) -> list[dict[str, Any]]:
+    """A field that holds a list of JSON objects.
+
+    Raises:
+        InputError: it is none.
+    """
+    values = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise InputError(f"it has no proper {name!r}, a list; export it again from the tool, or give its --format")
+    return values
+
+
+def an_object(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """A field that holds a JSON object; an empty one where it is not there.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    value = content.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise InputError(f"its {name!r} is no JSON object; export it again from the tool")
+    return value or {}
+
+
+def text(content: dict[str, Any], name: str) -> str | None:
+    """A field as text; None where it is not there, or holds something else than text and numbers."""
+    value = content.get(name)
+    return str(value) if isinstance(value, (str, int)) and value != "" else None
+
+
+def key(content: dict[str, Any], name: str) -> str | int:
+    """A field by which others refer to its object.
+
+    Raises:
+        InputError: it is neither a number nor text.
+    """
+    value = content.get(name)
+    if not isinstance(value, (int, str)):
+        raise InputError(f"it has no proper {name!r}; export it again from the tool")
+    return value
+
+
+def class_name(content: dict[str, Any], name: str) -> str:
+    """A field as the name of a class.
+
+    Raises:
+        InputError: it is none.
+    """
+    value = content.get(name)
+    check_class_name(value)
+    return str(value)
+
+
+def size(content: dict[str, Any], height: str, width: str) -> tuple[int, int]:
+    """Two fields as the (height, width) of an image.
+
+    Raises:
+        InputError: they are none.
+    """
+    return checked_size(content.get(height), content.get(width))
+
+
+def tolerance_px(content: dict[str, Any], name: str) -> float:
+    """A field as the tolerance that polygons were exported with; 0 where it is not there or makes no sense."""
+    try:
+        value = float(content.get(name) or 0.0)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return value if isfinite(value) and value > 0 else 0.0
+
+
+def ring(points: Any) -> list[float]:
+    """[x0, y0, x1, y1, …] of a list of [x, y].
+
+    Raises:
+        InputError: it is no such list.
+    """
+    try:
+        return [float(value) for x, y in points for value in (x, y)]
+    except (TypeError, ValueError, OverflowError):
+        raise InputError("a polygon is no list of [x, y]; redraw it") from None
