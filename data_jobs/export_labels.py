@@ -1,10 +1,10 @@
 """Turn a label store into a format that other tools read.
 
     everymask export --labels labels --format coco --output instances.json
-    everymask export --labels labels --format yolo --output yolo --images copy
+    everymask export --labels labels --format yolo --output yolo --split 0.8/0.1/0.1
 
-An export is written whole or not at all, and ends with what it lost. Exit codes: 0 done; 2 usage, no label store, names
-that collide, a loss above --max-loss, or an output that cannot be written.
+An export is written whole or not at all, and ends with what it lost and what to type next. Exit codes: 0 done; 2 usage,
+no label store, names that collide, a loss above --max-loss, or an output that cannot be written.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.progress import ProgressLine
 from everymask.formats.export import ExportReport, ExportRequest, export
-from everymask.formats.picture_files import ImagesMode
+from everymask.formats.format import ImagesMode
 from everymask.formats.registry import FORMATS, find_format, help_text
+from everymask.formats.splits import SplitOptions
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 from everymask.review.queue import read_queue
@@ -37,8 +38,19 @@ class ExportConfig:
     format: Annotated[Literal[tuple(FORMATS)], tyro.conf.arg(help=help_text())] = "coco"  # type: ignore[valid-type]
     segmentation: str | None = None
     """How masks are written, where the format has a choice; see --format. By default the first."""
-    images: ImagesMode | None = None
-    """Put the images beside the labels, under plain unique names, as trainers want them: link or copy."""
+    task: str | None = None
+    """For yolo: segment or detect."""
+    split: str | None = None
+    """Shares of train, val and test, as 0.8/0.1/0.1, drawn by a digest of each image; near-duplicates and frames of one
+    video stay together."""
+    split_by: str | None = None
+    """What stays together instead: folder, or a column of the label store."""
+    split_file: str | None = None
+    """CSV file with the columns image_id and split, such as the splits.csv of an earlier export; with --split it may be
+    incomplete."""
+    images: ImagesMode | Literal["none"] | None = None
+    """Put the images beside the labels, under plain unique names: link, copy or none. By default they are copied where
+    the format's readers want them there."""
     image_address: str | None = None
     """For label-studio: template of the images' addresses, with {image_id} and {uri}. By default the address of remote
     images, and /data/local-files/?d={image_id} for others."""
@@ -69,15 +81,17 @@ def write(config: ExportConfig) -> ExportReport:
         config.tolerance,
         config.image_address,
         record.config_sha256[:12] if record else "unknown",
+        config.task,
     )
     request = ExportRequest(
         chosen,
         options,
         config.output,
-        config.images,
+        chosen.images_mode(config.images),
         config.max_loss,
         config.overwrite,
         frozenset(read_queue(config.queue).image_ids) if config.queue else None,
+        SplitOptions.parse(config.split, config.split_by, config.split_file),
         not config.uncorrected,
     )
     line: ProgressLine | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from tqdm.auto import tqdm
 
@@ -17,7 +18,9 @@ from everymask.classes.head import ClassHead, load_head
 from everymask.errors import EverymaskError, InputError, LabelFailure, ModelOutputError
 from everymask.formats.export import ExportReport, ExportRequest
 from everymask.formats.export import export as write_export
+from everymask.formats.format import ImagesMode
 from everymask.formats.registry import find_format
+from everymask.formats.splits import SplitOptions
 from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits
 from everymask.images.pixels import ImageLike, rgb_pixels
 from everymask.labelling.config import LabelConfig
@@ -126,6 +129,8 @@ def export(
     *,
     segmentation: str | None = None,
     tolerance_px: float | None = None,
+    images: ImagesMode | Literal["none"] | None = None,
+    split: str | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
     """Write a label store in a format that other tools read, whole or not at all.
@@ -136,6 +141,8 @@ def export(
         output: the file or folder to write, local or remote.
         segmentation: how masks are written, where the format has a choice; None for its first.
         tolerance_px: how far a polygon may leave the outline of its mask, in pixels.
+        images: put the images beside the labels; None copies them where the format's readers want them there.
+        split: shares of train, val and test, as `0.8/0.1/0.1`; None keeps no image aside.
         overwrite: replace an earlier export.
 
     Returns:
@@ -151,7 +158,15 @@ def export(
     record = read_run(labels)
     model_version = record.config_sha256[:12] if record else "unknown"
     options = chosen.options(segmentation, tolerance_px, None, model_version)
-    return write_export(labels, ExportRequest(chosen, options, str(output), overwrite=overwrite))
+    request = ExportRequest(
+        chosen,
+        options,
+        str(output),
+        chosen.images_mode(images),
+        split=SplitOptions.parse(split, None, None),
+        overwrite=overwrite,
+    )
+    return write_export(labels, request)
 
 
 def _prepared(

@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 
 from everymask.errors import ConfigurationError
 from everymask.formats.class_names import ClassNames
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, ImagesMode, Keeps
 from everymask.formats.loss import Loss
 from everymask.formats.naming import NamePlan, plan_names
-from everymask.formats.picture_files import ImagesMode, PictureFiles
+from everymask.formats.picture_files import PictureFiles
+from everymask.formats.splits import SPLITS_FILE, SplitCounts, SplitOptions, SplitPlan, plan_splits
 from everymask.formats.staging import main_file, staged
 from everymask.images.decoding import ImageLimits
 from everymask.labels.corrections import Survey, labelled_images, survey
@@ -33,6 +34,7 @@ class ExportRequest:
         max_loss: the most that 1 − IoU of any mask may be; None for any.
         overwrite: replace an earlier export.
         image_ids: only these; None for all.
+        split: which images are for training, and which for validating and testing; None for no splits.
         corrections: write labels as people left them; False writes what the model made.
         limits: what an image may cost to read.
     """
@@ -44,12 +46,15 @@ class ExportRequest:
     max_loss: float | None = None
     overwrite: bool = False
     image_ids: frozenset[str] | None = None
+    split: SplitOptions | None = None
     corrections: bool = True
     limits: ImageLimits = field(default_factory=ImageLimits)
 
     def __post_init__(self) -> None:
         if self.max_loss is not None and not 0 <= self.max_loss <= 1:
             raise ConfigurationError(f"max-loss must lie in [0, 1]; got {self.max_loss}")
+        if self.split is not None and not self.format.has_splits:
+            raise ConfigurationError(f"{self.format.name} has no splits; leave out --split, or choose another format")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class ExportReport:
         not_kept: what the format has no place for.
         turned: images written upright.
         stale: images whose corrections are of another file, and not written.
+        notes: further sentences: splits, what is missing, what to type next.
     """
 
     images: int
@@ -73,6 +79,7 @@ class ExportReport:
     not_kept: tuple[Keeps, ...] = ()
     turned: int = 0
     stale: int = 0
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report as sentences, for a terminal."""
@@ -95,7 +102,7 @@ class ExportReport:
             lines.append(
                 f"{self.stale:,} corrected images are another file now: their corrections are kept, and not written"
             )
-        return lines
+        return [*lines, *self.notes]
 
 
 def export(store: LabelStore, request: ExportRequest, progress: Progress = lambda done, total: None) -> ExportReport:
@@ -113,32 +120,58 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
     if main and request.images:
         beside.append(chosen.image_folder)
     plan, found = _plan(store, request)
-    loss, images = Loss(), 0
+    splits = plan_splits(store, list(plan.numbers), request.split, request.limits) if request.split else SplitPlan()
+    loss, counts, images = Loss(), SplitCounts(), 0
     names = ClassNames.of_store(store)
     with staged(request.output, beside, not main, request.overwrite) as folder:
-        destination = Destination(folder, main, names, len(plan.numbers), request.images is not None)
+        destination = Destination(folder, main, names, len(plan.numbers), request.images is not None, splits.names)
         writer = chosen.writer(destination, request.options)
-        pictures = (
-            PictureFiles(folder / chosen.image_folder, request.images, request.limits) if request.images else None
-        )
+        pictures = PictureFiles(folder, request.images, request.limits) if request.images else None
         for image, labels in labelled_images(store, request.corrections):
             if image.image_id not in plan.numbers:
                 continue
             for mask in labels.masks:
                 names.index(mask)
-            name = plan.name(image.image_id)
+            name, split = plan.name(image.image_id), splits.of.get(image.image_id, "")
             if pictures is not None:
-                pictures.add(image, name)
-            exported = ExportedImage(plan.numbers[image.image_id], name, image, labels)
+                pictures.add(image, chosen.image_path(name, split))
+            exported = ExportedImage(plan.numbers[image.image_id], name, image, labels, split)
             written = writer.add(exported)
             loss.add(image.image_id, labels.masks, written, Keeps.OVERLAPS in chosen.keeps)
+            counts.add(split, map(names.name, labels.masks))
             images += 1
             progress(images, len(plan.numbers))
         writer.close()
+        if splits.of:
+            (folder / SPLITS_FILE).write_text(splits.csv(), encoding="utf-8")
         _check_loss(loss, request.max_loss)
     not_kept = tuple(item for item in Keeps if item not in chosen.keeps)
+    notes = _notes(request, splits, counts, names)
     turned = pictures.turned if pictures else 0
-    return ExportReport(images, loss.masks, found.errors, loss, not_kept, turned, len(found.stale))
+    return ExportReport(images, loss.masks, found.errors, loss, not_kept, turned, len(found.stale), notes)
+
+
+def _notes(request: ExportRequest, splits: SplitPlan, counts: SplitCounts, names: ClassNames) -> tuple[str, ...]:
+    chosen, notes = request.format, []
+    if splits.of:
+        notes += counts.lines(splits.names, names.dense())
+    if splits.unread:
+        notes.append(
+            f"{splits.unread:,} images could not be read, so their near-duplicates were not looked for; put them back, "
+            "or say what belongs together with --split-by"
+        )
+    if chosen.has_splits and not splits.of:
+        notes.append("no image is kept aside: give --split 0.8/0.1/0.1, or training is measured on its own images")
+    if request.images == "link":
+        notes.append(
+            "images are links: a tool that mends or rewrites images, as Ultralytics does with damaged JPEG files, "
+            "changes the originals; --images copy is safe"
+        )
+    elif request.images is None and chosen.needs_images:
+        notes.append(f"the images are not in the export, and its readers want them there: {chosen.image_folder}")
+    if chosen.next_line is not None:
+        notes.append(f"next: {chosen.next_line(request.output, request.options)}")
+    return tuple(notes)
 
 
 def _plan(store: LabelStore, request: ExportRequest) -> tuple[NamePlan, Survey]:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from everymask.errors import ConfigurationError
 from everymask.formats.class_names import ClassNames
 from everymask.labels.rows import LabelledImage
 from everymask.records import ImageLabels, Rle
+
+ImagesMode = Literal["link", "copy"]
 
 IMAGE_FOLDER = "images"
 """Where most formats want the images, below the export."""
@@ -41,6 +43,7 @@ class ExportOptions:
 
     Attributes:
         segmentation: one of the format's `segmentations`, an empty string where it has none.
+        task: one of the format's `tasks`, an empty string where it has none.
         tolerance_px: how far a polygon may leave the outline of its mask, in pixels; 0 keeps every pixel edge.
         image_address: template of the images' addresses for formats that hold one; `{image_id}` and `{uri}` are
             filled in. Empty: the uri of remote images, the place in Label Studio's local files for the others.
@@ -48,6 +51,7 @@ class ExportOptions:
     """
 
     segmentation: str = ""
+    task: str = ""
     tolerance_px: float = 0.0
     image_address: str = ""
     model_version: str = ""
@@ -66,12 +70,14 @@ class ExportedImage:
         name: what the export calls it: its id, or the unique name of its copy or link.
         image: its row.
         labels: that row's labels.
+        split: what it is for, such as `train`; empty where the export has no splits.
     """
 
     number: int
     name: str
     image: LabelledImage
     labels: ImageLabels
+    split: str = ""
 
 
 class Writer(Protocol):
@@ -103,6 +109,7 @@ class Destination:
         names: the classes' names; complete once every image was added.
         images: how many images will be added.
         with_images: whether the images themselves are put into the export.
+        splits: the splits there are; empty where the export has none.
     """
 
     folder: Path
@@ -110,6 +117,7 @@ class Destination:
     names: ClassNames
     images: int
     with_images: bool
+    splits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,11 @@ class Format:
         writer: makes the writer of one export.
         segmentations: how masks may be written, the default first; empty where there is one way.
         tolerance_px: the default tolerance of formats that hold polygons; None for the others.
-        image_folder: where images go below the export.
+        tasks: what the labels may be written for, the default first; empty where there is one.
+        image_folder: where images go below the export; `{split}` stands for the split.
+        needs_images: whether readers want the images inside, so that they are copied unless that is forbidden.
+        has_splits: whether it can tell training images from others.
+        next_line: makes the line to type next of the output and the options; None for none.
         sidecar_suffix: suffix of a second file beside the first; empty for none.
         refused_name: a regular expression; names in which it is found cannot be written.
     """
@@ -140,12 +152,32 @@ class Format:
     writer: Callable[[Destination, ExportOptions], Writer]
     segmentations: tuple[str, ...] = ()
     tolerance_px: float | None = None
+    tasks: tuple[str, ...] = ()
     image_folder: str = IMAGE_FOLDER
+    needs_images: bool = False
+    has_splits: bool = False
+    next_line: Callable[[str, ExportOptions], str] | None = None
     sidecar_suffix: str = ""
     refused_name: str = r"\0"
 
+    def image_path(self, name: str, split: str) -> str:
+        """Where an image goes below the export."""
+        folder = self.image_folder.format(split=split).rstrip("/")
+        return f"{folder}/{name}" if folder else name
+
+    def images_mode(self, asked: ImagesMode | Literal["none"] | None) -> ImagesMode | None:
+        """How the images are put into the export: as asked, else copied where the format's readers need them."""
+        if asked is None:
+            return "copy" if self.needs_images else None
+        return None if asked == "none" else asked
+
     def options(
-        self, segmentation: str | None, tolerance_px: float | None, image_address: str | None, model_version: str
+        self,
+        segmentation: str | None,
+        tolerance_px: float | None,
+        image_address: str | None,
+        model_version: str,
+        task: str | None = None,
     ) -> ExportOptions:
         """The options of one export, defaults filled in.
 
@@ -155,8 +187,11 @@ class Format:
         if segmentation is not None and segmentation not in self.segmentations:
             allowed = ", ".join(self.segmentations) or "none to choose from"
             raise ConfigurationError(f"--segmentation of {self.name}: {allowed}; got {segmentation}")
+        if task is not None and task not in self.tasks:
+            raise ConfigurationError(f"--task of {self.name}: {', '.join(self.tasks) or 'leave it out'}; got {task}")
         if tolerance_px and self.tolerance_px is None:
             raise ConfigurationError(f"--tolerance is for polygons; {self.name} has none, leave it out")
         chosen = segmentation or (self.segmentations[0] if self.segmentations else "")
         tolerance = self.tolerance_px or 0.0 if tolerance_px is None else tolerance_px
-        return ExportOptions(chosen, tolerance, image_address or "", model_version)
+        default_task = self.tasks[0] if self.tasks else ""
+        return ExportOptions(chosen, task or default_task, tolerance, image_address or "", model_version)

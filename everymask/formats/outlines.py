@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from skimage.measure import approximate_polygon, label, regionprops
 
 from everymask.masks.checked import fill_polygons
+from everymask.masks.pixel_polygons import fill_pixel_polygons
 from everymask.masks.polygons import outline_rings, polygons_from_mask, ring_area
 from everymask.masks.rle import rle_ious
 from everymask.masks.runs import crop_of
-from everymask.records import LabelledMask
+from everymask.records import LabelledMask, Rle
 
 Polygon = NDArray[np.float64]
 """(K, 2) corners (x, y) in pixels, closed implicitly."""
@@ -47,6 +48,18 @@ def simple_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[Polyg
     exact = _shifted(_simple_rings(crop_of(mask.rle, mask.box_xyxy)), mask)
     height, width = mask.rle["size"]
     return simplified(exact, tolerance_px, lambda polygons: _iou(mask, _flat(polygons), (height, width)))
+
+
+def simplified_pixels(polygon: NDArray[np.int64], rle: Rle, tolerance_px: float) -> NDArray[np.int64]:
+    """A ring of (K, 2) pixels that is drawn through their centres with fewer corners, as `simplified` does."""
+    height, width = rle["size"]
+
+    def iou(polygons: list[Polygon]) -> float:
+        return float(rle_ious([rle], fill_pixel_polygons([polygons[0].astype(np.int64)], (height, width)))[0, 0])
+
+    if len(polygon) < 3:
+        return polygon
+    return simplified([polygon.astype(np.float64)], tolerance_px, iou)[0].astype(np.int64)
 
 
 def simplified(polygons: list[Polygon], tolerance_px: float, iou: Callable[[list[Polygon]], float]) -> list[Polygon]:

@@ -6,29 +6,28 @@ import hashlib
 import os
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.files.storage import is_remote, one_line
+from everymask.formats.format import ImagesMode
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.images.files import read_bytes
 from everymask.labels.rows import LabelledImage
 
-ImagesMode = Literal["link", "copy"]
 _JPEG_QUALITY = 95
 _ORIENTATION_TAG, _UPRIGHT = 0x0112, 1
 
 
 class PictureFiles:
-    """Puts images into one folder, upright.
+    """Puts images into an export, upright.
 
     Masks are those of the upright picture, and many trainers ignore EXIF orientation: an image that has one is written
     anew with its pixels turned, never linked.
 
     Args:
-        folder: made if it is not there.
+        folder: the export's.
         mode: symbolic links, of local images only, or copies.
         limits: what an image may cost to read.
 
@@ -37,14 +36,13 @@ class PictureFiles:
     """
 
     def __init__(self, folder: Path, mode: ImagesMode, limits: ImageLimits) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._mode = mode
         self._limits = limits
         self.turned = 0
 
-    def add(self, image: LabelledImage, name: str) -> None:
-        """Put one image there as `name`.
+    def add(self, image: LabelledImage, path: str) -> None:
+        """Put one image at a path below the folder.
 
         Raises:
             InputError: the image cannot be read, or is not what was labelled.
@@ -63,7 +61,8 @@ class PictureFiles:
             ) from error
         if image.content_sha256 and hashlib.sha256(data).hexdigest() != image.content_sha256:
             raise InputError(f"{image.image_id} has changed since it was labelled; label it again before exporting it")
-        target = self._folder / name
+        target = self._folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
         if pixels is not None:
             self.turned += 1
             kind = "JPEG" if target.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif") else None

@@ -1,47 +1,82 @@
-"""YOLO segmentation: a text file for each image, `labels/IMAGE without ending.txt`, and data.yaml.
+"""YOLO: a text file for each image, `labels/SPLIT/IMAGE without ending.txt`, images beside them, and data.yaml.
 
-A line is `class x0 y0 x1 y1 …`, classes from 0, one polygon with corners in [0, 1] of width and height. A mask of
-several parts, or with holes, stays one line: its rings are joined by cuts of no width, as COCO-to-YOLO converters do.
+For segmentation a line is `class x0 y0 x1 y1 …`, classes from 0: one ring through the centres of the mask's outermost
+pixels, in [0, 1] of width and height, which is what the trainers' `cv2.fillPoly` fills to the mask. A mask of several
+parts stays one line, since a line is an object; the thin lines that join the parts are drawn, too. For detection a line
+is `class x y width height`, the box's centre and size.
+
+data.yaml has no `path`: then Ultralytics looks beside the file, wherever it is started.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import stem_path
-from everymask.formats.outlines import Polygon, coco_polygons
-from everymask.masks.checked import fill_polygons
+from everymask.formats.outlines import simplified_pixels
+from everymask.masks.pixel_polygons import fill_pixel_polygons, pixel_polygons
+from everymask.masks.tracing import Ints
 from everymask.records import LabelledMask, Rle
 
-
-def yolo_polygon(mask: LabelledMask, tolerance_px: float = 0.0) -> Polygon:
-    """(K, 2) corners (x, y) in pixels of one ring around every part of the mask; (0, 2) for an empty mask."""
-    rings = [np.array(polygon).reshape(-1, 2) for polygon in coco_polygons(mask, tolerance_px)]
-    if not rings:
-        return np.zeros((0, 2))
-    start = rings[0][:1]
-    joined = [rings[0]]
-    for ring in rings[1:]:
-        joined += [start, ring, ring[:1]]
-    return np.concatenate([*joined, start] if len(rings) > 1 else joined)
+_INSET = 0.4
+"""How far the corners of a mask one pixel wide or high lie from the pixels' centres: without a width, it would be
+dropped as a box without area."""
 
 
-def yolo_line(mask: LabelledMask, class_index: int, tolerance_px: float = 0.0) -> str:
-    """One mask as a line; an empty string for an empty mask."""
-    height, width = mask.rle["size"]
-    corners = yolo_polygon(mask, tolerance_px) / (width, height)
-    return f"{class_index} " + " ".join(f"{value:.7g}" for value in corners.ravel()) if len(corners) else ""
+@lru_cache(maxsize=256)
+def _tokens(length: int) -> tuple[str, ...]:
+    """The text of the centre of each of `length` pixels in [0, 1]."""
+    return tuple(f"{(pixel + 0.5) / length:.7g}" for pixel in range(length))
 
 
-def filled_line(line: str, size_hw: tuple[int, int]) -> Rle:
-    """What a reader makes of a line, holes and joins included."""
+def read_pixels(tokens: Sequence[str], length: int) -> Ints:
+    """The pixels that Ultralytics takes coordinates for: 32-bit floats times the length, cut to integers."""
+    return (np.array([float(token) for token in tokens], dtype=np.float32) * np.float32(length)).astype(np.int64)
+
+
+@lru_cache(maxsize=256)
+def _pixels_read(length: int) -> Ints:
+    return read_pixels(_tokens(length), length)
+
+
+def yolo_line(polygon: Ints, class_index: int, size_hw: tuple[int, int]) -> str:
+    """One ring of (K, 2) pixels (x, y) as a line; an empty string for an empty ring."""
     height, width = size_hw
-    corners = np.array([float(value) for value in line.split()[1:]]).reshape(-1, 2) * (width, height)
-    return fill_polygons([corners.ravel().tolist()], size_hw)
+    if not len(polygon):
+        return ""
+    (x0, y0), (x1, y1) = polygon.min(axis=0), polygon.max(axis=0)
+    if x0 == x1 or y0 == y1:
+        left, top, right, bottom = (x0 - _INSET, y0 - _INSET, x1 + _INSET, y1 + _INSET)
+        ring = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        tokens = [f"{(value + 0.5) / length:.7g}" for x, y in ring for value, length in ((x, width), (y, height))]
+        return f"{class_index} {' '.join(tokens)}"
+    texts = [""] * (2 * len(polygon))
+    texts[0::2] = map(_tokens(width).__getitem__, polygon[:, 0].tolist())
+    texts[1::2] = map(_tokens(height).__getitem__, polygon[:, 1].tolist())
+    return f"{class_index} {' '.join(texts)}"
+
+
+def box_line(mask: LabelledMask, class_index: int) -> str:
+    """One mask's box as a line; an empty string for an empty mask."""
+    height, width = mask.rle["size"]
+    x0, y0, x1, y1 = mask.box_xyxy
+    values = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
+    return f"{class_index} " + " ".join(f"{value:.7g}" for value in values) if mask.area else ""
+
+
+def yolo_polygons(masks: Sequence[LabelledMask], size_hw: tuple[int, int], tolerance_px: float) -> list[Ints]:
+    """The ring of each mask, (K, 2) pixels (x, y); (0, 2) for an empty one."""
+    polygons = pixel_polygons([mask.rle for mask in masks], size_hw)
+    if not tolerance_px:
+        return polygons
+    return [simplified_pixels(polygon, mask.rle, tolerance_px) for polygon, mask in zip(polygons, masks, strict=True)]
 
 
 class YoloWriter:
@@ -49,33 +84,57 @@ class YoloWriter:
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
-        self._tolerance_px = options.tolerance_px
+        self._options = options
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
-        lines = [
-            yolo_line(mask, self._destination.names.index(mask), self._tolerance_px) for mask in exported.labels.masks
-        ]
-        path = self._destination.folder / "labels" / f"{stem_path(exported.name)}.txt"
+        """See `Writer`. For detection, boxes are exact and masks are not written, so nothing is compared."""
+        masks, size_hw = exported.labels.masks, exported.labels.size_hw
+        classes = [self._destination.names.index(mask) for mask in masks]
+        if self._options.task == "detect":
+            lines = [box_line(mask, index) for mask, index in zip(masks, classes, strict=True)]
+            read = [mask.rle for mask in masks]
+        else:
+            polygons = yolo_polygons(masks, size_hw, self._options.tolerance_px)
+            lines = [yolo_line(polygon, index, size_hw) for polygon, index in zip(polygons, classes, strict=True)]
+            height, width = size_hw
+            columns, rows = _pixels_read(width), _pixels_read(height)
+            read = fill_pixel_polygons([np.stack([columns[p[:, 0]], rows[p[:, 1]]], axis=1) for p in polygons], size_hw)
+        path = self._destination.folder / "labels" / exported.split / f"{stem_path(exported.name)}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
-        return [filled_line(line, exported.labels.size_hw) for line in lines]
+        return read
 
     def close(self) -> None:
         """See `Writer`."""
         names = self._destination.names.dense()
         listed = "".join(f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(names))
-        text = f"path: .\ntrain: images\nval: images\nnc: {len(names)}\nnames:\n{listed}"
+        splits = self._destination.splits
+        folders = {split: f"images/{split}" for split in splits} or {"train": "images"}
+        # Ultralytics asks for both; where one is empty, the report says so.
+        folders.setdefault("train", next(iter(folders.values())))
+        folders.setdefault("val", folders["train"])
+        places = "".join(f"{split}: {folder}\n" for split, folder in folders.items())
+        text = f"{places}nc: {len(names)}\nnames:\n{listed}"
         Path(self._destination.folder, "data.yaml").write_text(text, encoding="utf-8")
+
+
+def _next_line(output: str, options: ExportOptions) -> str:
+    model = "yolo11n.pt" if options.task == "detect" else "yolo11n-seg.pt"
+    return f"yolo {options.task} train data={shlex.quote(output.rstrip('/') + '/data.yaml')} model={model}"
 
 
 YOLO = Format(
     name="yolo",
-    summary="YOLO segmentation, a text file for each image and data.yaml: Ultralytics",
+    summary="YOLO segmentation or detection, a text file for each image and data.yaml: Ultralytics",
     suffix="",
     naming=Naming.STEM,
-    keeps=frozenset({Keeps.OVERLAPS, Keeps.HOLES, Keeps.PARTS}),
-    exact=True,
+    keeps=frozenset({Keeps.OVERLAPS, Keeps.HOLES}),
+    exact=False,
     writer=YoloWriter,
     tolerance_px=0.0,
+    tasks=("segment", "detect"),
+    image_folder="images/{split}",
+    needs_images=True,
+    has_splits=True,
+    next_line=_next_line,
 )

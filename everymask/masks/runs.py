@@ -20,7 +20,13 @@ def rle_runs(rle: Rle) -> NDArray[np.int64]:
 
 
 def runs_of_rles(rles: Sequence[Rle]) -> list[NDArray[np.int64]]:
-    """`rle_runs` of each of some encodings, in one pass over all their text.
+    """`rle_runs` of each of some encodings."""
+    values, bounds = concatenated_runs(rles)
+    return np.split(values, bounds[1:-1]) if rles else []
+
+
+def concatenated_runs(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`rle_runs` of N encodings one after the other, and the (N + 1,) bounds of each, in one pass over all their text.
 
     COCO's text has 5 bits in each character, bit 6 for "goes on", and every number from the fourth on as its difference
     from the last but one (`rleToString` of cocoapi's maskApi.c).
@@ -28,7 +34,7 @@ def runs_of_rles(rles: Sequence[Rle]) -> list[NDArray[np.int64]]:
     texts = [rle["counts"] for rle in rles]
     characters = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     if characters.size == 0:
-        return [np.zeros(0, dtype=np.int64) for _ in texts]
+        return np.zeros(0, dtype=np.int64), np.zeros(len(texts) + 1, dtype=np.int64)
     ends = np.flatnonzero((characters & 0x20) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
@@ -44,7 +50,7 @@ def runs_of_rles(rles: Sequence[Rle]) -> list[NDArray[np.int64]]:
         sums = np.concatenate([[0], np.cumsum(np.where(chosen, values, 0))])
         before = np.repeat(sums[bounds[:-1]], np.diff(bounds))
         values = np.where(chosen, sums[1:] - before, values)
-    return np.split(values, bounds[1:-1])
+    return values, bounds
 
 
 def rle_from_runs(runs: NDArray[np.int64] | list[int], size_hw: tuple[int, int]) -> Rle:

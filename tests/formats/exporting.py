@@ -16,9 +16,10 @@ def run_export(
     output: Path,
     segmentation: str | None = None,
     tolerance_px: float | None = None,
+    task: str | None = None,
     **request: Any,
 ) -> ExportReport:
     """Export `store` as format `name`; further arguments are those of `ExportRequest`."""
     chosen = find_format(name)
-    options = chosen.options(segmentation, tolerance_px, None, "test")
+    options = chosen.options(segmentation, tolerance_px, None, "test", task)
     return export(store, ExportRequest(chosen, options, str(output), **request))

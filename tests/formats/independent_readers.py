@@ -20,6 +20,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from skimage.measure import points_in_poly
 
+from tests.masks.opencv_fill import draw
+
 Masks = list[NDArray[np.bool_]]
 
 
@@ -143,11 +145,11 @@ def voc(output: Path, name: str) -> Masks:
 
 
 def yolo(output: Path, name: str, size_hw: tuple[int, int]) -> Masks:
-    """One ring around all parts, in shares of the image's size."""
+    """One ring around all parts, in shares of the image's size, cut to pixels and drawn as OpenCV does."""
     height, width = size_hw
     lines = (output / "labels" / f"{name.rpartition('.')[0]}.txt").read_text().splitlines()
     rings = [np.array([float(value) for value in line.split()[1:]]).reshape(-1, 2) for line in lines]
-    return [fill([ring * (width, height)], height, width) for ring in rings]
+    return [draw((ring * (width, height)).astype(np.int64), size_hw) for ring in rings]
 
 
 def entity_png(output: Path, name: str) -> Masks:

@@ -101,7 +101,7 @@ def test_with_images_no_name_is_refused(tmp_path: Path, name: str, mode: str) ->
     store = picture_store(tmp_path, NAMES)
     report = run_export(store, name, target(tmp_path / "export", name), images=mode)
     assert (report.images, report.turned) == (6, 0)
-    folder = tmp_path / "export" / ("" if FORMATS[name].suffix else "out") / FORMATS[name].image_folder
+    folder = tmp_path / "export" / ("" if FORMATS[name].suffix else "out") / FORMATS[name].image_path("", "")
     found = [path for path in folder.iterdir() if path.suffix in (".jpg", ".png")]
     assert len({path.stem for path in found}) == 6
     assert {path.is_symlink() for path in found} == {mode == "link"}
@@ -140,12 +140,12 @@ def test_a_part_of_the_store_is_exported(classes: LabelStore, tmp_path: Path) ->
 def test_the_command_says_what_was_lost(
     classes: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--labels", classes.uri, "--format", "yolo", "--output", str(tmp_path / "yolo")]
+    arguments = ["--labels", classes.uri, "--format", "yolo", "--output", str(tmp_path / "yolo"), "--images", "none"]
     assert export_labels.command(arguments) == 0
     printed = capsys.readouterr().out
     assert "2 images, 2 masks; 1 images with errors are left out" in printed
-    assert "mean 1.0000, worst 1.0000" in printed
-    assert "not kept by this format: ids, scores" in printed
+    assert "mean 0.9" in printed
+    assert "not kept by this format: ids, scores, parts" in printed
     assert export_labels.command(arguments) == 2
     assert "is there already" in capsys.readouterr().err
 

@@ -48,15 +48,19 @@ def exported(folder: Path, name: str, kind: str) -> Path:
     output = folder / f"out{FORMATS[name].suffix}"
     exact = None if FORMATS[name].tolerance_px is None else 0.0
     report = run_export(shape_store(folder), name, output, kind or None, exact)
-    assert report.loss.worst_iou == 1.0
+    if name != "yolo":
+        assert report.loss.worst_iou == 1.0
     return output
 
 
 @pytest.mark.parametrize(("name", "kind"), WAYS)
 def test_every_shape_is_there_to_the_pixel(tmp_path: Path, name: str, kind: str) -> None:
     output = exported(tmp_path, name, kind)
-    for found, mask in zip(READERS[name](output, "shapes/all.png"), shapes().values(), strict=True):
-        np.testing.assert_array_equal(found, mask)
+    for found, (shape, mask) in zip(READERS[name](output, "shapes/all.png"), shapes().items(), strict=True):
+        if (name, shape) == ("yolo", "two parts"):  # one ring has to join them, by a line of 14 pixels
+            assert ((found & ~mask).sum(), (mask & ~found).sum()) == (14, 0)
+        else:
+            np.testing.assert_array_equal(found, mask)
     if name != "yolo":
         assert len(READERS[name](output, "portrait.jpg")) == 1
 

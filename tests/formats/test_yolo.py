@@ -1,36 +1,105 @@
-"""The polygons that trainers fill are the masks that were stored."""
+"""What trainers draw of YOLO's lines is the mask that was stored, and data.yaml names no folder of this machine."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
-from skimage.measure import points_in_poly
 
 from everymask.errors import ConfigurationError
-from everymask.formats.yolo import yolo_polygon
+from everymask.formats.yolo import read_pixels
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
+from everymask.masks.pixel_polygons import fill_pixel_polygons
+from everymask.masks.rle import decode_mask
+from everymask.records import ImageLabels
 from tests.formats.exporting import run_export
-from tests.labels.examples import labels, ring_and_disc
+from tests.formats.shapes import HEIGHT, WIDTH, shape_store, shapes
+from tests.labels.examples import labels, mask_record, ring_and_disc
 
 
-def fill(values: list[float], height: int, width: int) -> NDArray[np.bool_]:
-    """Fill one line's polygon by the even-odd rule: (height, width) bool, whether it holds each pixel's centre."""
-    corners = np.array(values).reshape(-1, 2) * (width, height)
-    y, x = np.mgrid[:height, :width] + 0.5
-    inside: NDArray[np.bool_] = points_in_poly(np.stack([x, y], axis=-1).reshape(-1, 2), corners)
-    return inside.reshape(height, width)
+def drawn(line: str, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """What Ultralytics draws of a line: coordinates cut to pixels, filled with their outline."""
+    tokens = line.split()[1:]
+    x, y = read_pixels(tokens[0::2], size_hw[1]), read_pixels(tokens[1::2], size_hw[0])
+    return decode_mask(fill_pixel_polygons([np.stack([x, y], axis=1)], size_hw)[0])
 
 
-def test_a_line_fills_to_its_mask_with_holes_and_parts(classes: LabelStore, tmp_path: Path) -> None:
+def test_a_line_is_drawn_as_its_mask_with_its_hole(classes: LabelStore, tmp_path: Path) -> None:
     run_export(classes, "yolo", tmp_path / "yolo")
     lines = (tmp_path / "yolo" / "labels" / "a" / "1.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1"]
-    for line, mask in zip(lines, ring_and_disc(), strict=True):
-        np.testing.assert_array_equal(fill([float(value) for value in line.split()[1:]], 40, 60), mask)
+    np.testing.assert_array_equal(drawn(lines[0], (40, 60)), ring_and_disc()[0])
+    two_parts = drawn(lines[1], (40, 60))
+    assert (two_parts >= ring_and_disc()[1]).all()
+
+
+def test_every_shape_of_one_part_comes_back_to_the_pixel(tmp_path: Path) -> None:
+    report = run_export(shape_store(tmp_path), "yolo", tmp_path / "yolo")
+    lines = (tmp_path / "yolo" / "labels" / "shapes" / "all.txt").read_text().splitlines()
+    for line, (name, mask) in zip(lines, shapes().items(), strict=True):
+        found = drawn(line, (HEIGHT, WIDTH))
+        if name == "two parts":
+            # A line from part to part, 14 pixels long, is the price of one object a line.
+            assert (found & ~mask).sum() == 14
+            assert report.loss.worst_iou == mask.sum() / found.sum()
+        else:
+            np.testing.assert_array_equal(found, mask, err_msg=name)
+    assert report.loss.changed == 1
+
+
+def disc_and_line(scale: int) -> dict[str, NDArray[np.bool_]]:
+    """Shapes whose outlines along pixel edges came back at IoU 0.974 and 0.33."""
+    y, x = np.mgrid[: 120 * scale, : 160 * scale]
+    across = np.zeros_like(x, dtype=np.bool_)
+    across[40 * scale, 10 * scale : 100 * scale] = True
+    distance = np.hypot(y - 60 * scale, x - 80 * scale)
+    return {"disc": distance < 50 * scale, "ring": (distance < 50 * scale) & (distance > 25 * scale), "line": across}
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_discs_rings_and_lines_come_back_to_the_pixel(tmp_path: Path, scale: int) -> None:
+    store = LabelStore(str(tmp_path / "store"))
+    cases = disc_and_line(scale)
+    rows = [
+        LabelledImage(f"{name}.png", name, ImageLabels(mask.shape, (mask_record(mask, 0.5),), 0.1))
+        for name, mask in cases.items()
+    ]
+    store.write_part(to_table(rows))
+    report = run_export(store, "yolo", tmp_path / "yolo")
+    assert (report.loss.masks, report.loss.changed) == (3, 0)
+    for name, mask in cases.items():
+        line = (tmp_path / "yolo" / "labels" / f"{name}.txt").read_text()
+        np.testing.assert_array_equal(drawn(line, mask.shape), mask)
+        values = np.array([float(value) for value in line.split()[1:]]).reshape(-1, 2)
+        # Ultralytics makes boxes of the corners, and drops those without area.
+        assert (np.ptp(values, axis=0) > 0).all()
+
+
+def test_a_tolerance_spares_corners(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path / "store"))
+    mask = disc_and_line(4)["disc"]
+    store.write_part(to_table([LabelledImage("a.png", "a", ImageLabels(mask.shape, (mask_record(mask, 0.5),), 0.1))]))
+    sizes = []
+    for tolerance_px in (0.0, 1.0):
+        output = tmp_path / f"yolo{tolerance_px}"
+        report = run_export(store, "yolo", output, tolerance_px=tolerance_px)
+        sizes.append((output / "labels" / "a.txt").stat().st_size)
+        assert report.loss.worst_iou >= 0.99
+    assert sizes[1] < sizes[0] / 3
+
+
+def test_boxes_are_centres_and_sizes(classes: LabelStore, tmp_path: Path) -> None:
+    run_export(classes, "yolo", tmp_path / "yolo", task="detect")
+    (first, second) = (tmp_path / "yolo" / "labels" / "a" / "1.txt").read_text().splitlines()
+    x0, y0, x1, y1 = labels().masks[0].box_xyxy
+    wanted = [(x0 + x1) / 120, (y0 + y1) / 80, (x1 - x0) / 60, (y1 - y0) / 40]
+    np.testing.assert_allclose([float(value) for value in first.split()[1:]], wanted, atol=1e-6)
+    assert len(second.split()) == 5
 
 
 def test_images_without_masks_have_an_empty_file_and_failures_none(classes: LabelStore, tmp_path: Path) -> None:
@@ -40,11 +109,21 @@ def test_images_without_masks_have_an_empty_file_and_failures_none(classes: Labe
     assert (counts.images, counts.masks, counts.errors) == (2, 2, 1)
 
 
-def test_names_are_listed(classes: LabelStore, entities: LabelStore, tmp_path: Path) -> None:
+def test_data_yaml_names_classes_and_no_path(classes: LabelStore, entities: LabelStore, tmp_path: Path) -> None:
     run_export(classes, "yolo", tmp_path / "classes-yolo")
-    assert '  0: "cat"\n  1: "dog"\n' in (tmp_path / "classes-yolo" / "data.yaml").read_text()
+    content = yaml.safe_load((tmp_path / "classes-yolo" / "data.yaml").read_text())
+    assert content == {"train": "images", "val": "images", "nc": 2, "names": {0: "cat", 1: "dog"}}
     run_export(entities, "yolo", tmp_path / "entities-yolo")
     assert '  0: "entity"\n' in (tmp_path / "entities-yolo" / "data.yaml").read_text()
+
+
+def test_the_next_line_is_for_a_shell(classes: LabelStore, tmp_path: Path) -> None:
+    output = tmp_path / "my data"
+    report = run_export(classes, "yolo", output)
+    (line,) = [note for note in report.notes if note.startswith("next: ")]
+    assert shlex.split(line)[1:4] == ["yolo", "segment", "train"]
+    assert f"data={output}/data.yaml" in shlex.split(line)
+    assert any("images are not in the export" in note for note in report.notes)
 
 
 def test_images_that_differ_in_their_ending_only_are_refused(tmp_path: Path) -> None:
@@ -53,10 +132,3 @@ def test_images_that_differ_in_their_ending_only_are_refused(tmp_path: Path) -> 
     with pytest.raises(ConfigurationError, match=r"these collide: a\.jpg and a\.png"):
         run_export(store, "yolo", tmp_path / "yolo")
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
-
-
-def test_corners_stay_on_pixel_corners() -> None:
-    corners = yolo_polygon(labels().masks[0])
-    np.testing.assert_array_equal(corners, corners.round())
-    assert corners.min() >= 0
-    assert (corners <= (60, 40)).all()

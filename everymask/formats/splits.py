@@ -1,0 +1,258 @@
+"""Which images of an export are for training, and which for validating and testing.
+
+An image's split follows from a digest of its content, so it stays where it is when images are added. What belongs
+together goes together: images of one content, near-duplicates, frames of one video. A group goes where the member with
+the smallest digest goes; only an added image that joins the group, and that has a smaller one, can move it.
+`splits.csv`, which every export with splits holds, pins them: as the split file of a later export, it is followed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from everymask.errors import ConfigurationError, EverymaskError, InputError
+from everymask.files.location import Location
+from everymask.files.storage import one_line, split_query
+from everymask.formats.near_duplicates import alike, thumbnail
+from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.files import read_bytes
+from everymask.labels.store import LabelStore
+
+SPLITS = ("train", "val", "test")
+SPLITS_FILE = "splits.csv"
+_HEADER = ["image_id", "split"]
+_SHARED_FILES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".tif", ".tiff", ".gif")
+"""Files that hold frames or pages of one thing; of archives, every image is one by itself."""
+_MAX_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How images are split.
+
+    Attributes:
+        shares: of `SPLITS`, positive, one to three; empty where a file names every image's.
+        by: `folder`, or a column of the label store: images that have it in common stay together, and nothing else is
+            looked at. None looks for near-duplicates.
+        file: a CSV file with the columns image_id and split.
+    """
+
+    shares: tuple[float, ...] = ()
+    by: str | None = None
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.by and not self.shares:
+            raise ConfigurationError(
+                "--split-by says what stays together; give the shares as well: --split 0.8/0.1/0.1"
+            )
+
+    @classmethod
+    def parse(cls, shares: str | None, by: str | None, file: str | None) -> SplitOptions | None:
+        """From the command line: shares as 0.8/0.1/0.1; None where nothing is asked for.
+
+        Raises:
+            ConfigurationError: not one to three positive numbers.
+        """
+        if shares is None and by is None and file is None:
+            return None
+        try:
+            numbers = tuple(float(share) for share in shares.split("/")) if shares is not None else ()
+        except ValueError:
+            numbers = (-1.0,)
+        if len(numbers) > len(SPLITS) or any(not 0 < number < float("inf") for number in numbers):
+            raise ConfigurationError(
+                f"--split takes the shares of train, val and test as positive numbers, 0.8/0.1/0.1; got {shares}"
+            )
+        return cls(numbers, by, file)
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """The split of every image to export.
+
+    Attributes:
+        of: split by image id; empty where the export has no splits.
+        unread: images that were not compared with others, because they could not be read.
+    """
+
+    of: dict[str, str] = field(default_factory=dict)
+    unread: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits there are: train, val and test first."""
+        found = set(self.of.values())
+        return (*(name for name in SPLITS if name in found), *sorted(found.difference(SPLITS)))
+
+    def csv(self) -> str:
+        """What a later export takes as its split file."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([_HEADER, *sorted(self.of.items())])
+        return text.getvalue()
+
+
+@dataclass
+class SplitCounts:
+    """Images by split, and masks by class and split."""
+
+    images: Counter[str] = field(default_factory=Counter)
+    masks: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, split: str, class_names: Iterable[str]) -> None:
+        """Count one image and its masks."""
+        self.images[split] += 1
+        for name in class_names:
+            self.masks.setdefault(name, Counter())[split] += 1
+
+    def lines(self, splits: Sequence[str], classes: Sequence[str]) -> list[str]:
+        """A line for the images, one for each class, and one for each class that a split lacks."""
+        width = max(map(len, ["images", *classes]))
+
+        def row(name: str, counts: Counter[str]) -> str:
+            return f"  {name:<{width}}  " + "  ".join(f"{split} {counts[split]:,}" for split in splits)
+
+        counted = {name: self.masks.get(name, Counter()) for name in classes}
+        missing = [f"no {name} in {split}" for name, counts in counted.items() for split in splits if not counts[split]]
+        lines = ["splits:", row("images", self.images), *(row(name, counts) for name, counts in counted.items())]
+        if missing:
+            lines.append(f"missing: {', '.join(missing)}")
+        return lines
+
+
+def plan_splits(store: LabelStore, image_ids: Sequence[str], options: SplitOptions, limits: ImageLimits) -> SplitPlan:
+    """Decide every image's split.
+
+    Args:
+        store: where the images are named.
+        image_ids: those to export.
+        options: how.
+        limits: what an image may cost to read.
+
+    Raises:
+        ConfigurationError: the file does not name an image and no shares are given, or there is no such column.
+        InputError: the file or the store cannot be read.
+    """
+    listed = _read_file(options.file) if options.file else {}
+    wanted = set(image_ids)
+    if not options.shares:
+        if missing := [image_id for image_id in image_ids if image_id not in listed]:
+            shown = ", ".join(missing[:_MAX_SHOWN])
+            raise ConfigurationError(
+                f"{options.file} names no split for {len(missing):,} images ({shown}); add them, or give --split "
+                "0.8/0.1/0.1 as well, for those that are not listed"
+            )
+        return SplitPlan({image_id: listed[image_id] for image_id in image_ids})
+    columns = ["image_id", "uri", "content_sha256", "status"]
+    if options.by not in (None, "folder"):
+        columns.append(_checked_column(store, options.by))
+    ids, keys, groups, uris = [], [], [], []
+    for batch in store.batches(list(dict.fromkeys(columns)), batch_size=4096):
+        for row in batch.to_pylist():
+            if row["status"] == "error" or row["image_id"] not in wanted:
+                continue
+            ids.append(row["image_id"])
+            uris.append(row["uri"])
+            keys.append(row["content_sha256"] or _digest(row["image_id"]))
+            if options.by is None:
+                groups.append(_shared_file(row["uri"]) or keys[-1])
+            else:
+                value = str(PurePosixPath(row["image_id"]).parent) if options.by == "folder" else row[options.by]
+                groups.append(repr(value))
+    unread = 0
+    if options.by is None:
+        groups, unread = _joined(groups, uris, limits)
+    else:
+        keys = [_digest(group) for group in groups]
+    return SplitPlan(_assigned(ids, keys, groups, options.shares, listed), unread)
+
+
+def _assigned(
+    ids: Sequence[str], keys: Sequence[str], groups: Sequence[str], shares: Sequence[float], listed: dict[str, str]
+) -> dict[str, str]:
+    least: dict[str, str] = {}
+    pinned: dict[str, str] = {}
+    for image_id, key, group in sorted(zip(ids, keys, groups, strict=True)):
+        least[group] = min(key, least.get(group, key))
+        if image_id in listed:
+            pinned.setdefault(group, listed[image_id])
+    return {
+        image_id: listed.get(image_id) or pinned.get(group) or _split_of(least[group], shares)
+        for image_id, group in zip(ids, groups, strict=True)
+    }
+
+
+def _split_of(key: str, shares: Sequence[float]) -> str:
+    """The split of a digest: its place in [0, 1), cut in proportion to the shares."""
+    place = int(_digest(key)[:13], 16) / 16**13 * sum(shares)
+    for name, share in zip(SPLITS, shares, strict=False):
+        place -= share
+        if place < 0:
+            return name
+    return SPLITS[len(shares) - 1]
+
+
+def _joined(groups: list[str], uris: list[str], limits: ImageLimits) -> tuple[list[str], int]:
+    """Groups in which near-duplicates are together, and how many images could not be read."""
+    pictures, places, unread = [], [], 0
+    for place, uri in enumerate(uris):
+        if _shared_file(uri):
+            continue
+        try:
+            pictures.append(thumbnail(decode_image(read_bytes(uri, limits), limits)))
+            places.append(place)
+        except (EverymaskError, OSError):
+            unread += 1
+    joined = list(groups)
+    for place, leader in zip(places, alike(pictures), strict=True):
+        joined[place] = groups[places[leader]]
+    # Images of one content are together whatever became of their pictures.
+    first: dict[str, str] = {}
+    for group, found in zip(groups, joined, strict=True):
+        first.setdefault(group, found)
+    return [first[group] for group in groups], unread
+
+
+def _shared_file(uri: str) -> str | None:
+    """The file that holds several images of one video, or None."""
+    path = split_query(uri.partition("#")[0])[0]
+    return path if path.lower().endswith(_SHARED_FILES) else None
+
+
+def _checked_column(store: LabelStore, column: str | None) -> str:
+    names = [] if not store.parts() else next(iter(store.batches(batch_size=1))).schema.names
+    if column not in names:
+        raise ConfigurationError(
+            f"--split-by {column}: the label store has no such column, only {', '.join(names)}; split by folder, or "
+            "list every image's split in a file for --split-file"
+        )
+    return str(column)
+
+
+def _read_file(path: str) -> dict[str, str]:
+    try:
+        text = Location.at(path).read().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the split file {path} cannot be read ({one_line(error)}); check the path") from error
+    rows = list(csv.reader(io.StringIO(text)))
+    if not rows or rows[0] != _HEADER or any(len(row) != 2 for row in rows if row):
+        raise InputError(
+            f"the split file {path} is no CSV file with the columns image_id,split; write them on its first line"
+        )
+    splits = {row[0]: row[1] for row in rows[1:] if row}
+    if odd := sorted({split for split in splits.values() if not split.isidentifier()}):
+        raise InputError(
+            f"the split file {path} names a split {odd[0]!r}; name splits by letters, as train, val and test"
+        )
+    return splits
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,167 @@
+"""Masks as polygons through pixel centres, and the masks that such polygons fill to.
+
+Trainers that draw with OpenCV (`cv2.fillPoly`) take corners for pixels, and everything on the outline for part of the
+mask. An outline along pixel edges comes back a pixel too wide there. One through the outermost pixels comes back as it
+was: holes are joined by cuts that run inside the mask. Of a mask of several parts, which one ring has to hold, the
+lines between the parts are drawn, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from everymask.masks.runs import rles_from_runs
+from everymask.masks.tracing import ColumnRuns, Ints, places_within, trace
+from everymask.records import Rle
+
+
+def pixel_polygons(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[Ints]:
+    """For each mask one ring of (K, 2) pixels (x, y), closed implicitly; (0, 2) for an empty mask.
+
+    Parts that touch at a corner only are one part. Other parts are joined where they are nearest.
+    """
+    outlines = trace(ColumnRuns.of_rles(rles, size_hw), diagonals_join=True, join_holes=True)
+    rings = outlines.pixel_rings()
+    bounds = np.searchsorted(outlines.masks, np.arange(len(rles) + 1)).tolist()
+    return [_joined(rings[first:last]) for first, last in itertools.pairwise(bounds)]
+
+
+def _joined(rings: list[Ints]) -> Ints:
+    """One ring of some: the nearest of the others is joined to those that are joined already, until none is left."""
+    if len(rings) < 2:
+        return rings[0] if rings else np.zeros((0, 2), dtype=np.int64)
+    dense = [_all_pixels(ring) for ring in rings]
+    points = np.concatenate([pixels for pixels, _ in dense])
+    is_corner = np.concatenate([corners for _, corners in dense])
+    firsts = np.cumsum([0, *(len(pixels) for pixels, _ in dense)])
+    owners = np.repeat(np.arange(len(rings)), np.diff(firsts))
+    distance = np.full(len(points), np.inf)
+    nearest = np.zeros(len(points), dtype=np.int64)
+    waiting = owners != 0
+    cuts: dict[int, list[int]] = {}
+    added = 0
+    for _ in range(len(rings) - 1):
+        here = np.flatnonzero(waiting)
+        # As many pixels are drawn between two pixels as they are apart along the longer side.
+        least, best = KDTree(points[firsts[added] : firsts[added + 1]]).query(points[here], p=np.inf)
+        nearer = least < distance[here]
+        distance[here[nearer]] = least[nearer]
+        nearest[here[nearer]] = best[nearer] + firsts[added]
+        point = int(here[distance[here].argmin()])
+        cuts.setdefault(int(nearest[point]), []).append(point)
+        is_corner[[point, nearest[point]]] = True
+        added = int(owners[point])
+        waiting[owners == added] = False
+    # Out along every cut, around the part behind it, and back, without recursion: parts may hang in a long chain.
+    order: list[int] = []
+    stack = [iter(range(firsts[1]))]
+    while stack:
+        vertex = next(stack[-1], None)
+        if vertex is None:
+            stack.pop()
+            continue
+        order.append(vertex)
+        for point in cuts.pop(vertex, ()):
+            first, last = int(firsts[owners[point]]), int(firsts[owners[point] + 1])
+            stack.append(iter([*range(point, last), *range(first, point), point, vertex]))
+    return points[[vertex for vertex in order if is_corner[vertex]]]
+
+
+def _all_pixels(ring: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    """Every pixel along a ring of horizontal, vertical and diagonal lines, and which of them are its corners."""
+    way: Ints = np.roll(ring, -1, axis=0) - ring
+    steps: Ints = np.maximum(np.abs(way).max(axis=1), 1)
+    along = places_within(steps)
+    direction: Ints = np.repeat(way.clip(-1, 1), steps, axis=0)
+    pixels: Ints = np.repeat(ring, steps, axis=0) + direction * along[:, None]
+    return pixels, along == 0
+
+
+def fill_pixel_polygons(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> list[Rle]:
+    """The masks that `cv2.fillPoly` draws of (K, 2) pixels (x, y) inside the image, a mask for each polygon.
+
+    A pixel is set where its centre lies inside by the even-odd rule, and where the line from one corner to the next
+    touches it. Lines are Bresenham's from left to right, halves rounded down, as OpenCV's `LineIterator` draws them.
+    """
+    height, width = size_hw
+    lengths = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    if not ends.size or not ends[-1]:
+        return rles_from_runs([np.array([height * width])] * len(polygons), size_hw)
+    corners = np.concatenate(list(polygons)).astype(np.int64)
+    owners = np.repeat(np.arange(lengths.size), lengths)
+    following = np.arange(1, corners.shape[0] + 1)
+    used = lengths > 0
+    following[ends[used] - 1] = (ends - lengths)[used]
+    x0, y0 = corners.T
+    x1, y1 = corners[following].T
+    swap = x1 < x0
+    x0, x1, y0, y1 = np.where(swap, x1, x0), np.where(swap, x0, x1), np.where(swap, y1, y0), np.where(swap, y0, y1)
+    columns = owners * width
+    starts, stops = zip(
+        _interior(x0, y0, x1, y1, columns, height), _lines(x0, y0, x1, y1, columns, height), strict=True
+    )
+    return _union(np.concatenate(starts), np.concatenate(stops), len(polygons), size_hw)
+
+
+def _interior(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int) -> tuple[Ints, Ints]:
+    """Runs inside polygons, column by column: first positions and positions behind the last.
+
+    A position is (column x height + row), the columns of all masks one after the other.
+    """
+    wide = x1 > x0
+    x0, y0, x1, y1, columns = x0[wide], y0[wide], x1[wide], y1[wide], columns[wide]
+    span = x1 - x0
+    along = places_within(span)
+    crossing = np.repeat(y0, span) - (-along * np.repeat(y1 - y0, span) // np.repeat(span, span))
+    positions = (np.repeat(columns + x0, span) + along) * height + crossing
+    positions.sort()
+    starts, stops = positions[0::2], positions[1::2]
+    some = stops > starts
+    return starts[some], stops[some]
+
+
+def _lines(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int) -> tuple[Ints, Ints]:
+    """Runs that lines cover; those that go down or up are one run each."""
+    wide, tall = x1 - x0, np.abs(y1 - y0)
+    upright = wide == 0
+    start = (columns + x0) * height + np.minimum(y0, y1)
+    start, stop = start[upright], (start + tall + 1)[upright]
+    x0, y0, wide, tall, columns = (values[~upright] for values in (x0, y0, wide, tall, columns))
+    step = np.sign(y1[~upright] - y0)
+    steep = tall > wide
+    major, minor = np.where(steep, tall, wide), np.where(steep, wide, tall)
+    count = major + 1
+    along = places_within(count)
+    major, minor, steep = (np.repeat(values, count) for values in (major, minor, steep))
+    aside = (2 * minor * along + major - 1) // (2 * major)
+    x = np.repeat(columns + x0, count) + np.where(steep, aside, along)
+    y = np.repeat(y0, count) + np.repeat(step, count) * np.where(steep, along, aside)
+    pixels = x * height + y
+    return np.concatenate([start, pixels]), np.concatenate([stop, pixels + 1])
+
+
+def _union(starts: Ints, stops: Ints, num_masks: int, size_hw: tuple[int, int]) -> list[Rle]:
+    """The masks that runs cover together. Runs do not leave the column they begin in."""
+    height, width = size_hw
+    # A start and a length in one number are sorted much faster than two arrays.
+    keys = starts * (height + 2) + (stops - starts)
+    keys.sort()
+    starts, lengths = np.divmod(keys, height + 2)
+    reach = np.maximum.accumulate(starts + lengths)
+    masks = starts // (height * width)
+    fresh = np.ones(starts.size, dtype=np.bool_)
+    fresh[1:] = (starts[1:] > reach[:-1]) | (masks[1:] > masks[:-1])
+    starts, stops = starts[fresh], reach[np.append(np.flatnonzero(fresh)[1:] - 1, starts.size - 1)]
+    bounds = np.searchsorted(starts, np.arange(num_masks + 1) * (height * width)).tolist()
+    runs = []
+    for mask, (first, last) in enumerate(itertools.pairwise(bounds)):
+        edges = np.stack([starts[first:last], stops[first:last]], axis=1).reshape(-1) - mask * height * width
+        counts = np.diff(edges, prepend=0, append=height * width)
+        runs.append(counts[:-1] if counts.size > 1 and counts[-1] == 0 else counts)
+    return rles_from_runs(runs, size_hw)

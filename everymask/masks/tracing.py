@@ -1,0 +1,286 @@
+"""Outlines of all masks of an image at once, traced along pixel edges from their run lengths.
+
+Time and memory grow with the runs and the corners of the masks, not with the pixels of the image, and almost all of the
+work is done for all masks together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everymask.masks.runs import concatenated_runs
+from everymask.records import Rle
+
+Ints = NDArray[np.int64]
+_TOP, _BOTTOM = 0, 1
+
+
+@dataclass(frozen=True)
+class ColumnRuns:
+    """Unbroken vertical runs of pixels of N masks of one size, sorted by mask, column and row; no two touch.
+
+    Attributes:
+        size_hw: (height, width) of the masks.
+        lines: (R,) mask x width + column.
+        tops: (R,) first row.
+        bottoms: (R,) row behind the last.
+    """
+
+    size_hw: tuple[int, int]
+    lines: Ints
+    tops: Ints
+    bottoms: Ints
+
+    @classmethod
+    def of_rles(cls, rles: Sequence[Rle], size_hw: tuple[int, int]) -> ColumnRuns:
+        """Those of encodings that all have size `size_hw`."""
+        height, width = size_hw
+        runs, bounds = concatenated_runs(rles)
+        # Every mask runs over all pixels of its image, so a running sum counts pixels through all masks.
+        edges = np.concatenate([[0], np.cumsum(runs)])
+        inside = (np.arange(runs.size) - np.repeat(bounds[:-1], np.diff(bounds))) % 2 == 1
+        inside &= runs > 0
+        starts, ends = edges[:-1][inside], edges[1:][inside]
+        # An encoding may hold a background run of no length: its neighbours are one run.
+        joined = np.flatnonzero((starts[1:] == ends[:-1]) & (starts[1:] % (height * width) != 0))
+        starts, ends = np.delete(starts, joined + 1), np.delete(ends, joined)
+        first, last = starts // height, (ends - 1) // height
+        columns = last - first + 1
+        lines = np.repeat(first, columns) + places_within(columns)
+        tops = np.maximum(np.repeat(starts, columns), lines * height) - lines * height
+        bottoms = np.minimum(np.repeat(ends, columns), (lines + 1) * height) - lines * height
+        return cls(size_hw, lines, tops, bottoms)
+
+    @classmethod
+    def of_mask(cls, mask: NDArray[np.bool_]) -> ColumnRuns:
+        """Those of one (H, W) mask."""
+        height, width = mask.shape
+        padded = np.zeros((width, height + 1), dtype=np.int8)
+        padded[:, :height] = mask.T
+        edges = np.flatnonzero(np.diff(padded.reshape(-1), prepend=np.int8(0)))
+        starts, ends = edges[0::2], edges[1::2]
+        lines = starts // (height + 1)
+        return cls((height, width), lines, starts - lines * (height + 1), ends - lines * (height + 1))
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Closed outlines, each a sequence of horizontal edges that vertical ones join; pixels lie on their right.
+
+    Outlines run clockwise on the screen around parts and the other way around holes. They come in the order of their
+    masks, and then of their first pixels, row by row.
+
+    Attributes:
+        bounds: (K + 1,) places of the first edge of each outline, and the number of edges E.
+        masks: (K,) the mask each outline belongs to.
+        is_hole: (K,) bool.
+        corners: (E, 2, 2) the two corners (x, y) of each edge, at pixel corners, in order.
+        pixels: (E, 2, 2) the first and last pixel (x, y) of the mask along each edge, in order.
+        jumps: (E,) bool: between this edge and the next lies a cut through the mask in place of a vertical edge.
+    """
+
+    bounds: Ints
+    masks: Ints
+    is_hole: NDArray[np.bool_]
+    corners: Ints
+    pixels: Ints
+    jumps: NDArray[np.bool_]
+
+    def corner_rings(self) -> list[Ints]:
+        """(K,) rings of corners (x, y), without repeated ones."""
+        vertices, bounds = _without(self.corners.reshape(-1, 2), 2 * self.bounds, _repeated)
+        return np.split(vertices, bounds[1:-1]) if len(vertices) else []
+
+    def pixel_rings(self) -> list[Ints]:
+        """(K,) rings of pixels (x, y): neighbours are on a horizontal, vertical or diagonal line through the mask."""
+        following = _following(self.bounds)
+        x, y, next_y = self.corners[:, 1, 0], self.corners[:, 1, 1], self.corners[following, 0, 1]
+        # Along a vertical edge the mask lies to the left of one that goes down.
+        down = next_y > y
+        column = x - down
+        first = np.stack([column, y - ~down], axis=1)
+        last = np.stack([column, next_y - down], axis=1)
+        first[self.jumps] = last[self.jumps] = self.pixels[self.jumps, 1]
+        vertices = np.stack([self.pixels[:, 0], self.pixels[:, 1], first, last], axis=1).reshape(-1, 2)
+        vertices, bounds = _without(vertices, 4 * self.bounds, _repeated)
+        vertices, bounds = _without(vertices, bounds, _straight)
+        return np.split(vertices, bounds[1:-1]) if len(vertices) else []
+
+
+def trace(runs: ColumnRuns, diagonals_join: bool = False, join_holes: bool = False) -> Outlines:
+    """The outlines of masks.
+
+    Args:
+        runs: the masks' pixels.
+        diagonals_join: whether pixels that touch at a corner only belong to one part.
+        join_holes: join every hole to the outline above it by a cut there and back, so that there is one outline for
+            each part.
+    """
+    edges = _Edges(runs, diagonals_join)
+    order, bounds = _walk(edges.following)
+    if join_holes:
+        starts = order[bounds[:-1]]
+        holes = starts[~edges.is_top[starts]]
+        if holes.size:
+            edges.join(holes, runs)
+            order, bounds = _walk(edges.following)
+    starts = order[bounds[:-1]]
+    return Outlines(
+        bounds,
+        edges.masks[starts],
+        ~edges.is_top[starts],
+        edges.corners[order],
+        edges.pixels[order],
+        edges.jumps[order],
+    )
+
+
+class _Edges:
+    """The horizontal edges of outlines, sorted by mask, row and column, and which one comes after each."""
+
+    def __init__(self, runs: ColumnRuns, diagonals_join: bool) -> None:
+        height, width = runs.size_hw
+        x, y, masks, kinds, first_right = _corners(runs, diagonals_join)
+        # Sorted along rows, corners pair up two by two, as they do along columns in the order they come in.
+        order = np.argsort(((masks * (height + 1) + y) * (width + 1) + x) * 2 + first_right)
+        left, right = order[0::2], order[1::2]
+        self.is_top = kinds[left] == _TOP
+        start, end = np.where(self.is_top, left, right), np.where(self.is_top, right, left)
+        edge_of = np.empty_like(order)
+        edge_of[left] = edge_of[right] = np.arange(left.size)
+        self.following = edge_of[end ^ 1]
+        self.masks = masks[left]
+        self.corners = np.stack([x[start], y[start], x[end], y[end]], axis=1).reshape(-1, 2, 2)
+        # The pixels of an edge lie below one that goes right, above one that goes left.
+        towards = np.where(self.is_top[:, None], [[0, 0, -1, 0]], [[-1, -1, 0, -1]]).reshape(-1, 2, 2)
+        self.pixels = self.corners + towards
+        self.jumps = np.zeros(left.size, dtype=np.bool_)
+
+    def join(self, holes: Ints, runs: ColumnRuns) -> None:
+        """Join holes, each given by its first edge, to the edges straight above the last pixels of these edges.
+
+        Those edges are met higher up, so that the joined outlines make a tree with a part at its root.
+        """
+        height, width = runs.size_hw
+        x, y, masks = self.corners[holes, 1, 0], self.corners[holes, 1, 1], self.masks[holes]
+        keys = runs.lines * (height + 1) + runs.bottoms
+        tops = runs.tops[np.searchsorted(keys, (masks * width + x) * (height + 1) + y)]
+        lefts = np.minimum(self.corners[:, 0, 0], self.corners[:, 1, 0])
+        rows = (self.masks * (height + 1) + self.corners[:, 0, 1]) * (width + 1) + lefts
+        above = np.searchsorted(rows, (masks * (height + 1) + tops) * (width + 1) + x, side="right") - 1
+        following, jumps = self.following.tolist(), self.jumps.tolist()
+        corners, pixels = self.corners.tolist(), self.pixels.tolist()
+        masks_of: list[int] = self.masks.tolist()
+        last_piece: dict[int, int] = {}
+        order = np.lexsort((x, above))
+        for edge, hole, column, row in zip(*(a[order].tolist() for a in (above, holes, x, y)), strict=True):
+            piece = last_piece.get(edge, edge)
+            enter = len(following)
+            last_piece[edge] = rest = enter + 1
+            (_, top), (_, pixel_row) = corners[piece][0], pixels[piece][0]
+            corners += [[[column, row], [column, row]], [[column, top], corners[piece][1]]]
+            pixels += [[[column, row - 1], [column, row - 1]], [[column, pixel_row], pixels[piece][1]]]
+            corners[piece] = [corners[piece][0], [column, top]]
+            pixels[piece] = [pixels[piece][0], [column, pixel_row]]
+            following += [following[hole], following[piece]]
+            following[hole], following[piece] = rest, enter
+            jumps += [False, jumps[piece]]
+            jumps[hole] = jumps[piece] = True
+            masks_of += [masks_of[edge]] * 2
+        self.following, self.jumps = np.array(following), np.array(jumps)
+        self.corners, self.pixels, self.masks = np.array(corners), np.array(pixels), np.array(masks_of)
+        self.is_top = np.concatenate([self.is_top, np.ones(2 * holes.size, dtype=np.bool_)])
+
+
+def _corners(runs: ColumnRuns, diagonals_join: bool) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """The corners at which outlines turn, by mask, column and row, so that 2 i and 2 i + 1 end one vertical edge.
+
+    Where two pixels touch at a corner only, two outlines meet, and the corner comes twice: as the end of the edge above
+    it and of the edge below it.
+
+    Returns:
+        x, y, the mask, the kind of the horizontal edge to the right of the corner, if there is one, and for corners
+        that come twice whether this one is the second along its row.
+    """
+    height, width = runs.size_hw
+    lines = runs.lines + runs.lines // width  # there is one vertical line more than there are columns
+    ends = np.stack([lines * (height + 1) + runs.tops, lines * (height + 1) + runs.bottoms], axis=1) * 4
+    ends[:, 1] += 2 * _BOTTOM
+    # Four bits: a run's end on the line to its left, and on the line to its right.
+    keys = np.concatenate([ends.reshape(-1), ends.reshape(-1) + 4 * (height + 1) + 1])
+    keys.sort()
+    # Where runs of neighbouring columns end alike, the outline goes straight on.
+    straight = np.flatnonzero(keys[1:] >> 1 == keys[:-1] >> 1)
+    keep = np.ones(keys.size, dtype=np.bool_)
+    keep[straight] = keep[straight + 1] = False
+    keys = keys[keep]
+    kinds, places = (keys >> 1) & 1, keys >> 2
+    first = np.flatnonzero(places[1:] == places[:-1])
+    # Set pixels lie top left and bottom right, \, where the run that begins here is the one to the right.
+    falls = (keys[first] & 1) == 0
+    kinds[first] = kinds[first + 1] = np.where(falls, _TOP, _BOTTOM)
+    second_along_row = np.zeros(keys.size, dtype=np.int64)
+    swapped = falls == diagonals_join
+    second_along_row[first], second_along_row[first + 1] = swapped, ~swapped
+    line, y = np.divmod(places, height + 1)
+    masks, x = np.divmod(line, width + 1)
+    return x, y, masks, kinds, second_along_row
+
+
+def _walk(following: Ints) -> tuple[Ints, Ints]:
+    """Every cycle of a permutation in order of its least element: all elements, and bounds of the cycles."""
+    after: list[int] = following.tolist()
+    seen = bytearray(len(after))
+    order: list[int] = []
+    bounds = [0]
+    for start in range(len(after)):
+        if seen[start]:
+            continue
+        element = start
+        while not seen[element]:
+            seen[element] = 1
+            order.append(element)
+            element = after[element]
+        bounds.append(len(order))
+    return np.array(order, dtype=np.int64), np.array(bounds, dtype=np.int64)
+
+
+def places_within(lengths: Ints) -> Ints:
+    """0, 1, …, length - 1 for each of (N,) lengths, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - lengths, lengths)
+
+
+def _following(bounds: Ints) -> Ints:
+    """For each element of rings the one after it."""
+    following = np.arange(1, bounds[-1] + 1)
+    following[bounds[1:] - 1] = bounds[:-1]
+    return following
+
+
+def _repeated(vertices: Ints, following: Ints) -> NDArray[np.bool_]:
+    """Whether each vertex is followed by itself."""
+    same: NDArray[np.bool_] = (vertices[following] == vertices).all(axis=1)
+    return same
+
+
+def _straight(vertices: Ints, following: Ints) -> NDArray[np.bool_]:
+    """Whether the ring goes straight on at each vertex; neighbours lie along one of eight directions."""
+    ahead = np.sign(vertices[following] - vertices)
+    straight = np.empty(len(vertices), dtype=np.bool_)
+    straight[following] = (ahead[following] == ahead).all(axis=1)
+    return straight
+
+
+def _without(vertices: Ints, bounds: Ints, is_unwanted: Callable[[Ints, Ints], NDArray[np.bool_]]) -> tuple[Ints, Ints]:
+    """Rings without some of their vertices, but never without all, and the new bounds of the rings."""
+    if not len(vertices):
+        return vertices, bounds
+    keep = ~is_unwanted(vertices, _following(bounds))
+    kept = np.add.reduceat(keep.astype(np.int64), bounds[:-1])
+    keep[bounds[:-1][kept == 0]] = True
+    return vertices[keep], np.concatenate([[0], np.cumsum(np.maximum(kept, 1))])
