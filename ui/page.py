@@ -69,7 +69,8 @@ class Page:
         """The classes tab's button."""
         if not class_set:
             return show_notice(
-                "There is no class set yet. Train one with train_classes.py and put it where the service looks."
+                "There is no class set yet. Train one with `everymask train classes`, and put it where the service "
+                "looks."
             )
         return _answered(picture, lambda image: self._client.classes(image.data, class_set, _MIN_PROBABILITY))
 

@@ -1,1 +1,1 @@
-"""The measurements behind `evaluate.py`, one module a kind."""
+"""The measurements behind `everymask evaluate`, one module a kind."""

@@ -71,11 +71,15 @@ class Command(Generic[C]):
         """As the function `parse`."""
         return parse(self.config, arguments, f"everymask {self.words}", self.presets)
 
+    @property
+    def required(self) -> list[Setting]:
+        """The settings that must be given."""
+        return [setting for setting in settings_of(self.config) if setting.default is MISSING]
+
     def print_config(self, arguments: Sequence[str]) -> str:
         """The configuration as a commented file. Settings that must be given, and are not, are commented out."""
         given = _with_file(self.config, arguments, f"everymask {self.words}")
-        required = [setting for setting in settings_of(self.config) if setting.default is MISSING]
-        missing = [setting for setting in required if option_value(given, setting.option) is None]
+        missing = [setting for setting in self.required if option_value(given, setting.option) is None]
         tree = as_tree(self.parse([*(f"{setting.option}=-" for setting in missing), *arguments]))
         for setting in missing:
             tree[setting.path] = None

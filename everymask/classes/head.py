@@ -145,7 +145,7 @@ def check_backbone(spec: HeadSpec, backbone: str, weights_sha256: str) -> None:
         raise HeadMismatchError(
             f"the class head ({', '.join(spec.classes)}) was trained on backbone {spec.backbone} with weights "
             f"{spec.weights_sha256[:12]}, but {backbone} with weights {weights_sha256[:12]} is running; choose that "
-            "model, or train the head again with train_classes.py"
+            "model, or train the head again with `everymask train classes`"
         )
 
 
@@ -178,7 +178,7 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
         ConfigurationError: the file is missing, damaged, no class head, or larger than `MAX_FILE_BYTES`.
     """
     file = Path(path)
-    remedy = "make one with train_classes.py"
+    remedy = "make one with `everymask train classes`"
     if not file.is_file():
         raise ConfigurationError(f"there is no class head at {file}; {remedy}")
     try:

@@ -170,8 +170,7 @@ def verify(file: Location) -> None:
 def damaged(file: Location, error: Exception) -> DamagedPartError:
     """The error that says so, and what to do."""
     return DamagedPartError(
-        f"{file} is damaged ({one_line(error)}); label_dataset.py with --verify moves it aside and labels its images "
-        "again"
+        f"{file} is damaged ({one_line(error)}); `everymask label --verify` moves it aside and labels its images again"
     )
 
 

@@ -21,7 +21,7 @@ def load_nano(checkpoint: str | Path | None, device: torch.device) -> NanoBackbo
     """Load the built-in model, ready to embed.
 
     Args:
-        checkpoint: a file or http(s) URL made by `data_jobs/train_nano.py`; None for the shipped weights.
+        checkpoint: a file or http(s) URL made by `everymask train nano`; None for the shipped weights.
 
     Raises:
         CheckpointError: weights missing, corrupt, or of another architecture.

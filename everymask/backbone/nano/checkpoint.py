@@ -74,11 +74,11 @@ def load_checkpoint(path: Path) -> NanoModel:
             "fetch it again, or name another file with --checkpoint"
         ) from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} holds no nano model; use a file made by data_jobs/train_nano.py")
+        raise CheckpointError(f"{path} holds no nano model; use a file made by `everymask train nano`")
     if metadata.get("version") != VERSION:
         raise CheckpointError(
             f"{path} is a nano checkpoint of version {metadata.get('version')}, this code reads version {VERSION}; "
-            "install the everymask that wrote it, or train again with data_jobs/train_nano.py"
+            "install the everymask that wrote it, or train again with `everymask train nano`"
         )
     try:
         model = NanoModel(_read_config(json.loads(metadata["config"])))
@@ -87,7 +87,7 @@ def load_checkpoint(path: Path) -> NanoModel:
     except (RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{path} does not fit nano's architecture ({reason}); use a file made by data_jobs/train_nano.py"
+            f"{path} does not fit nano's architecture ({reason}); use a file made by `everymask train nano`"
         ) from error
     return model.eval()
 

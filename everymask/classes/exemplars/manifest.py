@@ -212,7 +212,7 @@ def load_exemplars(directory: str | Path) -> list[Exemplar]:
     """
     folder = Path(directory)
     if not folder.is_dir():
-        raise ConfigurationError(f"there is no folder of exemplars at {folder}; make one with make_exemplars.py")
+        raise ConfigurationError(f"there is no folder of exemplars at {folder}; make one with `everymask exemplars`")
     if (folder / MANIFEST).is_file():
         found = [item for item in _read_manifest(folder / MANIFEST) if (folder / item.file).is_file()]
     else:

@@ -139,7 +139,7 @@ def make_bags(
     for subject, name in class_set.subjects:
         place = f"class {name}" if subject == name else f"{subject} (class {name})"
         if subject not in with_picture:
-            raise ConfigurationError(f"{place} has no exemplar; make some with make_exemplars.py or leave it out")
+            raise ConfigurationError(f"{place} has no exemplar; make some with `everymask exemplars` or leave it out")
         if subject not in with_mask:
             raise ConfigurationError(f"the exemplars of {place} give no mask; use pictures with a clear object")
     ids = {name: class_id for class_id, name in enumerate(class_set.classes)}

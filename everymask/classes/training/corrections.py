@@ -94,7 +94,8 @@ def corrected_images(store: LabelStore) -> list[CorrectedImage]:
     ]
     if not images:
         raise ConfigurationError(
-            f"{store.uri} holds no corrections; bring some back with review.py import, or leave --corrections out"
+            f"{store.uri} holds no corrections; bring some back with `everymask review import`, or leave "
+            "--corrections out"
         )
     if any(mask.class_name is None for image in images for mask in image.correction.masks):
         raise ConfigurationError(
