@@ -264,7 +264,17 @@ def _read_settings(filesystem: pafs.FileSystem, root: str) -> dict[str, Any] | N
     if filesystem.get_file_info(path).type != pafs.FileType.File:
         return None
     with filesystem.open_input_file(path) as file:
-        settings: dict[str, Any] = json.loads(file.read())
+        data = file.read()
+    try:
+        settings: dict[str, Any] = json.loads(data)
+        if not isinstance(settings["version"], str):
+            raise TypeError(f"its version is {settings['version']!r}")
+        if settings["version"] == str(FORMAT_VERSION):
+            MaskConfig(**settings["masks"])
+    except (ValueError, KeyError, TypeError, ConfigurationError, RecursionError) as error:
+        raise ConfigurationError(
+            f"{path} does not say how its mask embeddings were made ({one_line(error)}); restore it, or make them again"
+        ) from error
     return settings
 
 

@@ -122,6 +122,21 @@ def test_an_unwritable_directory_is_named(records: list[StoredEmbeddings], tmp_p
         write_embeddings(tmp_path / "file", records, CONFIG)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[]", "{}", "5", "[" * 10**5),
+        *('{"version": "3"}', '{"version": 3, "masks": {}}', '{"version": "3", "masks": 5}'),
+        *('{"version": "3", "masks": {"x": 1}}', '{"version": "3", "masks": {"points_per_side": "many"}}'),
+    ],
+)
+def test_broken_settings_are_a_sentence(records: list[StoredEmbeddings], tmp_path: Path, content: str) -> None:
+    write_embeddings(tmp_path, records, CONFIG)
+    (tmp_path / "masks.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"masks\.json does not say how its mask embeddings were made"):
+        load_embeddings(tmp_path)
+
+
 def test_a_store_of_another_version_is_refused_by_name(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     write_embeddings(tmp_path, records, CONFIG)
     settings = tmp_path / "masks.json"

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from everymask.classes.class_set import ClassSet
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth import (
     UNLABELLED,
@@ -17,6 +18,7 @@ from everymask.evaluation.ground_truth import (
     coco_panoptic_pictures,
     object_pictures,
     read_bsds,
+    read_coco_instances,
     read_coco_panoptic,
     voc_pictures,
 )
@@ -148,3 +150,57 @@ def test_real_annotations_agree_with_their_own_areas(shared_data: Path) -> None:
         assert [int(decode_mask(rle).sum()) for rle in entities] == [
             segment["area"] for segment in annotation["segments_info"]
         ]
+
+
+def instances(folder: Path, **annotation: Any) -> Path:
+    """A file of one image with one sound annotation and one of other fields; None takes a field away."""
+    sound = {"id": 1, "image_id": 1, "category_id": 0, "segmentation": [[1, 1, 5, 1, 5, 5, 1, 5]], "bbox": [1, 1, 4, 4]}
+    odd = {name: value for name, value in (sound | {"id": 2} | annotation).items() if value is not None}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 20, "height": 20}],
+        "categories": [{"id": 0, "name": "cat"}],
+        "annotations": [sound, odd],
+    }
+    (folder / "instances.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("odd", "warning"),
+    [({"segmentation": []}, "1 annotations without an outline"), ({"image_id": 7}, "1 annotations belong")],
+)
+def test_annotations_that_show_nothing_are_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: dict[str, Any], warning: str
+) -> None:
+    truth = read_coco_instances(instances(tmp_path, **odd), ClassSet.parse("cat"))
+    assert [(one.area, one.iscrowd) for one in truth["a.jpg"].instances] == [(16.0, False)]
+    assert warning in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("odd", "problem"),
+    [
+        ({"category_id": None}, "something in it has no 'category_id'"),
+        ({"segmentation": [[1, 1, 1e9, 1, 5, 5]]}, "annotation 2: a polygon has a corner"),
+        ({"segmentation": {"size": [20, 20], "counts": [1]}}, "annotation 2: a mask's run lengths do not add up"),
+        ({"segmentation": {"size": [9, 9], "counts": "0"}}, r"annotation 2: its run lengths are of"),
+        ({"segmentation": 5}, "annotation 2: its segmentation is 5"),
+        ({"area": "much"}, "could not convert"),
+        ({"category_id": [0]}, "unhashable"),
+    ],
+)
+def test_wrong_truth_is_a_sentence(tmp_path: Path, odd: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"instances\.json is no complete COCO file: .*{problem}"):
+        read_coco_instances(instances(tmp_path, **odd), ClassSet.parse("cat"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 10**5, "\x00"])
+def test_truth_that_is_no_json_object_is_a_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "instances.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"instances\.json is no"):
+        read_coco_instances(tmp_path, ClassSet.parse("cat"))
+
+
+def test_a_segment_that_does_not_say_whether_it_is_a_group_is_none(tmp_path: Path) -> None:
+    write_panoptic(tmp_path, np.array([[7, 7, 300], [0, 0, 300]]), [{"id": 300}, {"id": 7}])
+    assert read_coco_panoptic(tmp_path)["photo.jpg"].iscrowd == (False, False)

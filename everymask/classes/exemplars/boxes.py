@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,14 @@ class BoxedImage:
         boxes: (subject, box) pairs; a box in shares of the sides where `relative`.
         relative: whether boxes are in [0, 1], as YOLO's.
         where: names the annotation in errors.
+        groups: subjects of boxes that are around a group of things, from which no exemplar is cut.
     """
 
     uri: str
     boxes: tuple[tuple[str, Box], ...]
     relative: bool
     where: str
+    groups: tuple[str, ...] = ()
 
 
 def boxed_pictures(
@@ -53,7 +56,7 @@ def boxed_pictures(
 ) -> Iterator[tuple[Origin, bytes]]:
     """What lies in the boxes of the subjects in `class_set`, with some surroundings, as JPEG files in a fixed order.
 
-    An image that is missing or damaged is left out, with a warning.
+    An image that is missing or damaged is left out, and so are boxes without an extent, with a warning.
 
     Args:
         boxes: a COCO file (.json), a YOLO data.yaml, or a label store of classes; of a store, as people corrected it.
@@ -67,8 +70,13 @@ def boxed_pictures(
     """
     subjects = {subject for subject, _ in class_set.subjects}
     found: set[str] = set()
+    groups: Counter[str] = Counter()
+    empty = 0
     for image in _boxed_images(boxes, images):
+        groups.update(image.groups)
         wanted = [(subject, box) for subject, box in image.boxes if subject in subjects]
+        empty += sum(_is_empty(box) for _, box in wanted)
+        wanted = [(subject, box) for subject, box in wanted if not _is_empty(box)]
         if not wanted:
             continue
         try:
@@ -92,9 +100,22 @@ def boxed_pictures(
             Image.fromarray(pixels[top:bottom, left:right]).save(stream, "JPEG", quality=95)
             found.add(subject)
             yield Origin(subject, "boxes", url=f"{image.uri}#xyxy={left},{top},{right},{bottom}"), stream.getvalue()
+    if empty:
+        logger.warning("%s: %d boxes without width or height are left out", boxes, empty)
     missing = [subject for subject, _ in class_set.subjects if subject not in found]
+    of_groups = [f"{groups[subject]:,} of {subject}" for subject in missing if groups[subject]]
+    if of_groups:
+        raise ConfigurationError(
+            f"{boxes} has boxes of groups only (iscrowd 1): {', '.join(of_groups)}. No exemplar is cut from a group; "
+            "where these are single objects, as CVAT writes its masks, set iscrowd to 0"
+        )
     if missing:
         raise ConfigurationError(f"{boxes} has no box of {', '.join(missing)}; check the names of its classes")
+
+
+def _is_empty(box: Box) -> bool:
+    """Whether a box has no width or no height; one that is no numbers is not empty, but wrong."""
+    return box[0] == box[2] or box[1] == box[3]
 
 
 def _lies_in(low: float, high: float, side: int) -> bool:
@@ -117,16 +138,25 @@ def _coco(path: Path, images: str | None) -> Iterator[BoxedImage]:
     content = _read(path, json.loads)
     try:
         names = {item["id"]: str(item["name"]) for item in content["categories"]}
-        by_image: dict[Any, list[tuple[str, Box]]] = {item["id"]: [] for item in content["images"]}
+        files = {item["id"]: str(item["file_name"]) for item in content["images"]}
+        by_image: dict[Any, list[tuple[str, Box]]] = {number: [] for number in files}
+        groups: dict[Any, list[str]] = {number: [] for number in files}
+        strays = 0
         for item in content["annotations"]:
-            if not item.get("iscrowd", 0):
+            if item["image_id"] not in files:
+                strays += 1
+            elif item.get("iscrowd", 0):
+                groups[item["image_id"]].append(names[item["category_id"]])
+            elif item.get("bbox"):
                 x, y, width, height = (float(value) for value in item["bbox"])
                 by_image[item["image_id"]].append((names[item["category_id"]], (x, y, x + width, y + height)))
-        files = {item["id"]: str(item["file_name"]) for item in content["images"]}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ConfigurationError(f"{path} is no COCO file with boxes ({type(error).__name__}: {error})") from error
+    if strays:
+        logger.warning("%s: %d annotations belong to none of its images and are left out", path, strays)
     for image_id, file in sorted(files.items(), key=lambda pair: pair[1]):
-        yield BoxedImage(f"{images}/{file}", tuple(by_image[image_id]), False, f"{path}, {file}")
+        where = f"{path}, {file}"
+        yield BoxedImage(f"{images}/{file}", tuple(by_image[image_id]), False, where, tuple(groups[image_id]))
 
 
 def _yolo(path: Path, images: str | None) -> Iterator[BoxedImage]:
@@ -134,7 +164,7 @@ def _yolo(path: Path, images: str | None) -> Iterator[BoxedImage]:
     try:
         names = content["names"]
         known = dict(enumerate(names)) if isinstance(names, list) else {int(key): name for key, name in names.items()}
-        folder = Path(images) if images else path.parent / str(content.get("path", ".")) / str(content["train"])
+        folder = Path(images) if images else _yolo_folder(path, str(content.get("path", ".")), str(content["train"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigurationError(
             f"{path} is no data.yaml of YOLO ({type(error).__name__}: {error}): it must have `names`, and `train`, the "
@@ -152,6 +182,14 @@ def _yolo(path: Path, images: str | None) -> Iterator[BoxedImage]:
             yield BoxedImage(str(image), tuple(boxes), True, str(labels))
 
 
+def _yolo_folder(path: Path, root: str, train: str) -> Path:
+    """Where a data.yaml has its images; Roboflow names them from a folder beside its own, where they are not."""
+    folder = path.parent / root / train
+    if not folder.is_dir() and train.startswith("../"):
+        return path.parent / root / train.removeprefix("../")
+    return folder
+
+
 def _yolo_box(line: str, names: dict[int, Any], where: str) -> tuple[str, Box]:
     """A line of a box (class, centre, sides) or of a polygon (class, corners), all in shares of the image."""
     try:
@@ -163,7 +201,7 @@ def _yolo_box(line: str, names: dict[int, Any], where: str) -> tuple[str, Box]:
             return subject, (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         if len(values) >= 6 and len(values) % 2 == 0:
             return subject, (min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2]))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise ConfigurationError(f"{where} is no box of YOLO ({type(error).__name__}: {error}); mend it") from error
     raise ConfigurationError(f"{where} has {len(values)} numbers, neither a box nor a polygon of YOLO; mend it")
 
@@ -186,5 +224,5 @@ def _read(path: Path, parse: Any) -> Any:
         raise ConfigurationError(
             f"{path} cannot be read ({error.strerror}); check --boxes and what it names"
         ) from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigurationError(f"{path} cannot be understood ({type(error).__name__}); check the file") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from everymask.classes.class_set import ClassSet
 from everymask.errors import ConfigurationError
+from everymask.evaluation.ground_truth.coco_file import (
+    annotated_rle,
+    annotations_of,
+    coco_content,
+    named_in_errors,
+)
 from everymask.evaluation.ground_truth.records import (
     UNLABELLED,
     AnnotatedPicture,
@@ -24,8 +29,11 @@ from everymask.evaluation.ground_truth.records import (
     read_picture,
 )
 from everymask.evaluation.ground_truth.subjects import subject_ids
+from everymask.files.storage import one_line
+from everymask.masks.checked import checked_size
 from everymask.masks.rle import decode_mask, encode_label_map, rle_areas
-from everymask.records import Rle
+
+logger = logging.getLogger(__name__)
 
 
 def read_coco_panoptic(folder: Path) -> dict[str, EntityTruth]:
@@ -37,17 +45,18 @@ def read_coco_panoptic(folder: Path) -> dict[str, EntityTruth]:
     Raises:
         ConfigurationError: the folder does not hold that.
     """
-    content = _annotations(folder, "panoptic")
-    names = {image["id"]: image["file_name"] for image in content["images"]}
+    content = coco_content(folder, "panoptic")
     truth = {}
-    for annotation in content["annotations"]:
-        segments = annotation["segments_info"]
-        label_map = _panoptic_labels(folder / "panoptic" / annotation["file_name"], segments)
-        truth[names[annotation["image_id"]]] = EntityTruth(
-            size_hw=(label_map.shape[0], label_map.shape[1]),
-            entities=tuple(encode_label_map(label_map, len(segments))),
-            iscrowd=tuple(bool(segment["iscrowd"]) for segment in segments),
-        )
+    with named_in_errors(folder / "panoptic.json"):
+        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        for annotation in annotations_of(folder / "panoptic.json", content, names):
+            segments = annotation["segments_info"]
+            label_map = _panoptic_labels(folder / "panoptic" / annotation["file_name"], segments)
+            truth[names[annotation["image_id"]]] = EntityTruth(
+                size_hw=(label_map.shape[0], label_map.shape[1]),
+                entities=tuple(encode_label_map(label_map, len(segments))),
+                iscrowd=tuple(bool(segment.get("iscrowd")) for segment in segments),
+            )
     return truth
 
 
@@ -57,23 +66,25 @@ def coco_panoptic_pictures(folder: Path) -> list[PictureReference]:
     Raises:
         ConfigurationError: the folder does not hold that.
     """
-    content = _annotations(folder, "panoptic")
-    files = {image["id"]: image["file_name"] for image in content["images"]}
+    content = coco_content(folder, "panoptic")
     prefix = f"coco_panoptic/{folder.name}"
     references = []
-    for annotation in sorted(content["annotations"], key=lambda annotation: str(annotation["file_name"])):
-        path = folder / "images" / Path(files[annotation["image_id"]]).with_suffix(".jpg").name
-        name = f"{prefix}/{path.stem}"
-        labels = folder / "panoptic" / annotation["file_name"]
-        references.append(
-            PictureReference(name, partial(_read_panoptic, path, labels, annotation["segments_info"], name))
-        )
+    with named_in_errors(folder / "panoptic.json"):
+        files = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        annotations = annotations_of(folder / "panoptic.json", content, files)
+        for annotation in sorted(annotations, key=lambda annotation: str(annotation["file_name"])):
+            path = folder / "images" / Path(files[annotation["image_id"]]).with_suffix(".jpg").name
+            name = f"{prefix}/{path.stem}"
+            labels = folder / "panoptic" / annotation["file_name"]
+            references.append(
+                PictureReference(name, partial(_read_panoptic, path, labels, annotation["segments_info"], name))
+            )
     return references
 
 
 def _read_panoptic(path: Path, labels: Path, segments: list[Any], name: str) -> AnnotatedPicture:
     label_map = _panoptic_labels(labels, segments)
-    crowds = [position for position, segment in enumerate(segments) if segment["iscrowd"]]
+    crowds = [position for position, segment in enumerate(segments) if segment.get("iscrowd")]
     label_map[np.isin(label_map, crowds)] = UNLABELLED
     return AnnotatedPicture(name, read_picture(path), (label_map.astype(np.int32),), complete=True)
 
@@ -82,8 +93,11 @@ def _panoptic_labels(path: Path, segments: list[Any]) -> NDArray[np.int64]:
     """(H, W) position in `segments` of every pixel, `UNLABELLED` where there is none."""
     if not path.is_file():
         raise ConfigurationError(f"{path} is named by panoptic.json but is not there; restore it")
-    with Image.open(path) as picture:
-        rgb = np.asarray(picture.convert("RGB")).astype(np.int64)
+    try:
+        with Image.open(path) as picture:
+            rgb = np.asarray(picture.convert("RGB")).astype(np.int64)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ConfigurationError(f"{path} is no readable picture ({one_line(error)}); restore it") from error
     ids: NDArray[np.int64] = rgb @ np.array([1, 256, 65536])
     known = np.array([segment["id"] for segment in segments], dtype=np.int64)
     label_map = np.full(ids.shape, UNLABELLED, dtype=np.int64)
@@ -98,28 +112,41 @@ def _panoptic_labels(path: Path, segments: list[Any]) -> NDArray[np.int64]:
 def read_coco_instances(folder: Path, class_set: ClassSet) -> dict[str, ClassTruth]:
     """Ground truth by image file name, of every image of `instances.json`, restricted to the subjects of a class set.
 
-    Where objects overlap, the smaller one is on top in the semantic map; a crowd counts as its class there.
+    Where objects overlap, the smaller one is on top in the semantic map; a crowd counts as its class there. Annotations
+    without an outline (boxes), and those of no image of the file, are left out with a warning.
 
     Raises:
-        ConfigurationError: there is no such file, or it does not know a subject.
+        ConfigurationError: there is no such file, it does not know a subject, or it holds what is no mask.
     """
-    content = _annotations(folder, "instances")
-    known = {item["name"]: item["id"] for item in content["categories"]}
-    class_ids = subject_ids(known, class_set, folder / "instances.json")
-    instances: dict[int, list[InstanceTruth]] = {image["id"]: [] for image in content["images"]}
-    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
-    for annotation in content["annotations"]:
-        class_id = class_ids.get(annotation["category_id"])
-        if class_id is not None:
-            rle = coco_rle(annotation["segmentation"], sizes[annotation["image_id"]])
-            crowd = bool(annotation.get("iscrowd", 0))
-            instances[annotation["image_id"]].append(InstanceTruth(class_id, rle, annotation["area"], crowd))
-    return {
-        image["file_name"]: ClassTruth(
-            sizes[image["id"]], tuple(instances[image["id"]]), _paint(instances[image["id"]], sizes[image["id"]])
-        )
-        for image in content["images"]
-    }
+    path = folder / "instances.json"
+    content = coco_content(folder, "instances")
+    outlines = 0
+    with named_in_errors(path):
+        known = {str(item["name"]): item["id"] for item in content["categories"]}
+        class_ids = subject_ids(known, class_set, path)
+        sizes = {image["id"]: checked_size(image["height"], image["width"]) for image in content["images"]}
+        instances: dict[int, list[InstanceTruth]] = {number: [] for number in sizes}
+        for annotation in annotations_of(path, content, sizes):
+            class_id = class_ids.get(annotation["category_id"])
+            if class_id is None:
+                continue
+            if not annotation.get("segmentation"):
+                outlines += 1
+                continue
+            rle = annotated_rle(annotation, sizes[annotation["image_id"]])
+            area = annotation.get("area")
+            area = float(rle_areas([rle])[0]) if area is None else float(area)
+            instances[annotation["image_id"]].append(
+                InstanceTruth(class_id, rle, area, bool(annotation.get("iscrowd", 0)))
+            )
+        if outlines:
+            logger.warning("%s: %d annotations without an outline are left out", path, outlines)
+        return {
+            str(image["file_name"]): ClassTruth(
+                sizes[image["id"]], tuple(instances[image["id"]]), _paint(instances[image["id"]], sizes[image["id"]])
+            )
+            for image in content["images"]
+        }
 
 
 def coco_instance_pictures(folder: Path) -> list[PictureReference]:
@@ -130,49 +157,30 @@ def coco_instance_pictures(folder: Path) -> list[PictureReference]:
     Raises:
         ConfigurationError: the folder does not hold that.
     """
-    content = _annotations(folder, "instances")
-    by_image: dict[int, list[Any]] = {}
-    for annotation in content["annotations"]:
-        if not annotation.get("iscrowd"):
-            by_image.setdefault(annotation["image_id"], []).append(annotation["segmentation"])
+    content = coco_content(folder, "instances")
     prefix = f"coco_instances/{folder.name}"
     references = []
-    for entry in sorted(content["images"], key=lambda entry: str(entry["file_name"])):
-        path = folder / "images" / Path(entry["file_name"]).name
-        name = f"{prefix}/{path.stem}"
-        references.append(PictureReference(name, partial(_read_instances, path, by_image.get(entry["id"], []), name)))
+    with named_in_errors(folder / "instances.json"):
+        by_image: dict[int, list[Any]] = {image["id"]: [] for image in content["images"]}
+        for annotation in annotations_of(folder / "instances.json", content, by_image):
+            if not annotation.get("iscrowd") and annotation.get("segmentation"):
+                by_image[annotation["image_id"]].append(annotation)
+        for entry in sorted(content["images"], key=lambda entry: str(entry["file_name"])):
+            path = folder / "images" / Path(entry["file_name"]).name
+            name = f"{prefix}/{path.stem}"
+            references.append(PictureReference(name, partial(_read_instances, path, by_image[entry["id"]], name)))
     return references
 
 
-def _read_instances(path: Path, segmentations: list[Any], name: str) -> AnnotatedPicture:
+def _read_instances(path: Path, annotations: list[Any], name: str) -> AnnotatedPicture:
     image = read_picture(path)
     size_hw = (image.shape[0], image.shape[1])
     labels = np.full(size_hw, UNLABELLED, dtype=np.int32)
-    masks = [decode_mask(coco_rle(segmentation, size_hw)) for segmentation in segmentations]
+    with named_in_errors(path):
+        masks = [decode_mask(annotated_rle(annotation, size_hw)) for annotation in annotations]
     for index, mask in enumerate(sorted(masks, key=lambda mask: -int(mask.sum()))):
         labels[mask] = index
     return AnnotatedPicture(name, image, (labels,), complete=False)
-
-
-def _annotations(folder: Path, kind: str) -> Any:
-    """The content of `KIND.json`."""
-    path = folder / f"{kind}.json"
-    if not path.is_file():
-        raise ConfigurationError(f"{folder} holds no {kind}.json; give the folder of COCO {kind} annotations")
-    return json.loads(path.read_text())
-
-
-def coco_rle(segmentation: Any, size_hw: tuple[int, int]) -> Rle:
-    """Polygons, uncompressed or compressed run lengths as one compressed encoding."""
-    height, width = size_hw
-    if isinstance(segmentation, list):
-        merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        merged = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        merged = segmentation
-    counts = merged["counts"]
-    return Rle(size=[height, width], counts=counts.decode("ascii") if isinstance(counts, bytes) else counts)
 
 
 def _paint(instances: list[InstanceTruth], size_hw: tuple[int, int]) -> NDArray[np.int32]:

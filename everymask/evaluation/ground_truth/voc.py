@@ -22,6 +22,7 @@ from everymask.evaluation.ground_truth.records import (
     read_picture,
 )
 from everymask.evaluation.ground_truth.subjects import subject_ids
+from everymask.files.storage import one_line
 from everymask.masks.rle import encode_mask
 
 VOC_CLASSES = (
@@ -110,8 +111,11 @@ def _names(folder: Path, split: str | None) -> list[str]:
 
 
 def _png(path: Path) -> NDArray[np.int32]:
-    with Image.open(path) as picture:
-        return np.asarray(picture).astype(np.int32)
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture).astype(np.int32)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({one_line(error)}); restore it") from error
 
 
 def _voc_image(folder: Path, name: str, class_ids: dict[int, int]) -> ClassTruth:

@@ -109,9 +109,7 @@ def test_surroundings_end_where_the_image_does(scenes: Path) -> None:
     assert dog.shape == (100, 110, 3)
 
 
-@pytest.mark.parametrize(
-    "box", [(150, 10, 170, 30), (-9, 0, 30, 30), (50, 50, 50, 60), (160, 0, 161, 9), (float("nan"), 0, 30, 30)]
-)
+@pytest.mark.parametrize("box", [(150, 10, 170, 30), (-9, 0, 30, 30), (160, 0, 161, 9), (float("nan"), 0, 30, 30)])
 def test_a_box_outside_its_image_is_named(scenes: Path, box: tuple[float, float, float, float]) -> None:
     with pytest.raises(ConfigurationError, match=r"a\.png: the box .* of 'cat' does not lie in its image of 160 x 100"):
         cut(coco(scenes, [(3, box)]), str(scenes))
@@ -159,3 +157,40 @@ def test_a_damaged_line_of_yolo_is_named(scenes: Path) -> None:
     (scenes.parent / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n4 0.5 0.5 0.1 0.1\n")
     with pytest.raises(ConfigurationError, match="line 2"):
         cut(boxes, images)
+
+
+def test_a_box_without_height_costs_itself_alone(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    boxes = coco(scenes, [(3, (50, 50, 50, 60)), (3, (10, 9, 30, 9)), (3, CAT)])
+    with caplog.at_level(logging.WARNING):
+        (_,) = cut(boxes, str(scenes), ClassSet.parse("cat"))
+    assert "2 boxes without width or height are left out" in caplog.text
+
+
+def test_a_file_of_groups_says_so(scenes: Path) -> None:
+    path = Path(coco(scenes, [(3, CAT)]))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"annotations": [one | {"iscrowd": 1} for one in content["annotations"]]}))
+    with pytest.raises(ConfigurationError, match=r"boxes of groups only \(iscrowd 1\): 2 of cat.*as CVAT writes"):
+        cut(str(path), str(scenes), ClassSet.parse("cat"))
+
+
+def test_annotations_of_unknown_images_and_without_boxes_are_left_out(
+    scenes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path(coco(scenes, [(3, CAT)]))
+    content = json.loads(path.read_text())
+    content["annotations"] += [{"image_id": 99, "category_id": 3}, {"image_id": 7, "category_id": 3, "bbox": []}]
+    path.write_text(json.dumps(content))
+    with caplog.at_level(logging.WARNING):
+        (_,) = cut(str(path), str(scenes), ClassSet.parse("cat"))
+    assert "1 annotations belong to none of its images" in caplog.text
+
+
+def test_roboflows_folders_are_found(scenes: Path) -> None:
+    from_yolo(scenes)
+    folder = scenes.parent / "train"
+    folder.mkdir()
+    scenes.rename(folder / "images")
+    (scenes.parent / "labels").rename(folder / "labels")
+    (scenes.parent / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [cat, dog]\n")
+    assert len(cut(str(scenes.parent / "data.yaml"), None)) == 2
