@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo serve ui test test-fast test-slow lint format browser readers mutants constraints notice image clean
+.PHONY: help install demo serve ui test test-fast test-slow lint format browser image-tools readers mutants constraints notice image clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,7 +41,8 @@ test: $(STAMP) browser ## Run the suite (all but the minutes-long tests).
 test-fast: $(STAMP) ## Run the part that needs no cluster, server or browser.
 	$(BIN)/python -m pytest -m "not (slow or ray or serve or browser)"
 
-test-slow: $(STAMP) ## Run the minutes-long tests: autoscaling, node loss, training recipes.
+test-slow: $(STAMP) browser image-tools ## Run the minutes-long tests: autoscaling, node loss, training recipes; installs what they need.
+	-$(MAKE) --no-print-directory readers
 	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## Check style and types.
@@ -59,6 +60,13 @@ browser: ## Install Debian's Chromium for the browser tests, where that is allow
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	} || echo "no Chromium here and no right to install it: the browser tests will be skipped"
+
+image-tools: ## Install what builds a container image without a container engine, where that is allowed.
+	@command -v debootstrap >/dev/null && command -v ip >/dev/null && command -v nsenter >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			debootstrap iproute2 util-linux >/dev/null; \
+	} || echo "no debootstrap here and no right to install it: the tests of the image will be skipped"
 
 readers: $(STAMP) ## Install the tools that read exports, each in an environment of its own, for the slow tests.
 	for name in datasets tools; do \

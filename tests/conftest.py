@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.machine import SLOW, announced, is_for_want_of_a_tool
+
 if TYPE_CHECKING:
     from benchmarks.running_service import RunningService
     from everymask.backbone.sam import SamBackbone
@@ -21,6 +23,19 @@ os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")
 os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Before slow tests: what this machine lacks for some of them, and what changes that."""
+    return announced(SLOW) if config.getoption("markexpr") == "slow" else []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tests that did not run are not tests that had no business here."""
+    skipped = [report for report in terminalreporter.getreports("skipped") if isinstance(report, pytest.TestReport)]
+    wanting = sum(is_for_want_of_a_tool(str(report.longrepr)) for report in skipped)
+    if wanting:
+        terminalreporter.write_line(f"{wanting} tests did not run for want of a tool; the reasons above say which")
 
 
 @pytest.fixture(scope="session")

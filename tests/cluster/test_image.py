@@ -21,6 +21,7 @@ from tests.cluster.image.build import Builder, Image
 from tests.cluster.image.container import ADDRESS, Container
 from tests.cluster.image.machine import this_machine
 from tests.cluster.image.namespaces import why_impossible
+from tests.machine import IMAGE_TOOLS, skip_without
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
@@ -36,6 +37,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     kept = os.environ.get("EVERYMASK_IMAGE_FOLDER")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("image")
     folder.mkdir(exist_ok=True)
+    if not IMAGE_TOOLS.found():
+        skip_without(IMAGE_TOOLS)
     reason = why_impossible(folder / "probe")
     if reason is None and not kept and shutil.disk_usage(folder).free < ROOM_BYTES:
         reason = f"{folder} has less than {ROOM_BYTES / 1e9:.0f} GB left"

@@ -24,6 +24,7 @@ from data_jobs.evaluation.stored_labels import measure_store
 from data_jobs.evaluation.tables import measure_table
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, InputError
+from everymask.labels.corrections import CorrectedMask, ImageCorrection, write_corrections
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
@@ -80,6 +81,20 @@ def test_a_failed_image_found_nothing(tmp_path: Path, panoptic: Path) -> None:
     uri = store(tmp_path, a="not an image")
     figures = measure_store(StoredConfig(path=panoptic, labels=uri))[uri]
     assert (figures["ap"], figures["images"]) == (0.0, 1)
+
+
+def test_what_people_corrected_is_measured_unless_the_machines_labels_are_wanted(
+    tmp_path: Path, panoptic: Path
+) -> None:
+    uri = store(tmp_path, a=labels([box(0, 10)], [0.9], SIZE))
+    before = measure_store(StoredConfig(path=panoptic, labels=uri))[uri]["ap"]
+    halves = [encode_mask(box(0, 10)), encode_mask(box(10, 20))]
+    masks = tuple(CorrectedMask("added", f"{n:024x}", None, rle, None, None, None) for n, rle in enumerate(halves))
+    corrections = [ImageCorrection("sub/a.jpg", None, SIZE, "coco", None, None, "2026-11-29T12:00:00Z", masks)]
+    write_corrections(LabelStore(uri), corrections)
+    assert measure_store(StoredConfig(path=panoptic, labels=uri))[uri]["ap"] == pytest.approx(1.0)
+    uncorrected = measure_store(StoredConfig(path=panoptic, labels=uri, uncorrected=True))[uri]["ap"]
+    assert uncorrected == before < 0.6
 
 
 def test_overlapping_labels_are_refused_unless_resolved(tmp_path: Path, panoptic: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
 from everymask.backbone.protocol import ImageEmbedding, PromptMasks
+from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig, EntityConfig
-from everymask.entities.segmenter import segment_entities
+from everymask.entities.segmenter import segment_entities, segment_objects
 from everymask.evaluation import ablation
 from everymask.evaluation.ablation import ablation_rows, label_rows
+from everymask.evaluation.disjoint import resolve_overlaps
 from everymask.research.oracle import LIKE_SAM, OracleBackbone, drawn_scene
 
 SCENE = drawn_scene(12, (120, 160))
@@ -37,6 +40,15 @@ def test_rows_share_answers_and_label_as_they_do_alone(monkeypatch: pytest.Monke
     embedding = backbone.embed([SCENE.image])[0]
     rows = ablation_rows(ENTITIES, AmgConfig(points_per_side=8))
     labels = label_rows(backbone, embedding, rows)
+    assert list(labels) == [row.name for row in rows]
     # AMG is in the table twice, but labels once.
     assert max(backbone.asked.values()) == (1 if remembered else len(rows) - 1)
-    assert labels["MMG + EMR + USR"] == segment_entities(backbone, embedding, ENTITIES)
+    for name in ("no module", "USR", "EMR", "EMR + USR", "MMG", "MMG + USR", "MMG + EMR", "MMG + EMR + USR"):
+        modules = {module.lower(): module in name.split(" + ") for module in ("MMG", "EMR", "USR")}
+        assert labels[name] == segment_entities(backbone, embedding, replace(ENTITIES, **modules)), name
+    automatic = segment_amg(backbone, embedding, AmgConfig(points_per_side=8))
+    assert labels["AMG, overlaps kept"] == automatic
+    assert labels["AMG, overlaps resolved"] == resolve_overlaps(automatic) != automatic
+    assert labels["object level"] == segment_objects(backbone, embedding, ENTITIES)
+    of_entities = [labels[row.name] for row in rows if row.method == "entities"]
+    assert len({found.masks for found in of_entities}) > 3, "the modules make a difference"

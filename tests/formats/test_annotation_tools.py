@@ -12,7 +12,6 @@ from PIL import Image
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.formats.label_studio import labelling_config, read_region, regions
-from everymask.formats.registry import FORMATS
 from everymask.labels.doubt import image_doubt
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
@@ -27,20 +26,6 @@ from tests.labels.examples import mask_record
 def store(tmp_path: Path) -> LabelStore:
     """Every shape that formats get wrong."""
     return shape_store(tmp_path)
-
-
-# YOLO's lines are rings, which join parts: tests/formats/test_yolo.py.
-WAYS = [
-    (name, segmentation) for name, item in FORMATS.items() if item.exact for segmentation in item.segmentations or ("",)
-]
-
-
-@pytest.mark.parametrize(("name", "segmentation"), WAYS)
-def test_every_shape_comes_back_to_the_pixel(store: LabelStore, tmp_path: Path, name: str, segmentation: str) -> None:
-    exact = 0.0 if FORMATS[name].tolerance_px is not None else None
-    output = tmp_path / f"out{FORMATS[name].suffix}"
-    report = run_export(store, name, output, segmentation or None, exact)
-    assert (report.images, report.loss.masks, report.loss.worst_iou) == (3, len(shapes()) + 1, 1.0)
 
 
 def test_label_studio_tasks(store: LabelStore, tmp_path: Path) -> None:

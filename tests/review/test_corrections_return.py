@@ -380,7 +380,7 @@ def test_labels_that_people_corrected_are_not_overwritten_unnamed(
     assert {path: path.read_bytes() for path in Path(store.uri).rglob("*.parquet")} == before
 
 
-def test_pictures_and_measures_show_corrected_labels(store: LabelStore, tmp_path: Path) -> None:
+def test_pictures_show_corrected_labels(store: LabelStore, tmp_path: Path) -> None:
     write_preview(store, ImageLimits(), 8)
     page = Path(store.uri) / "preview" / "index.html"
     assert "10 masks of shapes/all.png" in page.read_text()

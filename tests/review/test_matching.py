@@ -51,7 +51,7 @@ def correct(
     """The correction, of the machine's labels or of those that an earlier correction left."""
     shown = corrected(image, {image.image_id: before}).labels if before else image.labels
     assert shown is not None
-    reviewed = ReviewedImage("a.png", "a.png", SIZE, tuple(masks))
+    reviewed = ReviewedImage("a.png", "a.png", SIZE, tuple(masks), "a@b.c", "2026-11-28T10:00:00Z")
     return correct_image(reviewed, image, shown, before, CLASSES, "coco", "2026-11-29T12:00:00Z")
 
 
@@ -195,6 +195,7 @@ def test_what_is_known_of_the_import_is_kept() -> None:
     correction = correct(image, [])
     assert (correction.image_id, correction.content_sha256, correction.size_hw) == ("a.png", "ab" * 32, SIZE)
     assert (correction.tool, correction.imported_at) == ("coco", "2026-11-29T12:00:00Z")
+    assert (correction.annotator, correction.corrected_at) == ("a@b.c", "2026-11-28T10:00:00Z")
     deleted = only(correction, "deleted")
     assert (deleted.mask_id, deleted.iou, deleted.class_name) == (machine(image)[0].mask_id, 0.0, "cat")
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -268,19 +268,40 @@ def test_a_request_cancelled_from_outside_gives_its_place_back() -> None:
     assert asyncio.run(scenario()) == 200
 
 
-def test_an_unforeseen_error_is_a_500_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def service_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the service logs; Ray keeps that from the root logger, where pytest listens."""
+    logger = logging.getLogger("ray.serve")
+    caplog.set_level("DEBUG", "ray.serve")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_an_unforeseen_error_is_a_500_without_its_details_which_are_logged(
+    service_log: pytest.LogCaptureFixture,
+) -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         raise KeyError("secret detail")
 
     client = ask(gate(broken), scope())
     assert (client.status, client.error["code"]) == (500, "internal_error")
     assert "secret" not in json.dumps(client.error)
+    assert "unexpected error on /v1/entities" in service_log.text
+    assert "KeyError: 'secret detail'" in service_log.text
 
 
-def test_a_key_is_never_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_the_clients_fault_is_not_logged_as_ours(service_log: pytest.LogCaptureFixture) -> None:
+    client = ask(gate(read_all, keys=ApiKeys(["hunter2"])), scope(authorization="Bearer wrong"))
+    assert client.status == 401
+    assert not [record for record in service_log.records if record.levelname == "ERROR"]
+
+
+def test_a_key_is_never_logged(service_log: pytest.LogCaptureFixture) -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         raise KeyError("boom")
 
-    caplog.set_level("DEBUG")
+    service_log.set_level("DEBUG")
     ask(gate(broken, keys=ApiKeys(["hunter2"])), scope(authorization="Bearer hunter2"))
-    assert "hunter2" not in caplog.text
+    assert "boom" in service_log.text, "something is logged"
+    assert "hunter2" not in service_log.text

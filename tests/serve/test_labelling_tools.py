@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.running_service import API_KEY, REPOSITORY, RunningService
+from tests.machine import READERS, readers_folder, skip_without
 from tests.serve.pictures import picture_file
 
 pytestmark = [pytest.mark.serve, pytest.mark.slow]
@@ -25,10 +26,9 @@ LABEL_STUDIO, X_ANYLABELING = "datasets", "tools"
 
 def run_client(environment: str, script: str, **values: Any) -> Any:
     """What a script of tests/serve/clients answers, in JSON on its last line."""
-    folder = Path(os.environ.get("EVERYMASK_READERS", REPOSITORY / ".readers"))
-    python = folder / environment / "bin/python"
+    python = readers_folder() / environment / "bin/python"
     if not python.exists():
-        pytest.skip(f"no labelling tools in {folder}; install them with `make readers`")
+        skip_without(READERS)
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     finished = subprocess.run(
         [python, REPOSITORY / "tests/serve/clients" / script, json.dumps(values)],

@@ -43,8 +43,9 @@ def official_python() -> Path:
         paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
         (Path(paths["purelib"]) / "shared.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*install, "setuptools", "wheel", *_PACKAGES], check=True)
-    subprocess.run([*install, "sam2==1.1.0"], check=True, env={**os.environ, "SAM2_BUILD_CUDA": "0"})
+    # Without isolation, what builds the others must be there before they are asked for.
+    for packages in (("setuptools", "wheel"), _PACKAGES, ("sam2==1.1.0",)):
+        subprocess.run([*install, *packages], check=True, env={**os.environ, "SAM2_BUILD_CUDA": "0"})
     return python
 
 

@@ -21,6 +21,7 @@ from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from tests.formats.exporting import run_export
 from tests.formats.shapes import shape_store, shapes
+from tests.machine import READERS, readers_folder, skip_without
 
 READ_EXPORT = Path(__file__).parent / "read_export.py"
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -123,10 +124,9 @@ def test_pillow_reads_label_maps(store: LabelStore, tmp_path: Path) -> None:
 
 def python_of(environment: str) -> Path:
     """The interpreter of one of the readers' environments, or a skip that says how to make it."""
-    folder = Path(os.environ.get("EVERYMASK_READERS", REPOSITORY / ".readers"))
-    python = folder / environment / "bin" / "python"
+    python = readers_folder() / environment / "bin" / "python"
     if not python.is_file():
-        pytest.skip(f"no readers in {folder}; make them with `make readers`")
+        skip_without(READERS)
     return python
 
 
