@@ -41,6 +41,7 @@ COMMANDS = (
     Row("estimate", "data_jobs.estimate:command", "label a sample, and say what all will take"),
     Row("export", "data_jobs.export_labels:command", "turn a label store into a format that other tools read"),
     Row("upgrade", "data_jobs.upgrade_store:command", "copy a label store of an older format into today's"),
+    Row("erase", "data_jobs.erase_images:command", "remove images from a label store for good"),
     Row("review queue", "data_jobs.review:queue", "choose what a person should see first"),
     Row("review import", "data_jobs.review:import_", "take corrections back from an annotation tool"),
     Row("review report", "data_jobs.review:report", "say how much was changed in a queue"),

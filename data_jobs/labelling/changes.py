@@ -34,13 +34,12 @@ class Changes:
     unread: int = 0
 
     def __str__(self) -> str:
-        count = len(self.replaced)
-        found = f"{count:,} images have changed and are labelled again"
-        if count == 1:
-            found = "1 image has changed and is labelled again"
-        kept = f"; {self.same:,} have another date and the same content" if self.same else ""
-        unread = f"; {self.unread:,} could not be read, and keep their labels" if self.unread else ""
-        return found + kept + unread
+        found = [
+            (len(self.replaced), "changed, to be labelled again"),
+            (self.same, "with another date and the same content"),
+            (self.unread, "that cannot be read now, with their labels kept"),
+        ]
+        return "files: " + ", ".join(f"{count:,} {what}" for count, what in found if count)
 
 
 def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits) -> Changes:

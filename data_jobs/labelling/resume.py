@@ -18,6 +18,7 @@ from data_jobs.labelling.manifests import Manifest, batched
 from everymask.errors import ConfigurationError, InputError, OutputError
 from everymask.files.location import Location
 from everymask.files.storage import one_line
+from everymask.labels.erasure import erased_digests, id_digest
 from everymask.labels.parts import DamagedPartError, ForeignPartError
 from everymask.labels.parts import verify as verify_part
 from everymask.labels.store import LabelStore
@@ -190,7 +191,7 @@ class Pending:
 def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet) -> Pending:
     """Write the manifest of images that have no row yet, streaming.
 
-    An image that is listed twice is labelled once.
+    An image that is listed twice is labelled once, one that was erased from the store is passed over.
 
     Args:
         store: the label store.
@@ -201,6 +202,8 @@ def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet
         ConfigurationError: two images have one id.
         OutputError: the store is not writable.
     """
+    if erased := erased_digests(store):
+        images = (image for image in images if id_digest(image.image_id) not in erased)
     seen = IdSet()
     changed = Manifest.at(store.checkpoint.child("changed"))
 

@@ -292,7 +292,7 @@ def _with_changed(this: Run, pending: Pending) -> Pending:
     """What is pending, and the images whose files are no longer those that were labelled."""
     if not pending.changed.images or this.options.keep_changed:
         return pending
-    print(f"{pending.changed.images:,} files may have changed since they were labelled; reading them", flush=True)
+    print(f"reading {pending.changed.images:,} files that may have changed since they were labelled", flush=True)
     changes = settle_changes(this.store, pending.changed, this.limits)
     print(changes, flush=True)
     this.finished.replaced = len(changes.replaced)

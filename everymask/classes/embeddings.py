@@ -183,11 +183,7 @@ def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskCo
         InputError: a shard is damaged.
     """
     filesystem, root = resolve(str(directory))
-    names = sorted(
-        info.base_name
-        for info in filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
-        if info.base_name.endswith(".parquet") and not info.base_name.startswith(".")
-    )
+    names = _shard_names(filesystem, root)
     settings = _read_settings(filesystem, root)
     if not names or settings is None:
         raise ConfigurationError(f"{directory} holds no mask embeddings; write some with --save-embeddings {directory}")
@@ -213,6 +209,34 @@ def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskCo
     return shards, MaskConfig(**settings["masks"])
 
 
+def erase_embeddings(directory: str | Path, image_ids: frozenset[str]) -> int:
+    """Remove the records of some images from a store; how many there were.
+
+    Raises:
+        ConfigurationError: the directory holds no mask embeddings.
+        InputError: a shard is damaged.
+        OutputError: the store is not writable.
+    """
+    filesystem, root = resolve(str(directory))
+    if _read_settings(filesystem, root) is None:
+        raise ConfigurationError(f"{directory} holds no mask embeddings; check the address")
+    erased = 0
+    for name in _shard_names(filesystem, root):
+        table = _read_parquet(filesystem, f"{root}/{name}")
+        keep = [image_id not in image_ids for image_id in table["image_id"].to_pylist()]
+        if all(keep):
+            continue
+        erased += keep.count(False)
+        shard = Location(filesystem, f"{root}/{name}")
+        if any(keep):
+            sink = pa.BufferOutputStream()
+            pq.write_table(table.filter(pa.array(keep)), sink, compression="zstd")
+            shard.write(sink.getvalue())
+        else:
+            shard.delete()
+    return erased
+
+
 def load_embeddings(directory: str | Path) -> list[StoredEmbeddings]:
     """Every record of a store, every image once. Raises as `open_embeddings` does."""
     shards, _ = open_embeddings(directory)
@@ -229,6 +253,14 @@ def read_embeddings(table: pa.Table) -> list[StoredEmbeddings]:
     if missing:
         raise InputError(f"this is no table of mask embeddings: it has no column {', '.join(sorted(missing))}")
     return [_from_row(table.slice(row, 1)) for row in range(table.num_rows)]
+
+
+def _shard_names(filesystem: pafs.FileSystem, root: str) -> list[str]:
+    return sorted(
+        info.base_name
+        for info in filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+        if info.base_name.endswith(".parquet") and not info.base_name.startswith(".")
+    )
 
 
 def _read_parquet(filesystem: pafs.FileSystem, path: str, columns: list[str] | None = None) -> pa.Table:

@@ -16,6 +16,7 @@ from everymask.formats.splits import SPLITS_FILE, SplitCounts, SplitOptions, Spl
 from everymask.formats.staging import main_file, staged
 from everymask.images.decoding import ImageLimits
 from everymask.labels.corrections import Survey, labelled_images, survey
+from everymask.labels.erasure import remember_export
 from everymask.labels.store import LabelStore
 
 Progress = Callable[[int, int], None]
@@ -147,6 +148,7 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
         _check_loss(loss, request.max_loss)
     not_kept = tuple(item for item in Keeps if item not in chosen.keeps)
     notes = _notes(request, splits, counts, names)
+    remember_export(store, request.output, chosen.name, images)
     turned = pictures.turned if pictures else 0
     return ExportReport(images, loss.masks, found.errors, loss, not_kept, turned, len(found.stale), notes)
 

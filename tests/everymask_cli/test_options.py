@@ -41,6 +41,7 @@ VISIBLE = {
         *("uncorrected", "overwrite"),
     ),
     "upgrade": ("labels", "output"),
+    "erase": ("labels", "image-ids", "embeddings"),
     "review queue": ("labels", "output", "most", "control", "seed", "pictures"),
     "review import": ("labels", "from", "format"),
     "review report": ("labels", "queue"),

@@ -70,7 +70,7 @@ def test_an_edited_file_loses_its_row_and_is_labelled_again(place: tuple[LabelSt
     draw(folder / name, 9)
     changes = changes_of(store, folder)
     assert [image.image_id for image in changes.replaced] == [name]
-    assert str(changes) == "1 image has changed and is labelled again"
+    assert str(changes) == "files: 1 changed, to be labelled again"
     assert sorted(image.image_id for image in store.images()) == [other for other in NAMES if other != name]
     pending = plan(store, folder)
     assert [image.image_id for image in pending.manifest.read()] == [name]

@@ -1,0 +1,178 @@
+"""Images that must go: rows, corrections, pictures, and the way back through a later run.
+
+What was erased is remembered by the sha256 of its id (STORE/erased/*.parquet), so that a run over the same input passes
+it over. These digests are written first: an erasure that was killed is finished by the same call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from everymask.errors import ConfigurationError, EverymaskError, InputError, OutputError
+from everymask.files.location import Location
+from everymask.files.storage import canonical_uri, one_line
+from everymask.labels.correction_log import erase_corrections, read_history
+from everymask.labels.store import LabelStore
+from everymask.redaction import redact
+
+_SCHEMA = pa.schema([("id_sha256", pa.string()), ("erased_at", pa.string())])
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class MadeExport:
+    """An export of a store, as the store remembers it.
+
+    Attributes:
+        output: file or folder, without the secrets of addresses.
+        format: the registry's name.
+        made_at: UTC, ISO 8601.
+        images: how many it held.
+    """
+
+    output: str
+    format: str
+    made_at: str
+    images: int
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What was erased, and what a person has to look after.
+
+    Attributes:
+        rows: of the label store.
+        correction_files: rewritten.
+        exports: made before, and still there.
+        quarantined: files that may hold one of the images.
+    """
+
+    rows: int
+    correction_files: int
+    exports: list[MadeExport] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
+
+
+def erase(store: LabelStore, image_ids: Iterable[str]) -> Erasure:
+    """Remove images from a store for good.
+
+    Args:
+        store: no run may be writing it.
+        image_ids: of images with a row or a correction, or erased before.
+
+    Raises:
+        ConfigurationError: the store has an older format, or nothing of one of the images; nothing was touched.
+        InputError: there is no label store, or it is damaged.
+        OutputError: the store is not writable.
+    """
+    store.check_current()
+    ids = frozenset(image_ids)
+    parts = _parts_with(store, ids)
+    known = {image_id for _, rows in parts for image_id in rows} | read_history(store).entries.keys()
+    before = erased_digests(store)
+    unknown = sorted(image_id for image_id in ids - known if id_digest(image_id) not in before)
+    if unknown:
+        shown = ", ".join(map(ascii, unknown[:_SHOWN])) + (", …" if len(unknown) > _SHOWN else "")
+        raise ConfigurationError(f"{redact(store.uri)} has no image {shown}; nothing was erased: check the ids")
+    _remember(store, ids, before)
+    rows = 0
+    for part, found in parts:
+        keep = [image_id not in ids for image_id in found]
+        store.keep_rows(part, keep)
+        rows += keep.count(False)
+    corrections = erase_corrections(store, ids)
+    try:
+        pictures = [file for file in store.preview.entries() if store.is_ours(file)]
+        for place in (*pictures, store.checkpoint.child("pending"), store.checkpoint.child("changed")):
+            place.delete()
+        quarantined = [str(file) for file in store.quarantine.entries()]
+    except OSError as error:
+        raise OutputError(f"cannot clear {redact(store.uri)}: {one_line(error)}; give write access there") from error
+    return Erasure(rows, corrections, [made for made in made_exports(store) if _is_there(made)], quarantined)
+
+
+def _parts_with(store: LabelStore, ids: frozenset[str]) -> list[tuple[Location, list[str]]]:
+    """Parts that hold some of the images, with the ids of all their rows."""
+    parts = store.parts()
+    if not parts and not store.exists():
+        raise InputError(f"{redact(store.uri)} is not a label store: it has neither run.json nor labels/*.parquet")
+    found = ((part, store.read_columns(part, ["image_id"])["image_id"].to_pylist()) for part in parts)
+    return [(part, rows) for part, rows in found if not ids.isdisjoint(rows)]
+
+
+def id_digest(image_id: str) -> str:
+    """By what an erased image is remembered: the sha256 of its id, in hexadecimal digits."""
+    return hashlib.sha256(image_id.encode()).hexdigest()
+
+
+def erased_digests(store: LabelStore) -> frozenset[str]:
+    """`id_digest` of every image that was erased.
+
+    Raises:
+        InputError: one of the lists is damaged.
+    """
+    found: set[str] = set()
+    for file in _erased(store).entries():
+        if file.name.endswith(".parquet") and not file.name.startswith("."):
+            try:
+                with file.open() as stream:
+                    found.update(pq.read_table(stream, columns=["id_sha256"])["id_sha256"].to_pylist())
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(
+                    f"{file} is damaged ({one_line(error)}); restore it: it keeps erased images from coming back"
+                ) from error
+    return frozenset(found)
+
+
+def _erased(store: LabelStore) -> Location:
+    return store.root.child("erased")
+
+
+def _remember(store: LabelStore, ids: frozenset[str], before: frozenset[str]) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    rows = [{"id_sha256": digest, "erased_at": now} for digest in sorted(map(id_digest, ids)) if digest not in before]
+    if rows:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), sink)
+        _erased(store).child(f"{uuid.uuid4().hex}.parquet").write(sink.getvalue())
+
+
+def remember_export(store: LabelStore, output: str, format_name: str, images: int) -> None:
+    """Note in the store that an export was made; where the store cannot be written, it is not noted."""
+    place = canonical_uri(output)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    made = MadeExport(redact(place), format_name, now, images)
+    with suppress(EverymaskError, OSError):
+        _exports(store).child(f"{id_digest(place)[:32]}.json").write(
+            (json.dumps(asdict(made)) + "\n").encode(), delays_s=()
+        )
+
+
+def made_exports(store: LabelStore) -> list[MadeExport]:
+    """The exports that were noted, by name; notes that make no sense are passed over."""
+    found = []
+    for file in _exports(store).entries():
+        with suppress(ValueError, TypeError, OSError):
+            found.append(MadeExport(**json.loads(file.read())))
+    return sorted(found, key=lambda made: made.output)
+
+
+def _exports(store: LabelStore) -> Location:
+    return store.root.child("exports")
+
+
+def _is_there(made: MadeExport) -> bool:
+    """Whether the export still exists; where that cannot be told, it may."""
+    try:
+        return Location.at(made.output).kind() != "missing"
+    except (EverymaskError, OSError):
+        return True

@@ -1,0 +1,88 @@
+"""An image that was erased is nowhere, and does not come back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.resume import settle_store, write_pending
+from everymask.classes.embeddings import load_embeddings, write_embeddings
+from everymask.labels.correction import new_entry_id
+from everymask.labels.correction_log import read_history, write_corrections
+from everymask.labels.erasure import erase
+from everymask.labels.rows import to_table
+from everymask.labels.store import LabelStore
+from everymask_cli.main import main
+from tests.classes.test_embeddings import CONFIG, record
+from tests.classes.toy import picture
+from tests.formats.exporting import run_export
+from tests.labels.examples import images
+from tests.labels.test_correction_log import entry
+
+GONE = "a/1.jpg"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    store = LabelStore(str(tmp_path / "store"))
+    rows = images(classes=True)
+    store.write_part(to_table(rows[:2]))
+    store.write_part(to_table(rows[2:]))
+    other = replace(entry("confirmed", "deleted"), image_id="b/1.jpg", uri="/photos/b/1.jpg", entry_id=new_entry_id())
+    write_corrections(store, [entry("confirmed", "deleted"), other])
+    store.preview.child("index.html").write(b"pictures of it")
+    store.preview.child("mine.txt").write(b"a file of somebody's")
+    run_export(store, "coco", tmp_path / "export.json")
+    run_export(store, "coco", tmp_path / "deleted.json")
+    (tmp_path / "deleted.json").unlink()
+    return store
+
+
+def anywhere(folder: Path, text: bytes) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file() and text in path.read_bytes()]
+
+
+def test_nothing_of_an_erased_image_is_left_and_the_rest_is(store: LabelStore, tmp_path: Path) -> None:
+    assert anywhere(Path(store.root), GONE.encode())
+    done = erase(store, [GONE])
+    assert (done.rows, done.correction_files) == (1, 1)
+    assert anywhere(Path(store.root), GONE.encode()) == []
+    assert sorted(image.image_id for image in store.images()) == ["b/1.jpg", "c.jpg"]
+    assert set(read_history(store).entries) == {"b/1.jpg"}
+    assert [file.name for file in store.preview.entries()] == ["mine.txt"]
+    assert [(made.output, made.format) for made in done.exports] == [(str(tmp_path / "export.json"), "coco")]
+
+
+def test_a_later_run_passes_it_over(store: LabelStore) -> None:
+    erase(store, [GONE])
+    listed = [ImageRef(name, f"/photos/{name}") for name in (GONE, "b/1.jpg", "c.jpg", "new.jpg")]
+    pending = write_pending(store, listed, settle_store(store).ids)
+    assert ([image.image_id for image in pending.manifest.read()], pending.listed) == (["new.jpg"], 3)
+
+
+def test_the_command_names_what_it_cannot_reach_and_may_be_repeated(
+    store: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = str(tmp_path / "embeddings")
+    records = [record(name, picture([("cherry", (2, 2, 20, 20))])) for name in (GONE, "b/1.jpg")]
+    write_embeddings(kept, records, CONFIG)
+    (tmp_path / "ids.txt").write_text(f"{GONE}\n")
+    words = ["erase", "--labels", store.uri, "--image-ids", str(tmp_path / "ids.txt"), "--embeddings", kept]
+    for rows, embeddings in ((1, 1), (0, 0)):
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        assert f"1 erased; {rows} rows, {embeddings} mask embeddings" in said
+        assert f"may still hold them: {tmp_path / 'export.json'} (coco, made " in said
+        assert "deleted.json" not in said
+    assert [one.image_id for one in load_embeddings(kept)] == ["b/1.jpg"]
+
+
+def test_an_id_that_the_store_does_not_have_is_refused_before_anything_goes(
+    store: LabelStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["erase", "--labels", store.uri, "--image-ids", GONE, "nowhere.jpg"]) == 2
+    assert "has no image 'nowhere.jpg'; nothing was erased" in capsys.readouterr().err
+    assert sorted(image.image_id for image in store.images()) == [GONE, "b/1.jpg", "c.jpg"]
