@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from everymask.labels.store import LabelStore
 from tests.cluster.image.build import Builder, Image
 from tests.cluster.image.container import ADDRESS, Container
 from tests.cluster.image.machine import this_machine
 from tests.cluster.image.namespaces import why_impossible
+from tests.cluster.manifests import Manifests
 from tests.machine import IMAGE_TOOLS, skip_without
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
@@ -170,7 +170,7 @@ def ray_start(spec: dict[str, Any], more: dict[str, str]) -> list[str]:
 
 def test_a_rayjob_runs_as_kuberay_would_start_it(image: Image, tmp_path: Path) -> None:
     """Head without CPUs, a worker, token authentication, the probe of the operator, the submitter's command."""
-    manifest = yaml.safe_load((REPOSITORY / "cluster" / "kuberay" / "rayjob.yaml").read_text())
+    manifest = Manifests("eks").ray["RayJob"]
     cluster = manifest["spec"]["rayClusterSpec"]
     small = {"object-store-memory": str(200 << 20)}
     head_ports = {"dashboard-agent-listen-port": "52365", "metrics-export-port": "8080"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import os
-import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +13,10 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.cluster.manifests import FOLDER, RAY_KINDS, USES, Manifests, cluster_spec, pods, render
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-FOLDER = REPOSITORY / "cluster" / "kuberay"
 SCHEMA = yaml.safe_load((Path(__file__).parent / "kuberay_schema.yaml").read_text())
-RAY_KINDS = ("RayCluster", "RayJob", "RayService")
-
-Document = dict[str, Any]
-
-
-def documents() -> list[tuple[str, Document]]:
-    return [
-        (path.name, document)
-        for path in sorted(FOLDER.glob("*.yaml"))
-        for document in yaml.safe_load_all(path.read_text())
-    ]
-
-
-def ray_documents() -> dict[str, Document]:
-    return {document["kind"]: document for _, document in documents() if document["kind"] in RAY_KINDS}
-
-
-def cluster_spec(document: Document) -> Document:
-    spec = document["spec"]
-    return spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
-
-
-def pods(document: Document) -> dict[str, Document]:
-    cluster = cluster_spec(document)
-    found = {"head": cluster["headGroupSpec"]["template"]["spec"]}
-    found |= {group["groupName"]: group["template"]["spec"] for group in cluster["workerGroupSpecs"]}
-    if "submitterPodTemplate" in document["spec"]:
-        found["submitter"] = document["spec"]["submitterPodTemplate"]["spec"]
-    return found
 
 
 def strict(schema: Any) -> Any:
@@ -68,12 +40,12 @@ def strict(schema: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", RAY_KINDS)
-def test_manifest_fits_the_schema_of_used_fields(kind: str) -> None:
-    jsonschema.validate(ray_documents()[kind], SCHEMA, cls=jsonschema.Draft202012Validator)
+def test_manifest_fits_the_schema_of_used_fields(manifests: Manifests, kind: str) -> None:
+    jsonschema.validate(manifests.ray[kind], SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
 @pytest.mark.parametrize("kind", RAY_KINDS)
-def test_manifest_fits_the_full_definition(kind: str) -> None:
+def test_manifest_fits_the_full_definition(manifests: Manifests, kind: str) -> None:
     folder = os.environ.get("EVERYMASK_KUBERAY_CRDS")
     if not folder:
         pytest.skip("set EVERYMASK_KUBERAY_CRDS to a folder of KubeRay's definitions (ray.io_rayjobs.yaml, …)")
@@ -81,7 +53,7 @@ def test_manifest_fits_the_full_definition(kind: str) -> None:
     version = next(version for version in definition["spec"]["versions"] if version["name"] == "v1")
     schema = strict(version["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
-    jsonschema.validate(ray_documents()[kind], schema, cls=jsonschema.Draft202012Validator)
+    jsonschema.validate(manifests.ray[kind], schema, cls=jsonschema.Draft202012Validator)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +67,8 @@ def test_manifest_fits_the_full_definition(kind: str) -> None:
         (("headGroupSpec", "rayStartParams", "num-cpus"), 0),
     ],
 )
-def test_schema_refuses_mistakes(path: tuple[str | int, ...], value: object) -> None:
-    document = copy.deepcopy(ray_documents()["RayCluster"])
+def test_schema_refuses_mistakes(manifests: Manifests, path: tuple[str | int, ...], value: object) -> None:
+    document = copy.deepcopy(manifests.ray["RayCluster"])
     target: Any = document["spec"]
     for key in path[:-1]:
         target = target[key]
@@ -106,8 +78,8 @@ def test_schema_refuses_mistakes(path: tuple[str | int, ...], value: object) -> 
 
 
 @pytest.mark.parametrize("kind", RAY_KINDS)
-def test_pods_can_start_with_a_read_only_root(kind: str) -> None:
-    for name, pod in pods(ray_documents()[kind]).items():
+def test_pods_can_start_with_a_read_only_root(manifests: Manifests, kind: str) -> None:
+    for name, pod in pods(manifests.ray[kind]).items():
         volumes = {volume["name"] for volume in pod["volumes"]}
         for container in pod["containers"]:
             mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -116,8 +88,8 @@ def test_pods_can_start_with_a_read_only_root(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", RAY_KINDS)
-def test_cluster_is_authenticated_and_scales_with_version_2(kind: str) -> None:
-    cluster = cluster_spec(ray_documents()[kind])
+def test_cluster_is_authenticated_and_scales_with_version_2(manifests: Manifests, kind: str) -> None:
+    cluster = cluster_spec(manifests.ray[kind])
     assert cluster["authOptions"]["mode"] == "token"
     assert cluster["enableInTreeAutoscaling"] is True
     assert cluster["autoscalerOptions"]["version"] == "v2"
@@ -125,14 +97,19 @@ def test_cluster_is_authenticated_and_scales_with_version_2(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", RAY_KINDS)
-def test_spot_comes_before_on_demand(kind: str) -> None:
-    groups = {group["groupName"]: group for group in cluster_spec(ray_documents()[kind])["workerGroupSpecs"]}
+def test_spot_comes_before_on_demand(manifests: Manifests, kind: str) -> None:
+    groups = {group["groupName"]: group for group in cluster_spec(manifests.ray[kind])["workerGroupSpecs"]}
     spot, on_demand = groups["gpu-spot"], groups["gpu-on-demand"]
     assert spot["priority"] > on_demand["priority"]
-    assert (
-        spot["labels"]["ray.io/market-type"] == spot["template"]["spec"]["nodeSelector"]["everymask/market"] == "spot"
-    )
-    assert on_demand["template"]["spec"]["nodeSelector"]["everymask/market"] == "on-demand"
+    assert spot["labels"]["ray.io/market-type"] == "spot"
+    assert on_demand["labels"]["ray.io/market-type"] == "on-demand"
+    # As the clouds' own node pools are labelled.
+    chosen = {
+        "eks": ({"eks.amazonaws.com/capacityType": "SPOT"}, {"eks.amazonaws.com/capacityType": "ON_DEMAND"}),
+        "gke": ({"cloud.google.com/gke-spot": "true"}, {"cloud.google.com/gke-provisioning": "standard"}),
+    }[manifests.platform]
+    for group, labels in zip((spot, on_demand), chosen, strict=True):
+        assert group["template"]["spec"]["nodeSelector"].items() >= labels.items()
     for group in (spot, on_demand):
         # What the autoscaler adds must be what it weighed: unequal requests and limits would differ.
         resources = group["template"]["spec"]["containers"][0]["resources"]
@@ -140,19 +117,19 @@ def test_spot_comes_before_on_demand(kind: str) -> None:
         assert resources["limits"]["nvidia.com/gpu"] == "1"
 
 
-def test_job_and_development_clusters_cost_no_gpu_while_idle() -> None:
+def test_job_and_development_clusters_cost_no_gpu_while_idle(manifests: Manifests) -> None:
     for kind in ("RayCluster", "RayJob"):
-        for group in cluster_spec(ray_documents()[kind])["workerGroupSpecs"]:
+        for group in cluster_spec(manifests.ray[kind])["workerGroupSpecs"]:
             assert group["minReplicas"] == 0
 
 
-def test_service_runs_the_repository_s_gpu_configuration() -> None:
-    manifest = yaml.safe_load(ray_documents()["RayService"]["spec"]["serveConfigV2"])
+def test_service_runs_the_repository_s_gpu_configuration(manifests: Manifests) -> None:
+    manifest = yaml.safe_load(manifests.ray["RayService"]["spec"]["serveConfigV2"])
     assert manifest == yaml.safe_load((REPOSITORY / "serve" / "config" / "gpu.yaml").read_text())
 
 
-def test_service_s_first_replicas_fit_the_node_that_is_always_there() -> None:
-    service = ray_documents()["RayService"]
+def test_service_s_first_replicas_fit_the_node_that_is_always_there(manifests: Manifests) -> None:
+    service = manifests.ray["RayService"]
     arguments = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"][0]["args"]
     deployments = [options for options in arguments.values() if isinstance(options, dict) and "num_cpus" in options]
     steady = next(group for group in cluster_spec(service)["workerGroupSpecs"] if group["minReplicas"])
@@ -162,34 +139,41 @@ def test_service_s_first_replicas_fit_the_node_that_is_always_there() -> None:
     assert 0 < needed_gpus <= int(limits["nvidia.com/gpu"])
 
 
-def with_shared_storage(path: Path) -> Document:
-    """The manifest with the comment signs taken from the lines that shared-storage.yaml asks for."""
-    document: Document = yaml.safe_load(re.sub(r"(?m)^( +)# (- \{name: .*\})$", r"\1\2", path.read_text()))
-    return document
-
-
-@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml", "rayservice.yaml"])
-def test_claims_are_optional_and_accounts_exist(name: str) -> None:
-    known = {(document["kind"], document["metadata"].get("name")) for _, document in documents()}
-    plain, shared = yaml.safe_load((FOLDER / name).read_text()), with_shared_storage(FOLDER / name)
-    for role, pod in pods(plain).items():
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_no_volume_is_claimed_and_accounts_exist(manifests: Manifests, kind: str) -> None:
+    known = {(document["kind"], document["metadata"].get("name")) for _, document in manifests.documents}
+    for pod in pods(manifests.ray[kind]).values():
         assert ("ServiceAccount", pod["serviceAccountName"]) in known
         assert not any("persistentVolumeClaim" in volume for volume in pod["volumes"])
+
+
+@pytest.mark.parametrize("use", USES)
+def test_shared_storage_reaches_every_pod_of_the_cluster(manifests: Manifests, use: str, tmp_path: Path) -> None:
+    """As the line in storage/kustomization.yaml says: before the other components."""
+    copy = tmp_path / "kuberay"
+    shutil.copytree(FOLDER, copy)
+    chosen = copy / manifests.platform / use / "kustomization.yaml"
+    written = yaml.safe_load(chosen.read_text())
+    written["components"] = ["../../storage", *written.get("components", [])]
+    chosen.write_text(yaml.safe_dump(written))
+    found = list(yaml.safe_load_all(render(chosen.parent)))
+    claims = {document["metadata"]["name"] for document in found if document["kind"] == "PersistentVolumeClaim"}
+    assert claims == {"everymask-data", "everymask-weights"}
+    (document,) = [document for document in found if document["kind"] in RAY_KINDS]
+    for role, pod in pods(document).items():
         if role == "submitter":
             continue
-        there = pods(shared)[role]
-        claimed = [volume["persistentVolumeClaim"] for volume in there["volumes"] if "persistentVolumeClaim" in volume]
-        claims = {claim["claimName"] for claim in claimed}
-        assert claims == {"everymask-data", "everymask-weights"}
-        assert {("PersistentVolumeClaim", claim) for claim in claims} <= known
-        assert {"/shared", "/weights"} <= {mount["mountPath"] for mount in there["containers"][0]["volumeMounts"]}
-        assert {"name": "EVERYMASK_CACHE", "value": "/weights"} in there["containers"][0]["env"]
-    jsonschema.validate(shared, SCHEMA, cls=jsonschema.Draft202012Validator)
+        volumes = [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+        claimed = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes}
+        assert claimed == claims
+        assert {"/shared", "/weights"} <= {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert {"name": "EVERYMASK_CACHE", "value": "/weights"} in pod["containers"][0]["env"]
+    jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
 @pytest.mark.parametrize("kind", RAY_KINDS)
-def test_only_the_head_holds_a_token_of_kubernetes(kind: str) -> None:
-    for role, pod in pods(ray_documents()[kind]).items():
+def test_only_the_head_holds_a_token_of_kubernetes(manifests: Manifests, kind: str) -> None:
+    for role, pod in pods(manifests.ray[kind]).items():
         if role == "head":
             assert pod["serviceAccountName"] == "everymask-head"
             assert pod.get("automountServiceAccountToken", True)
@@ -199,41 +183,41 @@ def test_only_the_head_holds_a_token_of_kubernetes(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", RAY_KINDS)
-def test_a_pod_fits_beside_its_image_on_the_default_disk_of_eks(kind: str) -> None:
+def test_a_pod_fits_beside_its_image_on_the_default_disk_of_eks(manifests: Manifests, kind: str) -> None:
     """20 GiB, of which the system and an image of 7 GB leave about 10."""
-    for pod in pods(ray_documents()[kind]).values():
+    for pod in pods(manifests.ray[kind]).values():
         folders = [volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume]
         on_disk = [folder["sizeLimit"] for folder in folders if folder.get("medium") != "Memory"]
         assert sum(int(size.removesuffix("Gi")) for size in on_disk) <= 10
 
 
-def test_every_manifest_runs_the_installed_ray_and_one_image() -> None:
+def test_every_manifest_runs_the_installed_ray_and_one_image(manifests: Manifests) -> None:
     installed = importlib.metadata.version("ray")
     images = set()
     for kind in RAY_KINDS:
-        assert cluster_spec(ray_documents()[kind])["rayVersion"] == installed
-        for pod in pods(ray_documents()[kind]).values():
+        assert cluster_spec(manifests.ray[kind])["rayVersion"] == installed
+        for pod in pods(manifests.ray[kind]).values():
             images |= {container["image"] for container in pod["containers"]}
     assert len(images) == 1
 
 
-def test_the_operator_finds_the_port_it_makes_the_service_from() -> None:
+def test_the_operator_finds_the_port_it_makes_the_service_from(manifests: Manifests) -> None:
     """KubeRay's operator looks for a port named `serve` of the head's container, and makes no Service without one."""
-    (container,) = [c for c in pods(ray_documents()["RayService"])["head"]["containers"] if c["name"] == "ray-head"]
+    (container,) = [c for c in pods(manifests.ray["RayService"])["head"]["containers"] if c["name"] == "ray-head"]
     assert {"name": "serve", "containerPort": 8000} in container["ports"]
 
 
 @pytest.mark.parametrize("kind", RAY_KINDS)
-def test_scaling_is_bounded_and_a_pending_group_gives_way(kind: str) -> None:
-    options = cluster_spec(ray_documents()[kind])["autoscalerOptions"]
+def test_scaling_is_bounded_and_a_pending_group_gives_way(manifests: Manifests, kind: str) -> None:
+    options = cluster_spec(manifests.ray[kind])["autoscalerOptions"]
     assert options["upscalingMode"] == "Conservative"
     environment = {entry["name"]: entry["value"] for entry in options["env"]}
     assert 0 < int(environment["RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S"]) < 3600
 
 
 @pytest.mark.parametrize("kind", RAY_KINDS)
-def test_gpu_pods_find_the_driver_where_gke_puts_it(kind: str) -> None:
-    for pod in pods(ray_documents()[kind]).values():
+def test_gpu_pods_find_the_driver_where_gke_puts_it(manifests: Manifests, kind: str) -> None:
+    for pod in pods(manifests.ray[kind]).values():
         for container in pod["containers"]:
             if "nvidia.com/gpu" in container["resources"]["limits"]:
                 assert {"name": "LD_LIBRARY_PATH", "value": "/usr/local/nvidia/lib64"} in container["env"]
