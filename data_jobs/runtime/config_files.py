@@ -39,7 +39,7 @@ def file_arguments(path: str, config: type) -> list[str]:
     return arguments
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
     """Plain values as in YAML 1.2: by version 1.1 `1:16` is the number 76, `no` is false, and `1e-05` is text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
