@@ -46,6 +46,7 @@ from data_jobs.labelling.resume import IdSet, settle_store, write_pending
 from data_jobs.labelling.stages import load_bytes
 from data_jobs.runtime.actors import connect, plan_actors
 from everymask.entities.config import AmgConfig
+from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
 from everymask.labels.rows import LabelledImage, from_batch
@@ -106,7 +107,7 @@ def plain_loop(spec: ModelSpec, uris: list[str]) -> tuple[float, float, list[Lab
 
     def label(uri: str) -> LabelledImage:
         batch = pa.table({"image_id": [Path(uri).name], "uri": [uri]})
-        return from_batch(labeller(load_bytes(batch, spec.limits)))[0]
+        return from_batch(labeller(load_bytes(batch, spec.limits, AddressPolicy(any_local_file=True))))[0]
 
     label(uris[0])
     started = time.time()

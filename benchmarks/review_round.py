@@ -10,6 +10,7 @@ Mask embeddings are kept in --work, as in benchmarks/classes.py, so that only th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import statistics
@@ -52,6 +53,7 @@ from everymask.classes.training.train import TrainingConfig, head_spec, train_he
 from everymask.errors import InputError
 from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances
 from everymask.evaluation.semantic import semantic_figures
+from everymask.files.addresses import AddressPolicy
 from everymask.labels.corrections import write_corrections
 from everymask.labels.identity import with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
@@ -129,7 +131,13 @@ def learn(
         pictures = config.data / "train" / "images"
         store.write_part(
             to_table(
-                LabelledImage(name, str(pictures / name), with_mask_ids(labels[name], name, "round")) for name in names
+                LabelledImage(
+                    name,
+                    str(pictures / name),
+                    with_mask_ids(labels[name], name, "round"),
+                    content_sha256=hashlib.sha256((pictures / name).read_bytes()).hexdigest(),
+                )
+                for name in names
             )
         )
         corrections = [
@@ -144,7 +152,15 @@ def learn(
     class_ids = correction_class_ids(images, spec_classes, every_class=False)
     directory = str(_stored(material, config, "train"))
     return named_masks(
-        images, class_ids, len(classes), material.backbone, config.classes.masks, config.features, directory, print
+        images,
+        class_ids,
+        len(classes),
+        material.backbone,
+        config.classes.masks,
+        config.features,
+        directory,
+        print,
+        AddressPolicy((str(pictures),)),
     )
 
 

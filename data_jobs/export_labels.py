@@ -10,18 +10,21 @@ no label store, names that collide, a loss above --max-loss, or an output that c
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
+from data_jobs.runtime.options import AddressOptions
 from data_jobs.runtime.progress import ProgressLine
+from data_jobs.runtime.settings import JOINED
 from everymask.formats.export import ExportReport, ExportRequest, export
 from everymask.formats.format import ImagesMode
 from everymask.formats.registry import FORMATS, find_format, help_text
 from everymask.formats.splits import SplitOptions
+from everymask.labels.address_policy import address_policy
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 from everymask.review.queue import read_queue
@@ -65,6 +68,7 @@ class ExportConfig:
     """Write the labels as the model made them, without the corrections of people."""
     overwrite: bool = False
     """Replace an earlier export."""
+    addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
 
 
 def write(config: ExportConfig) -> ExportReport:
@@ -93,6 +97,7 @@ def write(config: ExportConfig) -> ExportReport:
         frozenset(read_queue(config.queue).image_ids) if config.queue else None,
         SplitOptions.parse(config.split, config.split_by, config.split_file),
         not config.uncorrected,
+        policy=address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks),
     )
     line: ProgressLine | None = None
 

@@ -29,7 +29,7 @@ from data_jobs.exemplars.generation import generate
 from data_jobs.runtime.actors import connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
-from data_jobs.runtime.options import WorkerOptions
+from data_jobs.runtime.options import AddressOptions, WorkerOptions
 from data_jobs.runtime.settings import JOINED
 from everymask.backbone.devices import device_for
 from everymask.classes.class_set import ClassSet
@@ -65,6 +65,7 @@ class MakeExemplarsConfig:
     """Folder with a directory of pictures per subject, for --source folder; or of the images, for --source boxes."""
     boxes: str | None = None
     """Where the objects are, for --source boxes: a COCO file (.json), a YOLO data.yaml, or a label store of classes."""
+    addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
     margin: float = 0.15
     """Surroundings that a cut-out keeps on each side, as a share of its box's longer side."""
     device: str = "auto"
@@ -144,7 +145,15 @@ def _outcomes(config: MakeExemplarsConfig, class_set: ClassSet, folder: Exemplar
 
 def _own_pictures(config: MakeExemplarsConfig, class_set: ClassSet) -> Iterator[tuple[Origin, bytes]]:
     if config.boxes is not None:
-        return boxed_pictures(config.boxes, config.input, class_set, config.margin, ImageLimits())
+        return boxed_pictures(
+            config.boxes,
+            config.input,
+            class_set,
+            config.margin,
+            ImageLimits(),
+            config.addresses.local_root,
+            config.addresses.allow_private_networks,
+        )
     assert config.input is not None
     return class_folder_pictures(config.input, class_set)
 

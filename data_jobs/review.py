@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +22,11 @@ import tyro
 
 from data_jobs.runtime.command import Command, one_of
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
+from data_jobs.runtime.options import AddressOptions
+from data_jobs.runtime.settings import JOINED
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
+from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import read_corrections
 from everymask.labels.store import LabelStore
 from everymask.review.importing import import_corrections
@@ -52,6 +55,7 @@ class QueueConfig:
     """Seed of that draw."""
     pictures: bool = True
     """Write the page."""
+    addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,9 @@ def make(config: QueueConfig) -> int:
     write_queue(chosen, config.output)
     print(f"{config.output}: {len(chosen.images):,} of {chosen.candidates:,} images")
     if config.pictures:
+        policy = address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks)
         page = str(Path(config.output).with_suffix(".html"))
-        Location.at(page).write(queue_page(store, chosen, ImageLimits()).encode())
+        Location.at(page).write(queue_page(store, chosen, ImageLimits(), policy).encode())
         print(f"look at {page}")
     return DONE
 

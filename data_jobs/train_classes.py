@@ -25,7 +25,7 @@ from data_jobs.exemplars.bags import BagSpec, embed_exemplars, pending_exemplars
 from data_jobs.runtime.actors import connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
-from data_jobs.runtime.options import ModelOptions, WorkerOptions
+from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.settings import JOINED
 from everymask.backbone.devices import device_for
@@ -52,6 +52,7 @@ from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResu
 from everymask.errors import ConfigurationError
 from everymask.files.location import Location
 from everymask.images.decoding import decode_image
+from everymask.labels.address_policy import address_policy
 from everymask.labels.store import LabelStore
 
 CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
@@ -77,6 +78,7 @@ class TrainClassesConfig:
     into one class. By default those of the manifest, or every directory; without exemplars, the corrections'."""
     model: Annotated[ModelOptions, JOINED] = field(default_factory=ModelOptions)
     workers: Annotated[WorkerOptions, JOINED] = field(default_factory=WorkerOptions)
+    addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
     bags: str | None = None
     """Folder for the mask embeddings of the exemplars; by default .bags/ in the folder of exemplars."""
     single_object_only: bool = False
@@ -131,6 +133,7 @@ def run(config: TrainClassesConfig) -> int:
         if any(len(record.embeddings) for record in negatives):
             named.append(negative_masks(negatives, config.training.features, len(spec.classes)))
     if corrected:
+        assert config.corrections is not None
         corrections = named_masks(
             corrected,
             class_ids,
@@ -140,6 +143,9 @@ def run(config: TrainClassesConfig) -> int:
             config.training.features,
             config.embeddings,
             lambda image_id, reason: print(f"{image_id}: masks are left out: {reason}", file=sys.stderr),
+            address_policy(
+                LabelStore(config.corrections), config.addresses.local_root, config.addresses.allow_private_networks
+            ),
         )
         objects = int((corrections.labels < len(spec.classes)).sum())
         print(

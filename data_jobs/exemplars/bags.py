@@ -32,6 +32,7 @@ from everymask.classes.exemplars.manifest import Exemplar
 from everymask.classes.features import MaskFeatures
 from everymask.classes.segmenter import embed_masks
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
+from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits, decode_image
 
 ROWS_PER_SHARD = 32
@@ -135,7 +136,10 @@ def embed_exemplars(exemplars: Sequence[Exemplar], folder: str | Path, spec: Bag
         ray.data.from_arrow(rows)
         .repartition(target_num_rows_per_block=rows_per_task)
         .map_batches(
-            partial(load_bytes, limits=ImageLimits()), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS
+            partial(load_bytes, limits=ImageLimits(), policy=AddressPolicy((str(folder),))),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=READ_CPUS,
         )
         .map_batches(
             DescribeExemplars,

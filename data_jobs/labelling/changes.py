@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from data_jobs.labelling.inputs import ImageRef
 from data_jobs.labelling.manifests import MANIFEST_SCHEMA, Manifest, batched
 from data_jobs.labelling.stages import READ_THREADS, load_bytes
+from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.labels.store import LabelStore
@@ -42,7 +44,7 @@ class Changes:
         return "files: " + ", ".join(f"{count:,} {what}" for count, what in found if count)
 
 
-def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits) -> Changes:
+def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits, policy: AddressPolicy) -> Changes:
     """Read the images that may have changed, and drop the rows of those that did.
 
     Rows of the others are brought up to date, so that the next run reads none of them. Rewriting a part is atomic, so
@@ -52,6 +54,7 @@ def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits) ->
         store: the label store.
         changed: the images, as they are listed now.
         limits: what an image may cost to read.
+        policy: what is opened of the images' addresses.
 
     Raises:
         InputError: a part is damaged.
@@ -63,7 +66,7 @@ def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits) ->
         known = store.read_columns(part, ["image_id", "content_sha256"])
         listed = pc.is_in(known["image_id"], pa.array(list(now), pa.string()))
         if pc.any(listed).as_py():
-            _settle_part(store, part, known, now, limits, changes)
+            _settle_part(store, part, known, now, partial(load_bytes, limits=limits, policy=policy), changes)
     return changes
 
 
@@ -72,14 +75,14 @@ def _settle_part(
     part: Location,
     known: pa.Table,
     now: dict[str, ImageRef],
-    limits: ImageLimits,
+    read: Callable[[pa.Table], pa.Table],
     changes: Changes,
 ) -> None:
     ids: list[str] = known["image_id"].to_pylist()
     before: dict[str, str | None] = dict(zip(ids, known["content_sha256"].to_pylist(), strict=True))
     same: dict[str, dict[str, Any]] = {}
     replaced = set()
-    for image, content_sha256 in _digests([now[image_id] for image_id in ids if image_id in now], limits):
+    for image, content_sha256 in _digests([now[image_id] for image_id in ids if image_id in now], read):
         if content_sha256 is None:
             changes.unread += 1
         elif content_sha256 == before[image.image_id]:
@@ -92,8 +95,8 @@ def _settle_part(
         store.keep_rows(part, [image_id not in replaced for image_id in ids], same)
 
 
-def _digests(images: list[ImageRef], limits: ImageLimits) -> Iterator[tuple[ImageRef, str | None]]:
+def _digests(images: list[ImageRef], read: Callable[[pa.Table], pa.Table]) -> Iterator[tuple[ImageRef, str | None]]:
     """Each image, and the digest of its bytes; None where they cannot be read."""
     for batch in batched(images, _ROWS_AT_A_TIME):
         rows = pa.Table.from_pylist([asdict(image) for image in batch], MANIFEST_SCHEMA)
-        yield from zip(batch, load_bytes(rows, limits)["content_sha256"].to_pylist(), strict=True)
+        yield from zip(batch, read(rows)["content_sha256"].to_pylist(), strict=True)

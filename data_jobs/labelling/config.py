@@ -9,12 +9,13 @@ from typing import Annotated
 
 from data_jobs.labelling.estimate import MIN_IMAGES
 from data_jobs.labelling.prices import parse_prices
-from data_jobs.runtime.options import ModelOptions, WorkerOptions
+from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions
 from data_jobs.runtime.settings import JOINED, Without
 from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig, Recipe
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, below
 from everymask.errors import ConfigurationError
+from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
 
@@ -79,6 +80,7 @@ class LabelDatasetConfig:
     """Folder or address where method classes keeps its mask embeddings, for `everymask relabel`."""
     recipe: Recipe = "default"
     """paper: masks, thresholds and suppression of method classes as published. An option given beside it wins."""
+    addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
     labels: Annotated[LabelConfig, JOINED, Without(("clip.names",))] = field(default_factory=LabelConfig)
     limits: ImageLimits = field(default_factory=ImageLimits)
 
@@ -100,6 +102,11 @@ class LabelDatasetConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name.replace('_', '-')} must be at least 1; got {value}")
+
+    def address_policy(self) -> AddressPolicy:
+        """What is opened of the addresses that the input names."""
+        options = self.addresses
+        return AddressPolicy.for_input(self.input, options.local_root, options.allow_private_networks)
 
     def label_config(self) -> LabelConfig:
         """What the library is asked to do."""
@@ -124,8 +131,14 @@ class RelabelConfig:
     """Connected parts and holes of masks under this many pixels are removed; 0 leaves masks as they are."""
     max_region_area: int | None = None
     """Masks of more pixels than this are left out. By default none are."""
+    addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
     classes: Annotated[ClassesConfig, Without(("masks",))] = field(default_factory=ClassesConfig)
     limits: ImageLimits = field(default_factory=ImageLimits)
+
+    def address_policy(self) -> AddressPolicy:
+        """What is opened of the images' addresses, for previews."""
+        options = self.addresses
+        return AddressPolicy.for_input(self.embeddings, options.local_root, options.allow_private_networks)
 
     def label_config(self) -> LabelConfig:
         """What the library is asked to do."""

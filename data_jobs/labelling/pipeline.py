@@ -18,6 +18,7 @@ from data_jobs.labelling.resume import Pending
 from data_jobs.labelling.stages import LabellerStage, load_bytes, read_pending, write_part
 from data_jobs.runtime.actors import READ_CPUS, WRITE_CPUS, Actors
 from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
+from everymask.files.addresses import AddressPolicy
 from everymask.labels.store import LabelStore, PartSummary
 
 _MAX_ROWS_PER_TASK = 32
@@ -72,6 +73,7 @@ def label_pending(
     configuration: Mapping[str, Any],
     actors: Actors,
     batch_size: int,
+    policy: AddressPolicy,
 ) -> PartSummary:
     """Label everything that is pending; returns what was added to the store.
 
@@ -83,7 +85,7 @@ def label_pending(
     ledger = (
         ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here).remote()
     )
-    dataset = _build(store, pending, spec, configuration, actors, batch_size, ledger)
+    dataset = _build(store, pending, spec, configuration, actors, batch_size, policy, ledger)
     added = PartSummary()
     with _progress(ledger, pending.images):
         # Keeps the driver in touch with each part as it lands, and holds only its four numbers.
@@ -99,6 +101,7 @@ def _build(
     configuration: Mapping[str, Any],
     actors: Actors,
     batch_size: int,
+    policy: AddressPolicy,
     ledger: Any,
 ) -> Dataset:
     prepare_ray_data()
@@ -119,7 +122,7 @@ def _build(
         .repartition(target_num_rows_per_block=block_rows)
         .map_batches(
             load_bytes,  # type: ignore[arg-type]
-            fn_kwargs={"limits": spec.limits},
+            fn_kwargs={"limits": spec.limits, "policy": policy},
             batch_size=None,
             batch_format="pyarrow",
             compute=TaskPoolStrategy(size=most_readers(actors.maximum, math.ceil(pending.images / block_rows))),

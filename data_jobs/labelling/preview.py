@@ -9,10 +9,11 @@ from io import BytesIO
 from PIL import Image
 
 from everymask.errors import EverymaskError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location
 from everymask.files.storage import one_line, split_query
 from everymask.images.decoding import ImageLimits, decode_image
-from everymask.images.files import read_bytes
+from everymask.images.files import read_labelled_bytes
 from everymask.images.resizing import shrink
 from everymask.labels.corrections import corrected, read_corrections
 from everymask.labels.rows import LabelledImage, from_batch
@@ -32,7 +33,7 @@ def preview_exists(store: LabelStore) -> bool:
     return store.preview.child("index.html").kind() == "file"
 
 
-def write_preview(store: LabelStore, limits: ImageLimits, count: int) -> None:
+def write_preview(store: LabelStore, limits: ImageLimits, count: int, policy: AddressPolicy) -> None:
     """Write preview/index.html and preview/contact_sheet.jpg for at most `count` images, sorted by id.
 
     Parts are named by digests, so the first of them are a random sample of the run.
@@ -46,7 +47,7 @@ def write_preview(store: LabelStore, limits: ImageLimits, count: int) -> None:
     failing = [part for part, summary in zip(parts, summaries, strict=True) if summary.errors]
     failures = _first(_rows(store, failing, failed=True), _MAX_FAILURES)
     known = read_corrections(store)
-    items = [item for image in sample if (item := _draw(corrected(image, known), limits)) is not None]
+    items = [item for image in sample if (item := _draw(corrected(image, known), limits, policy)) is not None]
     total = sum(summaries, PartSummary())
     page = html_report(
         f"Labels in {split_query(store.uri)[0]}",
@@ -74,11 +75,12 @@ def _first(images: Iterator[LabelledImage], count: int) -> list[LabelledImage]:
     return sorted((image for image, _ in zip(images, range(count), strict=False)), key=lambda image: image.image_id)
 
 
-def _draw(image: LabelledImage, limits: ImageLimits) -> ReportItem | None:
+def _draw(image: LabelledImage, limits: ImageLimits, policy: AddressPolicy) -> ReportItem | None:
     """The image and its masks, small; None where the file is no longer what it was."""
     assert image.labels is not None
     try:
-        pixels = decode_image(read_bytes(image.uri, limits), limits)
+        data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy)
+        pixels = decode_image(data, limits)
         if pixels.shape[:2] != image.labels.size_hw:
             return None
         return ReportItem(image, shrink(pixels, _MAX_SIDE), overlay(pixels, image.labels, max_side=_MAX_SIDE))

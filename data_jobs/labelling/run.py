@@ -32,6 +32,7 @@ from data_jobs.runtime.settings import as_tree, typed
 from everymask.backbone.devices import device_for
 from everymask.backbone.models import find_model
 from everymask.errors import ConfigurationError, OutputError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import canonical_uri, one_line
 from everymask.images.decoding import ImageLimits
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
@@ -121,6 +122,7 @@ class Run:
     Attributes:
         options: what becomes of what is there.
         limits: what an image may cost to read.
+        policy: what is opened of the images' addresses.
         store: the output.
         record: what run.json says; the last attempt is this one.
         finished: what earlier attempts left.
@@ -129,6 +131,7 @@ class Run:
 
     options: StoreOptions
     limits: ImageLimits
+    policy: AddressPolicy
     store: LabelStore
     record: RunRecord
     finished: Finished
@@ -162,7 +165,9 @@ class Run:
         attempts = [*(record.attempts if record else []), attempt]
         record = RunRecord(configuration, attempts, record.counts if record else None, settings=_repeatable(config))
         write_run(store, record)
-        return cls(config.store, config.limits, store, record, earlier.finished, earlier.started)
+        return cls(
+            config.store, config.limits, config.address_policy(), store, record, earlier.finished, earlier.started
+        )
 
     def close(self, expected: int, added: PartSummary) -> PartSummary:
         """Count, record and show what there is now.
@@ -176,7 +181,7 @@ class Run:
         write_run(self.store, replace(self.record, attempts=[*self.record.attempts[:-1], attempt], counts=counts))
         changed = added.images or self.finished.dropped or self.finished.notes
         if self.options.previews and (changed or not preview_exists(self.store)):
-            write_preview(self.store, self.limits, self.options.previews)
+            write_preview(self.store, self.limits, self.options.previews, self.policy)
         self._report(counts, added)
         return counts
 
@@ -264,7 +269,7 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     if sampling is None or not pending.images:
         return _label_all(this, pending, found, actors, batch_size)
     sample = draw_sample(store, pending, sampling.sample)
-    added = label_pending(store, sample.pending, found, this.record.config, actors, batch_size)
+    added = label_pending(store, sample.pending, found, this.record.config, actors, batch_size, this.policy)
     seconds = this.seconds
     counts = this.close(this.finished.images + sample.pending.images, added)
     foretold = sample.estimate(store, added, seconds, actors, prices)
@@ -280,7 +285,7 @@ def _images(config: LabelDatasetConfig, skipped: Skipped) -> Iterator[ImageRef]:
 def _label_all(this: Run, pending: Pending, spec: ModelSpec, actors: Actors, batch_size: int) -> PartSummary:
     added = PartSummary()
     if pending.images:
-        added = label_pending(this.store, pending, spec, this.record.config, actors, batch_size)
+        added = label_pending(this.store, pending, spec, this.record.config, actors, batch_size, this.policy)
     seconds = this.seconds
     counts = this.close(this.finished.images + pending.images, added)
     if added.images and (foretold := load_estimate(this.store)):
@@ -293,7 +298,7 @@ def _with_changed(this: Run, pending: Pending) -> Pending:
     if not pending.changed.images or this.options.keep_changed:
         return pending
     print(f"reading {pending.changed.images:,} files that may have changed since they were labelled", flush=True)
-    changes = settle_changes(this.store, pending.changed, this.limits)
+    changes = settle_changes(this.store, pending.changed, this.limits, this.policy)
     print(changes, flush=True)
     this.finished.replaced = len(changes.replaced)
     this.finished.dropped += len(changes.replaced)

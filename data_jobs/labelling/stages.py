@@ -21,6 +21,7 @@ from data_jobs.labelling.ledger import Bookkeeper
 from data_jobs.labelling.manifests import MANIFEST_SCHEMA
 from data_jobs.labelling.model_spec import ModelSpec
 from everymask.errors import EverymaskError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits
 from everymask.images.files import read_bytes
@@ -50,17 +51,20 @@ def read_pending(batch: pa.Table, store: LabelStore) -> pa.Table:
     )
 
 
-def load_bytes(batch: pa.Table, limits: ImageLimits) -> pa.Table:
-    """`MANIFEST_SCHEMA` → `LOADED_SCHEMA`: files are read many at once; one that cannot be read becomes an error."""
+def load_bytes(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy) -> pa.Table:
+    """`MANIFEST_SCHEMA` → `LOADED_SCHEMA`: files are read many at once; one that cannot be read becomes an error.
+
+    `policy` says what is opened of the addresses.
+    """
     rows = batch.to_pylist()
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        loaded = list(pool.map(lambda row: {} if row.get("error") else _load(row["uri"], limits), rows))
+        loaded = list(pool.map(lambda row: {} if row.get("error") else _load(row["uri"], limits, policy), rows))
     return pa.Table.from_pylist([{**row, **found} for row, found in zip(rows, loaded, strict=True)], LOADED_SCHEMA)
 
 
-def _load(uri: str, limits: ImageLimits) -> dict[str, bytes | str]:
+def _load(uri: str, limits: ImageLimits, policy: AddressPolicy) -> dict[str, bytes | str]:
     try:
-        data = _read_with_retries(uri, limits)
+        data = _read_with_retries(uri, limits, policy)
     except FileNotFoundError:
         return {"error": "the file is not there"}
     except OSError as error:
@@ -70,16 +74,16 @@ def _load(uri: str, limits: ImageLimits) -> dict[str, bytes | str]:
     return {"data": data, "content_sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _read_with_retries(uri: str, limits: ImageLimits) -> bytes:
+def _read_with_retries(uri: str, limits: ImageLimits, policy: AddressPolicy) -> bytes:
     for delay in _READ_DELAYS_S:
         try:
-            return read_bytes(uri, limits)
+            return read_bytes(uri, limits, policy)
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             raise
         except OSError as error:
             logger.warning("cannot read %s, trying again in %s s: %s", redact(uri), delay, one_line(error))
             time.sleep(delay)
-    return read_bytes(uri, limits)
+    return read_bytes(uri, limits, policy)
 
 
 class LabellerStage:

@@ -23,6 +23,16 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
+class AddressOptions:
+    """Which addresses are opened that a list, a label store or a file of boxes names."""
+
+    local_root: tuple[str, ...] = ()
+    """Folders whose files may be read although a label store, or a list that is not on this machine, names them."""
+    allow_private_networks: bool = False
+    """Let http addresses in lists and label stores lead to machines that are not on the public internet."""
+
+
+@dataclass(frozen=True)
 class WorkerOptions:
     """How many processes hold the model."""
 

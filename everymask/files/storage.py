@@ -6,6 +6,7 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -14,11 +15,33 @@ from everymask.errors import ConfigurationError
 from everymask.redaction import redact
 
 _CREDENTIALS = re.compile(r"[?&](access_key|secret_key|session_token)=|^[^/@]+:[^/@]+@")
+_CHAIN = re.compile(r"::[A-Za-z][A-Za-z0-9+.-]*://")
+_IPV6 = re.compile(r"\[[^\]/]*\]")
+_WEB = ("http://", "https://")
+_URL_CHARACTERS = "%:/?#[]@!$&'()*+,;=~"
 
 
 def is_remote(uri: str) -> bool:
     """Whether `uri` names another place than this machine's file system."""
     return "://" in uri and not uri.startswith("file://")
+
+
+def is_web(uri: str) -> bool:
+    """Whether `uri` is an http or https address, of which every character belongs to the resource."""
+    return uri.lower().startswith(_WEB)
+
+
+def is_chained(uri: str) -> bool:
+    """Whether `uri` is an address of fsspec's that leads through others, as `zip://x::http://host/y` does.
+
+    Such an address may hold a program of its own (`reference::data://…` fills in templates); it is opened nowhere.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return False
+    host = _IPV6.sub("", rest.partition("/")[0])
+    parameters = "" if is_web(uri) else _IPV6.sub("", _split_parameters(rest)[1])
+    return "::" in scheme + host + parameters or _CHAIN.search(rest) is not None
 
 
 def canonical_uri(location: str) -> str:
@@ -35,20 +58,24 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     pyarrow's own file systems come first; fsspec's serve every other scheme.
 
     Raises:
-        ConfigurationError: no installed library opens this scheme, the address is malformed, or it holds credentials:
-            addresses are written into label stores.
+        ConfigurationError: no installed library opens this scheme, the address is malformed or chained, or it holds
+            credentials: addresses are written into label stores.
     """
     if not is_remote(uri):
         return pafs.LocalFileSystem(), str(Path(uri.removeprefix("file://")).expanduser().absolute())
+    if is_chained(uri):
+        raise ConfigurationError(f"the address {uri} is chained (`::`), which is never opened; give a plain address")
     scheme, _, rest = uri.partition("://")
     location, slash, path = rest.partition("/")
-    if _CREDENTIALS.search(split_query(path)[1]) or _CREDENTIALS.search(location):
+    if _CREDENTIALS.search(_split_parameters(path)[1]) or _CREDENTIALS.search(location):
         raise ConfigurationError(
             f"the {scheme}:// address holds credentials, which would be stored with the labels; give them in the "
             "environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …) or by the machine's role"
         )
+    if is_web(uri):
+        return _web_filesystem(), quote(uri, safe=_URL_CHARACTERS)
     # Query parameters (endpoint, region) belong to the file system, not to the path.
-    path, query = split_query(path)
+    path, query = _split_parameters(path)
     filesystem, root = _remote_filesystem(f"{scheme}://{location}{slash}{query}")
     if root == "/":  # of a scheme with absolute paths: without the slash a folder of one's own would be meant
         return filesystem, f"/{path}"
@@ -56,9 +83,21 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def split_query(uri: str) -> tuple[str, str]:
-    """An address without its parameters, and `?name=value…` or an empty string."""
-    before, question_mark, query = uri.rpartition("?")
-    return (before, question_mark + query) if question_mark and "=" in query else (uri, "")
+    """An address without its parameters, and these (`?name=value…`) or an empty string. Local paths have none."""
+    return _split_parameters(uri) if is_remote(uri) else (uri, "")
+
+
+def _split_parameters(text: str) -> tuple[str, str]:
+    before, question_mark, query = text.rpartition("?")
+    return (before, question_mark + query) if question_mark and "=" in query else (text, "")
+
+
+@lru_cache(maxsize=1)
+def _web_filesystem() -> pafs.FileSystem:
+    from fsspec.implementations.http import HTTPFileSystem
+
+    # Encoded: a signature is asked for as it was given.
+    return pafs.PyFileSystem(pafs.FSSpecHandler(HTTPFileSystem(encoded=True)))
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from everymask.errors import ConfigurationError
+from everymask.files.addresses import AddressPolicy
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, ImagesMode, Keeps
 from everymask.formats.loss import Loss
@@ -15,6 +16,7 @@ from everymask.formats.picture_files import PictureFiles
 from everymask.formats.splits import SPLITS_FILE, SplitCounts, SplitOptions, SplitPlan, plan_splits
 from everymask.formats.staging import main_file, staged
 from everymask.images.decoding import ImageLimits
+from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import Survey, labelled_images, survey
 from everymask.labels.erasure import remember_export
 from everymask.labels.store import LabelStore
@@ -38,6 +40,7 @@ class ExportRequest:
         split: which images are for training, and which for validating and testing; None for no splits.
         corrections: write labels as people left them; False writes what the model made.
         limits: what an image may cost to read.
+        policy: what is opened of the images' addresses; by default what the store was made from.
     """
 
     format: Format
@@ -50,6 +53,7 @@ class ExportRequest:
     split: SplitOptions | None = None
     corrections: bool = True
     limits: ImageLimits = field(default_factory=ImageLimits)
+    policy: AddressPolicy | None = None
 
     def __post_init__(self) -> None:
         if self.max_loss is not None and not 0 <= self.max_loss <= 1:
@@ -121,13 +125,16 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
     if main and request.images:
         beside.append(chosen.image_folder)
     plan, found = _plan(store, request)
-    splits = plan_splits(store, list(plan.numbers), request.split, request.limits) if request.split else SplitPlan()
     loss, counts, images = Loss(), SplitCounts(), 0
+    policy = request.policy or address_policy(store)
+    splits = (
+        plan_splits(store, list(plan.numbers), request.split, request.limits, policy) if request.split else SplitPlan()
+    )
     names = ClassNames.of_store(store)
     with staged(request.output, beside, not main, request.overwrite) as folder:
         destination = Destination(folder, main, names, len(plan.numbers), request.images is not None, splits.names)
         writer = chosen.writer(destination, request.options)
-        pictures = PictureFiles(folder, request.images, request.limits) if request.images else None
+        pictures = PictureFiles(folder, request.images, request.limits, policy) if request.images else None
         for image, labels in labelled_images(store, request.corrections):
             if image.image_id not in plan.numbers:
                 continue

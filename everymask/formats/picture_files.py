@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from io import BytesIO
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from everymask.errors import ConfigurationError, EverymaskError, InputError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import is_remote, one_line
 from everymask.formats.format import ImagesMode
 from everymask.images.decoding import ImageLimits, decode_image
-from everymask.images.files import read_bytes
+from everymask.images.files import read_labelled_bytes
 from everymask.labels.rows import LabelledImage
 
 _JPEG_QUALITY = 95
@@ -30,15 +30,17 @@ class PictureFiles:
         folder: the export's.
         mode: symbolic links, of local images only, or copies.
         limits: what an image may cost to read.
+        policy: what is opened of the images' addresses.
 
     Attributes:
         turned: images that were written anew.
     """
 
-    def __init__(self, folder: Path, mode: ImagesMode, limits: ImageLimits) -> None:
+    def __init__(self, folder: Path, mode: ImagesMode, limits: ImageLimits, policy: AddressPolicy) -> None:
         self._folder = folder
         self._mode = mode
         self._limits = limits
+        self._policy = policy
         self.turned = 0
 
     def add(self, image: LabelledImage, path: str) -> None:
@@ -51,16 +53,14 @@ class PictureFiles:
         if self._mode == "link" and is_remote(image.uri):
             raise ConfigurationError(f"{image.uri} is not on this machine and cannot be linked; use --images copy")
         try:
-            data = read_bytes(image.uri, self._limits)
+            data = read_labelled_bytes(image.uri, image.content_sha256, self._limits, self._policy)
             turned = _is_turned(data)
             pixels = decode_image(data, self._limits) if turned else None
         except (EverymaskError, OSError) as error:
             raise InputError(
-                f"{image.image_id} cannot be put into the export ({one_line(error)}); put the file back at "
-                f"{image.uri}, or export without --images"
+                f"{image.image_id} at {image.uri} cannot be put into the export ({one_line(error)}); nothing was "
+                "written: mend that, or export without --images"
             ) from error
-        if image.content_sha256 and hashlib.sha256(data).hexdigest() != image.content_sha256:
-            raise InputError(f"{image.image_id} has changed since it was labelled; label it again before exporting it")
         target = self._folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if pixels is not None:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from everymask.errors import ConfigurationError, EverymaskError, InputError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location
 from everymask.files.storage import one_line, split_query
 from everymask.formats.near_duplicates import alike, thumbnail
 from everymask.images.decoding import ImageLimits, decode_image
-from everymask.images.files import read_bytes
+from everymask.images.files import read_labelled_bytes
 from everymask.labels.store import LabelStore
 
 SPLITS = ("train", "val", "test")
@@ -127,7 +128,9 @@ class SplitCounts:
         return lines
 
 
-def plan_splits(store: LabelStore, image_ids: Sequence[str], options: SplitOptions, limits: ImageLimits) -> SplitPlan:
+def plan_splits(
+    store: LabelStore, image_ids: Sequence[str], options: SplitOptions, limits: ImageLimits, policy: AddressPolicy
+) -> SplitPlan:
     """Decide every image's split.
 
     Args:
@@ -135,6 +138,7 @@ def plan_splits(store: LabelStore, image_ids: Sequence[str], options: SplitOptio
         image_ids: those to export.
         options: how.
         limits: what an image may cost to read.
+        policy: what is opened of the images' addresses.
 
     Raises:
         ConfigurationError: the file does not name an image and no shares are given, or there is no such column.
@@ -153,13 +157,13 @@ def plan_splits(store: LabelStore, image_ids: Sequence[str], options: SplitOptio
     columns = ["image_id", "uri", "content_sha256", "status"]
     if options.by not in (None, "folder"):
         columns.append(_checked_column(store, options.by))
-    ids, keys, groups, uris = [], [], [], []
+    ids, keys, groups, sources = [], [], [], []
     for batch in store.batches(list(dict.fromkeys(columns)), batch_size=4096):
         for row in batch.to_pylist():
             if row["status"] == "error" or row["image_id"] not in wanted:
                 continue
             ids.append(row["image_id"])
-            uris.append(row["uri"])
+            sources.append((row["uri"], row["content_sha256"]))
             keys.append(row["content_sha256"] or _digest(row["image_id"]))
             if options.by is None:
                 groups.append(_shared_file(row["uri"]) or keys[-1])
@@ -168,7 +172,7 @@ def plan_splits(store: LabelStore, image_ids: Sequence[str], options: SplitOptio
                 groups.append(repr(value))
     unread = 0
     if options.by is None:
-        groups, unread = _joined(groups, uris, limits)
+        groups, unread = _joined(groups, sources, limits, policy)
     else:
         keys = [_digest(group) for group in groups]
     return SplitPlan(_assigned(ids, keys, groups, options.shares, listed), unread)
@@ -199,14 +203,17 @@ def _split_of(key: str, shares: Sequence[float]) -> str:
     return SPLITS[len(shares) - 1]
 
 
-def _joined(groups: list[str], uris: list[str], limits: ImageLimits) -> tuple[list[str], int]:
+def _joined(
+    groups: list[str], sources: list[tuple[str, str | None]], limits: ImageLimits, policy: AddressPolicy
+) -> tuple[list[str], int]:
     """Groups in which near-duplicates are together, and how many images could not be read."""
     pictures, places, unread = [], [], 0
-    for place, uri in enumerate(uris):
+    for place, (uri, content_sha256) in enumerate(sources):
         if _shared_file(uri):
             continue
         try:
-            pictures.append(thumbnail(decode_image(read_bytes(uri, limits), limits)))
+            data = read_labelled_bytes(uri, content_sha256, limits, policy)
+            pictures.append(thumbnail(decode_image(data, limits)))
             places.append(place)
         except (EverymaskError, OSError):
             unread += 1

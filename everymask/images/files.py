@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
 import pyarrow.fs as pafs
 
+import everymask
 from everymask.errors import InputError
-from everymask.files.storage import resolve
+from everymask.files.addresses import AddressPolicy
+from everymask.files.download_limits import DownloadConfig, DownloadError
+from everymask.files.storage import is_web, one_line, resolve
 from everymask.images.decoding import ImageLimits
 
+if TYPE_CHECKING:
+    from everymask.files.download import HttpClient
 
-def read_bytes(uri: str, limits: ImageLimits) -> bytes:
+_EVERYWHERE = ("0.0.0.0/0", "::/0")
+_REQUESTS_PER_SECOND = 1000.0  # a list of one's own is fetched as fast as its server answers
+
+
+def read_bytes(uri: str, limits: ImageLimits, policy: AddressPolicy) -> bytes:
     """The bytes of one file; its size is looked at first.
 
+    Args:
+        uri: a local path or an address.
+        limits: how large it may be.
+        policy: what of the place that named `uri` is opened.
+
     Raises:
-        InputError: missing, not a file, or empty.
+        InputError: missing, not a file, empty, not to be fetched, or an address that is not or cannot be opened.
         ImageTooLargeError: more bytes than the limit.
-        ConfigurationError: the address cannot be opened.
         OSError: it cannot be read now.
     """
+    policy.check(uri)
+    try:
+        return _fetch(uri, limits, policy) if is_web(uri) else _read(uri, limits)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # an odd address makes the libraries below raise nearly anything
+        raise InputError(f"the file cannot be read ({one_line(error)}); check its address") from error
+
+
+def _read(uri: str, limits: ImageLimits) -> bytes:
     filesystem, path = resolve(uri)
     kind = filesystem.get_file_info(path).type
     if kind == pafs.FileType.NotFound:
@@ -28,4 +55,54 @@ def read_bytes(uri: str, limits: ImageLimits) -> bytes:
         raise InputError("this is no file but a pipe, a socket or a device")
     with filesystem.open_input_file(path) as file:
         limits.check_bytes(file.size())
-        return bytes(file.read())
+        data = bytes(file.read(limits.max_bytes + 1))
+    limits.check_bytes(len(data))  # again: it may have grown, or its server may not tell the truth
+    return data
+
+
+def read_labelled_bytes(uri: str, content_sha256: str | None, limits: ImageLimits, policy: AddressPolicy) -> bytes:
+    """The bytes of an image of a label store: the very ones that were labelled, or none.
+
+    So whoever made the store learns and copies nothing that they did not have.
+
+    Args:
+        uri: of the image, as the store has it.
+        content_sha256: of the image, as the store has it.
+        limits: how large it may be.
+        policy: what of the store is opened.
+
+    Raises:
+        InputError: as `read_bytes`; the store has no digest of the image, or the file has changed since.
+        ImageTooLargeError: as `read_bytes`.
+        OSError: as `read_bytes`.
+    """
+    if not content_sha256:
+        raise InputError("the label store has no content_sha256 of it, so nothing tells whether a file is the one")
+    data = read_bytes(uri, limits, policy)
+    if hashlib.sha256(data).hexdigest() != content_sha256:
+        raise InputError("it has changed since it was labelled; label it again")
+    return data
+
+
+def _fetch(uri: str, limits: ImageLimits, policy: AddressPolicy) -> bytes:
+    private = policy.allow_private_networks or policy.trusts(uri)
+    try:
+        data = _client(limits.max_bytes, private).get(uri, accept=("",), headers={"User-Agent": _AGENT})
+    except DownloadError as error:
+        remedy = "; --allow-private-networks lets it" if "private address" in str(error) else ""
+        raise InputError(f"the file cannot be fetched ({error}{remedy})") from error
+    limits.check_bytes(len(data))
+    return data
+
+
+_AGENT = f"everymask/{everymask.__version__}"
+
+
+@lru_cache(maxsize=4)
+def _client(max_bytes: int, private: bool) -> HttpClient:
+    from everymask.files.download import HttpClient
+
+    networks = _EVERYWHERE if private else ()
+    return HttpClient(
+        DownloadConfig(_REQUESTS_PER_SECOND, max_bytes=max_bytes, allowed_private_networks=networks, backoff_s=0.5)
+    )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.errors import InputError
+from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import DEFAULT_LIMITS, ImageLimits, decode_image, rgb_of_picture
 from everymask.images.files import read_bytes
 
@@ -31,7 +32,6 @@ def rgb_pixels(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> NDArra
     Raises:
         InputError: the image cannot be read or decoded, or the array is none of the above.
         ImageTooLargeError: more bytes or pixels than the limits.
-        ConfigurationError: the address cannot be opened.
     """
     if isinstance(image, str | Path):
         return decode_image(_read(str(image), limits), limits)
@@ -49,7 +49,7 @@ def rgb_pixels(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> NDArra
 
 def _read(uri: str, limits: ImageLimits) -> bytes:
     try:
-        return read_bytes(uri, limits)
+        return read_bytes(uri, limits, AddressPolicy(trusted=(uri,)))
     except InputError as error:
         raise type(error)(f"{uri} cannot be read ({error}); check the path") from error
     except OSError as error:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.errors import EverymaskError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits, decode_image
-from everymask.images.files import read_bytes
+from everymask.images.files import read_labelled_bytes
 from everymask.labels.doubt import mask_doubt
 from everymask.labels.rows import LabelledImage
 from everymask.labels.store import LabelStore
@@ -27,12 +28,14 @@ _MAX_PICTURES = 300
 _MAX_MASKS_NAMED = 3
 
 
-def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits) -> str:
+def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits, policy: AddressPolicy) -> str:
     """The page: a thumbnail with masks for each of the first 300 images, and what is doubtful about it."""
     shown = queue.images[:_MAX_PICTURES]
     wanted = {image.image_id for image in shown}
     rows = {image.image_id: image for image in store.images() if image.image_id in wanted}
-    cards = "\n".join(_card(place, image, rows[image.image_id], limits) for place, image in enumerate(shown, start=1))
+    cards = "\n".join(
+        _card(place, image, rows[image.image_id], limits, policy) for place, image in enumerate(shown, start=1)
+    )
     control = sum(image.chosen == "random" for image in queue.images)
     more = f" The first {_MAX_PICTURES:,} are shown." if len(queue.images) > _MAX_PICTURES else ""
     lead = (
@@ -43,8 +46,8 @@ def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits) -> str:
     return html_page(f"Review queue of {store.uri}", body, style=_STYLE, max_width_px=1100)
 
 
-def _card(place: int, queued: QueuedImage, image: LabelledImage, limits: ImageLimits) -> str:
-    picture = _picture(image, limits)
+def _card(place: int, queued: QueuedImage, image: LabelledImage, limits: ImageLimits, policy: AddressPolicy) -> str:
+    picture = _picture(image, limits, policy)
     drawn = (
         f'<img loading="lazy" src="{data_uri(picture)}" alt="masks of {escape(queued.image_id)}">'
         if picture is not None
@@ -65,10 +68,11 @@ def _card(place: int, queued: QueuedImage, image: LabelledImage, limits: ImageLi
 </li>"""
 
 
-def _picture(image: LabelledImage, limits: ImageLimits) -> NDArray[np.uint8] | None:
+def _picture(image: LabelledImage, limits: ImageLimits, policy: AddressPolicy) -> NDArray[np.uint8] | None:
     assert image.labels is not None
     try:
-        pixels = decode_image(read_bytes(image.uri, limits), limits)
+        data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy)
+        pixels = decode_image(data, limits)
         if pixels.shape[:2] != image.labels.size_hw:
             return None
         return overlay(pixels, image.labels, max_side=_THUMBNAIL_SIDE)

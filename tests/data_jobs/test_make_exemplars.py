@@ -10,7 +10,7 @@ from data_jobs.make_exemplars import command as main
 from everymask.classes.exemplars.manifest import load_exemplars
 from tests.classes.exemplars.pictures import picture_file
 from tests.classes.exemplars.tiny_diffusion import save_tiny_pipeline
-from tests.classes.exemplars.web import website
+from tests.files.web import website
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.classes.exemplars.pictures import picture_file
+from tests.formats.shapes import sha256_of
 from tests.labels.examples import mask_record
 
 pytestmark = pytest.mark.ray
@@ -171,7 +172,9 @@ def corrected_store(folder: Path) -> str:
     masks[0, 4:30, 4:24] = masks[1, 10:40, 30:50] = True
     records = tuple(mask_record(mask, 0.5, class_id) for class_id, mask in enumerate(masks))
     labels = ImageLabels((48, 56), records, 0.5)
-    store.write_part(to_table([LabelledImage("photo.jpg", str(folder / "photo.jpg"), labels)]))
+    photo = folder / "photo.jpg"
+    image = LabelledImage(photo.name, str(photo), labels, content_sha256=sha256_of(photo))
+    store.write_part(to_table([image]), {"input": str(folder)})
     corrected = tuple(
         CorrectedMask("added", f"{number:024x}", None, mask.rle, mask.class_id, mask.class_name, None)
         for number, mask in enumerate(records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,11 @@ def shapes() -> dict[str, NDArray[np.bool_]]:
     }
 
 
+def sha256_of(file: Path) -> str:
+    """What a row says of its image."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def shape_store(folder: Path) -> LabelStore:
     """`shapes/all.png`, `none.png` without a mask, and `portrait.jpg`, which EXIF turns upright.
 
@@ -66,6 +72,9 @@ def shape_store(folder: Path) -> LabelStore:
         "portrait.jpg": ImageLabels(PORTRAIT_SIZE, (mask_record(portrait, 0.5, 0),), 0.2),
     }
     store = LabelStore(str(folder / "store"))
-    images = [LabelledImage(name, str(pictures / name), labels) for name, labels in rows.items()]
-    store.write_part(to_table(images))
+    images = [
+        LabelledImage(name, str(pictures / name), labels, content_sha256=sha256_of(pictures / name))
+        for name, labels in rows.items()
+    ]
+    store.write_part(to_table(images), {"input": str(pictures)})
     return store

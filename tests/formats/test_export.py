@@ -15,11 +15,13 @@ from data_jobs import export_labels
 from everymask.errors import ConfigurationError, InputError
 from everymask.formats.registry import FORMATS, help_text
 from everymask.images.decoding import decode_image
+from everymask.labels.address_policy import address_policy
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels
 from tests.formats.exporting import run_export
+from tests.formats.shapes import sha256_of
 from tests.labels.examples import labels, mask_record
 
 FOLDERS = [name for name, item in FORMATS.items() if not item.suffix]
@@ -89,9 +91,9 @@ def picture_store(folder: Path, names: list[str], orientation: int = 1) -> Label
         exif = Image.Exif()
         exif[0x0112] = orientation
         turned.save(path, exif=exif, **({"quality": 95} if name.endswith("jpg") else {}))
-        rows.append(LabelledImage(name, str(path), labels(classes=True)))
+        rows.append(LabelledImage(name, str(path), labels(classes=True), content_sha256=sha256_of(path)))
     store = LabelStore(str(folder / "store"))
-    store.write_part(to_table(rows))
+    store.write_part(to_table(rows), {"input": str(folder / "pictures")})
     return store
 
 
@@ -122,14 +124,29 @@ def test_a_portrait_is_written_upright(tmp_path: Path, mode: str) -> None:
 
 def test_an_image_that_changed_since_is_refused_with_its_name(tmp_path: Path) -> None:
     store = picture_store(tmp_path, ["a.jpg"])
-    (row,) = store.images()
-    store.write_part(to_table([replace(row, content_sha256="0" * 64)]))
-    with pytest.raises(InputError, match=r"a\.jpg has changed since it was labelled"):
+    Image.new("RGB", (60, 40)).save(tmp_path / "pictures" / "a.jpg")
+    with pytest.raises(InputError, match=r"cannot be put into the export \(it has changed since it was labelled"):
         run_export(store, "yolo", tmp_path / "yolo", images="copy")
     (tmp_path / "pictures" / "a.jpg").unlink()
-    with pytest.raises(InputError, match=r"a\.jpg cannot be put into the export \(the file is not there\)"):
+    with pytest.raises(InputError, match=r"^a\.jpg at .* cannot be put into the export \(the file is not there\)"):
         run_export(store, "yolo", tmp_path / "yolo", images="copy")
     assert not (tmp_path / "yolo").exists()
+
+
+def test_a_strangers_store_copies_no_file_of_the_exporting_user(tmp_path: Path) -> None:
+    secret = tmp_path / "id_rsa"
+    secret.write_text("-----BEGIN PRIVATE KEY-----")
+    nothing = ImageLabels((4, 4), (), 0.0)
+    for number, digest in enumerate([None, "0" * 64, sha256_of(secret)]):
+        store = LabelStore(str(tmp_path / f"store{number}"))
+        image = LabelledImage("cat.jpg", str(secret), nothing, content_sha256=digest)
+        store.write_part(to_table([image]), {"input": str(tmp_path / "photos")})
+        with pytest.raises(InputError, match=r"^cat\.jpg at .*id_rsa cannot be put into the export"):
+            run_export(store, "yolo", tmp_path / "export", images="copy")
+        assert not (tmp_path / "export").exists()
+    # The user has named the folder, and the store knew the bytes: nothing is given away.
+    run_export(store, "yolo", tmp_path / "export", images="copy", policy=address_policy(store, [str(tmp_path)]))
+    assert (tmp_path / "export" / "images" / "cat.jpg").read_bytes() == secret.read_bytes()
 
 
 def test_a_part_of_the_store_is_exported(classes: LabelStore, tmp_path: Path) -> None:

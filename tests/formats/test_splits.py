@@ -13,6 +13,7 @@ from PIL import Image
 
 from data_jobs import export_labels
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.addresses import AddressPolicy
 from everymask.formats.export import ExportReport
 from everymask.formats.near_duplicates import alike, thumbnail
 from everymask.formats.registry import FORMATS
@@ -43,13 +44,13 @@ def add(store: LabelStore, folder: Path, pictures: dict[str, Image.Image]) -> No
         image.save(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         rows.append(LabelledImage(name, str(path), labels(classes=True), None, digest))
-    store.write_part(to_table(rows))
+    store.write_part(to_table(rows), {"input": str(folder)})
 
 
 def planned(store: LabelStore, options: SplitOptions = THIRDS) -> dict[str, str]:
     """The split of every image of a store."""
     ids = [image.image_id for image in store.images()]
-    return plan_splits(store, ids, options, ImageLimits()).of
+    return plan_splits(store, ids, options, ImageLimits(), AddressPolicy(any_local_file=True)).of
 
 
 @pytest.fixture

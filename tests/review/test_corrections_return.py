@@ -15,6 +15,7 @@ from data_jobs import label_dataset, review
 from data_jobs.labelling.preview import write_preview
 from everymask.errors import EverymaskError, InputError
 from everymask.images.decoding import ImageLimits
+from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import has_corrections, labelled_images, read_corrections
 from everymask.labels.provenance import RunRecord, write_run
 from everymask.labels.rows import LabelledImage, to_table
@@ -381,11 +382,12 @@ def test_labels_that_people_corrected_are_not_overwritten_unnamed(
 
 
 def test_pictures_show_corrected_labels(store: LabelStore, tmp_path: Path) -> None:
-    write_preview(store, ImageLimits(), 8)
+    policy = address_policy(store)
+    write_preview(store, ImageLimits(), 8, policy)
     page = Path(store.uri) / "preview" / "index.html"
     assert "10 masks of shapes/all.png" in page.read_text()
     path = export_for(store, "coco", tmp_path)
     change_json(path, lambda content: content | {"annotations": []})
     import_corrections(store, path, "coco")
-    write_preview(store, ImageLimits(), 8)
+    write_preview(store, ImageLimits(), 8, policy)
     assert "0 masks of shapes/all.png" in page.read_text()

@@ -7,8 +7,9 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from PIL import Image
 from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.manifest import Origin
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
 from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits, decode_image
-from everymask.images.files import read_bytes
+from everymask.images.files import read_bytes, read_labelled_bytes
+from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import labelled_images
 from everymask.labels.store import LabelStore
 
@@ -41,6 +44,7 @@ class BoxedImage:
         boxes: (subject, box) pairs; a box in shares of the sides where `relative`.
         relative: whether boxes are in [0, 1], as YOLO's.
         where: names the annotation in errors.
+        read: its bytes; raises as `everymask.images.files.read_bytes`.
         groups: subjects of boxes that are around a group of things, from which no exemplar is cut.
     """
 
@@ -48,11 +52,18 @@ class BoxedImage:
     boxes: tuple[tuple[str, Box], ...]
     relative: bool
     where: str
+    read: Callable[[], bytes]
     groups: tuple[str, ...] = ()
 
 
 def boxed_pictures(
-    boxes: str, images: str | None, class_set: ClassSet, margin: float, limits: ImageLimits
+    boxes: str,
+    images: str | None,
+    class_set: ClassSet,
+    margin: float,
+    limits: ImageLimits,
+    local_roots: Sequence[str] = (),
+    allow_private_networks: bool = False,
 ) -> Iterator[tuple[Origin, bytes]]:
     """What lies in the boxes of the subjects in `class_set`, with some surroundings, as JPEG files in a fixed order.
 
@@ -64,6 +75,8 @@ def boxed_pictures(
         class_set: the subjects to cut out.
         margin: surroundings on each side, as a share of the box's longer side.
         limits: what an image may cost to read.
+        local_roots: folders whose images the annotations may name, besides that of the images.
+        allow_private_networks: let http addresses of images lead to machines that are not on the public internet.
 
     Raises:
         ConfigurationError: the annotations cannot be read, name none of the subjects, or a box lies outside its image.
@@ -72,7 +85,7 @@ def boxed_pictures(
     found: set[str] = set()
     groups: Counter[str] = Counter()
     empty = 0
-    for image in _boxed_images(boxes, images):
+    for image in _boxed_images(boxes, images, limits, local_roots, allow_private_networks):
         groups.update(image.groups)
         wanted = [(subject, box) for subject, box in image.boxes if subject in subjects]
         empty += sum(_is_empty(box) for _, box in wanted)
@@ -80,7 +93,7 @@ def boxed_pictures(
         if not wanted:
             continue
         try:
-            pixels = decode_image(read_bytes(image.uri, limits), limits)
+            pixels = decode_image(image.read(), limits)
         except (InputError, OSError) as error:
             logger.warning("%s is left out: the image %s cannot be read: %s", image.where, image.uri, one_line(error))
             continue
@@ -123,16 +136,21 @@ def _lies_in(low: float, high: float, side: int) -> bool:
     return low >= -_OUTSIDE_PX and high <= side + _OUTSIDE_PX and max(low, 0) < min(high, side)
 
 
-def _boxed_images(boxes: str, images: str | None) -> Iterator[BoxedImage]:
+def _boxed_images(
+    boxes: str, images: str | None, limits: ImageLimits, local_roots: Sequence[str], allow_private_networks: bool
+) -> Iterator[BoxedImage]:
     path = Path(boxes)
     if path.suffix == ".json":
-        return _coco(path, images)
+        policy = AddressPolicy((*filter(None, [images]), *local_roots), False, allow_private_networks)
+        return _coco(path, images, partial(read_bytes, limits=limits, policy=policy))
     if path.suffix in (".yaml", ".yml"):
-        return _yolo(path, images)
-    return _store(boxes)
+        return _yolo(path, images, partial(read_bytes, limits=limits, policy=AddressPolicy(any_local_file=True)))
+    store = LabelStore(boxes)
+    policy = address_policy(store, local_roots, allow_private_networks)
+    return _store(store, partial(read_labelled_bytes, limits=limits, policy=policy))
 
 
-def _coco(path: Path, images: str | None) -> Iterator[BoxedImage]:
+def _coco(path: Path, images: str | None, read: Callable[[str], bytes]) -> Iterator[BoxedImage]:
     if images is None:
         raise ConfigurationError(f"{path} does not say where its images are; give their folder with --input")
     content = _read(path, json.loads)
@@ -155,11 +173,12 @@ def _coco(path: Path, images: str | None) -> Iterator[BoxedImage]:
     if strays:
         logger.warning("%s: %d annotations belong to none of its images and are left out", path, strays)
     for image_id, file in sorted(files.items(), key=lambda pair: pair[1]):
-        where = f"{path}, {file}"
-        yield BoxedImage(f"{images}/{file}", tuple(by_image[image_id]), False, where, tuple(groups[image_id]))
+        uri, where = f"{images}/{file}", f"{path}, {file}"
+        boxed = tuple(by_image[image_id])
+        yield BoxedImage(uri, boxed, False, where, partial(read, uri), tuple(groups[image_id]))
 
 
-def _yolo(path: Path, images: str | None) -> Iterator[BoxedImage]:
+def _yolo(path: Path, images: str | None, read: Callable[[str], bytes]) -> Iterator[BoxedImage]:
     content = _read(path, yaml.safe_load)
     try:
         names = content["names"]
@@ -179,7 +198,7 @@ def _yolo(path: Path, images: str | None) -> Iterator[BoxedImage]:
         if labels.is_file():
             lines = enumerate(_read(labels, str.splitlines), start=1)
             boxes = [_yolo_box(line, known, f"{labels}, line {number}") for number, line in lines if line.strip()]
-            yield BoxedImage(str(image), tuple(boxes), True, str(labels))
+            yield BoxedImage(str(image), tuple(boxes), True, str(labels), partial(read, str(image)))
 
 
 def _yolo_folder(path: Path, root: str, train: str) -> Path:
@@ -206,15 +225,16 @@ def _yolo_box(line: str, names: dict[int, Any], where: str) -> tuple[str, Box]:
     raise ConfigurationError(f"{where} has {len(values)} numbers, neither a box nor a polygon of YOLO; mend it")
 
 
-def _store(uri: str) -> Iterator[BoxedImage]:
-    for image, labels in labelled_images(LabelStore(uri), corrections=True):
+def _store(store: LabelStore, read: Callable[[str, str | None], bytes]) -> Iterator[BoxedImage]:
+    for image, labels in labelled_images(store, corrections=True):
         boxes = [
             (mask.class_name, (float(x0), float(y0), float(x1), float(y1)))
             for mask in labels.masks
             if mask.class_name is not None and mask.area
             for x0, y0, x1, y1 in [mask.box_xyxy]
         ]
-        yield BoxedImage(image.uri, tuple(boxes), False, f"{uri}, {image.image_id}")
+        read_this = partial(read, image.uri, image.content_sha256)
+        yield BoxedImage(image.uri, tuple(boxes), False, f"{store.uri}, {image.image_id}", read_this)
 
 
 def _read(path: Path, parse: Any) -> Any:

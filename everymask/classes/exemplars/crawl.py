@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from everymask.classes.class_set import ClassSet
-from everymask.classes.exemplars.download_limits import DownloadConfig, DownloadError
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin
 from everymask.errors import ConfigurationError
+from everymask.files.download_limits import DownloadConfig, DownloadError
 
 if TYPE_CHECKING:
-    from everymask.classes.exemplars.download import HttpClient
+    from everymask.files.download import HttpClient
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +59,11 @@ def crawl(class_set: ClassSet, folder: ExemplarFolder, config: CrawlConfig) -> I
         each candidate with None if it was kept, or the reason why not.
 
     Raises:
-        ConfigurationError: httpx is not installed, or the search itself cannot be reached or gives no JSON.
+        ConfigurationError: the search itself cannot be reached or gives no JSON.
         OutputError: the folder cannot be written.
     """
-    try:
-        from everymask.classes.exemplars.download import HttpClient
-    except ImportError as error:
-        raise ConfigurationError("crawling needs the package httpx; pip install 'everymask[synthesis]'") from error
+    from everymask.files.download import HttpClient
+
     with HttpClient(config.download) as client, ThreadPoolExecutor(config.threads) as pool:
         for subject, _ in class_set.subjects:
             for page in range(1, config.max_pages + 1):

@@ -6,7 +6,6 @@ may show many classes, and a person has said of each mask what it is.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +24,10 @@ from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, open_
 from everymask.classes.features import FeatureKind
 from everymask.classes.segmenter import embed_masks
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits, decode_image
-from everymask.images.files import read_bytes
+from everymask.images.files import read_labelled_bytes
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, read_corrections
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import rle_areas, rle_ious
@@ -76,6 +76,7 @@ class CorrectedImage:
     """An image that a person has finished, and where it is."""
 
     uri: str
+    content_sha256: str | None
     correction: ImageCorrection
 
 
@@ -88,7 +89,7 @@ def corrected_images(store: LabelStore) -> list[CorrectedImage]:
     """
     corrections = read_corrections(store)
     images = [
-        CorrectedImage(image.uri, corrections[image.image_id])
+        CorrectedImage(image.uri, image.content_sha256, corrections[image.image_id])
         for image in store.images()
         if image.image_id in corrections
     ]
@@ -154,6 +155,7 @@ def named_masks(
     features: FeatureKind,
     directory: str | None,
     left_out: LeftOut,
+    policy: AddressPolicy,
 ) -> NamedMasks:
     """The masks of corrected images with their classes, and what is background in these images.
 
@@ -170,6 +172,7 @@ def named_masks(
         features: what the head reads.
         directory: mask embeddings of these images, or of some; None where there are none.
         left_out: told of images that cannot be read.
+        policy: what is opened of the images' addresses.
 
     Raises:
         ConfigurationError: `directory` holds no mask embeddings, or those of another backbone or without crops.
@@ -181,7 +184,7 @@ def named_masks(
     def learn(image: CorrectedImage, proposals: MaskEmbeddings | None) -> None:
         embedding = None
         if proposals is None:
-            embedding = _embed(image, backbone)
+            embedding = _embed(image, backbone, policy)
             proposals = embed_masks(backbone, embedding, ClassesConfig(masks=masks))
         rles, labels = _named(image.correction, proposals.rles, class_ids, background)
         ious = rle_ious(rles, proposals.rles)
@@ -192,7 +195,7 @@ def named_masks(
             parts.append((proposals.features[best[own]].inputs(features), [labels[i] for i in own]))
         drawn = np.flatnonzero(~same)
         if len(drawn):
-            embedding = embedding or _embed(image, backbone)
+            embedding = embedding or _embed(image, backbone, policy)
             described = describe_drawn(backbone, embedding, [rles[i] for i in drawn], masks)
             parts.append((described.inputs(features), [labels[i] for i in drawn]))
 
@@ -263,12 +266,11 @@ def _stored(
                 yield record
 
 
-def _embed(image: CorrectedImage, backbone: PromptableBackbone) -> ImageEmbedding:
+def _embed(image: CorrectedImage, backbone: PromptableBackbone, policy: AddressPolicy) -> ImageEmbedding:
     """The image, embedded. Raises InputError, ModelOutputError, OSError."""
     limits = ImageLimits()
-    data = read_bytes(image.uri, limits)
-    if image.correction.content_sha256 not in (None, "", hashlib.sha256(data).hexdigest()):
-        raise InputError("the image has changed since it was labelled")
+    corrected = image.correction.content_sha256 or image.content_sha256
+    data = read_labelled_bytes(image.uri, corrected, limits, policy)
     pixels = decode_image(data, limits)
     if pixels.shape[:2] != image.correction.size_hw:
         raise InputError("the image has another size than its labels")

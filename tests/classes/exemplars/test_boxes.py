@@ -19,6 +19,7 @@ from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels, LabelledMask
+from tests.formats.shapes import sha256_of
 
 PETS = ClassSet.parse("pets=cat+dog")
 CAT, DOG = (20, 30, 80, 70), (90, 10, 120, 90)
@@ -77,7 +78,8 @@ def from_store(scenes: Path) -> tuple[str, str | None]:
         masks.append(LabelledMask(encode_mask(mask), box, area, 0.9, 0.9, (0.0, 0.0), 0.9, class_id, name, 0.1))
     store = LabelStore(str(scenes.parent / "labels.store"))
     labels = ImageLabels((100, 160), tuple(masks), 0.5)
-    store.write_part(to_table([LabelledImage("a.png", str(scenes / "a.png"), labels)]))
+    image = LabelledImage("a.png", str(scenes / "a.png"), labels, content_sha256=sha256_of(scenes / "a.png"))
+    store.write_part(to_table([image]), {"input": str(scenes)})
     return store.uri, None
 
 

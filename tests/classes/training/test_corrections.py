@@ -27,12 +27,14 @@ from everymask.classes.training.corrections import (
 )
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
 from everymask.errors import ConfigurationError
+from everymask.files.addresses import AddressPolicy
 from everymask.labels.corrections import Action, CorrectedMask, ImageCorrection, write_corrections
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels
 from tests.classes.toy import COLOURS, ColourBackbone, picture
+from tests.formats.shapes import sha256_of
 
 SIZE = (40, 48)
 BOXES = ((4, 4, 20, 24), (26, 10, 44, 34))
@@ -85,7 +87,9 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def corrected(pictures: Path, *corrections: ImageCorrection) -> list[CorrectedImage]:
-    return [CorrectedImage(str(pictures / one.image_id), one) for one in corrections]
+    return [
+        CorrectedImage(str(pictures / one.image_id), sha256_of(pictures / one.image_id), one) for one in corrections
+    ]
 
 
 def right(pictures: Path) -> list[CorrectedImage]:
@@ -110,6 +114,7 @@ def learn(
         CONFIG.features,
         None if directory is None else str(directory),
         lambda image_id, reason: said.append(f"{image_id}: {reason}"),
+        AddressPolicy(any_local_file=True),
     )
 
 

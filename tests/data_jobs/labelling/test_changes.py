@@ -14,6 +14,7 @@ from PIL import Image
 from data_jobs.labelling.changes import Changes, settle_changes
 from data_jobs.labelling.inputs import list_images
 from data_jobs.labelling.resume import Pending, settle_store, write_pending
+from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore
@@ -56,7 +57,7 @@ def plan(store: LabelStore, folder: Path) -> Pending:
 
 
 def changes_of(store: LabelStore, folder: Path) -> Changes:
-    return settle_changes(store, plan(store, folder).changed, ImageLimits())
+    return settle_changes(store, plan(store, folder).changed, ImageLimits(), AddressPolicy(any_local_file=True))
 
 
 def test_files_that_are_as_they_were_are_not_read(place: tuple[LabelStore, Path]) -> None:
@@ -94,7 +95,7 @@ def test_a_file_that_cannot_be_read_now_keeps_its_labels(place: tuple[LabelStore
     draw(folder / "a.png", 9)
     changed = plan(store, folder).changed
     (folder / "a.png").unlink()
-    assert settle_changes(store, changed, ImageLimits()).unread == 1
+    assert settle_changes(store, changed, ImageLimits(), AddressPolicy(any_local_file=True)).unread == 1
     assert sorted(image.image_id for image in store.images()) == NAMES
 
 

@@ -26,6 +26,7 @@ from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import load_embeddings
 from everymask.entities.config import AmgConfig
 from everymask.errors import CheckpointError, ConfigurationError
+from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
@@ -78,7 +79,7 @@ def test_bytes_are_read_and_every_failure_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     names = ["ok", "empty", "big", "folder", "missing"]
     batch = pa.table({"image_id": names, "uri": [str(tmp_path / name) for name in names]})
-    rows = {row["image_id"]: row for row in load_bytes(batch, LIMITS).to_pylist()}
+    rows = {row["image_id"]: row for row in load_bytes(batch, LIMITS, AddressPolicy(any_local_file=True)).to_pylist()}
     assert rows["ok"]["data"] == b"12345"
     assert rows["ok"]["content_sha256"] == hashlib.sha256(b"12345").hexdigest()
     assert {name: rows[name]["error"] for name in names} == {
@@ -90,10 +91,13 @@ def test_bytes_are_read_and_every_failure_is_a_sentence(tmp_path: Path) -> None:
     }
 
 
-def test_an_address_nothing_opens_is_an_error_row() -> None:
-    row = load_bytes(pa.table({"image_id": ["x"], "uri": ["nosuch://bucket/x.jpg"]}), LIMITS).to_pylist()[0]
-    assert row["data"] is None
-    assert "cannot be opened" in row["error"]
+def test_one_bad_address_costs_its_own_row_alone(tmp_path: Path) -> None:
+    (tmp_path / "ok").write_bytes(b"12345")
+    bad = ["reference::data://x/a.jpg", "data://,x", "http://[::1", "http://127.0.0.1:1/a.jpg", "s3://", "a\0b.jpg"]
+    batch = pa.table({"image_id": [*map(repr, bad), "ok"], "uri": [*bad, str(tmp_path / "ok")]})
+    *failed, good = load_bytes(batch, LIMITS, AddressPolicy(any_local_file=True)).to_pylist()
+    assert good["data"] == b"12345"
+    assert all(row["error"] and row["data"] is None for row in failed)
 
 
 def test_labels_are_those_of_the_library_whatever_fails_beside_them(spec: ModelSpec) -> None:
@@ -145,7 +149,7 @@ def test_a_read_that_fails_is_tried_three_times(tmp_path: Path, failures: int) -
     (tmp_path / "ok").write_bytes(b"12345")
     batch = pa.table({"image_id": ["x"], "uri": [str(tmp_path / "ok")]})
     with NoFileToSpare(failures) as fault:
-        (row,) = load_bytes(batch, LIMITS).to_pylist()
+        (row,) = load_bytes(batch, LIMITS, AddressPolicy(any_local_file=True)).to_pylist()
     assert len(fault.warnings) == min(failures, 2)
     assert all("trying again in" in warning for warning in fault.warnings)
     if failures < 3:

@@ -12,10 +12,10 @@ from dataclasses import replace
 import brotli
 import pytest
 
-from everymask.classes.exemplars.connections import is_public
-from everymask.classes.exemplars.download import HttpClient
-from everymask.classes.exemplars.download_limits import DownloadConfig, DownloadError
-from tests.classes.exemplars.web import Site, website
+from everymask.files.connections import is_public
+from everymask.files.download import HttpClient
+from everymask.files.download_limits import DownloadConfig, DownloadError
+from tests.files.web import Site, website
 
 CONFIG = DownloadConfig(
     requests_per_second=1e6, backoff_s=0.001, retries=2, max_bytes=1000, allowed_private_networks=("127.0.0.0/8",)

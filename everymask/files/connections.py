@@ -1,4 +1,4 @@
-"""Connections of the crawler: to public addresses only, and never longer than the request may take."""
+"""Connections over HTTP: to public addresses only, and never longer than the request may take."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from everymask.classes.exemplars.download_limits import DownloadError, IpNetwork
+from everymask.files.download_limits import DownloadError, IpNetwork
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

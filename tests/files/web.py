@@ -16,13 +16,14 @@ Answer = tuple[int, dict[str, str], bytes]
 
 @dataclass
 class Site:
-    """Paths and what they answer; every request is counted, its headers kept, by path."""
+    """Paths and what they answer; every request is counted, its headers kept, by path; `targets` as they came."""
 
     base: str = ""
     pages: dict[str, Callable[[dict[str, str], int], Answer]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     agents: set[str] = field(default_factory=set)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    targets: list[str] = field(default_factory=list)
 
     def serve(self, path: str, content: bytes, kind: str = "image/jpeg") -> str:
         """Answer `path` with a file; returns its address."""
@@ -58,6 +59,7 @@ def website() -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
+            site.targets.append(self.path)
             before = site.requests[parts.path]
             site.requests[parts.path] += 1
             site.agents.add(self.headers.get("User-Agent", ""))

@@ -12,8 +12,8 @@ from types import TracebackType
 import httpx
 
 import everymask
-from everymask.classes.exemplars.connections import CheckedTransport, deadline, remaining_s
-from everymask.classes.exemplars.download_limits import DownloadConfig, DownloadError
+from everymask.files.connections import CheckedTransport, deadline, remaining_s
+from everymask.files.download_limits import DownloadConfig, DownloadError
 from everymask.redaction import redact
 
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
