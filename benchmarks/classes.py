@@ -9,7 +9,6 @@ background) and mAP50 over those classes of the exemplars that the ground truth 
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import sys
@@ -39,6 +38,7 @@ from everymask.classes.segmenter import classify_masks, embed_masks
 from everymask.classes.training.bags import make_bags
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
 from everymask.errors import ConfigurationError
+from everymask.evaluation.figure_files import weights_of, write_figures
 from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances, read_voc
 from everymask.evaluation.ground_truth.voc import VOC_CLASSES
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
@@ -361,7 +361,7 @@ def main() -> None:
     figures = run(config)
     print(table(figures))
     if config.json is not None:
-        config.json.write_text(json.dumps(figures, indent=2) + "\n")
+        write_figures(config.json, figures, weights_of([config.model]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ their labels must equal its: the script fails if they do not, or if the lazy and
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import platform
 import resource
@@ -41,6 +40,7 @@ from everymask.entities.segmenter import entity_labels, segment_entities
 from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import fill_uncovered
 from everymask.errors import ConfigurationError, EverymaskError
+from everymask.evaluation.figure_files import weights_of, write_figures
 from everymask.images.decoding import decode_image
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
@@ -277,7 +277,7 @@ def run(config: BenchmarkConfig) -> None:
             "machine": platform.processor() or platform.machine(),
         }
         figures = {"setting": setting, "seconds": galleries, "large": large}
-        config.json.write_text(json.dumps(figures, indent=2) + "\n")
+        write_figures(config.json, figures, weights_of([config.model]))
 
 
 def main() -> int:

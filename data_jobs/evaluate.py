@@ -15,7 +15,6 @@ Exit codes: 0 done; 2 usage, or the labels and the ground truth do not fit; 130 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,6 +26,9 @@ from data_jobs.evaluation.stored_labels import measure_store
 from data_jobs.evaluation.tables import measure_table
 from data_jobs.runtime.command import Command, one_of
 from data_jobs.runtime.exit_codes import DONE
+from everymask.evaluation.figure_files import weights_of, write_figures
+from everymask.labels.provenance import read_run
+from everymask.labels.store import LabelStore
 
 C = TypeVar("C", StoredConfig, EntitiesConfig, ClicksConfig, ProposalsConfig)
 
@@ -36,10 +38,24 @@ def _printed(measure: Callable[[C], Figures]) -> Callable[[C], int]:
         figures, options = measure(config), config.figures
         print(table(figures))
         if options.json is not None:
-            options.json.write_text(json.dumps(figures, indent=2) + "\n")
+            write_figures(options.json, figures, *_measured(config))
         return DONE
 
     return run
+
+
+def _measured(config: object) -> tuple[dict[str, str], dict[str, str]]:
+    """Digests of the weights by model, and of the class head by its classes."""
+    if isinstance(config, EntitiesConfig):
+        return weights_of(config.models, config.checkpoint), {}
+    if isinstance(config, ClicksConfig | ProposalsConfig):
+        return weights_of([config.model.model], config.model.checkpoint), {}
+    assert isinstance(config, StoredConfig)
+    record = read_run(LabelStore(config.labels))
+    made = record.config if record else {}
+    weights = {made["model"]: made["weights_sha256"]} if made.get("weights_sha256") else {}
+    head = made.get("head_sha256")
+    return weights, {",".join(made.get("class_names") or ()): head} if head else {}
 
 
 stored = Command(

@@ -20,7 +20,7 @@ class FiguresOptions:
     """Where figures go."""
 
     json: Path | None = None
-    """Also write the figures to this file."""
+    """Also write the figures to this file, with the command, the commit, the day and the weights' digests."""
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_the_command_prints_a_table_and_writes_json(
     uri = store(tmp_path, a=labels([box(0, 10)], [0.9], SIZE))
     out = tmp_path / "figures.json"
     assert stored(["--labels", uri, "--path", str(panoptic), "--json", str(out)]) == 0
-    figures = json.loads(out.read_text())
+    figures = json.loads(out.read_text())["figures"]
     assert figures[uri]["entities"] == 2
     assert capsys.readouterr().out.strip() == table(figures).strip()
 
