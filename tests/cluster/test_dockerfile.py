@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -59,11 +62,38 @@ def test_image_runs_as_a_numbered_user(stages: dict[str, Stage]) -> None:
     assert "RUN" not in steps[steps.index("USER") :]
 
 
-def test_dependencies_come_before_code(stages: dict[str, Stage]) -> None:
-    steps = stages["build"].steps
-    install = next(i for i, (name, text) in enumerate(steps) if name == "RUN" and "--constraint" in text)
-    before = [source for name, text in steps[:install] if name == "COPY" for source in text.split()[:-1]]
-    assert before == ["pyproject.toml", "constraints.txt", "everymask/__init__.py"], "code here spoils the slow layer"
+def test_each_layer_depends_on_no_more_than_it_is_made_of(stages: dict[str, Stage]) -> None:
+    """A change of code must ship neither the environment nor the weights anew."""
+    assert sources(stages["environment"]) == ["pyproject.toml", "constraints.txt"]
+    assert stages["weights"].base == stages["code"].base == "environment"
+    needed = {source for source in sources(stages["weights"]) if source.endswith(".py")}
+    assert set(sources(stages["weights"])) == needed
+    copies = [text.split()[0] for text in stages["run"].arguments("COPY") if "--from=" in text]
+    assert copies == ["--from=environment", "--from=weights", "--from=code"], "what changes most comes last"
+
+
+def test_the_weights_layer_has_all_that_downloading_imports(stages: dict[str, Stage], tmp_path: Path) -> None:
+    for source in sources(stages["weights"]):
+        (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / source, tmp_path / source)
+    script = "from everymask.backbone.weights import model_weights; print(model_weights.__module__)"
+    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_code_alone_is_small(stages: dict[str, Stage]) -> None:
+    packages = [REPOSITORY / source for source in sources(stages["code"]) if (REPOSITORY / source).is_dir()]
+    files = [path for package in packages for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert 0 < sum(path.stat().st_size for path in files) < 20e6
+
+
+def test_layers_made_again_are_the_same(stages: dict[str, Stage]) -> None:
+    """Bytecode that holds its source's time, or files with today's, would make 7 GB new for every node."""
+    for name in ("environment", "code"):
+        (made,) = [command for command in stages[name].arguments("RUN") if "pip install" in command]
+        assert "--invalidation-mode unchecked-hash" in made
+        assert "--date=@0" in made
+    assert "PIP_NO_COMPILE=1" in stages["environment"].arguments("ENV")[0]
 
 
 def test_versions_are_pinned_and_lists_removed(stages: dict[str, Stage]) -> None:
@@ -107,4 +137,4 @@ def test_nothing_private_reaches_the_build(ignored: list[str]) -> None:
 def test_packages_of_the_project_are_all_copied(stages: dict[str, Stage]) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     packages = project["tool"]["setuptools"]["packages"]["find"]["include"]
-    assert {package.partition(".")[0].rstrip("*") for package in packages} <= set(sources(stages["build"]))
+    assert {package.partition(".")[0].rstrip("*") for package in packages} <= set(sources(stages["code"]))

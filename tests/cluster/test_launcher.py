@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -180,3 +182,51 @@ def test_g2_machines_get_a_disk_they_can_have() -> None:
     for node_type in load("gcp")["available_node_types"].values():
         (disk,) = node_type["node_config"]["disks"]
         assert disk["initializeParams"]["diskType"].endswith("/pd-balanced")
+
+
+def watchdogs(cloud: str) -> dict[str, str | None]:
+    """The script that each type of machine starts with."""
+    found = {}
+    for name, node_type in load(cloud)["available_node_types"].items():
+        config = node_type["node_config"]
+        items = {item["key"]: item["value"] for item in config.get("metadata", {}).get("items", [])}
+        found[name] = config.get("UserData") or items.get("startup-script")
+    return found
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize(
+    ("answers", "minutes"),
+    [("0" * 20, 20), ("0" * 19 + "1" + "0" * 20, 40), ("1" * 50 + "0" * 20, 70)],
+    ids=["never a head", "late", "a head that was lost"],
+)
+def test_workers_without_a_head_end_themselves(cloud: str, answers: str, minutes: int, tmp_path: Path) -> None:
+    """The real script, with programs of the system in whose place others count: minute N finds Ray or does not."""
+    scripts = watchdogs(cloud)
+    assert scripts.pop("head") is None
+    (script,) = set(scripts.values())
+    assert script is not None
+    (tmp_path / "answers").write_text("\n".join(answers) + "\n")
+    programs = {
+        "systemd-run": 'shift; exec "$@"',
+        "sleep": f'echo "$1" >> {tmp_path}/slept',
+        "pgrep": f"head -n $(wc -l < {tmp_path}/slept) {tmp_path}/answers | tail -n 1 | grep -q 1",
+        "shutdown": f"wc -l < {tmp_path}/slept > {tmp_path}/ended",
+    }
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "script").write_text(script)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", str(tmp_path / "script")], env=environment, check=True, timeout=120)
+    assert int((tmp_path / "ended").read_text()) == minutes
+    assert set((tmp_path / "slept").read_text().split()) == {"60"}
+
+
+def test_a_machine_of_aws_that_shuts_down_is_gone() -> None:
+    types = load("aws")["available_node_types"]
+    assert all(
+        node_type["node_config"]["InstanceInitiatedShutdownBehavior"] == "terminate"
+        for name, node_type in types.items()
+        if name != "head"
+    )
