@@ -64,6 +64,8 @@ class ExportConfig:
     """Write nothing if any mask would come back with 1 - IoU above this."""
     queue: str | None = None
     """Only the images of a review queue, from `everymask review queue`."""
+    exemplars: str | None = None
+    """Folder of the exemplars that the class head was trained on: LICENSES.txt names their licences and creators."""
     uncorrected: bool = False
     """Write the labels as the model made them, without the corrections of people."""
     overwrite: bool = False
@@ -98,6 +100,7 @@ def write(config: ExportConfig) -> ExportReport:
         SplitOptions.parse(config.split, config.split_by, config.split_file),
         not config.uncorrected,
         policy=address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks),
+        exemplars=config.exemplars,
     )
     line: ProgressLine | None = None
 

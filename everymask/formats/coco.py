@@ -1,5 +1,7 @@
 """COCO instance JSON (https://cocodataset.org/#format-data): what pycocotools and every trainer read.
 
+`coco` is one file; `coco-folders` and `coco-roboflow` are folders as trainers want them, with a file for each split.
+
 Every mask is one annotation with `iscrowd` 0 and the area and box of the mask itself, in order of image id. An
 annotation also has the store's `score`, `predicted_iou`, `stability_score` and, for classes, `uncertainty`.
 """
@@ -7,13 +9,18 @@ annotation also has the store's `score`, `predicted_iou`, `stability_score` and,
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.outlines import coco_polygons
+from everymask.formats.outlines import coco_polygons, coco_polygons_of
 from everymask.formats.spool import Spool
 from everymask.masks.checked import fill_polygons
 from everymask.masks.runs import rles_from_runs, runs_of_rles
@@ -34,7 +41,11 @@ def coco_segmentations_of(
         runs = [counts.tolist() for counts in runs_of_rles(rles)]
         read = rles_from_runs([np.array(counts, dtype=np.int64) for counts in runs], size_hw)
         return [{"size": list(size_hw), "counts": counts} for counts in runs], read
-    polygons = [coco_polygons(mask, options.tolerance_px) for mask in masks]
+    polygons = (
+        coco_polygons_of(rles, size_hw)
+        if not options.tolerance_px
+        else [coco_polygons(mask, options.tolerance_px) for mask in masks]
+    )
     return list(polygons), [fill_polygons(rings, size_hw) for rings in polygons]
 
 
@@ -79,24 +90,52 @@ def coco_annotation(mask: LabelledMask, segmentation: Any, image_number: int, ca
     return annotation
 
 
-def categories(names: list[str]) -> list[dict[str, Any]]:
+def categories(names: list[str], supercategory: str = "") -> list[dict[str, Any]]:
     """COCO's list of classes, ids from 1."""
-    return [{"id": index + 1, "name": name, "supercategory": ""} for index, name in enumerate(names)]
+    return [{"id": index + 1, "name": name, "supercategory": supercategory} for index, name in enumerate(names)]
 
 
-class CocoWriter:
-    """Writes one file; images and annotations wait on disk until their order is known."""
+@dataclass(frozen=True)
+class Layout:
+    """What COCO files differ in from trainer to trainer.
 
-    def __init__(self, destination: Destination, options: ExportOptions) -> None:
-        self._destination = destination
+    Attributes:
+        file: where the file of a split lies below the export; `{split}` stands for the split's folder.
+        first_id: of images and annotations.
+        supercategory: of every class; with one, it is listed as category 0, as Roboflow does.
+        val_folder: what the split `val` is called.
+    """
+
+    file: str
+    first_id: int = 1
+    supercategory: str = ""
+    val_folder: str = "val"
+
+    def categories(self, names: list[str]) -> list[dict[str, Any]]:
+        """COCO's list of classes, ids from 1."""
+        listed = categories(names, self.supercategory)
+        if not self.supercategory:
+            return listed
+        return [{"id": 0, "name": self.supercategory, "supercategory": "none"}, *listed]
+
+
+class InstancesFile:
+    """One COCO file; images and annotations wait on disk until their order is known."""
+
+    def __init__(self, path: Path, names: ClassNames, options: ExportOptions, layout: Layout) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._names = names
         self._options = options
-        self._images = Spool(destination.folder / "images.spool")
-        self._annotations = Spool(destination.folder / "annotations.spool")
+        self._layout = layout
+        self._images = Spool(path.with_name(f"{path.stem}.images.spool"))
+        self._annotations = Spool(path.with_name(f"{path.stem}.annotations.spool"))
 
     def add(self, exported: ExportedImage) -> list[Rle]:
         """See `Writer`."""
         height, width = exported.labels.size_hw
-        entry = {"id": exported.number, "file_name": exported.name, "width": width, "height": height}
+        number = exported.number - 1 + self._layout.first_id
+        entry = {"id": number, "file_name": exported.name, "width": width, "height": height}
         if exported.name != exported.image.image_id:
             entry["everymask_image_id"] = exported.image.image_id
         self._images.add(exported.number, json.dumps(entry).encode())
@@ -105,8 +144,7 @@ class CocoWriter:
         for masks in _groups(exported.labels.masks):
             segmentations, read = coco_segmentations_of(masks, exported.labels.size_hw, self._options)
             for mask, segmentation in zip(masks, segmentations, strict=True):
-                category = self._destination.names.index(mask) + 1
-                lines.append(json.dumps(coco_annotation(mask, segmentation, exported.number, category)))
+                lines.append(json.dumps(coco_annotation(mask, segmentation, number, self._names.index(mask) + 1)))
             written += read
         self._annotations.add(exported.number, "\n".join(lines).encode())
         return written
@@ -116,7 +154,7 @@ class CocoWriter:
         info = {"description": "everymask", "version": self._options.model_version}
         if self._options.tolerance_px:
             info["everymask_tolerance_px"] = str(self._options.tolerance_px)
-        with (self._destination.folder / self._destination.main).open("wb") as stream:
+        with self._path.open("wb") as stream:
             stream.write(b'{"info": ' + json.dumps(info).encode() + b', "licenses": [],\n"images": [')
             for number, piece in enumerate(self._images.pieces()):
                 stream.write((b",\n" if number else b"\n") + piece)
@@ -124,10 +162,44 @@ class CocoWriter:
             number = 0
             for piece in self._annotations.pieces():
                 for line in piece.splitlines():
-                    stream.write(b'%s{"id": %d, ' % (b",\n" if number else b"\n", number + 1) + line[1:])
+                    annotation_id = number + self._layout.first_id
+                    stream.write(b'%s{"id": %d, ' % (b",\n" if number else b"\n", annotation_id) + line[1:])
                     number += 1
             stream.write(b'],\n"categories": ')
-            stream.write(json.dumps(categories(self._destination.names.dense())).encode() + b"}\n")
+            stream.write(json.dumps(self._layout.categories(self._names.dense())).encode() + b"}\n")
+
+
+class CocoWriter:
+    """Writes one file for each split, or one for all images where there are none.
+
+    Args:
+        destination, options: of the export.
+        layout: None for one file with the name that was asked for.
+    """
+
+    def __init__(self, destination: Destination, options: ExportOptions, layout: Layout | None = None) -> None:
+        self._destination = destination
+        self._options = options
+        self._layout = layout or Layout(destination.main)
+        self._files: dict[str, InstancesFile] = {}
+        if not destination.splits:
+            self._file("")
+
+    def _file(self, split: str) -> InstancesFile:
+        folder = self._layout.val_folder if split == "val" else split or "train"
+        if folder not in self._files:
+            path = self._destination.folder / self._layout.file.format(split=folder)
+            self._files[folder] = InstancesFile(path, self._destination.names, self._options, self._layout)
+        return self._files[folder]
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        return self._file(exported.split).add(exported)
+
+    def close(self) -> None:
+        """See `Writer`."""
+        for file in self._files.values():
+            file.close()
 
 
 COCO = Format(
@@ -140,4 +212,29 @@ COCO = Format(
     writer=CocoWriter,
     segmentations=("rle", "uncompressed", "polygon"),
     tolerance_px=0.0,
+)
+
+_FOLDERS = Layout("annotations/instances_{split}.json")
+_ROBOFLOW = Layout("{split}/_annotations.coco.json", first_id=0, supercategory="objects", val_folder="valid")
+
+COCO_FOLDERS = replace(
+    COCO,
+    name="coco-folders",
+    summary="COCO instances in folders, annotations/instances_SPLIT.json and images in SPLIT/: torchvision, detectron2",
+    suffix="",
+    writer=partial(CocoWriter, layout=_FOLDERS),
+    image_folder="{split}",
+    needs_images=True,
+    has_splits=True,
+    next_line=lambda output, options: f"python examples/training/mask_rcnn.py {shlex.quote(output)}",
+)
+COCO_ROBOFLOW = replace(
+    COCO_FOLDERS,
+    name="coco-roboflow",
+    summary="COCO instances in Roboflow's folders, SPLIT/_annotations.coco.json beside the images: RF-DETR",
+    writer=partial(CocoWriter, layout=_ROBOFLOW),
+    val_folder="valid",
+    next_line=lambda output, options: (
+        f'python -c "import rfdetr; rfdetr.RFDETRSegPreview().train(dataset_dir={shlex.quote(output)!r})"'
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -10,6 +11,7 @@ from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, ImagesMode, Keeps
+from everymask.formats.licences import licences, licences_name
 from everymask.formats.loss import Loss
 from everymask.formats.naming import NamePlan, plan_names
 from everymask.formats.picture_files import PictureFiles
@@ -41,6 +43,7 @@ class ExportRequest:
         corrections: write labels as people left them; False writes what the model made.
         limits: what an image may cost to read.
         policy: what is opened of the images' addresses; by default what the store was made from.
+        exemplars: folder of the exemplars that the classes were learnt from, whose creators are to be named.
     """
 
     format: Format
@@ -54,12 +57,15 @@ class ExportRequest:
     corrections: bool = True
     limits: ImageLimits = field(default_factory=ImageLimits)
     policy: AddressPolicy | None = None
+    exemplars: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_loss is not None and not 0 <= self.max_loss <= 1:
             raise ConfigurationError(f"max-loss must lie in [0, 1]; got {self.max_loss}")
         if self.split is not None and not self.format.has_splits:
             raise ConfigurationError(f"{self.format.name} has no splits; leave out --split, or choose another format")
+        if self.images == "link" and self.format.embeds_images:
+            raise ConfigurationError(f"{self.format.name} holds the images and cannot link to them; leave out --images")
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,9 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
     chosen = request.format
     main = main_file(request.output, chosen.suffix)
     beside = [PurePosixPath(main).stem + chosen.sidecar_suffix] if chosen.sidecar_suffix else []
+    licences_file = licences_name(main)
+    if main:
+        beside.append(licences_file)
     if main and request.images:
         beside.append(chosen.image_folder)
     plan, found = _plan(store, request)
@@ -141,15 +150,17 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
             for mask in labels.masks:
                 names.index(mask)
             name, split = plan.name(image.image_id), splits.of.get(image.image_id, "")
-            if pictures is not None:
+            picture = pictures.read(image, name) if pictures is not None and chosen.embeds_images else None
+            if pictures is not None and picture is None:
                 pictures.add(image, chosen.image_path(name, split))
-            exported = ExportedImage(plan.numbers[image.image_id], name, image, labels, split)
+            exported = ExportedImage(plan.numbers[image.image_id], name, image, labels, split, picture)
             written = writer.add(exported)
             loss.add(image.image_id, labels.masks, written, Keeps.OVERLAPS in chosen.keeps)
             counts.add(split, map(names.name, labels.masks))
             images += 1
             progress(images, len(plan.numbers))
         writer.close()
+        (folder / licences_file).write_text(licences(store, request.exemplars), encoding="utf-8")
         if splits.of:
             (folder / SPLITS_FILE).write_text(splits.csv(), encoding="utf-8")
         _check_loss(loss, request.max_loss)
@@ -187,8 +198,11 @@ def _plan(store: LabelStore, request: ExportRequest) -> tuple[NamePlan, Survey]:
     """Names of the images to export, and what the store holds of them."""
     found = survey(store, request.corrections, request.image_ids)
     chosen = request.format
-    plan = plan_names(found.labelled, chosen.naming, chosen.refused_name, unique=request.images is not None)
-    return plan, found
+    unique = request.images is not None
+    if unique and chosen.embeds_images:  # no folder of images needs plain names, as long as the ids do not collide
+        with suppress(ConfigurationError):
+            return plan_names(found.labelled, chosen.naming, chosen.refused_name, unique=False), found
+    return plan_names(found.labelled, chosen.naming, chosen.refused_name, unique), found
 
 
 def _check_loss(loss: Loss, max_loss: float | None) -> None:

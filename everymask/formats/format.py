@@ -71,6 +71,7 @@ class ExportedImage:
         image: its row.
         labels: that row's labels.
         split: what it is for, such as `train`; empty where the export has no splits.
+        picture: its file, upright, for formats that embed images; None where they are left out.
     """
 
     number: int
@@ -78,6 +79,7 @@ class ExportedImage:
     image: LabelledImage
     labels: ImageLabels
     split: str = ""
+    picture: bytes | None = None
 
 
 class Writer(Protocol):
@@ -137,6 +139,8 @@ class Format:
         tasks: what the labels may be written for, the default first; empty where there is one.
         image_folder: where images go below the export; `{split}` stands for the split.
         needs_images: whether readers want the images inside, so that they are copied unless that is forbidden.
+        embeds_images: whether images are written into the format's own files in place of a folder.
+        val_folder: what the split `val` is called in paths.
         has_splits: whether it can tell training images from others.
         next_line: makes the line to type next of the output and the options; None for none.
         sidecar_suffix: suffix of a second file beside the first; empty for none.
@@ -155,6 +159,8 @@ class Format:
     tasks: tuple[str, ...] = ()
     image_folder: str = IMAGE_FOLDER
     needs_images: bool = False
+    embeds_images: bool = False
+    val_folder: str = "val"
     has_splits: bool = False
     next_line: Callable[[str, ExportOptions], str] | None = None
     sidecar_suffix: str = ""
@@ -162,8 +168,12 @@ class Format:
 
     def image_path(self, name: str, split: str) -> str:
         """Where an image goes below the export."""
-        folder = self.image_folder.format(split=split).rstrip("/")
+        folder = self.image_folder.format(split=self.split_folder(split)).rstrip("/")
         return f"{folder}/{name}" if folder else name
+
+    def split_folder(self, split: str) -> str:
+        """What a split is called in paths."""
+        return self.val_folder if split == "val" else split
 
     def images_mode(self, asked: ImagesMode | Literal["none"] | None) -> ImagesMode | None:
         """How the images are put into the export: as asked, else copied where the format's readers need them."""

@@ -13,7 +13,7 @@ from skimage.measure import approximate_polygon, label, regionprops
 
 from everymask.masks.checked import fill_polygons
 from everymask.masks.pixel_polygons import fill_pixel_polygons
-from everymask.masks.polygons import outline_rings, polygons_from_mask, ring_area
+from everymask.masks.polygons import outline_rings, polygons_from_mask, polygons_from_rles, ring_area
 from everymask.masks.rle import rle_ious
 from everymask.masks.runs import crop_of
 from everymask.records import LabelledMask, Rle
@@ -36,6 +36,11 @@ def coco_polygons(mask: LabelledMask, tolerance_px: float) -> list[list[float]]:
     if tolerance_px == 0:
         return _flat(_shifted(polygons_from_mask(crop_of(mask.rle, mask.box_xyxy)), mask))
     return _flat(simple_polygons(mask, tolerance_px))
+
+
+def coco_polygons_of(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[list[list[float]]]:
+    """`coco_polygons` of some masks of an image with a tolerance of 0, all of them at once."""
+    return [[ring.ravel().astype(np.float64).tolist() for ring in rings] for rings in polygons_from_rles(rles, size_hw)]
 
 
 def simple_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[Polygon]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -52,6 +52,21 @@ class PictureFiles:
         """
         if self._mode == "link" and is_remote(image.uri):
             raise ConfigurationError(f"{image.uri} is not on this machine and cannot be linked; use --images copy")
+        turned = self.turned
+        data = self.read(image, path)
+        target = self._folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self._mode == "link" and self.turned == turned:
+            os.symlink(image.uri.removeprefix("file://"), target)
+        else:
+            target.write_bytes(data)
+
+    def read(self, image: LabelledImage, name: str) -> bytes:
+        """One image's file, upright, for a file called `name`.
+
+        Raises:
+            InputError: the image cannot be read, or is not what was labelled.
+        """
         try:
             data = read_labelled_bytes(image.uri, image.content_sha256, self._limits, self._policy)
             turned = _is_turned(data)
@@ -61,16 +76,16 @@ class PictureFiles:
                 f"{image.image_id} at {image.uri} cannot be put into the export ({one_line(error)}); nothing was "
                 "written: mend that, or export without --images"
             ) from error
-        target = self._folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if pixels is not None:
-            self.turned += 1
-            kind = "JPEG" if target.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif") else None
-            Image.fromarray(pixels).save(target, kind, quality=_JPEG_QUALITY, subsampling=0)
-        elif self._mode == "link":
-            os.symlink(image.uri.removeprefix("file://"), target)
-        else:
-            target.write_bytes(data)
+        if pixels is None:
+            return data
+        self.turned += 1
+        suffix = PurePosixPath(name).suffix.lower()
+        kind = (
+            "JPEG" if suffix in (".jpg", ".jpeg", ".jpe", ".jfif") else Image.registered_extensions().get(suffix, "PNG")
+        )
+        upright = BytesIO()
+        Image.fromarray(pixels).save(upright, kind, quality=_JPEG_QUALITY, subsampling=0)
+        return upright.getvalue()
 
 
 def _is_turned(data: bytes) -> bool:

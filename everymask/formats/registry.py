@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from everymask.errors import ConfigurationError
-from everymask.formats.coco import COCO
+from everymask.formats.coco import COCO, COCO_FOLDERS, COCO_ROBOFLOW
 from everymask.formats.coco_panoptic import COCO_PANOPTIC
 from everymask.formats.cvat import CVAT
 from everymask.formats.format import Format, Keeps
+from everymask.formats.hugging_face import HUGGING_FACE
 from everymask.formats.label_png import ENTITY_PNG, SEMANTIC_PNG
 from everymask.formats.label_studio import LABEL_STUDIO
 from everymask.formats.labelme import LABELME
 from everymask.formats.voc import VOC
+from everymask.formats.web_dataset import WEB_DATASET
 from everymask.formats.x_anylabeling import X_ANYLABELING
 from everymask.formats.yolo import YOLO
 
@@ -18,6 +20,8 @@ FORMATS: dict[str, Format] = {
     item.name: item
     for item in (
         COCO,
+        COCO_FOLDERS,
+        COCO_ROBOFLOW,
         COCO_PANOPTIC,
         LABEL_STUDIO,
         X_ANYLABELING,
@@ -25,6 +29,8 @@ FORMATS: dict[str, Format] = {
         CVAT,
         VOC,
         YOLO,
+        HUGGING_FACE,
+        WEB_DATASET,
         SEMANTIC_PNG,
         ENTITY_PNG,
     )

@@ -7,16 +7,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.masks.rle import decode_mask
+from everymask.masks.runs import pixels_between, runs_of_rles
 from everymask.records import ImageLabels
 
 
 def label_map_by_score(labels: ImageLabels) -> NDArray[np.int32]:
     """(H, W) int32 index of the highest-scoring mask at each pixel, the first of equals; -1 where there is none."""
-    label_map = np.full(labels.size_hw, -1, dtype=np.int32)
+    height, width = labels.size_hw
+    columns = np.full(height * width, -1, dtype=np.int32)
+    runs = runs_of_rles([mask.rle for mask in labels.masks])
     for index in sorted(range(len(labels.masks)), key=lambda index: (labels.masks[index].score, -index)):
-        label_map[decode_mask(labels.masks[index].rle)] = index
-    return label_map
+        x0, _, x1, _ = labels.masks[index].box_xyxy
+        here = columns[x0 * height : x1 * height]
+        np.copyto(here, index, where=pixels_between(runs[index], x0 * height, x1 * height))
+    return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
 def semantic_map(labels: ImageLabels) -> NDArray[np.int32]:

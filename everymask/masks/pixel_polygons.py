@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from everymask.masks.runs import rles_from_runs
+from everymask.masks.runs import rles_from_runs, rles_from_spans
 from everymask.masks.tracing import ColumnRuns, Ints, places_within, trace
 from everymask.records import Rle
 
@@ -158,10 +158,7 @@ def _union(starts: Ints, stops: Ints, num_masks: int, size_hw: tuple[int, int]) 
     fresh = np.ones(starts.size, dtype=np.bool_)
     fresh[1:] = (starts[1:] > reach[:-1]) | (masks[1:] > masks[:-1])
     starts, stops = starts[fresh], reach[np.append(np.flatnonzero(fresh)[1:] - 1, starts.size - 1)]
-    bounds = np.searchsorted(starts, np.arange(num_masks + 1) * (height * width)).tolist()
-    runs = []
-    for mask, (first, last) in enumerate(itertools.pairwise(bounds)):
-        edges = np.stack([starts[first:last], stops[first:last]], axis=1).reshape(-1) - mask * height * width
-        counts = np.diff(edges, prepend=0, append=height * width)
-        runs.append(counts[:-1] if counts.size > 1 and counts[-1] == 0 else counts)
-    return rles_from_runs(runs, size_hw)
+    masks = masks[fresh]
+    bounds = np.searchsorted(masks, np.arange(num_masks + 1)).tolist()
+    before = masks * (height * width)
+    return rles_from_spans(starts - before, stops - before, bounds, size_hw)

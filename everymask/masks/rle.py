@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from everymask.masks.runs import rle_from_crop
+from everymask.masks.runs import rle_from_crop, rles_from_spans
 from everymask.records import Rle
 
 if TYPE_CHECKING:
@@ -80,17 +79,7 @@ def encode_label_map(label_map: NDArray[np.integer], num_labels: int) -> list[Rl
     order = np.argsort(labels, kind="stable")
     starts, ends, labels = starts[order], ends[order], labels[order]
     firsts = np.searchsorted(labels, np.arange(num_labels + 1))
-    encodings = []
-    for first, last in itertools.pairwise(firsts):
-        # Counts alternate background, foreground, …; a trailing foreground run needs nothing after it.
-        edges = np.stack([starts[first:last], ends[first:last]], axis=1).ravel()
-        bounds = np.concatenate([[0], edges, [flat.size]])
-        counts = np.diff(bounds)
-        if counts[-1] == 0:
-            counts = counts[:-1]
-        raw = {"size": [height, width], "counts": counts.tolist()}
-        encodings.append(_to_rle(coco_mask.frPyObjects(raw, height, width)))
-    return encodings
+    return rles_from_spans(starts, ends, firsts.tolist(), (height, width))
 
 
 @dataclass(frozen=True)

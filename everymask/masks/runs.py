@@ -92,6 +92,27 @@ def rles_from_runs(runs: Sequence[NDArray[np.int64]], size_hw: tuple[int, int]) 
     return [Rle(size=[height, width], counts=text[first:last]) for first, last in itertools.pairwise(cuts)]
 
 
+def rles_from_spans(
+    starts: NDArray[np.int64], stops: NDArray[np.int64], bounds: Sequence[int], size_hw: tuple[int, int]
+) -> list[Rle]:
+    """Encodings of N masks of one size from spans of their pixels.
+
+    Args:
+        starts: (S,) first pixels of spans in column-major order, ascending within a mask; no two touch.
+        stops: (S,) the pixels behind their last.
+        bounds: (N + 1,) places of the first span of each mask, and S.
+        size_hw: (height, width) of the masks.
+    """
+    pixels = size_hw[0] * size_hw[1]
+    runs = []
+    for first, last in itertools.pairwise(bounds):
+        edges = np.stack([starts[first:last], stops[first:last]], axis=1).reshape(-1)
+        counts = np.diff(edges, prepend=0, append=pixels)
+        # A trailing foreground run needs nothing after it.
+        runs.append(counts[:-1] if counts.size > 1 and counts[-1] == 0 else counts)
+    return rles_from_runs(runs, size_hw)
+
+
 def crop_of(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
     """(y1 - y0, x1 - x0) bool: the pixels of an encoded mask inside a half-open box, without decoding the rest.
 
@@ -99,10 +120,14 @@ def crop_of(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
     """
     x0, y0, x1, y1 = box_xyxy
     height = rle["size"][0]
-    edges = np.cumsum(rle_runs(rle)).clip(x0 * height, x1 * height)
-    lengths = np.diff(edges, prepend=x0 * height)
-    columns = np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(x1 - x0, height)
+    columns = pixels_between(rle_runs(rle), x0 * height, x1 * height).reshape(x1 - x0, height)
     return np.ascontiguousarray(columns[:, y0:y1].T)
+
+
+def pixels_between(runs: NDArray[np.int64], start: int, stop: int) -> NDArray[np.bool_]:
+    """(stop - start,) bool: the pixels `start` to `stop` of runs that are alternately background and foreground."""
+    lengths = np.diff(np.cumsum(runs).clip(start, stop), prepend=start)
+    return np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
 
 
 def rle_from_crop(crop: NDArray[np.bool_], corner_xy: tuple[int, int], size_hw: tuple[int, int]) -> Rle:

@@ -38,7 +38,7 @@ VISIBLE = {
             "max-loss",
             "queue",
         ),
-        *("uncorrected", "overwrite"),
+        *("exemplars", "uncorrected", "overwrite"),
     ),
     "upgrade": ("labels", "output"),
     "erase": ("labels", "image-ids", "embeddings"),

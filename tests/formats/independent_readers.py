@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tarfile
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from skimage.measure import points_in_poly
 
@@ -47,6 +50,16 @@ def coco(output: Path, name: str) -> Masks:
     (image,) = [image for image in content.imgs.values() if image["file_name"] == name]
     found = content.loadAnns(content.getAnnIds(imgIds=[image["id"]]))
     return [content.annToMask(annotation).astype(bool) for annotation in found]
+
+
+def coco_folders(output: Path, name: str) -> Masks:
+    """By pycocotools, from COCO's own folders."""
+    return coco(output / "annotations" / "instances_train.json", name)
+
+
+def coco_roboflow(output: Path, name: str) -> Masks:
+    """By pycocotools, from Roboflow's folders."""
+    return coco(output / "train" / "_annotations.coco.json", name)
 
 
 def coco_panoptic(output: Path, name: str) -> Masks:
@@ -150,6 +163,33 @@ def yolo(output: Path, name: str, size_hw: tuple[int, int]) -> Masks:
     lines = (output / "labels" / f"{name.rpartition('.')[0]}.txt").read_text().splitlines()
     rings = [np.array([float(value) for value in line.split()[1:]]).reshape(-1, 2) for line in lines]
     return [draw((ring * (width, height)).astype(np.int64), size_hw) for ring in rings]
+
+
+def _of_index(values: NDArray[Any], objects: list[dict[str, Any]]) -> Masks:
+    """Value k is the k-th object, unless it has run lengths of its own."""
+    size = list(values.shape)
+    return [
+        coco_mask.decode({"size": size, "counts": item["counts"]}).astype(bool) if item["counts"] else values == number
+        for number, item in enumerate(objects, start=1)
+    ]
+
+
+def hugging_face(output: Path, name: str) -> Masks:
+    """A row's index picture and objects."""
+    (row,) = [row for row in pq.read_table(output / "data").to_pylist() if row["image_id"] == name]
+    return _of_index(np.asarray(Image.open(BytesIO(row["masks"]["bytes"]))), row["objects"])
+
+
+def web_dataset(output: Path, name: str) -> Masks:
+    """The index picture and the JSON of one key, whatever shard they are in."""
+    key = name.rpartition(".")[0]
+    for shard in sorted(output.glob("*.tar")):
+        with tarfile.open(shard) as tar:
+            if f"{key}.json" in tar.getnames():
+                content = json.load(tar.extractfile(f"{key}.json"))
+                values = np.asarray(Image.open(BytesIO(tar.extractfile(f"{key}.index.png").read())))
+                return _of_index(values, content["objects"])
+    raise FileNotFoundError(name)
 
 
 def entity_png(output: Path, name: str) -> Masks:

@@ -27,6 +27,8 @@ from tests.labels.examples import mask_record
 
 READERS: dict[str, Callable[[Path, str], readers.Masks]] = {
     "coco": readers.coco,
+    "coco-folders": readers.coco_folders,
+    "coco-roboflow": readers.coco_roboflow,
     "coco-panoptic": readers.coco_panoptic,
     "label-studio": readers.label_studio,
     "x-anylabeling": readers.x_anylabeling,
@@ -34,6 +36,8 @@ READERS: dict[str, Callable[[Path, str], readers.Masks]] = {
     "cvat": readers.cvat,
     "voc": readers.voc,
     "yolo": partial(readers.yolo, size_hw=(HEIGHT, WIDTH)),
+    "huggingface": readers.hugging_face,
+    "webdataset": readers.web_dataset,
     "entity-png": readers.entity_png,
 }
 WAYS = [(name, kind) for name in READERS for kind in FORMATS[name].segmentations or ("",)]

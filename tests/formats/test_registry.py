@@ -17,5 +17,5 @@ def test_the_documented_table_is_the_registrys() -> None:
 
 
 def test_an_unknown_format_names_those_there_are() -> None:
-    with pytest.raises(ConfigurationError, match="there is no format 'kitti'; choose one of coco, coco-panoptic"):
+    with pytest.raises(ConfigurationError, match="there is no format 'kitti'; choose one of coco, coco-folders"):
         find_format("kitti")

@@ -1,0 +1,188 @@
+"""A data set for Hugging Face `datasets`: Parquet files and a card, opened by `load_dataset(FOLDER)` without code.
+
+    data/SPLIT-00000.parquet   a row for each image: the image, the index picture of its masks, and its objects
+    README.md                  the card: features, splits, licence
+
+Rows are written in groups as images come, files end at a bounded size, so memory does not grow with the store.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.index_picture import described, indexed
+from everymask.records import Rle
+
+_GROUP_ROWS, _GROUP_BYTES = 100, 2**25
+"""Readers load a group of rows at a time."""
+_FILE_BYTES = 2**29
+
+_IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+SCHEMA = pa.schema(
+    [
+        pa.field("image", _IMAGE),
+        pa.field("image_id", pa.string()),
+        pa.field("width", pa.int64()),
+        pa.field("height", pa.int64()),
+        pa.field("masks", _IMAGE),
+        pa.field(
+            "objects",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("id", pa.string()),
+                        pa.field("category", pa.int64()),
+                        pa.field("label", pa.string()),
+                        pa.field("bbox", pa.list_(pa.float64())),
+                        pa.field("area", pa.int64()),
+                        pa.field("score", pa.float64()),
+                        pa.field("counts", pa.string()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
+
+class _SplitFiles:
+    """The files of one split, of which one is open."""
+
+    def __init__(self, destination: Destination, split: str) -> None:
+        self._folder = destination.folder / "data"
+        self._folder.mkdir(exist_ok=True)
+        self._split = split
+        self._rows: list[dict[str, Any]] = []
+        self._pending_bytes = 0
+        self._written_bytes = 0
+        self._files = 0
+        self._writer: pq.ParquetWriter | None = None
+        self.images = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        self._pending_bytes += sum(len(row[name]["bytes"] or b"") for name in ("image", "masks"))
+        self.images += 1
+        if len(self._rows) >= _GROUP_ROWS or self._pending_bytes >= _GROUP_BYTES:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        if self._writer is None:
+            # The pictures are compressed already.
+            path = self._folder / f"{self._split}-{self._files:05d}.parquet"
+            self._writer = pq.ParquetWriter(path, SCHEMA, compression={"objects.list.element.counts": "zstd"})
+            self._files += 1
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+        self._written_bytes += self._pending_bytes
+        self._rows, self._pending_bytes = [], 0
+        if self._written_bytes >= _FILE_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        if self._rows:
+            self._write_group()
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._written_bytes = None, 0
+
+
+class HuggingFaceWriter:
+    """Writes Parquet files as images come, and the card at the end."""
+
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+        self._options = options
+        self._splits: dict[str, _SplitFiles] = {}
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        found = indexed(exported.labels, self._destination.names, exported.image.image_id)
+        split = exported.split or "train"
+        if split not in self._splits:
+            self._splits[split] = _SplitFiles(self._destination, split)
+        self._splits[split].add(
+            {
+                "image": {"bytes": exported.picture, "path": exported.name},
+                "masks": {"bytes": found.png, "path": None},
+                **described(exported, found.objects),
+            }
+        )
+        return found.written
+
+    def close(self) -> None:
+        """See `Writer`."""
+        for files in self._splits.values():
+            files.close()
+        order = [*self._destination.splits, *sorted(set(self._splits).difference(self._destination.splits))]
+        content = {
+            "task_categories": ["image-segmentation", "object-detection"],
+            "tags": ["everymask"],
+            "dataset_info": {
+                "features": _features(self._destination.names.dense()),
+                "splits": [{"name": split, "num_examples": self._splits[split].images} for split in order],
+            },
+            "configs": [
+                {
+                    "config_name": "default",
+                    "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in order],
+                }
+            ],
+        }
+        front = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        text = _CARD.format(images=self._destination.images, model_version=self._options.model_version)
+        (self._destination.folder / "README.md").write_text(f"---\n{front}---\n\n{text}", encoding="utf-8")
+
+
+def _features(names: list[str]) -> list[dict[str, Any]]:
+    """The columns as the card's YAML has them."""
+    labels = {"class_label": {"names": {str(index): name for index, name in enumerate(names)}}}
+    return [
+        {"name": "image", "dtype": "image"},
+        {"name": "image_id", "dtype": "string"},
+        {"name": "width", "dtype": "int64"},
+        {"name": "height", "dtype": "int64"},
+        {"name": "masks", "dtype": "image"},
+        {
+            "name": "objects",
+            "list": [
+                {"name": "id", "dtype": "string"},
+                {"name": "category", "dtype": labels},
+                {"name": "label", "dtype": "string"},
+                {"name": "bbox", "list": "float64"},
+                {"name": "area", "dtype": "int64"},
+                {"name": "score", "dtype": "float64"},
+                {"name": "counts", "dtype": "string"},
+            ],
+        },
+    ]
+
+
+_CARD = """# Masks by everymask
+
+{images:,} images, labelled by a model (run {model_version}), not by people, unless they corrected it.
+
+`masks` is an index picture: 0 is background, k the k-th entry of `objects`. Of masks that lie partly below another,
+`counts` holds COCO's compressed run lengths of the whole mask. `bbox` is x, y, width, height in pixels.
+LICENSES.txt says under which terms the labels were made; the images keep their own.
+"""
+
+HUGGING_FACE = Format(
+    name="huggingface",
+    summary="Hugging Face datasets, Parquet files with images, index pictures and a card: transformers",
+    suffix="",
+    naming=Naming.IMAGE_ID,
+    keeps=frozenset(Keeps),
+    exact=True,
+    writer=HuggingFaceWriter,
+    image_folder="",
+    needs_images=True,
+    embeds_images=True,
+    has_splits=True,
+    next_line=lambda output, options: f"python examples/training/segmenter.py {shlex.quote(output)}",
+)

@@ -1,0 +1,83 @@
+"""The masks of an image as trainers load them: one picture whose value k is the k-th mask, and a list of objects.
+
+What the picture cannot show, since every pixel has one value, is a column of run lengths: masks that lie partly below
+another have them, all others do not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from everymask.errors import ConfigurationError
+from everymask.formats.class_names import ClassNames
+from everymask.formats.format import ExportedImage
+from everymask.masks.painting import label_map_by_score
+from everymask.masks.rle import encode_label_map
+from everymask.records import ImageLabels, Rle
+
+_MAX_MASKS = 65_535
+_COMPRESSION = 1
+"""Index pictures are mostly flat: higher levels spare little and take long."""
+
+
+@dataclass(frozen=True)
+class IndexedImage:
+    """One image's masks.
+
+    Attributes:
+        png: the index picture, of 8 bits for up to 255 masks, else of 16: 0 is background, k the k-th mask.
+        objects: for each mask its `id`, `category` (from 0), `label` (the category's name), `bbox` (x, y, width, height
+            in pixels), `area` in pixels, `score`, and `counts`: COCO's compressed run lengths where the picture does
+            not show all of the mask, else None.
+        written: the masks as a reader of both finds them.
+    """
+
+    png: bytes
+    objects: list[dict[str, Any]]
+    written: list[Rle]
+
+
+def indexed(labels: ImageLabels, names: ClassNames, image_id: str) -> IndexedImage:
+    """The index picture and the objects of an image's masks.
+
+    Raises:
+        ConfigurationError: more than 65,535 masks.
+    """
+    masks = labels.masks
+    if len(masks) > _MAX_MASKS:
+        raise ConfigurationError(
+            f"{image_id} has {len(masks):,} masks, an index picture holds {_MAX_MASKS:,}; export it as coco"
+        )
+    numbers = label_map_by_score(labels)
+    buffer = BytesIO()
+    values = (numbers + 1).astype(np.uint8 if len(masks) < 256 else np.uint16)
+    Image.fromarray(values).save(buffer, "PNG", compress_level=_COMPRESSION)
+    shown = encode_label_map(numbers, len(masks))
+    objects, written = [], []
+    for mask, visible in zip(masks, shown, strict=True):
+        x0, y0, x1, y1 = mask.box_xyxy
+        hidden = visible["counts"] != mask.rle["counts"]
+        objects.append(
+            {
+                "id": mask.mask_id,
+                "category": names.index(mask),
+                "label": names.name(mask),
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": mask.area,
+                "score": mask.score,
+                "counts": mask.rle["counts"] if hidden else None,
+            }
+        )
+        written.append(mask.rle if hidden else visible)
+    return IndexedImage(buffer.getvalue(), objects, written)
+
+
+def described(exported: ExportedImage, objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is known of an image, beside its pictures."""
+    height, width = exported.labels.size_hw
+    return {"image_id": exported.image.image_id, "width": width, "height": height, "objects": objects}

@@ -1,0 +1,115 @@
+"""WebDataset (https://github.com/webdataset/webdataset): tar files with an image, its index picture and JSON a sample.
+
+    SPLIT-000000.tar   KEY.jpg, KEY.index.png, KEY.json; a key is the image's id with its folders, without its ending
+
+Shards end at a bounded size and are written as images come, so memory does not grow with the store.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tarfile
+from io import BytesIO
+from pathlib import PurePosixPath
+
+from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.index_picture import described, indexed
+from everymask.formats.naming import relative_path
+from everymask.records import Rle
+
+_SHARD_BYTES = 2**28
+
+
+class _Shards:
+    """The shards of one split, of which one is open."""
+
+    def __init__(self, destination: Destination, split: str) -> None:
+        self._destination = destination
+        self._split = split
+        self._tar: tarfile.TarFile | None = None
+        self.shards = 0
+        self.images = 0
+
+    def add(self, files: dict[str, bytes]) -> None:
+        if self._tar is not None and self._tar.offset >= _SHARD_BYTES:
+            self.close()
+        if self._tar is None:
+            path = self._destination.folder / f"{self._split}-{self.shards:06d}.tar"
+            self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 (closed with its last image)
+            self.shards += 1
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            self._tar.addfile(entry, BytesIO(data))
+        # What was added is of no use any more, and would be kept.
+        self._tar.members.clear()  # type: ignore[attr-defined]
+        self.images += 1
+
+    def close(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+        self._tar = None
+
+
+class WebDatasetWriter:
+    """Writes shards as images come."""
+
+    def __init__(self, destination: Destination, options: ExportOptions) -> None:
+        self._destination = destination
+        self._options = options
+        self._splits: dict[str, _Shards] = {}
+
+    def add(self, exported: ExportedImage) -> list[Rle]:
+        """See `Writer`."""
+        found = indexed(exported.labels, self._destination.names, exported.image.image_id)
+        split = exported.split or "train"
+        if split not in self._splits:
+            self._splits[split] = _Shards(self._destination, split)
+        key = sample_key(exported.name)
+        files = {}
+        if exported.picture is not None:
+            files[f"{key}{PurePosixPath(exported.name).suffix.lower() or '.jpg'}"] = exported.picture
+        files[f"{key}.index.png"] = found.png
+        files[f"{key}.json"] = json.dumps(described(exported, found.objects)).encode()
+        self._splits[split].add(files)
+        return found.written
+
+    def close(self) -> None:
+        """See `Writer`."""
+        for shards in self._splits.values():
+            shards.close()
+        content = {
+            "model_version": self._options.model_version,
+            "categories": self._destination.names.dense(),
+            "splits": {name: {"shards": item.shards, "images": item.images} for name, item in self._splits.items()},
+        }
+        (self._destination.folder / "dataset.json").write_text(
+            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def sample_key(name: str) -> str:
+    """The key of an image: WebDataset takes what follows the first full stop of a file's name for its kind."""
+    path = PurePosixPath(relative_path(name))
+    return str(path.with_name(path.stem.replace(".", "%2E") or "_"))
+
+
+WEB_DATASET = Format(
+    name="webdataset",
+    summary="WebDataset, tar shards with image, index picture and JSON a sample: loaders that stream",
+    suffix="",
+    naming=Naming.STEM,
+    keeps=frozenset(Keeps),
+    exact=True,
+    writer=WebDatasetWriter,
+    image_folder="",
+    needs_images=True,
+    embeds_images=True,
+    has_splits=True,
+    refused_name=r"[\0\n\r]",
+    next_line=lambda output, options: (
+        f"python -c \"import webdataset; print(next(iter(webdataset.WebDataset('{shlex.quote(output)}/train-000000.tar'"
+        ", shardshuffle=False).decode()))['json'])\""
+    ),
+)
