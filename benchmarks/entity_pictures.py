@@ -20,7 +20,7 @@ from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.entities.segmenter import segment_entities
 from everymask.evaluation.disjoint import resolve_overlaps
-from everymask.evaluation.entity_ap import entity_ap
+from everymask.evaluation.entity_ap import match_entities
 from everymask.evaluation.ground_truth import EntityTruth
 from everymask.masks.label_map import BACKGROUND
 from everymask.masks.labelled import labelled_masks
@@ -149,7 +149,7 @@ def main(config: PictureConfig) -> None:
         captions += [f"{method}: {len(labels.masks)}" for method, labels in shown.items()]
     Image.fromarray(contact_sheet(pictures, captions, columns=3, cell=240)).save(config.output, "JPEG", quality=80)
     for method, labels in found.items():
-        print(f"{method}: AP^e {100 * entity_ap(labels, truth).ap:.1f}")
+        print(f"{method}: AP^e {100 * match_entities(labels, truth).figures().ap:.1f}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
     python benchmarks/paper_tables.py --table 4 --exemplars DIR --ground-truth VOC2012      MIL alone, and distilled
 
 The paper has a row for synthetic and one for crawled exemplars: run a table once with each. Its own figures are of SAM
-ViT-H, the default here. Mask embeddings are kept in --work. Table 3 needs the extra `clip`, and its weights.
+ViT-H, the default here. Mask embeddings are kept in --work. Table 3 needs the weights of CLIP.
 """
 
 from __future__ import annotations

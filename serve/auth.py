@@ -37,11 +37,6 @@ class ApiKeys:
             raise ConfigurationError(f"api_keys_file {path} holds no key; write one a line, or leave the option out")
         return cls(keys)
 
-    @property
-    def required(self) -> bool:
-        """Whether requests need a key."""
-        return self._digests is not None
-
     def owner(self, authorization: str | None, token: str | None = None) -> str | None:
         """Who is asking: a name made from the key that opened the service, the same for everyone without keys.
 

@@ -77,8 +77,7 @@ class RequestLimits:
 
 
 NO_CLIP = (
-    "this service has no CLIP model to compare names with; set `clip` in its configuration and install "
-    "'everymask[clip]', or ask for a class_set"
+    "this service has no CLIP model to compare names with; set `clip` in its configuration, or ask for a class_set"
 )
 
 

@@ -42,7 +42,7 @@ def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
         config: the names, and how they are compared.
 
     Raises:
-        ConfigurationError: transformers is missing, the CLIP model cannot be loaded, or fewer than two names.
+        ConfigurationError: the CLIP model cannot be loaded, or fewer than two names.
         ModelOutputError: the backbone answered with NaN or infinity.
     """
     if embedding.picture is None:

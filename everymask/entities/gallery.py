@@ -72,11 +72,6 @@ class Gallery:
         if not config.lazy_gallery:
             self.prepare(np.ones(canvas.num_cells, dtype=np.bool_))
 
-    @property
-    def num_decoded(self) -> int:
-        """Distinct prompts decoded so far."""
-        return int((self._row_of_prompt != _UNASKED).sum())
-
     def prepare(self, region: NDArray[np.bool_]) -> None:
         """Decode every prompt in the (P,) region that is not decoded yet, in full batches.
 

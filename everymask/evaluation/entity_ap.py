@@ -105,13 +105,6 @@ class EntityMatches:
         return np.array([self.average_precisions(weights).mean() for weights in drawn])
 
 
-def entity_ap(
-    predictions: Mapping[str, ImageLabels], truth: Mapping[str, EntityTruth], allow_overlap: bool = False
-) -> EntityAp:
-    """`match_entities(…).figures()`."""
-    return match_entities(predictions, truth, allow_overlap).figures()
-
-
 def match_entities(
     predictions: Mapping[str, ImageLabels], truth: Mapping[str, EntityTruth], allow_overlap: bool = False
 ) -> EntityMatches:

@@ -73,20 +73,6 @@ def regions(mask: LabelledMask, kind: Kind, tolerance_px: float = 0.0) -> list[d
     return [_region(mask, kind, value, mask.mask_id)]
 
 
-def prediction(masks: Sequence[LabelledMask], kind: Kind, score: float, model_version: str, tolerance_px: float) -> Any:
-    """The prediction of one task.
-
-    Args:
-        masks: its image's masks.
-        kind: which kind of region.
-        score: what Label Studio sorts tasks by, [0, 1].
-        model_version: what made the masks.
-        tolerance_px: how far polygons may lie from outlines.
-    """
-    result = [region for mask in masks for region in regions(mask, kind, tolerance_px)]
-    return {"model_version": model_version, "score": score, "result": result}
-
-
 def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
     """The mask of one region of a result.
 

@@ -42,8 +42,3 @@ def mask_iou(first: torch.Tensor, second: torch.Tensor, cell_area: torch.Tensor)
     inter = intersection_areas(first, second, cell_area)
     union = mask_areas(first, cell_area)[:, None] + mask_areas(second, cell_area)[None, :] - inter
     return _ratio(inter, union)
-
-
-def mask_containment(first: torch.Tensor, second: torch.Tensor, cell_area: torch.Tensor) -> torch.Tensor:
-    """(N, P) and (M, P) bool → (N, M) float in [0, 1], the share of mask n inside mask m; 0 for an empty n."""
-    return _ratio(intersection_areas(first, second, cell_area), mask_areas(first, cell_area)[:, None])

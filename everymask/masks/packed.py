@@ -112,12 +112,6 @@ def iou(first: PackedMasks, second: PackedMasks) -> NDArray[np.float64]:
     return ratio
 
 
-def containment(first: PackedMasks, second: PackedMasks) -> NDArray[np.float64]:
-    """(N, M) float64 in [0, 1], the share of mask n inside mask m; 0 for an empty n."""
-    share: NDArray[np.float64] = intersections(first, second) / np.maximum(first.areas, 1)[:, None]
-    return share
-
-
 def has_match(first: PackedMasks, second: PackedMasks, least_iou: float) -> NDArray[np.bool_]:
     """(N,) bool: whether some mask of `second` has at least that IoU with each mask of `first`."""
     found = np.zeros(len(first), dtype=np.bool_)

@@ -59,14 +59,14 @@ def test_only_prompts_in_the_region_vote_and_each_distinct_one_is_decoded_once()
     assert backbone.decoded == 2
     gallery.votes(region(WHOLE))
     gallery.votes(region(LEFT))
-    assert backbone.decoded == gallery.num_decoded == 3
+    assert backbone.decoded == 3
 
 
 def test_lazy_and_eager_answer_alike() -> None:
     answers = [Answer.one(WHOLE, 0.7), Answer.one(TOP, 0.8), Answer.one(CORNER, 0.9)]
     answer_map = painted(SIZE, TOP, CORNER)
     lazy, eager = (gallery_of(ScriptedBackbone(answers, answer_map), lazy_gallery=value) for value in (True, False))
-    assert (lazy.num_decoded, eager.num_decoded) == (0, 3)
+    assert len(lazy.predicted_iou) == 0 < len(eager.predicted_iou)
     for mask in (CORNER, LEFT, TOP, WHOLE, ~TOP):
         mine, theirs = lazy.votes(region(mask)), eager.votes(region(mask))
         np.testing.assert_array_equal(mine.masks.words, theirs.masks.words)

@@ -10,7 +10,6 @@ from serve.auth import ApiKeys
 
 def test_without_a_file_everyone_is_allowed() -> None:
     keys = ApiKeys.from_file(None)
-    assert not keys.required
     assert keys.owner(None) == ""
 
 

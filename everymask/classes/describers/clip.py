@@ -92,10 +92,8 @@ class ClipDescriber:
 @cache
 def _load_clip(model: str, device: torch.device) -> tuple[Any, Any]:
     """A CLIP model and its processor, read once for all names."""
-    try:
-        from transformers import CLIPModel, CLIPProcessor
-    except ImportError as error:
-        raise ConfigurationError("method clip needs the package transformers; pip install 'everymask[clip]'") from error
+    from transformers import CLIPModel, CLIPProcessor
+
     try:
         load: Any = CLIPModel.from_pretrained
         return load(model).to(device).eval(), CLIPProcessor.from_pretrained(model)

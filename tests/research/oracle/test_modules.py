@@ -14,7 +14,7 @@ from everymask.backbone.points import point_grid
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.entities.segmenter import entity_labels, segment_entities
-from everymask.evaluation.entity_ap import entity_ap
+from everymask.evaluation.entity_ap import match_entities
 from everymask.evaluation.ground_truth import EntityTruth, read_coco_panoptic
 from everymask.images.decoding import decode_image
 from everymask.masks.mask_set import MaskSet
@@ -58,7 +58,7 @@ def precisions(scenes: Mapping[str, Scene], truth: Mapping[str, EntityTruth], si
         found["truth"][name] = through_the_canvas(oracle, scene, points)
         for row, modules in MODULES.items():
             found[row][name] = segment_entities(oracle, embedding, with_modules(config, modules))
-    return {row: entity_ap(labels, counted).ap for row, labels in found.items()}
+    return {row: match_entities(labels, counted).figures().ap for row, labels in found.items()}
 
 
 def assert_nothing_is_destroyed(by_row: Mapping[str, float]) -> None:
