@@ -215,18 +215,27 @@ class _Download:
         etag = response.headers.get("ETag")
         if etag and not etag.startswith("W/"):
             self.validator.write_text(etag)
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else self.source.size_bytes
+        length = response.headers.get("Content-Length", "")
+        total = self.source.size_bytes or (start + int(length) if length.isdecimal() else None)
         if total is not None and total - start > shutil.disk_usage(self.target.parent).free:
             raise self._no_space(total - start)
         progress = _Progress(self.target.name, total, self.quiet)
         with self.part.open("ab" if resumed else "wb") as file:
             done = start
             while chunk := response.read(_CHUNK_BYTES):
-                file.write(chunk)
                 done += len(chunk)
+                if total is not None and done > total:
+                    break
+                file.write(chunk)
                 progress.show(done)
         progress.finish()
+        if total is not None and done > total:
+            self.part.unlink()
+            self.validator.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"{self.source.url} sends more than the {total:,} bytes of the file; what came was deleted: check "
+                "the URL, or download the file yourself and give it with --checkpoint"
+            )
         if total is not None and done < total:
             raise _Interrupted(f"the connection closed after {done} of {total} bytes")
 

@@ -8,6 +8,7 @@ import multiprocessing
 import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Behaviour:
         statuses: answered instead of the file, one entry per request; then none.
         ranges: whether Range is honoured.
         asked: the Range header of every request.
+        length: sent in place of the body's length; None sends none, and the body without an end.
     """
 
     content: bytes = CONTENT
@@ -41,6 +43,7 @@ class Behaviour:
     statuses: list[int] = field(default_factory=list)
     ranges: bool = True
     asked: list[str | None] = field(default_factory=list)
+    length: str | None = ""
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -74,11 +77,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         body = behaviour.content[start:]
-        self.send_header("Content-Length", str(len(body)))
+        if behaviour.length is not None:
+            self.send_header("Content-Length", behaviour.length or str(len(body)))
         if behaviour.etag:
             self.send_header("ETag", behaviour.etag)
         self.end_headers()
         self.wfile.write(body[: behaviour.cut_after.pop(0)] if behaviour.cut_after else body)
+        with suppress(OSError):
+            while behaviour.length is None:
+                self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -203,6 +210,18 @@ def test_a_part_longer_than_the_file_is_dropped(server: Server, cache: Path) -> 
     folder.mkdir(parents=True)
     (folder / "sam.pth.part").write_bytes(CONTENT + b"more")
     assert fetch(source).path.read_bytes() == CONTENT
+
+
+def test_a_file_without_an_end_is_given_up_at_its_known_size(server: Server, cache: Path) -> None:
+    server.behaviour.length = None
+    with pytest.raises(CheckpointError, match=r"sends more than the 5,120,000 bytes"):
+        fetch(WeightSource(f"{server.url}/sam.pth", SHA256, size_bytes=len(CONTENT)))
+    assert leftovers(cache) == []
+
+
+def test_a_length_that_is_no_number_is_no_length(server: Server) -> None:
+    server.behaviour.length = "abc"
+    assert fetch(WeightSource(f"{server.url}/sam.pth", SHA256)).sha256 == SHA256
 
 
 def test_a_busy_server_is_asked_again(server: Server) -> None:
