@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
+import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pyarrow.fs as pafs
 
 from everymask.errors import ConfigurationError, OutputError
-from everymask.files.location import Location
 from everymask.files.storage import is_remote, one_line, resolve, split_query
-
-MARKER = ".everymask-export.json"
-"""In every exported folder: says that the folder is an export, which another export may replace."""
-_CHUNK_BYTES = 2**22
+from everymask.formats.publishing import MARKER, is_stage, marker_text, publish
 
 
 def main_file(output: str, suffix: str) -> str:
@@ -40,6 +37,8 @@ def main_file(output: str, suffix: str) -> str:
 def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool) -> Iterator[Path]:
     """A local folder to write an export into; on leaving it well the export is at `output`, otherwise nothing is.
 
+    What a killed export has left there is tidied: an old export that it had put aside is put back.
+
     Args:
         output: a folder, or the main file of an export whose other parts lie beside it.
         beside: names of these other parts, files or folders.
@@ -52,27 +51,26 @@ def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool) -> 
     """
     filesystem, target = resolve(output)
     folder = target if is_folder else target.rpartition("/")[0]
-    _check_free(filesystem, [target, *(f"{folder}/{name}" for name in beside)], is_folder, overwrite)
+    parts = [target, *(f"{folder}/{name}" for name in beside)]
     local = not is_remote(output)
-    parent = Path(target).parent if local else Path(tempfile.gettempdir())
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        stage = parent / f".everymask-export.{uuid.uuid4().hex}"
-        stage.mkdir()
-        try:
+        if local:
+            _tidy([Path(part) for part in parts])
+        _check_free(filesystem, parts, is_folder, overwrite)
+        parent = Path(target).parent if local else Path(tempfile.gettempdir())
+        with _stage(parent) as stage:
             yield stage
-            if is_folder:
-                (stage / MARKER).write_text(json.dumps({"everymask": "export"}) + "\n")
+            for written in [stage] if is_folder else [stage / name for name in beside if (stage / name).is_dir()]:
+                _mark(written)
             if not local:
-                _upload(stage, filesystem, folder, last=MARKER if is_folder else PurePosixPath(target).name)
+                folders = [name for name in beside if (stage / name).is_dir()]
+                publish(stage, filesystem, folder, "" if is_folder else PurePosixPath(target).name, folders)
             elif is_folder:
                 _swap(stage, Path(target))
             else:
                 for name in [*beside, Path(target).name]:  # the main file last: where it is, all is
                     if (stage / name).exists():
                         _swap(stage / name, Path(folder) / name)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
     except OSError as error:
         raise OutputError(
             f"cannot write {split_query(output)[0]}: {one_line(error)}; nothing was left there: make room or give "
@@ -80,14 +78,59 @@ def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool) -> 
         ) from error
 
 
+@contextmanager
+def _stage(parent: Path) -> Iterator[Path]:
+    """A folder that goes when the block ends. It is locked, so that others see whether its process lives."""
+    parent.mkdir(parents=True, exist_ok=True)
+    stage = parent / f".everymask-export.{uuid.uuid4().hex}"
+    stage.mkdir()
+    handle = os.open(stage, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        os.close(handle)
+
+
+def _tidy(parts: list[Path]) -> None:
+    """Remove what killed exports have left beside the parts of an export, and put back what they had put aside."""
+    parent = parts[0].parent
+    if not parent.is_dir():
+        return
+    for left in list(parent.iterdir()):
+        if is_stage(left.name) and left.is_dir() and not _is_in_use(left):
+            shutil.rmtree(left, ignore_errors=True)
+    for part in parts:
+        name = re.compile(rf"\.{re.escape(part.name)}\.[0-9a-f]{{32}}")
+        for aside in list(parent.iterdir()):
+            if name.fullmatch(aside.name) and (aside / MARKER).is_file():
+                if part.exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+                else:
+                    os.rename(aside, part)
+
+
+def _is_in_use(stage: Path) -> bool:
+    handle = os.open(stage, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+
+
 def _check_free(filesystem: pafs.FileSystem, paths: list[str], is_folder: bool, overwrite: bool) -> None:
     for path in paths:
         info = filesystem.get_file_info(path)
         if info.type == pafs.FileType.NotFound:
             continue
-        holds_something = info.type == pafs.FileType.File or bool(filesystem.get_file_info(pafs.FileSelector(path)))
-        if not holds_something:
-            continue
+        if info.type == pafs.FileType.Directory:
+            inside = filesystem.get_file_info(pafs.FileSelector(path))
+            if all(is_stage(entry.base_name) for entry in inside):
+                continue
         if not overwrite:
             raise ConfigurationError(
                 f"{path} is there already; choose another --output, or replace it with --overwrite"
@@ -104,10 +147,13 @@ def _is_export(filesystem: pafs.FileSystem, folder: str) -> bool:
     return bool(filesystem.get_file_info(f"{folder}/{MARKER}").type == pafs.FileType.File)
 
 
+def _mark(folder: Path) -> None:
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    (folder / MARKER).write_text(marker_text(files), encoding="utf-8", errors="surrogateescape")
+
+
 def _swap(new: Path, target: Path) -> None:
     """Put `new` at `target`; what was there goes when the new is in place."""
-    if new.is_dir():
-        (new / MARKER).write_text(json.dumps({"everymask": "export"}) + "\n")
     old = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     if target.is_dir():
         os.rename(target, old)
@@ -118,23 +164,3 @@ def _swap(new: Path, target: Path) -> None:
             os.rename(old, target)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _upload(stage: Path, filesystem: pafs.FileSystem, folder: str, last: str) -> None:
-    """Copy every file to a remote place, the file `last` at the end; what was copied goes if one fails."""
-    files = sorted(
-        (path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()),
-        key=lambda name: name == last,
-    )
-    written: list[str] = []
-    try:
-        for name in files:
-            written.append(f"{folder}/{name}")
-            with (stage / name).open("rb") as source, Location(filesystem, written[-1]).stream() as sink:
-                while chunk := source.read(_CHUNK_BYTES):
-                    sink.write(chunk)
-    except BaseException:
-        for path in written:
-            with suppress(OSError):
-                filesystem.delete_file(path)
-        raise
