@@ -151,11 +151,18 @@ def test_provenance_and_pictures_are_there(first: FirstRun) -> None:
     assert record.counts is not None
     assert (record.counts.images, record.counts.errors) == (13, 5)
     assert record.attempts[0].labelled == 13
-    assert record.attempts[0].command.startswith("python data_jobs/label_dataset.py --model vit_b")
+    assert record.attempts[0].command.startswith("everymask label --input=")
     page = (first.output / "preview" / "index.html").read_text()
     assert page.count("<figure>") == 8
     assert "the file is empty (0 bytes)" in page
     assert (first.output / "preview" / "contact_sheet.jpg").exists()
+
+
+def test_run_json_repeats_the_run(first: FirstRun, job: Job) -> None:
+    again = main.parse(["--config", str(first.output / "run.json"), "--output", "elsewhere"])
+    assert (again.input, again.store.output) == (str(first.photos), "elsewhere")
+    assert (again.model.checkpoint, again.labels.method) == (str(job.checkpoint), "amg")
+    assert (again.labels.amg.points_per_side, again.limits.max_bytes) == (4, 40000)
 
 
 def test_another_configuration_is_refused_with_the_difference_named(
