@@ -6,12 +6,11 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import ray
-from ray.core.generated import autoscaler_pb2
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from data_jobs.runtime.ray_internals import cluster_status, started_this_cluster
 from everymask.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -174,21 +173,15 @@ def _autoscaler_runs() -> bool:
 
     One that starts beside the head may be later than the job: a cluster that others started has a minute to show it.
     """
-    patience_s = 0.0 if _is_private() else _AUTOSCALER_PATIENCE_S
+    patience_s = 0.0 if started_this_cluster() else _AUTOSCALER_PATIENCE_S
     deadline = time.monotonic() + patience_s
     if patience_s:
         logger.warning("the nodes that are here cannot run the job; an autoscaler has %g s to show itself", patience_s)
-    while not _status().autoscaling_state.last_seen_cluster_resource_state_version:
+    while not cluster_status().autoscaling_state.last_seen_cluster_resource_state_version:
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL_S)
     return True
-
-
-def _is_private() -> bool:
-    """Whether this process started the cluster, which then has no autoscaler."""
-    node: Any = getattr(ray._private.worker, "_global_node", None)
-    return node is not None and bool(node.is_head())
 
 
 def _refused_by_autoscaler(demands: Sequence[Demand]) -> str | None:
@@ -215,10 +208,10 @@ def _refuses(demands: Sequence[Demand]) -> bool:
         selectors += [dict(demand.labels)] * demand.workers
     group = placement_group(bundles, strategy="PACK", bundle_label_selector=selectors)
     try:
-        asked_at_version = _status().cluster_resource_state.cluster_resource_state_version
+        asked_at_version = cluster_status().cluster_resource_state.cluster_resource_state_version
         deadline = time.monotonic() + _AUTOSCALER_PATIENCE_S
         while time.monotonic() < deadline:
-            state = _status().autoscaling_state
+            state = cluster_status().autoscaling_state
             # The first state the autoscaler has seen since the question is sure to hold it.
             if state.last_seen_cluster_resource_state_version > asked_at_version:
                 return any(group.id.hex() in request.details for request in state.infeasible_gang_resource_requests)
@@ -227,13 +220,6 @@ def _refuses(demands: Sequence[Demand]) -> bool:
         remove_placement_group(group)
     logger.warning("the autoscaler has not answered in %g s; starting without its word", _AUTOSCALER_PATIENCE_S)
     return False
-
-
-def _status() -> Any:
-    """What `ray status` is made from. Ray has no public call that tells which requests are refused."""
-    reply = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]
-    reply.ParseFromString(ray._private.worker.global_worker.gcs_client.get_cluster_status())  # type: ignore[attr-defined]
-    return reply
 
 
 def _listed(labels: Mapping[str, str]) -> str:
