@@ -148,8 +148,7 @@ class Handlers:
 
     async def class_sets(self) -> Response:
         """Every class set whose head is in the service's directory now."""
-        class_sets = await self._labelling.class_sets()
-        return _json(ClassSetsAnswer(class_sets=class_sets, folders=list(self._settings.heads)))
+        return _json(ClassSetsAnswer(class_sets=await self._labelling.class_sets()))
 
     async def index(self) -> Response:
         """To the page that describes the API. Relative, so that neither a prefix nor the request's host matters."""

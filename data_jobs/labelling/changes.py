@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_jobs.labelling.inputs import ImageRef
-from data_jobs.labelling.manifests import MANIFEST_SCHEMA, Manifest, batched
+from data_jobs.labelling.inputs import ImageRef, batched
+from data_jobs.labelling.manifests import MANIFEST_SCHEMA, Manifest
 from data_jobs.labelling.stages import READ_THREADS, load_bytes
 from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location

@@ -1,4 +1,4 @@
-"""What to label: a folder, a glob, a text list or a Parquet manifest, here or on any remote file system.
+"""What to label: a folder, a glob, a list, a manifest, tar shards or tables, here or on any remote file system.
 
 Images are listed as a stream, so that a million of them cost the driver no memory.
 """
@@ -6,12 +6,15 @@ Images are listed as a stream, so that a million of them cost the driver no memo
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -19,19 +22,22 @@ import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 
 from everymask.errors import ConfigurationError
-from everymask.files.addresses import AddressError, AddressPolicy
-from everymask.files.location import Location
-from everymask.files.storage import canonical_uri, is_remote, is_web, one_line, resolve, split_query
+from everymask.files.storage import canonical_uri, is_remote, one_line, resolve, split_query
 from everymask.images.decoding import IMAGE_SUFFIXES
+from everymask.images.sources.parquet import image_column
+from everymask.images.sources.registry import source_of
 from everymask.records import Member
 from everymask.redaction import redact
 
 _WILDCARD = re.compile(r"[*?\[]")
 _LIST_SUFFIXES = (".txt", ".lst")
 _NO_FILE, _NO_ENDING = "pipes, sockets or devices", "without an ending"
-_AGAIN = "folders that a link leads to a second time"
-_COMMENT = " #"
 _MAX_KINDS = 8
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_COUNTED = 1_000_000
+_LISTED_AT_ONCE = 8
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,14 @@ class Skipped:
 def list_images(location: str, skip: str | None = None, skipped: Skipped | None = None) -> Iterator[ImageRef]:
     """Every image of an input, in a fixed order.
 
-    A folder is walked with its subfolders, and then the folders that links lead to, each folder once; files with an
-    image's ending count, names that begin with a dot do not. A glob takes whatever it matches (`**` spans folders), its
-    root is the part before the first wildcard. A `.txt` or `.lst` list has one path or address a line; ` #` begins a
-    comment, unless there is a file of that name. A `.parquet` manifest has a column `uri` and may have `image_id`.
-    Relative paths in lists and manifests begin at the folder of the list.
+    A folder is walked with its subfolders; files with an image's ending count, names that begin with a dot do not. A
+    glob takes whatever it matches (`**` spans folders), its root is the part before the first wildcard. A `.txt` or
+    `.lst` list has one path or address a line, `#` begins a comment. A `.parquet` manifest has a column `uri` and may
+    have `image_id`. Relative paths in lists and manifests begin at the folder of the list.
+
+    Images also lie inside files (`everymask.images.sources`): inside one that is named, inside those that a glob or
+    `train-{000..127}.tar` matches, and inside those of a folder that holds no image of its own. What is wrong with such
+    a file is one row.
 
     Args:
         location: what to list.
@@ -89,6 +98,9 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
     Raises:
         ConfigurationError: the input is not there, cannot be opened, or is malformed.
     """
+    if _BRACES.search(location):
+        yield from _inside(_counted(location))
+        return
     base, query = split_query(location) if is_remote(location) else (location, "")
     avoid = canonical_uri(skip) if skip is not None else None
     skipped = Skipped() if skipped is None else skipped
@@ -98,35 +110,111 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
     except OSError as error:
         raise ConfigurationError(f"the input {location} cannot be opened ({one_line(error)})") from error
     if kind == pafs.FileType.Directory:
-        yield from _walk(base, query, avoid, skipped, only_images=True)
-    elif kind == pafs.FileType.File and base.lower().endswith(".parquet"):
+        yield from _walk_folder(base, query, avoid, skipped)
+    elif kind == pafs.FileType.File and base.lower().endswith(".parquet") and not _holds_bytes(filesystem, path):
         yield from _read_manifest(location)
+    elif kind == pafs.FileType.File and source_of(base) is not None:
+        yield from _inside([replace(_relative_ref(location, location), image_id=PurePosixPath(base).name)])
     elif kind == pafs.FileType.File and base.lower().endswith(_LIST_SUFFIXES):
         yield from _read_list(location)
     elif kind == pafs.FileType.File:
-        yield replace(_relative_ref(canonical_uri(location), location), image_id=PurePosixPath(base).name)
+        yield replace(_relative_ref(location, location), image_id=PurePosixPath(base).name)
     elif wildcard := _WILDCARD.search(base):
         folder, slash, _ = base[: wildcard.start()].rpartition("/")
         matches = re.compile(glob_translate(base[len(folder + slash) :])).match
-        for ref in _walk(folder or slash or ".", query, avoid, skipped, only_images=False):
-            if matches(ref.image_id):
-                yield ref
+        found = (ref for ref in _walk(folder or slash or ".", query, avoid) if matches(ref.image_id))
+        for ref in found:
+            yield from [ref] if source_of(ref.image_id) is None else _images_of(ref)
     else:
         raise ConfigurationError(
-            f"the input {location} is not there; give a folder, a glob in quotes, a .txt list or a .parquet manifest"
+            f"the input {location} is not there; give a folder, a glob in quotes, a .txt list, a .parquet manifest or "
+            "tar shards"
         )
 
 
-def _walk(root: str, query: str, avoid: str | None, skipped: Skipped, only_images: bool) -> Iterator[ImageRef]:
-    root = canonical_uri(root)
-    files = _walk_remote(root, query, avoid) if is_remote(root) else _walk_local(root, avoid, skipped)
-    for file in files:
-        image_id = file.uri[len(root.rstrip("/")) + 1 :]
-        ending = PurePosixPath(image_id).suffix.lower()
-        if not only_images or ending in IMAGE_SUFFIXES:
-            yield ImageRef(image_id, file.uri + query, file.size, file.version)
+def _walk_folder(root: str, query: str, avoid: str | None, skipped: Skipped) -> Iterator[ImageRef]:
+    """The images of a folder; where it has none, those inside its shards."""
+    shards = []
+    any_image = False
+    for ref in _walk(root, query, avoid, skipped):
+        ending = PurePosixPath(ref.image_id).suffix.lower()
+        if ending in IMAGE_SUFFIXES:
+            any_image = True
+            yield ref
+        elif source_of(ref.image_id) is not None:
+            shards.append(ref)
         else:
             skipped.add(ending or _NO_ENDING)
+    if not any_image:
+        yield from _inside(shards)
+    else:
+        for ref in shards:
+            skipped.add(f"{PurePosixPath(ref.image_id).suffix.lower()} (a glob of them as --input takes them)")
+
+
+def _walk(root: str, query: str, avoid: str | None, skipped: Skipped | None = None) -> Iterator[ImageRef]:
+    root = canonical_uri(root)
+    skipped = Skipped() if skipped is None else skipped
+    for file in _walk_remote(root, query, avoid) if is_remote(root) else _walk_local(root, avoid, skipped):
+        image_id = file.uri[len(root.rstrip("/")) + 1 :]
+        yield ImageRef(image_id, file.uri + query, file.size, file.version)
+
+
+def _counted(location: str) -> list[ImageRef]:
+    """`train-{000..127}.tar` as one reference for each number; ids begin at the folder before the braces."""
+    found = _BRACES.search(location)
+    assert found is not None
+    first, last = found[1], found[2]
+    if not 0 <= int(last) - int(first) < _MOST_COUNTED:
+        raise ConfigurationError(f"the input {location} counts from {first} to {last}; give the smaller number first")
+    names = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+    places = [f"{location[: found.start()]}{name}{location[found.end() :]}" for name in names]
+    folder = location[: found.start()].rpartition("/")[0]
+    return [
+        replace(_relative_ref(place, place), image_id=split_query(place)[0][len(folder) :].lstrip("/"))
+        for place in places
+    ]
+
+
+def _inside(shards: Iterable[ImageRef]) -> Iterator[ImageRef]:
+    """The images inside files, in order. A few files are listed at a time."""
+    with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:
+        for some in batched(shards, _LISTED_AT_ONCE):
+            yield from itertools.chain.from_iterable(pool.map(_images_of, some))
+
+
+def _images_of(shard: ImageRef) -> list[ImageRef]:
+    source = source_of(shard.image_id)
+    if source is None:
+        return [replace(shard, error="no file of images that everymask reads; give .tar, .tar.gz or .parquet")]
+    try:
+        filesystem, path = resolve(shard.uri)
+        with filesystem.open_input_file(path) as file:
+            return [
+                ImageRef(
+                    f"{shard.image_id}/{found.key}" if found.key else shard.image_id,
+                    shard.uri,
+                    found.size,
+                    shard.file_version,
+                    found.member,
+                    found.error,
+                )
+                for found in source.images(file, shard.image_id)
+            ]
+    except FileNotFoundError:
+        return [replace(shard, error="the file is not there")]
+    except (OSError, pa.ArrowException) as error:
+        return [replace(shard, error=f"the file cannot be read ({one_line(error)})")]
+
+
+def _holds_bytes(filesystem: pafs.FileSystem, path: str) -> bool:
+    """Whether a Parquet file has the bytes of images, and no column `uri` that would make it a manifest."""
+    try:
+        with filesystem.open_input_file(path) as file:
+            schema = pq.read_schema(file)
+    except (pa.ArrowException, OSError):
+        return False
+    return "uri" not in schema.names and image_column(schema) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,32 +232,22 @@ class _Listed:
 
 def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[_Listed]:
     unreadable: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    output = _identity(avoid) if avoid is not None and os.path.isdir(avoid) else None
-    # Links come last: a folder keeps the path that it has without them.
-    waiting, links = [root], deque[str]()
-    while waiting or links:
-        folder = waiting.pop() if waiting else links.popleft()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
         try:
-            identity = _identity(folder)
-            if identity == output:
-                continue
-            if identity in seen:
-                skipped.add(_AGAIN)
-                continue
-            seen.add(identity)
             with os.scandir(folder) as listing:
                 entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=_name)
         except OSError as error:
             unreadable.append(error.filename)
             continue
-        waiting += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+        folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.path != avoid]
+        waiting += reversed(folders)
         for entry in entries:
-            if os.path.isdir(entry.path):
-                if entry.is_symlink():
-                    links.append(entry.path)
+            if entry.is_dir():  # a link to a folder is not followed, it might lead back here
+                continue
             # A link that leads nowhere counts: its row says that the file is not there.
-            elif os.path.isfile(entry.path) or (entry.is_symlink() and not os.path.exists(entry.path)):
+            if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
                 yield _look_at(entry.path)
             else:
                 skipped.add(_NO_FILE)
@@ -178,12 +256,6 @@ def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[_Lis
             f"{len(unreadable)} folders of the input cannot be read, {unreadable[0]} among them; give read access or "
             "name the images in a list"
         )
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    """What is the same however a folder is reached: device and inode."""
-    found = os.stat(folder)
-    return found.st_dev, found.st_ino
 
 
 def _name(entry: os.DirEntry[str]) -> str:
@@ -226,33 +298,10 @@ def _walk_remote(root: str, query: str, avoid: str | None) -> Iterator[_Listed]:
 def _read_list(location: str) -> Iterator[ImageRef]:
     filesystem, path = resolve(location)
     with filesystem.open_input_stream(path) as stream:
-        # With or without a byte-order mark.
-        for line in io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", errors="backslashreplace"):
-            if entry := _without_comment(line.strip(), location):
+        for line in io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8", errors="backslashreplace"):
+            entry = line.split(" #")[0].strip()
+            if entry and not entry.startswith("#"):
                 yield _relative_ref(entry, location)
-
-
-def _without_comment(line: str, location: str) -> str:
-    """The entry of a line: the longest that is the name of a file, else what stands before the comment."""
-    plain = "" if line.startswith("#") else line.split(_COMMENT)[0].strip()
-    longer = line
-    while len(longer) > len(plain):
-        if _is_file(_relative_ref(longer, location).uri, location):
-            return longer
-        longer = longer.rpartition(_COMMENT)[0].strip()
-    return plain
-
-
-def _is_file(uri: str, location: str) -> bool:
-    if not is_remote(uri):
-        return os.path.isfile(uri)
-    if is_web(uri):  # its # begins a fragment, which is no part of a name
-        return False
-    try:
-        AddressPolicy.for_input(location).check(uri)
-        return Location.at(uri).kind() == "file"
-    except (AddressError, ConfigurationError, OSError, ValueError):
-        return False
 
 
 def _read_manifest(location: str) -> Iterator[ImageRef]:
@@ -287,7 +336,6 @@ def _relative_ref(entry: str, location: str) -> ImageRef:
     elif os.path.isabs(entry) or entry.startswith("file://"):
         uri = canonical_uri(entry)
     elif is_remote(folder):
-        query = "" if is_web(folder) else query  # the signature of a list opens nothing else
         uri = f"{folder}/{entry}{query}"
     else:
         uri = os.path.abspath(os.path.join(folder, entry))
@@ -296,3 +344,10 @@ def _relative_ref(entry: str, location: str) -> ImageRef:
     image_id = redact(inside[len(folder) + 1 :] if inside.startswith(f"{folder}/") else inside)
     listed = _Listed(uri) if is_remote(uri) else _look_at(uri)
     return ImageRef(image_id, uri, listed.size, listed.version)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last of fewer."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.inputs import ImageRef, batched
 from everymask.files.location import Location
 from everymask.labels.members import read_member
 from everymask.labels.schema import MEMBER
@@ -26,8 +25,6 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 _ROWS_PER_FILE = 4096
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,10 +80,3 @@ class Manifest:
 def to_ref(row: Mapping[str, Any]) -> ImageRef:
     """A row of `MANIFEST_SCHEMA` as a record."""
     return ImageRef(**{**row, "member": read_member(row["member"])})
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last of fewer."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch

@@ -79,7 +79,7 @@ def _draw(image: LabelledImage, limits: ImageLimits, policy: AddressPolicy) -> R
     """The image and its masks, small; None where the file is no longer what it was."""
     assert image.labels is not None
     try:
-        data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy)
+        data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy, image.member)
         pixels = decode_image(data, limits)
         if pixels.shape[:2] != image.labels.size_hw:
             return None

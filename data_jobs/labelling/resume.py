@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_jobs.labelling.id_set import IdSet
-from data_jobs.labelling.inputs import ImageRef
-from data_jobs.labelling.manifests import Manifest, batched
+from data_jobs.labelling.inputs import ImageRef, batched
+from data_jobs.labelling.manifests import Manifest
 from everymask.errors import ConfigurationError, InputError, OutputError
 from everymask.files.location import Location
 from everymask.files.storage import one_line
@@ -106,7 +106,7 @@ def _add_new(ids: IdSet, owners: IdSet, rows: pa.Table, number: int) -> int:
 
 def listing_digest(file_size: int | None, file_version: str | None) -> int:
     """64 bits of what a listing says of a file; 0 where it does not say."""
-    if file_size is None or file_version is None:
+    if file_version is None:
         return 0
     return int.from_bytes(hashlib.blake2b(f"{file_size} {file_version}".encode(), digest_size=8).digest()) or 1
 

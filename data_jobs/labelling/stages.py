@@ -7,12 +7,13 @@ Their workers start in a second, because no model code is imported here; the sta
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,11 +21,12 @@ import pyarrow.parquet as pq
 from data_jobs.labelling.ledger import Bookkeeper
 from data_jobs.labelling.manifests import MANIFEST_SCHEMA
 from data_jobs.labelling.model_spec import ModelSpec
-from everymask.errors import EverymaskError
+from everymask.errors import EverymaskError, InputError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits
-from everymask.images.files import read_bytes
+from everymask.images.files import read_bytes, read_members
+from everymask.labels.members import read_member
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
 
@@ -43,6 +45,8 @@ SUMMARY_SCHEMA = pa.schema(
 READ_THREADS = 16
 _READ_DELAYS_S = (0.2, 1.0)
 
+T = TypeVar("T")
+
 
 def read_pending(batch: pa.Table, store: LabelStore) -> pa.Table:
     """(path) of manifest files inside the store → their rows (`MANIFEST_SCHEMA`)."""
@@ -58,32 +62,59 @@ def load_bytes(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy) -> p
     """
     rows = batch.to_pylist()
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        loaded = list(pool.map(lambda row: {} if row.get("error") else _load(row["uri"], limits, policy), rows))
-    return pa.Table.from_pylist([{**row, **found} for row, found in zip(rows, loaded, strict=True)], LOADED_SCHEMA)
+        loaded = list(pool.map(lambda group: _load_group(group, limits, policy), _groups(rows)))
+    return pa.Table.from_pylist([row for group in loaded for row in group], LOADED_SCHEMA)
 
 
-def _load(uri: str, limits: ImageLimits, policy: AddressPolicy) -> dict[str, bytes | str]:
+def _groups(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rows that are read together: neighbours inside one file, and every other by itself."""
+
+    def place(numbered: tuple[int, dict[str, Any]]) -> object:
+        number, row = numbered
+        member = row.get("member")
+        if member is None or row.get("error"):
+            return number
+        return row["uri"], member["kind"], member["name"] if member["kind"] == "row" else None
+
+    return [[row for _, row in group] for _, group in itertools.groupby(enumerate(rows), place)]
+
+
+def _load_group(rows: list[dict[str, Any]], limits: ImageLimits, policy: AddressPolicy) -> list[dict[str, Any]]:
+    uri = rows[0]["uri"]
+    if rows[0].get("error"):
+        return rows
     try:
-        data = _read_with_retries(uri, limits, policy)
+        members = [read_member(row["member"]) for row in rows if row.get("member") is not None]
+        if members:
+            inside = [member for member in members if member is not None]
+            found = _with_retries(uri, lambda: read_members(uri, inside, limits, policy))
+        else:
+            found = [_with_retries(uri, lambda: read_bytes(uri, limits, policy))]
     except FileNotFoundError:
-        return {"error": "the file is not there"}
+        found = [InputError("the file is not there")] * len(rows)
     except OSError as error:
-        return {"error": f"the file cannot be read ({one_line(error)})"}
+        found = [InputError(f"the file cannot be read ({one_line(error)})")] * len(rows)
     except EverymaskError as error:
-        return {"error": str(error)}
+        found = [InputError(str(error))] * len(rows)
+    return [{**row, **_loaded(data)} for row, data in zip(rows, found, strict=True)]
+
+
+def _loaded(data: bytes | InputError) -> dict[str, bytes | str]:
+    if isinstance(data, InputError):
+        return {"error": str(data)}
     return {"data": data, "content_sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _read_with_retries(uri: str, limits: ImageLimits, policy: AddressPolicy) -> bytes:
+def _with_retries(uri: str, read: Callable[[], T]) -> T:
     for delay in _READ_DELAYS_S:
         try:
-            return read_bytes(uri, limits, policy)
+            return read()
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             raise
         except OSError as error:
             logger.warning("cannot read %s, trying again in %s s: %s", redact(uri), delay, one_line(error))
             time.sleep(delay)
-    return read_bytes(uri, limits, policy)
+    return read()
 
 
 class LabellerStage:

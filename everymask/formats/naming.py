@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from everymask.errors import ConfigurationError
 from everymask.formats.format import Naming
+from everymask.images.decoding import IMAGE_SUFFIXES
 
 _SHOWN = 3
 _MAX_NAME_BYTES = 200
@@ -123,6 +124,8 @@ def _unique_names(ordered: Sequence[str]) -> dict[str, str]:
     for image_id in ordered:
         name = _plain(image_id)
         stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+        if suffix.lower() not in IMAGE_SUFFIXES:  # inside a shard; trainers look for endings, and then at the content
+            stem, suffix = name, ".jpg"
         digest = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()
         shortened = stem
         while len((shortened + suffix).encode()) > _MAX_NAME_BYTES:

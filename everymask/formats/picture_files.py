@@ -48,8 +48,12 @@ class PictureFiles:
 
         Raises:
             InputError: the image cannot be read, or is not what was labelled.
-            ConfigurationError: a remote image cannot be linked.
+            ConfigurationError: a remote image, or one inside a file, cannot be linked.
         """
+        if self._mode == "link" and image.member is not None:
+            raise ConfigurationError(
+                f"{image.image_id} lies inside {image.uri} and cannot be linked; use --images copy"
+            )
         if self._mode == "link" and is_remote(image.uri):
             raise ConfigurationError(f"{image.uri} is not on this machine and cannot be linked; use --images copy")
         turned = self.turned
@@ -68,7 +72,7 @@ class PictureFiles:
             InputError: the image cannot be read, or is not what was labelled.
         """
         try:
-            data = read_labelled_bytes(image.uri, image.content_sha256, self._limits, self._policy)
+            data = read_labelled_bytes(image.uri, image.content_sha256, self._limits, self._policy, image.member)
             turned = _is_turned(data)
             pixels = decode_image(data, self._limits) if turned else None
         except (EverymaskError, OSError) as error:

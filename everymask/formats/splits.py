@@ -23,7 +23,9 @@ from everymask.files.storage import one_line, split_query
 from everymask.formats.near_duplicates import alike, thumbnail
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.images.files import read_labelled_bytes
+from everymask.labels.members import read_member
 from everymask.labels.store import LabelStore
+from everymask.records import Member
 
 SPLITS = ("train", "val", "test")
 SPLITS_FILE = "splits.csv"
@@ -154,7 +156,7 @@ def plan_splits(
                 "0.8/0.1/0.1 as well, for those that are not listed"
             )
         return SplitPlan({image_id: listed[image_id] for image_id in image_ids})
-    columns = ["image_id", "uri", "content_sha256", "status"]
+    columns = ["image_id", "uri", "member", "content_sha256", "status"]
     if options.by not in (None, "folder"):
         columns.append(_checked_column(store, options.by))
     ids, keys, groups, sources = [], [], [], []
@@ -163,7 +165,7 @@ def plan_splits(
             if row["status"] == "error" or row["image_id"] not in wanted:
                 continue
             ids.append(row["image_id"])
-            sources.append((row["uri"], row["content_sha256"]))
+            sources.append((row["uri"], row["content_sha256"], read_member(row["member"])))
             keys.append(row["content_sha256"] or _digest(row["image_id"]))
             if options.by is None:
                 groups.append(_shared_file(row["uri"]) or keys[-1])
@@ -204,15 +206,15 @@ def _split_of(key: str, shares: Sequence[float]) -> str:
 
 
 def _joined(
-    groups: list[str], sources: list[tuple[str, str | None]], limits: ImageLimits, policy: AddressPolicy
+    groups: list[str], sources: list[tuple[str, str | None, Member | None]], limits: ImageLimits, policy: AddressPolicy
 ) -> tuple[list[str], int]:
     """Groups in which near-duplicates are together, and how many images could not be read."""
     pictures, places, unread = [], [], 0
-    for place, (uri, content_sha256) in enumerate(sources):
+    for place, (uri, content_sha256, member) in enumerate(sources):
         if _shared_file(uri):
             continue
         try:
-            data = read_labelled_bytes(uri, content_sha256, limits, policy)
+            data = read_labelled_bytes(uri, content_sha256, limits, policy, member)
             pictures.append(thumbnail(decode_image(data, limits)))
             places.append(place)
         except (EverymaskError, OSError):

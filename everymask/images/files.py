@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 import everymask
@@ -14,6 +16,8 @@ from everymask.files.addresses import AddressPolicy
 from everymask.files.download_limits import DownloadConfig, DownloadError
 from everymask.files.storage import is_web, one_line, resolve
 from everymask.images.decoding import ImageLimits
+from everymask.images.sources.registry import source_for
+from everymask.records import Member
 
 if TYPE_CHECKING:
     from everymask.files.download import HttpClient
@@ -22,19 +26,25 @@ _EVERYWHERE = ("0.0.0.0/0", "::/0")
 _REQUESTS_PER_SECOND = 1000.0  # a list of one's own is fetched as fast as its server answers
 
 
-def read_bytes(uri: str, limits: ImageLimits, policy: AddressPolicy) -> bytes:
-    """The bytes of one file; its size is looked at first.
+def read_bytes(uri: str, limits: ImageLimits, policy: AddressPolicy, member: Member | None = None) -> bytes:
+    """The bytes of one image; its size is looked at first.
 
     Args:
         uri: a local path or an address.
         limits: how large it may be.
         policy: what of the place that named `uri` is opened.
+        member: where in that file the image lies; None where it is the file.
 
     Raises:
         InputError: missing, not a file, empty, not to be fetched, or an address that is not or cannot be opened.
         ImageTooLargeError: more bytes than the limit.
         OSError: it cannot be read now.
     """
+    if member is not None:
+        (found,) = read_members(uri, [member], limits, policy)
+        if isinstance(found, InputError):
+            raise found
+        return found
     policy.check(uri)
     try:
         return _fetch(uri, limits, policy) if is_web(uri) else _read(uri, limits)
@@ -44,7 +54,43 @@ def read_bytes(uri: str, limits: ImageLimits, policy: AddressPolicy) -> bytes:
         raise InputError(f"the file cannot be read ({one_line(error)}); check its address") from error
 
 
+def read_members(
+    uri: str, members: Sequence[Member], limits: ImageLimits, policy: AddressPolicy
+) -> list[bytes | InputError]:
+    """The bytes of images that lie inside one file, in order; an error for each that has none.
+
+    Args:
+        uri: of the file.
+        members: where in it; at least one, all of one kind.
+        limits: how large an image may be.
+        policy: as in `read_bytes`.
+
+    Raises:
+        InputError: as `read_bytes`, or this everymask opens no such members.
+        OSError: as `read_bytes`.
+    """
+    policy.check(uri)
+    source = source_for(members[0].kind)
+    if source is None or is_web(uri):
+        raise InputError(f"a {members[0].kind} of a file is not read from there; put the file where it can be opened")
+    try:
+        with _opened(uri) as file:
+            return source.read(file, members, limits)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # as in `read_bytes`
+        raise InputError(f"the file cannot be read ({one_line(error)}); check its address") from error
+
+
 def _read(uri: str, limits: ImageLimits) -> bytes:
+    with _opened(uri) as file:
+        limits.check_bytes(file.size())
+        data = bytes(file.read(limits.max_bytes + 1))
+    limits.check_bytes(len(data))  # again: it may have grown, or its server may not tell the truth
+    return data
+
+
+def _opened(uri: str) -> pa.NativeFile:
     filesystem, path = resolve(uri)
     kind = filesystem.get_file_info(path).type
     if kind == pafs.FileType.NotFound:
@@ -53,14 +99,16 @@ def _read(uri: str, limits: ImageLimits) -> bytes:
         raise InputError("this is a folder, not a file")
     if kind == pafs.FileType.Unknown:  # reading one could wait for ever
         raise InputError("this is no file but a pipe, a socket or a device")
-    with filesystem.open_input_file(path) as file:
-        limits.check_bytes(file.size())
-        data = bytes(file.read(limits.max_bytes + 1))
-    limits.check_bytes(len(data))  # again: it may have grown, or its server may not tell the truth
-    return data
+    return filesystem.open_input_file(path)
 
 
-def read_labelled_bytes(uri: str, content_sha256: str | None, limits: ImageLimits, policy: AddressPolicy) -> bytes:
+def read_labelled_bytes(
+    uri: str,
+    content_sha256: str | None,
+    limits: ImageLimits,
+    policy: AddressPolicy,
+    member: Member | None = None,
+) -> bytes:
     """The bytes of an image of a label store: the very ones that were labelled, or none.
 
     So whoever made the store learns and copies nothing that they did not have.
@@ -70,6 +118,7 @@ def read_labelled_bytes(uri: str, content_sha256: str | None, limits: ImageLimit
         content_sha256: of the image, as the store has it.
         limits: how large it may be.
         policy: what of the store is opened.
+        member: as in `read_bytes`.
 
     Raises:
         InputError: as `read_bytes`; the store has no digest of the image, or the file has changed since.
@@ -78,7 +127,7 @@ def read_labelled_bytes(uri: str, content_sha256: str | None, limits: ImageLimit
     """
     if not content_sha256:
         raise InputError("the label store has no content_sha256 of it, so nothing tells whether a file is the one")
-    data = read_bytes(uri, limits, policy)
+    data = read_bytes(uri, limits, policy, member)
     if hashlib.sha256(data).hexdigest() != content_sha256:
         raise InputError("it has changed since it was labelled; label it again")
     return data

@@ -71,7 +71,7 @@ def _card(place: int, queued: QueuedImage, image: LabelledImage, limits: ImageLi
 def _picture(image: LabelledImage, limits: ImageLimits, policy: AddressPolicy) -> NDArray[np.uint8] | None:
     assert image.labels is not None
     try:
-        data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy)
+        data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy, image.member)
         pixels = decode_image(data, limits)
         if pixels.shape[:2] != image.labels.size_hw:
             return None

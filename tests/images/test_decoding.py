@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from everymask.errors import ConfigurationError, ImageTooLargeError, InputError
-from everymask.images import decoding
-from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.decoding import ImageLimits, decode_image, decoding
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

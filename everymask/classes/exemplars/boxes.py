@@ -225,7 +225,7 @@ def _yolo_box(line: str, names: dict[int, Any], where: str) -> tuple[str, Box]:
     raise ConfigurationError(f"{where} has {len(values)} numbers, neither a box nor a polygon of YOLO; mend it")
 
 
-def _store(store: LabelStore, read: Callable[[str, str | None], bytes]) -> Iterator[BoxedImage]:
+def _store(store: LabelStore, read: Callable[..., bytes]) -> Iterator[BoxedImage]:
     for image, labels in labelled_images(store, corrections=True):
         boxes = [
             (mask.class_name, (float(x0), float(y0), float(x1), float(y1)))
@@ -233,7 +233,7 @@ def _store(store: LabelStore, read: Callable[[str, str | None], bytes]) -> Itera
             if mask.class_name is not None and mask.area
             for x0, y0, x1, y1 in [mask.box_xyxy]
         ]
-        read_this = partial(read, image.uri, image.content_sha256)
+        read_this = partial(read, image.uri, image.content_sha256, member=image.member)
         yield BoxedImage(image.uri, tuple(boxes), False, f"{store.uri}, {image.image_id}", read_this)
 
 

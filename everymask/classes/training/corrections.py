@@ -31,7 +31,7 @@ from everymask.images.files import read_labelled_bytes
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, read_corrections
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import rle_areas, rle_ious
-from everymask.records import Rle
+from everymask.records import Member, Rle
 
 SAME_MASK_IOU = 0.8
 """A mask that overlaps a proposed one at least so much is described by it."""
@@ -78,6 +78,7 @@ class CorrectedImage:
     uri: str
     content_sha256: str | None
     correction: ImageCorrection
+    member: Member | None = None
 
 
 def corrected_images(store: LabelStore) -> list[CorrectedImage]:
@@ -89,7 +90,7 @@ def corrected_images(store: LabelStore) -> list[CorrectedImage]:
     """
     corrections = read_corrections(store)
     images = [
-        CorrectedImage(image.uri, image.content_sha256, corrections[image.image_id])
+        CorrectedImage(image.uri, image.content_sha256, corrections[image.image_id], image.member)
         for image in store.images()
         if image.image_id in corrections
     ]
@@ -212,7 +213,7 @@ def named_masks(
 
 
 def _left(correction: ImageCorrection) -> Iterator[CorrectedMask]:
-    return (mask for mask in correction.masks if mask.action != "deleted")
+    return (mask for mask in correction.masks if mask.action not in ("deleted", "kept"))
 
 
 def _named(
@@ -270,7 +271,7 @@ def _embed(image: CorrectedImage, backbone: PromptableBackbone, policy: AddressP
     """The image, embedded. Raises InputError, ModelOutputError, OSError."""
     limits = ImageLimits()
     corrected = image.correction.content_sha256 or image.content_sha256
-    data = read_labelled_bytes(image.uri, corrected, limits, policy)
+    data = read_labelled_bytes(image.uri, corrected, limits, policy, image.member)
     pixels = decode_image(data, limits)
     if pixels.shape[:2] != image.correction.size_hw:
         raise InputError("the image has another size than its labels")

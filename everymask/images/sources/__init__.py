@@ -1,0 +1,1 @@
+"""Images that lie inside something: one module for each kind of container, one registry."""

@@ -1,0 +1,159 @@
+"""WebDataset shards: tars whose members share a key, `0001.jpg` beside `0001.json`.
+
+A member of a `.tar` is one range of its bytes, so images next to each other are read at once. A `.tar.gz` cannot be
+entered: to read one of its members all before it is unpacked.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import IO, cast
+
+import pyarrow as pa
+
+from everymask.errors import EverymaskError, InputError
+from everymask.files.storage import one_line
+from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits
+from everymask.images.sources.source import Found, Source
+from everymask.records import Member
+
+_GZIP_SUFFIXES = (".tar.gz", ".tgz")
+_BUFFER_BYTES = 2**20
+_MOST_AT_ONCE_BYTES = 64 * 2**20
+_MOST_BETWEEN_BYTES = 2**20
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError)
+
+
+def list_images(file: pa.NativeFile, name: str) -> Iterator[Found]:
+    """Every image of a shard, in its order; if it is cut short or damaged, the last one found says so."""
+    packed = name.lower().endswith(_GZIP_SUFFIXES)
+    size = None if packed else file.size()
+    keys: set[str] = set()
+    try:
+        with _opened(file, packed) as tar:
+            for entry in tar:
+                tar.members = []  # type: ignore[attr-defined]  # they are kept otherwise, for ever
+                if size is not None and entry.offset_data + entry.size > size:
+                    yield Found(
+                        "", error=f"the shard is cut short in {entry.name!r}; the images before it are labelled"
+                    )
+                    return
+                if entry.isfile() and PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                    key = _new_key(entry.name, keys)
+                    kind = "scan" if packed else "range"
+                    yield Found(key, Member(kind, entry.name, entry.offset_data, entry.size), entry.size)  # type: ignore[arg-type]
+            if not _ends_well(tar):
+                yield Found("", error="the shard is damaged or cut short after its last readable image")
+            elif not keys:
+                yield Found("", error="the shard holds no image")
+    except _DAMAGE as error:
+        what = "is cut short or damaged" if keys else "is no tar archive"
+        yield Found("", error=f"the shard {what} ({one_line(error)})")
+
+
+def _opened(file: pa.NativeFile, packed: bool) -> tarfile.TarFile:
+    if packed:
+        return tarfile.open(fileobj=_unpacked(file), mode="r:")
+    return tarfile.open(fileobj=_buffered(file), mode="r:")
+
+
+def _buffered(file: pa.NativeFile) -> IO[bytes]:
+    return cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, file), _BUFFER_BYTES))
+
+
+def _unpacked(file: pa.NativeFile) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(fileobj=_buffered(file)))
+
+
+def _ends_well(tar: tarfile.TarFile) -> bool:
+    """Whether what follows the last member is the mark of the end; `tarfile` takes damage for the end, too."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    mark = tar.fileobj.read(tarfile.BLOCKSIZE)
+    return len(mark) == tarfile.BLOCKSIZE and not any(mark)
+
+
+def _new_key(name: str, taken: set[str]) -> str:
+    """The key of a member: its path up to the first dot of its name; of a second image of one key, its whole name."""
+    folder, slash, base = name.removeprefix("./").rpartition("/")
+    key = folder + slash + (base.split(".")[0] or base)
+    if key in taken:
+        key = folder + slash + base
+    number = 2
+    whole = key
+    while key in taken:  # one name twice in one shard
+        key = f"{whole}#{number}"
+        number += 1
+    taken.add(key)
+    return key
+
+
+def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLimits) -> list[bytes | InputError]:
+    """The bytes of members: neighbours by one read, those of a `.tar.gz` by one pass over it."""
+    found: list[bytes | InputError] = [InputError("")] * len(members)
+    sound = []
+    for index, member in enumerate(members):
+        try:
+            limits.check_bytes(member.size or 0)
+            sound.append(index)
+        except EverymaskError as error:
+            found[index] = cast(InputError, error)
+    by_offset = sorted(sound, key=lambda index: members[index].offset or 0)
+    packed = bool(members) and members[0].kind == "scan"
+    for span in [by_offset] if packed else _spans(by_offset, members):
+        for index, data in zip(span, _read_span(file, [members[index] for index in span], packed), strict=True):
+            found[index] = data
+    return found
+
+
+def _spans(order: Sequence[int], members: Sequence[Member]) -> Iterator[list[int]]:
+    """Indices of members that are read at once."""
+    span: list[int] = []
+    first = last = 0
+    for index in order:
+        start, end = _extent(members[index])
+        if span and (start - last > _MOST_BETWEEN_BYTES or end - first > _MOST_AT_ONCE_BYTES):
+            yield span
+            span = []
+        if not span:
+            first = start
+        span.append(index)
+        last = end
+    if span:
+        yield span
+
+
+def _extent(member: Member) -> tuple[int, int]:
+    start = member.offset or 0
+    return start, start + (member.size or 0)
+
+
+def _read_span(file: pa.NativeFile, members: Sequence[Member], packed: bool) -> Iterator[bytes | InputError]:
+    if packed:
+        stream = _unpacked(file)
+        for member in members:
+            try:
+                stream.seek(member.offset or 0)
+                yield _whole(stream.read(member.size or 0), member)
+            except _DAMAGE as error:
+                yield InputError(f"the shard is cut short or damaged ({one_line(error)})")
+        return
+    start = _extent(members[0])[0]
+    data = file.read_at(_extent(members[-1])[1] - start, start) if members else b""
+    for member in members:
+        begin, end = _extent(member)
+        yield _whole(bytes(data[begin - start : end - start]), member)
+
+
+def _whole(data: bytes, member: Member) -> bytes | InputError:
+    if len(data) != member.size:
+        return InputError(f"the shard is cut short in {member.name!r}; put the whole of it back")
+    return data
+
+
+TAR = Source("WebDataset shards", (".tar", *_GZIP_SUFFIXES), ("range", "scan"), list_images, read_images)

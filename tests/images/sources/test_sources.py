@@ -1,0 +1,240 @@
+"""Images inside files are listed, and each is opened again by where it lies."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from data_jobs.labelling.inputs import ImageRef, Skipped, list_images
+from data_jobs.labelling.manifests import Manifest
+from data_jobs.labelling.resume import settle_store, write_pending
+from data_jobs.labelling.stages import load_bytes
+from everymask.errors import ConfigurationError, InputError
+from everymask.files.addresses import AddressPolicy
+from everymask.files.location import Location
+from everymask.images.decoding import ImageLimits
+from everymask.images.files import read_members
+from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.store import LabelStore
+from everymask.records import ImageLabels
+
+LIMITS = ImageLimits()
+ANYTHING = AddressPolicy(trusted=("/",))
+
+
+def picture(seed: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def shard(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = "w:gz" if path.suffix == ".gz" else "w"
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def samples(first: int, count: int) -> list[tuple[str, bytes]]:
+    """WebDataset's: a picture and its JSON for each key."""
+    return [
+        member
+        for number in range(first, first + count)
+        for member in ((f"{number:04d}.png", picture(number)), (f"{number:04d}.json", b"{}"))
+    ]
+
+
+def listed(location: object) -> list[ImageRef]:
+    return list(list_images(str(location)))
+
+
+def ids(location: object) -> list[str]:
+    return [image.image_id for image in listed(location)]
+
+
+def loaded(images: list[ImageRef], folder: Path) -> list[tuple[str, str | None, bytes | None]]:
+    """(id, error, bytes) as the reading stage gives them, through a manifest."""
+    manifest = Manifest.at(Location.at(str(folder / "manifest"))).with_more(images)
+    rows = pa.concat_tables(pq.read_table(file.path) for file in manifest.locations())
+    found = load_bytes(rows, LIMITS, ANYTHING)
+    return list(zip(*(found[name].to_pylist() for name in ("image_id", "error", "data")), strict=True))
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
+def test_every_image_of_a_shard_is_listed_and_opened_again(tmp_path: Path, ending: str) -> None:
+    path = shard(tmp_path / f"train-000{ending}", samples(0, 40))
+    images = listed(path)
+    assert [image.image_id for image in images] == [f"train-000{ending}/{number:04d}" for number in range(40)]
+    expected = {f"train-000{ending}/{number:04d}": picture(number) for number in range(40)}
+    assert {name: data for name, _, data in loaded(images, tmp_path)} == expected
+    member = images[17].member
+    assert member is not None
+    assert (member.kind, member.name, images[17].file_size) == (
+        "range" if ending == ".tar" else "scan",
+        "0017.png",
+        len(picture(17)),
+    )
+    assert read_members(str(path), [member], LIMITS, ANYTHING) == [picture(17)]
+
+
+def test_one_image_of_a_tar_is_one_range_of_its_bytes(tmp_path: Path) -> None:
+    path = shard(tmp_path / "a.tar", samples(0, 3))
+    member = listed(path)[1].member
+    assert member is not None
+    assert member.offset is not None
+    assert member.size is not None
+    assert path.read_bytes()[member.offset : member.offset + member.size] == picture(1)
+
+
+def test_shards_come_by_number_by_glob_and_as_a_folder(tmp_path: Path) -> None:
+    for number in range(3):
+        shard(tmp_path / "in" / f"train-{number:03d}.tar", samples(10 * number, 2))
+    expected = [f"train-{number:03d}.tar/{key:04d}" for number in range(3) for key in (10 * number, 10 * number + 1)]
+    assert ids(f"{tmp_path}/in/train-{{000..002}}.tar") == expected
+    assert ids(f"{tmp_path}/in/*.tar") == expected
+    assert ids(tmp_path / "in") == expected
+    missing = listed(f"{tmp_path}/in/train-{{002..003}}.tar")[-1]
+    assert (missing.image_id, missing.error) == ("train-003.tar", "the file is not there")
+    with pytest.raises(ConfigurationError, match="counts from 3 to 1"):
+        listed(f"{tmp_path}/in/train-{{3..1}}.tar")
+
+
+def test_a_folder_with_images_of_its_own_is_read_as_ever_and_its_shards_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(picture(0))
+    shard(tmp_path / "backup.tar", samples(0, 2))
+    skipped = Skipped()
+    assert [image.image_id for image in list_images(str(tmp_path), None, skipped)] == ["one.png"]
+    assert str(skipped) == "skipped: 1 .tar (a glob of them as --input takes them)"
+
+
+def test_several_images_of_one_key_have_names_of_their_own(tmp_path: Path) -> None:
+    members = [("a/1.left.png", picture(1)), ("a/1.right.png", picture(2)), ("a/1.right.png", picture(3))]
+    path = shard(tmp_path / "x.tar", members)
+    images = listed(path)
+    assert [image.image_id for image in images] == ["x.tar/a/1", "x.tar/a/1.right.png", "x.tar/a/1.right.png#2"]
+    assert [data for _, _, data in loaded(images, tmp_path)] == [picture(1), picture(2), picture(3)]
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.77])
+def test_a_shard_that_is_cut_short_gives_what_there_is_and_one_row(tmp_path: Path, keep: float) -> None:
+    path = shard(tmp_path / "x.tar", samples(0, 30))
+    content = path.read_bytes()[: 30 * 2048 + 512]
+    path.write_bytes(content[: int(len(content) * keep)])
+    *images, rest = listed(path)
+    assert 5 < len(images) < 30
+    assert [data for _, _, data in loaded(images, tmp_path)] == [picture(number) for number in range(len(images))]
+    assert rest.image_id == "x.tar"
+    assert rest.error is not None
+    assert "cut short" in rest.error
+    assert loaded([rest], tmp_path) == [("x.tar", rest.error, None)]
+
+
+def test_damage_in_the_middle_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", samples(0, 10))
+    with tarfile.open(path) as tar:
+        offset = tar.getmembers()[8].offset
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 512] = b"\xff" * 512
+    path.write_bytes(content)
+    *images, rest = listed(path)
+    assert len(images) == 4
+    assert rest.error == "the shard is damaged or cut short after its last readable image"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("x.tar", b"", "is no tar archive"),
+        ("x.tar", b"no tar" * 1000, "is no tar archive"),
+        ("x.tar.gz", b"no gzip" * 1000, "is no tar archive"),
+        ("x.parquet", b"PAR1", "has no column|is not a Parquet file|no whole Parquet"),
+    ],
+)
+def test_what_is_no_container_is_one_row_or_one_sentence(tmp_path: Path, name: str, content: bytes, error: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(content)
+    (found,) = listed(tmp_path / "in")
+    assert found.image_id == name
+    assert found.error is not None
+    assert any(one in found.error for one in error.split("|"))
+
+
+def test_a_shard_without_images_is_one_row(tmp_path: Path) -> None:
+    (found,) = listed(shard(tmp_path / "x.tar", [("a.json", b"{}")]))
+    assert found.error == "the shard holds no image"
+
+
+def test_one_image_over_the_limit_spoils_no_other(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", [("a.png", picture(1)), ("b.png", bytes(5000)), ("c.png", picture(2))])
+    members = [image.member for image in listed(path) if image.member]
+    first, large, last = read_members(str(path), members, ImageLimits(max_bytes=2000), ANYTHING)
+    assert (first, last) == (picture(1), picture(2))
+    assert isinstance(large, InputError)
+    assert "5,000 bytes" in str(large)
+
+
+def test_a_resumed_run_goes_on_from_the_last_member(tmp_path: Path) -> None:
+    path = shard(tmp_path / "in" / "x.tar", samples(0, 10))
+    store = LabelStore(str(tmp_path / "out"))
+    rows = []
+    for image in listed(path)[:4]:
+        row = LabelledImage(image.image_id, image.uri, ImageLabels((16, 16), (), 0.0), None, "ab" * 32, 0.1)
+        rows.append(replace(row, member=image.member, file_size=image.file_size, file_version=image.file_version))
+    store.write_part(to_table(rows))
+    assert {row.image_id: row.member for row in store.images()} == {row.image_id: row.member for row in rows}
+    pending = write_pending(store, list_images(str(path)), settle_store(store).ids)
+    assert [image.image_id for image in pending.manifest.read()] == [f"x.tar/{number:04d}" for number in range(4, 10)]
+    assert pending.changed.images == 0
+
+
+def huggingface(path: Path, numbers: range, **columns: object) -> Path:
+    """As `datasets` writes images: a struct of bytes and path, in small row groups."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": picture(number), "path": f"{number}.png"} for number in numbers]
+    table = pa.table({"image": images, "label": list(numbers), **columns})
+    pq.write_table(table, path, row_group_size=7)
+    return path
+
+
+def test_a_table_with_bytes_is_read_by_row(tmp_path: Path) -> None:
+    path = huggingface(tmp_path / "data" / "train.parquet", range(30))
+    images = listed(path)
+    assert [image.image_id for image in images] == [f"train.parquet/{row}" for row in range(30)]
+    assert ids(tmp_path / "data") == ids(f"{tmp_path}/data/*.parquet") == ids(path)
+    assert [data for _, _, data in loaded(images, tmp_path)] == [picture(number) for number in range(30)]
+    assert images[23].member is not None
+    assert read_members(str(path), [images[23].member], LIMITS, ANYTHING) == [picture(23)]
+
+
+def test_a_column_of_ids_names_the_rows(tmp_path: Path) -> None:
+    path = huggingface(tmp_path / "t.parquet", range(3), image_id=["a", "b", "c"])
+    assert ids(path) == ["t.parquet/a", "t.parquet/b", "t.parquet/c"]
+
+
+def test_a_table_of_plain_bytes_is_read_too_and_one_without_names_its_columns(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"jpg": [picture(1), None], "n": [1, 2]}), tmp_path / "plain.parquet")
+    found = loaded(listed(tmp_path / "plain.parquet"), tmp_path)
+    assert found[0][2] == picture(1)
+    assert found[1][1] == "the row holds no bytes"
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "in" / "none.parquet")
+    (row,) = listed(tmp_path / "in")
+    assert row.error == "no one column holds the bytes of images; the file has a, b"
+
+
+def test_a_manifest_stays_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(picture(0))
+    pq.write_table(pa.table({"uri": ["one.png"], "thumbnail": [b"x"]}), tmp_path / "list.parquet")
+    assert ids(tmp_path / "list.parquet") == ["one.png"]
