@@ -34,7 +34,7 @@ from benchmarks.classes import (
 from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.classes.config import ClipConfig
-from everymask.classes.recipes import PAPER_TRAINING, paper_classes
+from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, paper_classes
 from everymask.classes.training.train import TrainingConfig
 from everymask.classes.zero_shot import segment_names
 from everymask.errors import ConfigurationError, EverymaskError
@@ -74,10 +74,10 @@ def benchmark_config(config: TableConfig) -> BenchmarkConfig:
 
 
 def with_clip(material: Material, config: TableConfig) -> SemanticFigures:
-    """SAM + CLIP on the images."""
+    """SAM + CLIP on the images, with every mask of the grid as U-SAM beside it."""
     class_set = class_set_of(material.exemplars)
     truth, classes, folder = read_truth(config.ground_truth, config.split, class_set)
-    clip = replace(config.clip, names=classes)
+    clip = replace(config.clip, names=classes, masks=replace(config.clip.masks, **PAPER_MASKS))
     labels = {}
     for name in truth:
         image = decode_image((folder / name).read_bytes())

@@ -27,9 +27,9 @@ class FiguresOptions:
 class EntityFiguresOptions:
     """How AP^e is given."""
 
-    max_dets: int | None = None
-    """Give AP^e also with at most so many masks an image, those with the highest scores; pycocotools' default is
-    100."""
+    max_dets: int | None = 100
+    """Give AP^e also with at most so many masks an image, those with the highest scores; 100 as EntitySeg's evaluator
+    and pycocotools have it."""
     bootstrap: int = 1000
     """Sets of images drawn for the 95 % intervals of AP^e; 0 leaves the intervals out."""
 
@@ -86,8 +86,8 @@ class EntitiesConfig:
     models: tuple[MeasuredModel, ...] = ("nano",)
     """Backbones, one after the other. `oracle` answers clicks from the ground truth instead of from weights: it
     measures the modules, not SAM."""
-    oracle: Literal["exact", "like-sam"] = "like-sam"
-    """Whether the oracle errs: not at all, or in the ways that E-SAM's paper says of SAM."""
+    oracle: Literal["exact", "like-sam", "no-giants"] = "like-sam"
+    """Whether the oracle errs: not at all, or in SAM's ways; no-giants leaves out masks of the whole picture."""
     checkpoint: str | None = None
     """Other weights for the model: a file or an http(s) URL."""
     device: str = "auto"

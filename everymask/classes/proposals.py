@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from everymask.backbone.full_resolution import masks_at_a_time
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.classes.config import MaskConfig
@@ -14,9 +15,6 @@ from everymask.classes.features import MaskFeatures
 from everymask.masks.mask_set import MaskSet
 from everymask.masks.nms import cell_mask_nms
 from everymask.masks.rle import encode_masks
-
-MASKS_PER_CHUNK = 32
-"""Masks brought to original resolution at once; bounds memory on large images."""
 
 
 @torch.inference_mode()
@@ -106,9 +104,10 @@ def describe_masks(
     backbone: PromptableBackbone, embedding: ImageEmbedding, masks: MaskSet, features: MaskFeatures
 ) -> MaskEmbeddings:
     """Bring masks to original resolution and pack them with their features."""
+    at_a_time = masks_at_a_time(embedding.canvas.original_size_hw, masks.logits.device)
     rles = [
         rle
-        for chunk in torch.split(masks.logits, MASKS_PER_CHUNK)
+        for chunk in torch.split(masks.logits, at_a_time)
         for rle in encode_masks(backbone.full_resolution_logits(embedding, chunk) > 0)
     ]
     return MaskEmbeddings(

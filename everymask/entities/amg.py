@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from everymask.backbone.full_resolution import masks_at_a_time
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.entities.config import AmgConfig
@@ -19,9 +20,6 @@ from everymask.masks.labelled import labelled_masks
 from everymask.masks.regions import drop_small_islands, fill_small_holes
 from everymask.masks.rle import boxes_from_rles, decode_mask, encode_mask, encode_masks, rle_areas
 from everymask.records import ImageLabels, LabelledMask, Rle
-
-_PIXELS_AT_A_TIME = {"cpu": 2 << 20, "cuda": 64 << 20}
-"""Full-resolution logits in flight: few enough to stay in the cache on a CPU, enough to fill a GPU."""
 
 
 @torch.no_grad()
@@ -77,10 +75,8 @@ def _good_masks(
     least = confidence_thresholds(backbone.name, config.pred_iou_thresh, config.stability_score_thresh)
     if least.pred_iou > 0:
         wanted = wanted[predicted_iou > least.pred_iou]
-    height, width = embedding.canvas.original_size_hw
-    at_a_time = max(1, _PIXELS_AT_A_TIME.get(logits.device.type, 64 << 20) // (height * width))
     good = []
-    for chunk in torch.split(wanted, at_a_time):
+    for chunk in torch.split(wanted, masks_at_a_time(embedding.canvas.original_size_hw, logits.device)):
         full = backbone.full_resolution_logits(embedding, logits[chunk])
         strict = _count(full > config.stability_score_offset)
         loose = _count(full > -config.stability_score_offset)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from everymask.backbone.full_resolution import masks_at_a_time
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.errors import InputError
 from everymask.masks.labelled import labelled_masks
@@ -98,7 +99,11 @@ def segment_clicks(
     order = answer.predicted_iou[0].argsort(descending=True, stable=True)[:max_masks]
     logits, predicted_iou = answer.logits[0, order], answer.predicted_iou[0, order].tolist()
     stability = stability_scores(logits, embedding.canvas.cell_area).tolist()
-    rles = encode_masks(backbone.full_resolution_logits(embedding, logits) > 0)
+    rles = [
+        rle
+        for chunk in torch.split(logits, masks_at_a_time(size_hw, logits.device))
+        for rle in encode_masks(backbone.full_resolution_logits(embedding, chunk) > 0)
+    ]
     masks = labelled_masks(
         rles,
         predicted_iou=predicted_iou,

@@ -5,10 +5,18 @@ import torch
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding
 from everymask.classes.config import ClassesConfig, MaskConfig
-from everymask.classes.proposals import frame_share, occupancy, point_grid, propose_masks
+from everymask.classes.proposals import (
+    describe_features,
+    describe_masks,
+    frame_share,
+    occupancy,
+    point_grid,
+    propose_masks,
+)
 from everymask.classes.segmenter import embed_masks
 from everymask.masks.mask_set import MaskSet
-from everymask.masks.rle import decode_mask
+from everymask.masks.rle import decode_mask, encode_masks
+from everymask.research.oracle import EXACT, OracleBackbone, drawn_scene
 from tests.classes.toy import ColourBackbone, picture
 
 IMAGE = picture([("cherry", (4, 6, 20, 18)), ("lime", (26, 20, 40, 36))])
@@ -73,3 +81,23 @@ def test_described_masks_have_the_original_size_and_their_own_token() -> None:
     assert described.size_hw == IMAGE.shape[:2]
     for token, rle in zip(described.features.token, described.rles, strict=True):
         np.testing.assert_allclose(token, IMAGE[decode_mask(rle)].mean(axis=0) / 255, atol=2e-3)
+
+
+class OneAtATime(OracleBackbone):
+    """Holds that no two masks of a large picture are brought to its size at once."""
+
+    def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
+        assert len(logits) == 1
+        return super().full_resolution_logits(embedding, logits)
+
+
+def test_masks_of_a_large_picture_are_brought_to_its_size_one_by_one() -> None:
+    scene = drawn_scene(3, (1200, 1800))
+    backbone = OneAtATime([scene], EXACT)
+    (embedding,) = backbone.embed([scene.image])
+    config = MaskConfig(points_per_side=3)
+    masks = propose_masks(backbone, embedding, config)
+    described = describe_masks(backbone, embedding, masks, describe_features(backbone, embedding, masks, config))
+    at_once = OracleBackbone.full_resolution_logits(backbone, embedding, masks.logits) > 0
+    assert len(masks) > 3
+    assert list(described.rles) == encode_masks(at_once)

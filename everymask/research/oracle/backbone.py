@@ -28,10 +28,20 @@ _HALF = SAMPLES / 2 + 0.5
 """A decoder pixel is inside when more than half of it is: counts are whole, so no logit lies between -1 and 1, and the
 stability of a mask is 1."""
 
-_VARIANT, _ERROR, _NEIGHBOUR, _BEST, _PREFERENCE, _SHARED, _CLICK = range(7)
+_VARIANT, _ERROR, _NEIGHBOUR, _BEST, _PREFERENCE, _SHARED, _CLICK, _GIANT, _FLAW, _PIECE = range(10)
 """What a number is drawn for."""
 
-_OBJECT, _PART, _SUBPART, _JOINED_OBJECTS, _JOINED_SUBPARTS, _EMPTY = range(6)
+(
+    _OBJECT,
+    _PART,
+    _SUBPART,
+    _JOINED_OBJECTS,
+    _JOINED_SUBPARTS,
+    _EMPTY,
+    _OBJECT_AND_PIECE,
+    _OBJECT_LESS_PIECE,
+    _EVERYTHING,
+) = range(9)
 """Kinds of masks."""
 
 
@@ -43,7 +53,7 @@ class _Masks:
         version: (N, 3) int64.
         kind: (N, 3) int64.
         first: (N, 3) int64, the object, part or sub-part.
-        second: (N, 3) int64, the one joined to it, -1 for none.
+        second: (N, 3) int64, what is joined to it or missing from it, -1 for none.
     """
 
     version: IntArray
@@ -129,10 +139,12 @@ class OracleBackbone:
         for version in np.unique(unique[:, 0]).tolist():
             rows_of = torch.from_numpy(np.flatnonzero(unique[:, 0] == version))
             counts[rows_of] = cells.counts(version, members[rows_of])
+        counts[torch.from_numpy(unique[:, 1] == _EVERYTHING)] = SAMPLES
         logits = _LOGIT_PER_SAMPLE * (counts - _HALF)
 
         real = self._real_iou(cells, logits > 0, index, subpart)
-        predicted = self._estimate(real, cells, subpart, patch, points)
+        giant = torch.from_numpy(masks.kind == _EVERYTHING)
+        predicted = self._estimate(real, giant, cells, subpart, patch, points)
         tokens = torch.nn.functional.normalize((members * cells.area) @ cells.vectors, dim=1)
         chosen = torch.from_numpy(index)
         return PromptMasks(
@@ -212,11 +224,34 @@ class OracleBackbone:
 
         neighbour = _neighbour(cells.subpart_border.numpy(), subpart[lost], which[lost])[:, None]
         kind[lost], first[lost], second[lost] = _JOINED_SUBPARTS, subpart[lost, None], neighbour
+
+        flawed, piece, what = self._flaws(cells, subpart, owner, patch)
+        flawed &= ~lost & ~swallow & ~stop
+        kind[flawed, 0], second[flawed, 0] = what[flawed], piece[flawed]
+
+        giant = uniform(seed, _GIANT, patch) < errors.giant
+        kind[giant, 0], first[giant, 0], second[giant, 0] = _EVERYTHING, 0, -1
         kind[subpart == cells.nothing] = _EMPTY
         version = np.zeros_like(subpart)
         if errors.boundary_variants:
             version = 1 + (errors.boundary_variants * uniform(seed, _VARIANT, patch, owner)).astype(np.int64)
         return _Masks(np.tile(version[:, None], MASKS_PER_PROMPT), kind, first, second)
+
+    def _flaws(
+        self, cells: SceneCells, subpart: IntArray, owner: IntArray, patch: IntArray
+    ) -> tuple[NDArray[np.bool_], IntArray, IntArray]:
+        """Which of the N object masks leak, have a hole or an island: whether, the sub-part, and the kind of mask."""
+        errors, seed = self._errors, int(cells.seed)
+        rates = np.cumsum([errors.leak, errors.hole, errors.island])
+        flaw = (uniform(seed, _FLAW, patch, owner)[:, None] >= rates).sum(axis=1)
+        which = uniform(seed, _PIECE, patch, owner)
+        piece = np.full_like(owner, -1)
+        for index, weights in enumerate((cells.leak, cells.hole, cells.island)):
+            rows = flaw == index
+            piece[rows] = _neighbour(weights.numpy(), owner[rows], which[rows])
+        # The click itself is never in the hole.
+        what = np.where(flaw == 1, _OBJECT_LESS_PIECE, _OBJECT_AND_PIECE)
+        return (piece >= 0) & (piece != subpart), piece, what
 
     def _real_iou(self, cells: SceneCells, masks: torch.Tensor, index: IntArray, subpart: IntArray) -> torch.Tensor:
         """(N, 3) float32 IoU of each click's masks, rows `index` of `masks`, with what it could have meant."""
@@ -237,7 +272,13 @@ class OracleBackbone:
         return best
 
     def _estimate(
-        self, real: torch.Tensor, cells: SceneCells, subpart: IntArray, patch: IntArray, points: torch.Tensor
+        self,
+        real: torch.Tensor,
+        giant: torch.Tensor,
+        cells: SceneCells,
+        subpart: IntArray,
+        patch: IntArray,
+        points: torch.Tensor,
     ) -> torch.Tensor:
         """(N, 3) float32 predicted IoU; 0 for clicks on nothing."""
         errors, seed = self._errors, int(cells.seed)
@@ -249,7 +290,8 @@ class OracleBackbone:
         noise = errors.shared_noise * normal(seed, _SHARED, patch, owner, level)
         column, row = points.numpy().astype(np.float32).view(np.int32).astype(np.int64).T
         noise = noise + errors.click_noise * normal(seed, _CLICK, row[:, None], column[:, None], level)
-        estimate = 1 - errors.estimate_slope * (1 - real) + torch.from_numpy(noise - lowered).float()
+        estimate = 1 - errors.estimate_slope * (1 - real) - torch.from_numpy(lowered).float()
+        estimate = torch.where(giant, errors.giant_estimate, estimate) + torch.from_numpy(noise).float()
         return torch.where(torch.from_numpy(subpart[:, None] == cells.nothing), 0, estimate.clamp_min(0))
 
 
@@ -263,11 +305,16 @@ def _members(cells: SceneCells, names: IntArray) -> torch.Tensor:
         (_PART, cells.part),
         (_SUBPART, numbers),
         (_JOINED_SUBPARTS, numbers),
+        (_OBJECT_AND_PIECE, cells.object),
+        (_OBJECT_LESS_PIECE, cells.object),
     ):
         rows = torch.from_numpy(np.flatnonzero(names[:, 1] == kind))
         first, second = torch.from_numpy(names[rows.numpy(), 2:]).unbind(1)
+        other = numbers if kind in (_OBJECT_AND_PIECE, _OBJECT_LESS_PIECE) else owner
+        joined = (other[None] == second[:, None]) & (second >= 0)[:, None]
         own = owner[None] == first[:, None]
-        members[rows] = own | ((owner[None] == second[:, None]) & (second >= 0)[:, None])
+        members[rows] = own & ~joined if kind == _OBJECT_LESS_PIECE else own | joined
+    members[torch.from_numpy(names[:, 1] == _EVERYTHING)] = True
     members[:, cells.nothing] = False
     return members
 

@@ -16,6 +16,12 @@ from everymask.research.oracle.scene import IntArray, Scene
 SAMPLES = DECODER_STRIDE**2
 """Network pixels in a decoder pixel; what a region fills of it is counted in them."""
 
+_WEAK_EDGE = 16.0
+"""A border is crossed e times less readily for each so many levels that the colours beside it differ (our choice)."""
+
+_SMALL_PIECE = 0.05
+"""Holes and islands have at most this share of their object (our choice)."""
+
 _TOKENS_PER_WAVE = 2
 """Boundaries are displaced alike within about this many image tokens."""
 
@@ -35,6 +41,10 @@ class SceneCells:
         mixed_cell, mixed_subpart, mixed_count: (E,) int64, how many network pixels of a mixed one a sub-part has.
         object_border: (O, O) float32, length of the border between two objects in decoder pixels.
         subpart_border: (S, S) float32, the same between sub-parts.
+        leak: (O, S) float32, how easily a mask of an object runs over into a sub-part of another: the length of their
+            border, the less the more their colours differ.
+        hole: (O, S) float32, 1 for the small sub-parts of an object.
+        island: (O, S) float32, 1 for sub-parts of others that are small beside the object, and not of its neighbours.
         vectors: (S + 1, C) float32, the image feature of each sub-part; zeros for none.
         image: (C, T, U) float32 image tokens, the mean feature of what lies under each.
         seed: () int64, of the picture's random draws.
@@ -51,6 +61,9 @@ class SceneCells:
     mixed_count: torch.Tensor
     object_border: torch.Tensor
     subpart_border: torch.Tensor
+    leak: torch.Tensor
+    hole: torch.Tensor
+    island: torch.Tensor
     vectors: torch.Tensor
     image: torch.Tensor
     seed: torch.Tensor
@@ -88,14 +101,17 @@ def scene_cells(scene: Scene, frame: Frame, errors: OracleErrors, feature_dim: i
     cells = [np.concatenate(column) for column in zip(*mixed, strict=True)]
     height, width = frame.input_size_hw
     subpart_border = _borders(truth, nothing)
-    object_border = _summed(subpart_border, scene.object)
+    object_border = _summed(_summed(subpart_border, scene.object).T, scene.object)
     np.fill_diagonal(object_border, 0)
+    area = np.bincount(truth.ravel(), minlength=len(part)).astype(np.float32)
+    weak = _over_weak_edges(subpart_border, scene)
+    leak, hole, island = _flaws(scene.object, object_border, weak, area[:-1])
     vectors = _vectors(part, owner, errors.appearance, feature_dim, generator)
     arrays = {
         "subpart_at": truth[:height, :width],
         "part": part,
         "object": owner,
-        "area": np.bincount(truth.ravel(), minlength=len(part)).astype(np.float32),
+        "area": area,
         "pure": np.stack([np.where((block == block[:, :1]).all(axis=1), block[:, 0], nothing) for block in blocks]),
         "mixed_start": np.cumsum([0, *(len(cell) for cell, _, _ in mixed)]),
         "mixed_cell": cells[0],
@@ -103,6 +119,9 @@ def scene_cells(scene: Scene, frame: Frame, errors: OracleErrors, feature_dim: i
         "mixed_count": cells[2],
         "object_border": object_border,
         "subpart_border": subpart_border.astype(np.float32),
+        "leak": leak,
+        "hole": hole,
+        "island": island,
         "vectors": vectors,
         "image": _tokens(truth, frame, vectors),
         "seed": np.array(seed),
@@ -159,10 +178,34 @@ def _borders(labels: IntArray, nothing: int) -> NDArray[np.float64]:
     return (borders + borders.T)[:nothing, :nothing]
 
 
-def _summed(borders: NDArray[np.float64], group: IntArray) -> NDArray[np.float32]:
-    """(S, S) summed over the groups of rows and columns: (O, O)."""
+def _summed(values: NDArray[np.floating], group: IntArray) -> NDArray[np.float32]:
+    """(S, N) summed over the groups of rows: (O, N)."""
     member = np.eye(int(group.max(initial=-1)) + 1)[group]
-    return np.asarray(member.T @ borders @ member, dtype=np.float32)
+    return np.asarray(member.T @ values, dtype=np.float32)
+
+
+def _over_weak_edges(borders: NDArray[np.float64], scene: Scene) -> NDArray[np.float64]:
+    """(S, S) borders weighed by how alike the mean colours on both sides are, from 1 for equal ones to nearly 0."""
+    inside = scene.subparts >= 0
+    labels, count = scene.subparts[inside], len(scene.part)
+    sums = [np.bincount(labels, channel, count) for channel in scene.image[inside].T]
+    colours = np.stack(sums, axis=1) / np.maximum(np.bincount(labels, minlength=count), 1)[:, None]
+    first, second = np.nonzero(borders)
+    weighed = np.zeros_like(borders)
+    difference = np.linalg.norm(colours[first] - colours[second], axis=1)
+    weighed[first, second] = borders[first, second] * np.exp(-difference / _WEAK_EDGE)
+    return weighed
+
+
+def _flaws(
+    owner: IntArray, object_border: NDArray[np.float32], weak: NDArray[np.float64], area: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """`leak`, `hole` and `island` of `SceneCells`, from the weighted borders (S, S) and the areas of sub-parts."""
+    own = np.arange(len(object_border))[:, None] == owner
+    small = area <= _SMALL_PIECE * _summed(area[:, None], owner)
+    apart = object_border[:, owner] == 0
+    leak = np.where(own, 0, _summed(weak, owner))
+    return leak, (own & small).astype(np.float32), (~own & small & apart).astype(np.float32)
 
 
 def _vectors(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,12 @@ class OracleErrors:
         swallow: share in which the object mask also holds an adjoining object (under-segmentation).
         stop: share in which the object mask stops at a part of the object (over-segmentation).
         lost: share without a good mask: all three are the sub-part joined to an adjoining one.
+        giant: share in which the object mask is the whole picture, whatever else would have been wrong with it.
+        giant_estimate: predicted IoU of such a mask before its noise.
+        leak: share in which an object mask that is otherwise right also holds a piece of an adjoining object, the
+            likelier the less their colours differ.
+        hole: share in which an object mask that is otherwise right lacks a small piece of the object.
+        island: share in which an object mask that is otherwise right also holds a small piece far from the object.
         boundary_px: standard deviation of a boundary's displacement, in decoder pixels; it changes smoothly.
         boundary_variants: displacements there are; a neighbourhood has one of them.
         best_level: shares in which the object, the part and the sub-part are estimated best; they sum to 1.
@@ -30,6 +36,11 @@ class OracleErrors:
     swallow: float = 0.0
     stop: float = 0.0
     lost: float = 0.0
+    giant: float = 0.0
+    giant_estimate: float = 0.9
+    leak: float = 0.0
+    hole: float = 0.0
+    island: float = 0.0
     boundary_px: float = 0.0
     boundary_variants: int = 0
     best_level: tuple[float, float, float] = (1.0, 0.0, 0.0)
@@ -54,6 +65,14 @@ LIKE_SAM = OracleErrors(
     swallow=0.2,
     stop=0.25,
     lost=0.04,
+    # A click on a plain surface often gets the whole picture, and SAM is sure of it. Rate and estimate are our choice.
+    giant=0.1,
+    giant_estimate=0.9,
+    # Where colours differ little a mask runs over; official SAM offers to fill holes and to drop islands
+    # (`min_mask_region_area`). All three rates are our choice.
+    leak=0.05,
+    hole=0.05,
+    island=0.05,
     # A quarter of an image token: masks are enlarged fourfold from tokens. Our choice.
     boundary_px=1.0,
     boundary_variants=8,
@@ -71,4 +90,4 @@ LIKE_SAM = OracleErrors(
 )
 """Errors of the kinds that E-SAM's paper describes. Where it gives no number, the number is our choice."""
 
-ORACLE_ERRORS = {"exact": EXACT, "like-sam": LIKE_SAM}
+ORACLE_ERRORS = {"exact": EXACT, "like-sam": LIKE_SAM, "no-giants": replace(LIKE_SAM, giant=0.0)}

@@ -127,6 +127,40 @@ def test_a_lost_click_gets_no_good_mask() -> None:
     assert iou(masks, regions_at(scene, points)[:, 2:]).max() < 0.99
 
 
+def test_a_giant_is_the_whole_picture_and_sure_of_it() -> None:
+    scene = drawn_scene(8, (300, 400))
+    points = point_grid((300, 400), 3)
+    masks, predicted = answers(scene, replace(EXACT, giant=1.0), points)
+    assert masks[:, 0].all()
+    assert predicted[:, 0] == pytest.approx(0.9)
+    assert iou(masks[:, 1:], regions_at(scene, points)[:, 1:]).min() > 0.9
+
+
+def test_a_leak_runs_over_the_edge_that_shows_least() -> None:
+    objects = np.repeat([0, 1, 2], 100)[None].repeat(120, axis=0)
+    image = np.zeros((120, 300, 3), dtype=np.uint8)
+    image[:, :100], image[:, 100:200], image[:, 200:] = 250, 100, 110
+    scene = nested_scene(image, objects, np.zeros_like(objects), np.zeros_like(objects))
+    points = torch.tensor([[x, y] for x in (110.0, 190.0) for y in (20.0, 60.0, 100.0)])
+    masks, _ = answers(scene, replace(EXACT, leak=1.0), points)
+    assert iou(masks[:, 0], objects >= 1).min() > 0.95
+
+
+def test_holes_and_islands_are_small_pieces_inside_and_far_outside() -> None:
+    objects = np.repeat([0, 1, 2], 100)[None].repeat(120, axis=0)
+    parts = np.zeros_like(objects)
+    parts[50:60, 140:160] = 1
+    parts[50:60, 240:260] = 2
+    scene = nested_scene(np.zeros((120, 300, 3), dtype=np.uint8), objects, parts, parts)
+    point = torch.tensor([[20.0, 20.0]])
+    (left, *_), _ = answers(scene, replace(EXACT, island=1.0), point)
+    assert iou(left[0], (objects == 0) | (parts == 2)) > 0.95
+    (middle, *_), _ = answers(scene, replace(EXACT, hole=1.0), torch.tensor([[110.0, 20.0]]))
+    assert iou(middle[0], (objects == 1) & (parts == 0)) > 0.95
+    inside, _ = answers(scene, replace(EXACT, hole=1.0), torch.tensor([[150.0, 55.0]]))
+    assert iou(inside[0, 0], objects == 1) > 0.95
+
+
 def test_the_best_level_is_drawn() -> None:
     scene = drawn_scene(8, (300, 400))
     points = point_grid((300, 400), 4)
@@ -138,7 +172,7 @@ def test_the_best_level_is_drawn() -> None:
 def test_estimates_like_sams_correlate_with_real_iou_at_about_0_7() -> None:
     scene = drawn_scene(40, (240, 320))
     points = point_grid((240, 320), 14)
-    masks, predicted = answers(scene, LIKE_SAM, points)
+    masks, predicted = answers(scene, replace(LIKE_SAM, giant=0.0), points)
     truth = regions_at(scene, points)
     real = iou(masks[:, :, None], truth[:, None]).max(axis=2)
     assert 0.6 < np.corrcoef(real.ravel(), predicted.ravel())[0, 1] < 0.8
