@@ -151,7 +151,7 @@ def run_stages(
     with watch.stage("USR"):
         entities = fill_uncovered(asked, embedding, entities, levels.parts, superpixels, config)
     with watch.stage("full resolution"):
-        labels = entity_labels(entities, embedding.canvas, config.readings.score)
+        labels = entity_labels(entities, levels.grid, embedding.canvas)
     modules = (seconds for stage, seconds in watch.seconds.items() if stage not in ("embed", "decoding"))
     watch.seconds |= {"E-SAM": sum(modules), "total": sum(watch.seconds.values()), "object masks": len(levels.objects)}
     watch.seconds |= watch.table_5()

@@ -30,14 +30,13 @@ RowLabels = dict[str, ImageLabels]
 
 
 def measure_table(config: EntitiesConfig) -> Figures:
-    """AP^e of every row with both scores: `ap` by agreement, `ap_iou` by plain predicted IoU.
+    """AP^e of every row with both scores: `ap` by the labels' own, `ap_iou` by plain predicted IoU.
 
     Raises:
         ConfigurationError: ground truth or a model that cannot be used.
         InputError: a picture that cannot be read, or is of another size than its annotation.
     """
-    entities = replace(config.entities, readings=replace(config.entities.readings, score="agreement"))
-    rows = table_rows(config.table, entities, config.amg)
+    rows = table_rows(config.table, config.entities, config.amg)
     pictures = entity_pictures(config)
     truth = {picture.name: picture.truth for picture in pictures}
     figures: Figures = {}

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from everymask.decided import DECIDED, decided
-from everymask.entities.readings import PaperReadings
 from everymask.errors import ConfigurationError
 
 
@@ -88,7 +87,6 @@ class EntityConfig:
     """The greedy cover stops when no additional mask fills this share of the image (our choice)."""
 
     superpixels: SuperpixelConfig = field(default_factory=SuperpixelConfig, metadata=DECIDED)
-    readings: PaperReadings = field(default_factory=PaperReadings, metadata=DECIDED)
 
     def __post_init__(self) -> None:
         for name in ("points_per_side", "gallery_points_per_side", "points_per_batch", "merge_neighbours"):

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from everymask.backbone.points import point_grid
-from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
 from everymask.entities.prompting import decode_batches
 from everymask.masks.packed import PackedMasks, leaders
@@ -23,13 +23,11 @@ class Votes:
 
     Attributes:
         masks: L masks, each the surest of its group, in descending predicted IoU.
-        predicted_iou: (L,) float32.
         cells: (N,) int64, ascending: the cells of the points that vote.
         choice: (N,) int64 in [0, L): the mask each votes for.
     """
 
     masks: PackedMasks
-    predicted_iou: NDArray[np.float32]
     cells: NDArray[np.int64]
     choice: NDArray[np.int64]
 
@@ -45,7 +43,7 @@ class Votes:
 
 
 class Gallery:
-    """Guidance masks of a dense point grid.
+    """Guidance masks (eq. 6) of a dense point grid; a prompt whose mask is not confident has none.
 
     A prompt is decoded the first time a region that holds it is consulted, or at the start when the gallery is eager.
     Either way a consultation sees the same prompts and the same answers, so laziness changes nothing but the time.
@@ -85,13 +83,10 @@ class Gallery:
         points = self._prompts[torch.from_numpy(missing).to(self._prompts.device)]
         masks, scores, sure = [self.masks], [self.predicted_iou], []
         for answers in decode_batches(self._backbone, self._embedding, points, self._config):
-            rows = answers.guidance(self._config.guidance_tolerance)
-            kept = rows
-            if self._config.readings.confident_gallery:
-                kept = answers.confident(rows, self._config, self._backbone.name)
-            masks.append(answers.packed[kept])
-            scores.append(answers.predicted_iou[kept])
-            sure.append(np.isin(rows, kept))
+            rows = answers.guidance(self._config, self._backbone.name)
+            masks.append(answers.packed[rows])
+            scores.append(answers.predicted_iou[rows])
+            sure.append(np.isin(np.arange(len(answers.packed) // MASKS_PER_PROMPT), rows // MASKS_PER_PROMPT))
         is_sure = np.concatenate(sure)
         self._row_of_prompt[missing] = np.where(is_sure, len(self.masks) + np.cumsum(is_sure) - 1, _UNSURE)
         self.masks, self.predicted_iou = PackedMasks.concatenate(masks), np.concatenate(scores)
@@ -119,7 +114,6 @@ class Gallery:
         by_cell = np.argsort(self._cell_of_point[points], kind="stable")
         return Votes(
             masks=self.masks[asked[kept]],
-            predicted_iou=scores[kept],
             cells=self._cell_of_point[points][by_cell],
             choice=group[leader[which]][by_cell],
         )

@@ -12,8 +12,11 @@ from everymask.backbone.protocol import Canvas
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
 from everymask.masks.mask_set import MaskSet
-from everymask.masks.packed import PackedMasks, Words
+from everymask.masks.packed import PackedMasks
 
+_LARGEST_ENCOMPASSING = 1.5
+"""A gallery mask encompasses two masks only if it is at most so many times as large as both together: a mask of the
+whole picture holds any two (our choice)."""
 _TOUCHING_PX = 3
 """Adjacent masks are at most this many canvas pixels apart, along a row or a column (our choice)."""
 
@@ -63,7 +66,7 @@ def merge_similar(
     canvas: Canvas,
     config: EntityConfig,
 ) -> MaskSet:
-    """Eq. 7-8: merge two similar masks when a gallery mask encompasses both; the most similar pair first.
+    """Eq. 7-8: merge two similar, adjacent masks when a gallery mask encompasses both; the most similar pair first.
 
     A pair's similarity is the larger of S_M(i, j) and S_M(j, i). Gallery masks are those of prompts inside the two
     masks: a mask that holds both without being asked from either says nothing about them (our choice). After a merger
@@ -105,9 +108,7 @@ class _Merging:
         centroid_owner = owner[centroid_cells]
         self._counts = neighbour_counts(features, centroid_owner, len(entities), config.merge_neighbours)
         self._centroids = np.bincount(centroid_owner[centroid_owner >= 0], minlength=len(entities))
-        self._adjacent = np.ones((len(entities), len(entities)), dtype=np.bool_)
-        if config.readings.merge_only_adjacent:
-            self._adjacent = touching(owner[canvas.cell_index.cpu().numpy()], len(entities))
+        self._adjacent = touching(owner[canvas.cell_index.cpu().numpy()], len(entities))
         self._refused = np.eye(len(entities), dtype=np.bool_)
         self._prepared = np.zeros(len(entities), dtype=np.bool_)
 
@@ -133,35 +134,28 @@ class _Merging:
                 waiting = np.unique(np.argwhere(self._similarity >= least))
                 self._gallery.prepare(np.logical_or.reduce(self._masks[waiting]))
                 self._prepared[waiting] = True
-            encompassing = self._encompassing(i, j)
-            if encompassing is None:
+            if not self._is_encompassed(i, j):
                 self._refused[i, j] = self._refused[j, i] = True
                 self._similarity[i, j] = -1
                 highest[i] = self._similarity[i].max()
             else:
-                self._merge(i, j, encompassing)
+                self._merge(i, j)
                 highest = self._similarity.max(axis=1)
 
-    def _encompassing(self, i: int, j: int) -> Words | None:
-        """The surest gallery mask, asked from within the pair, that covers enough of both; None when there is none."""
+    def _is_encompassed(self, i: int, j: int) -> bool:
+        """Whether a gallery mask, asked from within the pair, covers enough of both and is not much larger."""
         gallery = self._gallery
         rows = gallery.rows_in(self._masks[i] | self._masks[j])
+        rows = rows[gallery.masks.areas[rows] <= _LARGEST_ENCOMPASSING * (self._areas[i] + self._areas[j])]
         covers = np.ones(len(rows), dtype=np.bool_)
         for mask in (i, j):
             shared = gallery.masks.shared_areas(self._words[mask], rows)
             covers &= shared / max(self._areas[mask], 1) >= self._config.merge_cover_thresh
-        largest = self._config.readings.encompassing_at_most
-        if largest is not None:
-            covers &= gallery.masks.areas[rows] <= largest * (self._areas[i] + self._areas[j])
-        rows = rows[covers]
-        return gallery.masks.words[rows[gallery.predicted_iou[rows].argmax()]] if len(rows) else None
+        return bool(covers.any())
 
-    def _merge(self, i: int, j: int, encompassing: Words) -> None:
+    def _merge(self, i: int, j: int) -> None:
         if self._areas[j] > self._areas[i]:
             self._prompted_by[i] = self._prompted_by[j]
-        if self._config.readings.merged_shape == "gallery":
-            # Only cells of no other entity: the map stays disjoint.
-            self._words[i] |= encompassing & ~np.bitwise_or.reduce(self._words, axis=0)
         self._words[i] |= self._words[j]
         merged = self._packed.from_words(self._words[i : i + 1])
         self._masks[i], self._areas[i] = merged.unpack()[0], merged.areas[0]

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
+from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
+from everymask.entities.consensus import GridAnswers
 from everymask.entities.prompting import decode_grid
 from everymask.entities.superpixels import Superpixels
 from everymask.masks.box_nms import box_nms
@@ -17,6 +18,10 @@ from everymask.masks.boxes import boxes_from_cells
 from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.nms import packed_nms
 from everymask.masks.packed import PackedMasks, has_match
+
+_LEAST_CONSENSUS = 0.15
+"""An object mask that a smaller share of the clicks inside it gives is dropped: most often the whole picture, or two
+objects in one (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,12 @@ class LevelMasks:
     Attributes:
         objects: the refined object masks M̂_O, in descending predicted IoU.
         parts: part and subpart masks M_P ∪ M_SP, in descending predicted IoU.
+        grid: all that the grid was answered with.
     """
 
     objects: MaskSet
     parts: PackedMasks
+    grid: GridAnswers
 
 
 def generate_levels(
@@ -40,31 +47,32 @@ def generate_levels(
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    objects, best, parts, scores, levels = [], [], [], [], []
+    objects, best, parts, scores, grid = [], [], [], [], []
     for answers in decode_grid(backbone, embedding, config):
+        grid.append(answers.packed)
         best.append(answers.packed[answers.best()])
         rows = answers.confident(np.arange(len(answers.packed)), config, backbone.name)
         is_object = answers.level[rows] == Level.OBJECT
         objects.append(answers.take(rows[is_object]))
         parts.append(answers.packed[rows[~is_object]])
         scores.append(answers.predicted_iou[rows[~is_object]])
-        levels.append(answers.level[rows[~is_object]])
     density = superpixels.density.cpu().numpy()
     part_masks, part_scores = PackedMasks.concatenate(parts), np.concatenate(scores)
+    cell_area = embedding.canvas.cell_area
+    everything = GridAnswers.gather(backbone, embedding, config.points_per_side, grid)
+    thinned = thin_objects(MaskSet.concatenate(objects), PackedMasks.concatenate(best), cell_area, config)
+    agreed = everything.consensus(PackedMasks.pack(thinned.masks, cell_area)) >= _LEAST_CONSENSUS
     return LevelMasks(
-        objects=thin_objects(MaskSet.concatenate(objects), PackedMasks.concatenate(best), embedding.canvas, config),
-        parts=thin_parts(part_masks, part_scores, np.concatenate(levels), density, config),
+        objects=thinned[torch.from_numpy(agreed).to(thinned.masks.device)],
+        parts=thin_parts(part_masks, part_scores, density, config),
+        grid=everything,
     )
 
 
-def thin_objects(objects: MaskSet, best: PackedMasks, canvas: Canvas, config: EntityConfig) -> MaskSet:
+def thin_objects(objects: MaskSet, best: PackedMasks, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:
     """NMS at θ_O, then eq. 2: only object masks that are found among the best masks stay."""
-    packed = PackedMasks.pack(objects.masks, canvas.cell_area)
-    if config.readings.object_nms_on == "boxes":
-        boxes = boxes_from_cells(objects.masks, canvas).to(torch.float32)
-        kept = box_nms(boxes, objects.predicted_iou, config.object_nms_thresh).cpu().numpy()
-    else:
-        kept = packed_nms(packed, objects.predicted_iou.cpu().numpy(), config.object_nms_thresh)
+    packed = PackedMasks.pack(objects.masks, cell_area)
+    kept = packed_nms(packed, objects.predicted_iou.cpu().numpy(), config.object_nms_thresh)
     kept = kept[has_match(packed[kept], best, config.best_match_thresh)]
     return objects[torch.from_numpy(kept).to(objects.masks.device)]
 
@@ -72,7 +80,6 @@ def thin_objects(objects: MaskSet, best: PackedMasks, canvas: Canvas, config: En
 def thin_parts(
     parts: PackedMasks,
     scores: NDArray[np.float32],
-    levels: NDArray[np.int64],
     density: NDArray[np.float32],
     config: EntityConfig,
 ) -> PackedMasks:
@@ -82,21 +89,10 @@ def thin_parts(
 
     Args:
         scores: (M,) predicted IoU.
-        levels: (M,) values of `Level`.
         density: (P,).
     """
     thresholds = np.maximum(parts.mean_inside(density), config.part_nms_thresh)
-    if config.readings.thin_levels_apart:
-        kept = np.concatenate(
-            [
-                rows[packed_nms(parts[rows], scores[rows], thresholds[rows])]
-                for rows in (np.flatnonzero(levels == level) for level in (Level.PART, Level.SUBPART))
-            ]
-        )
-        kept = kept[np.argsort(-scores[kept], kind="stable")]
-    else:
-        kept = packed_nms(parts, scores, thresholds)
-    return parts[kept]
+    return parts[packed_nms(parts, scores, thresholds)]
 
 
 _BOX_NMS_THRESH = 0.7
@@ -108,8 +104,9 @@ def automatic_masks(
     embedding: ImageEmbedding,
     config: EntityConfig,
     levels: tuple[Level, ...] = (Level.OBJECT, Level.PART, Level.SUBPART),
-) -> MaskSet:
-    """Masks of those levels that pass the thresholds, after SAM's NMS on boxes, in descending predicted IoU.
+) -> tuple[MaskSet, GridAnswers]:
+    """Masks of those levels that pass the thresholds, after SAM's NMS on boxes, in descending predicted IoU; and all
+    that the grid was answered with.
 
     The steps of `segment_amg`, on the canvas instead of at the image's resolution. The object level alone is SAM^O of
     table 2.
@@ -117,10 +114,12 @@ def automatic_masks(
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    batches = []
+    batches, grid = [], []
     for answers in decode_grid(backbone, embedding, config):
+        grid.append(answers.packed)
         rows = np.flatnonzero(np.isin(answers.level, levels))
         batches.append(answers.take(answers.confident(rows, config, backbone.name)))
     masks = MaskSet.concatenate(batches)
     boxes = boxes_from_cells(masks.masks, embedding.canvas).to(torch.float32)
-    return masks[box_nms(boxes, masks.predicted_iou, _BOX_NMS_THRESH)]
+    kept = masks[box_nms(boxes, masks.predicted_iou, _BOX_NMS_THRESH)]
+    return kept, GridAnswers.gather(backbone, embedding, config.points_per_side, grid)

@@ -23,7 +23,7 @@ def split_overlaps(candidates: MaskSet, gallery: Gallery, cell_area: torch.Tenso
     """
     candidates = candidates[descending_order(candidates.predicted_iou)]
     packed = PackedMasks.pack(candidates.masks, cell_area)
-    settlement = _Settlement(packed, candidates.predicted_iou.cpu().numpy(), gallery, config)
+    settlement = _Settlement(packed, gallery, config)
     for p, q in settlement.pairs:
         settlement.settle(int(p), int(q))
     survivors = (settlement.areas > 0) & (settlement.areas >= settlement.least)
@@ -42,12 +42,9 @@ class _Settlement:
         pairs: (K, 2) the masks that overlap at first, p before q; masks only shrink, so no other ever do.
     """
 
-    def __init__(
-        self, packed: PackedMasks, predicted_iou: NDArray[np.float32], gallery: Gallery, config: EntityConfig
-    ) -> None:
+    def __init__(self, packed: PackedMasks, gallery: Gallery, config: EntityConfig) -> None:
         self._config = config
         self._cell_areas = packed.cell_areas()
-        self._predicted_iou = predicted_iou
         self.masks = packed.unpack()
         self.areas = packed.areas.copy()
         self.least = config.remnant_thresh * packed.areas
@@ -92,17 +89,10 @@ class _Settlement:
         The guidance mask G_p decides by its shape (our choice, the paper only says that it updates both): what it
         covers of the overlap goes to the mask that it resembles more, the rest to the other.
         """
-        readings = self._config.readings
-        everything = np.ones(len(cells), dtype=np.bool_)
         if guidance is None:
-            return everything
-        if readings.guidance_must_be_surer and self._votes.predicted_iou[guidance] <= self._predicted_iou[p]:
-            return everything
-        resembles_p = self._resemblance[guidance, p] >= self._resemblance[guidance, q]
-        if readings.overlap_goes_to == "winner":
-            return everything if resembles_p else ~everything
+            return np.ones(len(cells), dtype=np.bool_)
         held = self._votes.masks.holds(guidance, cells)
-        return held if resembles_p else ~held
+        return held if self._resemblance[guidance, p] >= self._resemblance[guidance, q] else ~held
 
     def _remove(self, mask: int, cells: NDArray[np.int64]) -> None:
         self.masks[mask, cells] = False

@@ -62,12 +62,13 @@ class Answers:
         rows: Rows = best + MASKS_PER_PROMPT * np.arange(len(best))
         return rows
 
-    def guidance(self, tolerance: float) -> Rows:
-        """(N,) the mask G_p of each prompt: the object, unless the best is better by τ (eq. 6)."""
+    def guidance(self, config: EntityConfig, backbone: str) -> Rows:
+        """(K,) the mask G_p of each prompt, in order: the object, unless the best is better by τ (eq. 6). A prompt has
+        none where that mask is not confident: section 1 speaks of a gallery of high-confidence masks."""
         best = self.best()
         objects = np.flatnonzero(self.level == Level.OBJECT)
-        use_object = self.predicted_iou[best] - self.predicted_iou[objects] < tolerance
-        return np.where(use_object, objects, best)
+        use_object = self.predicted_iou[best] - self.predicted_iou[objects] < config.guidance_tolerance
+        return self.confident(np.where(use_object, objects, best), config, backbone)
 
     def stability(self, rows: Rows) -> NDArray[np.float32]:
         """(K,) stability scores of the masks at `rows`."""

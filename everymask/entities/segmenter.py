@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import torch
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
+from everymask.entities.consensus import GridAnswers
 from everymask.entities.emr import refine_entities
 from everymask.entities.mmg import automatic_masks, generate_levels
 from everymask.entities.superpixels import find_superpixels
@@ -23,6 +23,7 @@ from everymask.masks.rle import encode_label_map
 from everymask.records import ImageLabels
 
 _AREA_EXPONENT = 0.25
+_CONSENSUS_EXPONENT = 0.5
 
 
 @torch.inference_mode()
@@ -35,16 +36,16 @@ def segment_entities(backbone: PromptableBackbone, embedding: ImageEmbedding, co
     superpixels = find_superpixels(embedding, config.superpixels)
     if config.mmg:
         levels = generate_levels(backbone, embedding, superpixels, config)
-        entities, parts = levels.objects, levels.parts
+        entities, parts, grid = levels.objects, levels.parts, levels.grid
     else:
-        objects_only = config.emr and config.readings.objects_without_mmg
-        entities = automatic_masks(backbone, embedding, config, (Level.OBJECT,) if objects_only else tuple(Level))
+        # EMR refines object masks (section 3.3): of masks of all levels it would keep parts beside wholes.
+        entities, grid = automatic_masks(backbone, embedding, config, (Level.OBJECT,) if config.emr else tuple(Level))
         parts = PackedMasks.pack(entities.masks[:0], embedding.canvas.cell_area)
     if config.emr:
         entities = refine_entities(backbone, embedding, entities, superpixels, config)
     if config.usr:
         entities = fill_uncovered(backbone, embedding, entities, parts, superpixels, config)
-    return entity_labels(entities, embedding.canvas, config.readings.score)
+    return entity_labels(entities, grid, embedding.canvas)
 
 
 @torch.inference_mode()
@@ -54,21 +55,26 @@ def segment_objects(backbone: PromptableBackbone, embedding: ImageEmbedding, con
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    objects = automatic_masks(backbone, embedding, config, (Level.OBJECT,))
-    return entity_labels(objects, embedding.canvas, config.readings.score)
+    objects, grid = automatic_masks(backbone, embedding, config, (Level.OBJECT,))
+    return entity_labels(objects, grid, embedding.canvas)
 
 
-def entity_scores(entities: MaskSet, cell_area: torch.Tensor) -> torch.Tensor:
-    """(M,) float32 in [0, 1]: the model's estimate, lowered as far as an entity departs from what the model claimed.
+def entity_scores(entities: MaskSet, grid: GridAnswers, cell_area: torch.Tensor) -> torch.Tensor:
+    """(M,) float32 in [0, 1]: the model's estimate, lowered as far as an entity departs from what the model claimed,
+    and as far as the objects of clicks inside it are other masks.
 
     The estimate is of the mask the model gave (`logits > 0`); the entity is that mask cut, grown or merged. So the
     estimate is multiplied by the IoU of the two. Of equal estimates the larger entity is right more often, so the score
-    also rises with the fourth root of its share of the image. (Our choices; the paper does not say how entities are
-    ranked.)
+    also rises with the fourth root of its share of the image, and with the square root of the grid's consensus. (Our
+    choices; the paper does not say how entities are ranked.)
     """
+    device = entities.predicted_iou.device
     found = PackedMasks.pack(entities.masks, cell_area)
-    share = torch.from_numpy(found.areas / found.cell_areas().sum()).to(entities.predicted_iou.device)
-    scores = entities.predicted_iou * entity_agreement(entities, cell_area) * share**_AREA_EXPONENT
+    share = found.areas / found.cell_areas().sum()
+    weight = torch.from_numpy(
+        share**_AREA_EXPONENT * grid.consensus(found, objects_only=True) ** _CONSENSUS_EXPONENT
+    ).to(device)
+    scores = entities.predicted_iou * entity_agreement(entities, cell_area) * weight
     return scores.clamp(0, 1).to(torch.float32)
 
 
@@ -81,19 +87,14 @@ def entity_agreement(entities: MaskSet, cell_area: torch.Tensor) -> torch.Tensor
     return torch.from_numpy(agreement).to(entities.predicted_iou.device)
 
 
-def entity_labels(
-    entities: MaskSet, canvas: Canvas, score: Literal["agreement", "predicted_iou"] = "agreement"
-) -> ImageLabels:
+def entity_labels(entities: MaskSet, grid: GridAnswers, canvas: Canvas) -> ImageLabels:
     """Entities on canvas cells → labels at original resolution: disjoint, in descending score.
 
     Entities that still overlap (EMR switched off) give way to the higher predicted IoU, as AMG's masks do.
     """
     entities = entities[descending_order(entities.predicted_iou)]
     entities = replace(entities, masks=first_come(entities.masks))
-    if score == "agreement":
-        scores = entity_scores(entities, canvas.cell_area)
-    else:
-        scores = entities.predicted_iou.clamp(0, 1).to(torch.float32)
+    scores = entity_scores(entities, grid, canvas.cell_area)
     order = descending_order(scores)
     entities, scores = entities[order], scores[order]
     label_map = full_resolution_label_map(region_fields(entities.masks, entities.logits), canvas)

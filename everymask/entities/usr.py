@@ -18,6 +18,9 @@ from everymask.masks.packed import PackedMasks, intersections
 _UNCOVERED_SHARE = 0.5
 """A superpixel is uncovered when less than this share of it is in some entity (our choice)."""
 
+_CONTAINED_SHARE = 0.9
+"""A superpixel is inside a part mask that covers at least this share of it (our choice)."""
+
 
 def fill_uncovered(
     backbone: PromptableBackbone,
@@ -29,7 +32,8 @@ def fill_uncovered(
 ) -> MaskSet:
     """The entity map with its gaps prompted and filled.
 
-    Of a prompt's three masks the one that eq. 6 would choose counts as its additional mask (the paper does not say).
+    Of a prompt's three masks the one that eq. 6 would choose is its additional mask, if it is confident (the paper does
+    not say).
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
@@ -39,10 +43,7 @@ def fill_uncovered(
     points = points[backbone.distinct_points(embedding, points)[0]]
     batches = []
     for answers in decode_batches(backbone, embedding, points, config):
-        rows = answers.guidance(config.guidance_tolerance)
-        if config.readings.confident_additions:
-            rows = answers.confident(rows, config, backbone.name)
-        batches.append(answers.take(rows))
+        batches.append(answers.take(answers.guidance(config, backbone.name)))
     return greedy_cover(entities, MaskSet.concatenate(batches), cell_area, config)
 
 
@@ -57,24 +58,17 @@ def additional_prompts(
     Args:
         parts: in descending predicted IoU.
     """
-    canvas, readings = embedding.canvas, config.readings
+    canvas = embedding.canvas
     regions = PackedMasks.pack(superpixels.masks, canvas.cell_area)
     covered = PackedMasks.pack(entities.masks, canvas.cell_area).union()
     remaining = np.flatnonzero(regions.shared_areas(covered) < _UNCOVERED_SHARE * regions.areas)
     points = superpixels.centroids[torch.from_numpy(remaining).to(superpixels.centroids.device)]
-    if not len(remaining):
+    if not len(remaining) or not len(parts):
         return points
     left = regions[remaining]
-    if readings.prompt_remainder:
-        left = left.from_words(left.words & ~covered)
-        points = inner_points(canvas, left)
-    if not len(parts):
-        return points
-    inside = intersections(left, parts) >= readings.contained_thresh * left.areas[:, None]
-    part = inside.argmax(axis=1)
-    chosen = parts[part]
-    masks = torch.from_numpy(chosen.unpack()).to(points.device)
-    of_parts = inner_points(canvas, chosen) if readings.prompt_inside_part else mask_centroids(canvas, masks)
+    inside = intersections(left, parts) >= _CONTAINED_SHARE * left.areas[:, None]
+    masks = torch.from_numpy(parts[inside.argmax(axis=1)].unpack()).to(points.device)
+    of_parts = mask_centroids(canvas, masks)
     is_inside = torch.from_numpy(inside.any(axis=1)).to(points.device)
     return torch.where(is_inside[:, None], of_parts.to(points.device), points)
 
@@ -97,19 +91,6 @@ def mask_centroids(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
     """(M, P) bool masks, none empty → (M, 2) float32 (x, y) in original pixels, the mean of each mask's pixels."""
     sums = masks.to(torch.float32) @ _centre_moments(canvas).T
     return canvas.to_original(sums[:, :2] / sums[:, 2:])
-
-
-def inner_points(canvas: Canvas, masks: PackedMasks) -> torch.Tensor:
-    """The centre of the cell closest to each mask's centroid: (M, 2) float32 (x, y) in original pixels. No mask is
-    empty; the point always lies inside it."""
-    moments = _centre_moments(canvas).cpu()
-    centres = moments[:2] / moments[2:]
-    points = []
-    for mask in torch.from_numpy(masks.unpack()):
-        own = centres[:, mask]
-        centroid = moments[:2, mask].sum(dim=1) / moments[2, mask].sum()
-        points.append(own[:, (own - centroid[:, None]).square().sum(dim=0).argmin()])
-    return canvas.to_original(torch.stack(points)).to(canvas.cell_index.device)
 
 
 def greedy_cover(entities: MaskSet, additional: MaskSet, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:

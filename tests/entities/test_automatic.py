@@ -28,18 +28,19 @@ def backbone_and_embedding() -> tuple[ScriptedBackbone, ImageEmbedding]:
 
 def test_the_masks_are_those_of_amg() -> None:
     backbone, embedding = backbone_and_embedding()
-    masks = automatic_masks(backbone, embedding, EntityConfig())
+    masks, grid = automatic_masks(backbone, embedding, EntityConfig())
     expected = [decode_mask(mask.rle) for mask in segment_amg(backbone, embedding, AmgConfig()).masks]
     np.testing.assert_array_equal(pixels(masks.masks, SIZE), expected)
     np.testing.assert_array_equal(expected, [RIGHT, LEFT, SPOT, WHOLE])
+    assert len(grid.masks) == 3 * (grid.answer.max() + 1)
 
 
 def test_the_object_level_leaves_out_parts() -> None:
     backbone, embedding = backbone_and_embedding()
-    objects = automatic_masks(backbone, embedding, EntityConfig(), (Level.OBJECT,))
+    objects, _ = automatic_masks(backbone, embedding, EntityConfig(), (Level.OBJECT,))
     np.testing.assert_array_equal(pixels(objects.masks, SIZE), [RIGHT, WHOLE])
 
 
 def test_no_mask_passes() -> None:
     backbone, embedding = backbone_and_embedding()
-    assert len(automatic_masks(backbone, embedding, EntityConfig(pred_iou_thresh=1.0))) == 0
+    assert len(automatic_masks(backbone, embedding, EntityConfig(pred_iou_thresh=1.0))[0]) == 0

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
-from everymask.entities.readings import PaperReadings
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 
 SIZE = (16, 16)
@@ -20,7 +19,7 @@ def gallery_of(backbone: ScriptedBackbone, **settings: Any) -> Gallery:
     return Gallery(
         backbone,
         embedding,
-        EntityConfig(gallery_points_per_side=8, readings=PaperReadings(confident_gallery=False), **settings),
+        EntityConfig(**{"gallery_points_per_side": 8, "pred_iou_thresh": 0.0, **settings}),
     )
 
 
@@ -70,7 +69,7 @@ def test_lazy_and_eager_answer_alike() -> None:
     for mask in (CORNER, LEFT, TOP, WHOLE, ~TOP):
         mine, theirs = lazy.votes(region(mask)), eager.votes(region(mask))
         np.testing.assert_array_equal(mine.masks.words, theirs.masks.words)
-        for name in ("predicted_iou", "cells", "choice"):
+        for name in ("cells", "choice"):
             np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
         np.testing.assert_array_equal(
             lazy.masks.words[lazy.rows_in(region(mask))], eager.masks.words[eager.rows_in(region(mask))]
@@ -83,3 +82,11 @@ def test_a_region_between_the_prompts_has_no_guidance() -> None:
     assert len(votes.masks) == 0
     assert votes.most_frequent(np.ones(256, dtype=np.bool_), 0) is None
     assert backbone.decoded == 0
+
+
+def test_a_prompt_whose_chosen_mask_is_not_confident_does_not_vote() -> None:
+    close, sure = Answer((WHOLE, LEFT, CORNER), (0.85, 0.93, 0.1)), Answer((WHOLE, TOP, CORNER), (0.7, 0.9, 0.1))
+    gallery = gallery_of(ScriptedBackbone([close, sure], painted(SIZE, TOP)), pred_iou_thresh=0.88)
+    masks, counts = voted(gallery, WHOLE)
+    np.testing.assert_array_equal(masks, [TOP])
+    assert counts == [32]

@@ -7,19 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from everymask.backbone.protocol import Canvas
 from everymask.entities.config import EntityConfig
 from everymask.entities.mmg import generate_levels, thin_objects, thin_parts
-from everymask.entities.readings import PaperReadings
 from everymask.entities.superpixels import find_superpixels
-from everymask.masks.mask_set import Level
 from everymask.masks.packed import PackedMasks
 from tests.entities.scenes import mask_set, pixels
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 
 SIZE = (20, 40)
 AREA = torch.ones(SIZE[0] * SIZE[1])
-CANVAS = Canvas(torch.arange(SIZE[0] * SIZE[1]).reshape(SIZE), AREA, SIZE)
 WHOLE, LEFT, SPOT = rectangle(SIZE, 0, 0, 40, 20), rectangle(SIZE, 0, 0, 20, 20), rectangle(SIZE, 2, 2, 8, 8)
 
 
@@ -51,6 +47,16 @@ def test_another_points_best_mask_may_vouch_for_an_object() -> None:
     assert levels.objects.predicted_iou.tolist() == pytest.approx([0.95])
 
 
+def test_an_object_that_few_of_the_clicks_inside_it_give_is_dropped() -> None:
+    right, corner = rectangle(SIZE, 20, 0, 40, 20), rectangle(SIZE, 0, 0, 8, 8)
+    answers = [Answer.one(LEFT), Answer.one(right), Answer.one(WHOLE, 0.99)]
+    levels = levels_of(ScriptedBackbone(answers, painted(SIZE, right, corner)))
+    np.testing.assert_array_equal(pixels(levels.objects.masks, SIZE), [LEFT, right])
+    most = painted(SIZE, right, rectangle(SIZE, 0, 0, 38, 20))
+    levels = levels_of(ScriptedBackbone(answers, most), object_nms_thresh=1.0)
+    np.testing.assert_array_equal(pixels(levels.objects.masks, SIZE), [WHOLE])
+
+
 def test_unsure_unstable_and_empty_masks_are_not_proposed() -> None:
     nothing = np.zeros(SIZE, dtype=np.bool_)
     levels = levels_of(
@@ -62,38 +68,20 @@ def test_unsure_unstable_and_empty_masks_are_not_proposed() -> None:
 
 def test_of_nearly_equal_objects_the_most_confident_stays() -> None:
     masks = mask_set([LEFT, rectangle(SIZE, 0, 0, 22, 20), WHOLE], [0.9, 0.95, 0.92])
-    kept = thin_objects(masks, PackedMasks.pack(masks.masks, AREA), CANVAS, EntityConfig())
+    kept = thin_objects(masks, PackedMasks.pack(masks.masks, AREA), AREA, EntityConfig())
     assert kept.predicted_iou.tolist() == pytest.approx([0.95, 0.92])
 
 
-def test_objects_may_be_thinned_by_their_boxes() -> None:
-    frame = rectangle(SIZE, 0, 0, 20, 20) & ~rectangle(SIZE, 4, 4, 16, 16)
-    masks = mask_set([LEFT, frame], [0.9, 0.8])
-    best = PackedMasks.pack(masks.masks, AREA)
-    assert len(thin_objects(masks, best, CANVAS, EntityConfig())) == 2
-    on_boxes = EntityConfig(readings=PaperReadings(object_nms_on="boxes"))
-    assert len(thin_objects(masks, best, CANVAS, on_boxes)) == 1
-
-
-def thinned(
-    masks: Any, scores: Sequence[float], density: Sequence[float], area: Any = AREA, levels: Any = None, **settings: Any
-) -> int:
+def thinned(masks: Any, scores: Sequence[float], density: Sequence[float], area: Any = AREA, **settings: Any) -> int:
     packed = PackedMasks.pack(torch.from_numpy(np.stack(masks)).flatten(1), area)
-    levels = np.array(levels or [Level.PART] * len(masks))
     config = EntityConfig(**settings)
-    return len(thin_parts(packed, np.array(scores, dtype=np.float32), levels, np.array(density), config))
+    return len(thin_parts(packed, np.array(scores, dtype=np.float32), np.array(density), config))
 
 
 def test_dense_regions_tolerate_more_overlap() -> None:
     masks = [LEFT, rectangle(SIZE, 0, 0, 16, 20)]  # IoU 0.8
     assert thinned(masks, [0.9, 0.8], np.full(len(AREA), 0.5), part_nms_thresh=0.7) == 1
     assert thinned(masks, [0.9, 0.8], np.full(len(AREA), 0.9), part_nms_thresh=0.7) == 2
-
-
-def test_parts_and_subparts_may_be_thinned_apart() -> None:
-    masks, density, levels = [LEFT, LEFT], np.full(len(AREA), 0.5), [Level.PART, Level.SUBPART]
-    assert thinned(masks, [0.9, 0.8], density, levels=levels) == 1
-    assert thinned(masks, [0.9, 0.8], density, levels=levels, readings=PaperReadings(thin_levels_apart=True)) == 2
 
 
 def test_density_is_averaged_over_the_mask_by_area() -> None:

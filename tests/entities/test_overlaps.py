@@ -13,14 +13,12 @@ from everymask.backbone.points import point_grid
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
 from everymask.entities.overlaps import split_overlaps
-from everymask.entities.readings import PaperReadings
 from tests.entities.scenes import mask_set, pixels
 from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 from tests.entities.waits import Waits
 
 SIZE = (20, 40)
 AREA = torch.ones(SIZE[0] * SIZE[1])
-EVERY_VOTE = PaperReadings(confident_gallery=False)
 
 
 def box(x0: int, x1: int, y0: int = 0, y1: int = 20) -> NDArray[np.bool_]:
@@ -31,7 +29,7 @@ def gallery_of(answers: Any, *regions: NDArray[np.bool_], config: EntityConfig |
     """Answer 0 outside the regions, answer i + 1 on region i."""
     backbone = ScriptedBackbone(answers, painted(SIZE, *regions))
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
-    return Gallery(backbone, embedding, config or EntityConfig(gallery_points_per_side=20, readings=EVERY_VOTE))
+    return Gallery(backbone, embedding, config or EntityConfig(gallery_points_per_side=20, pred_iou_thresh=0.0))
 
 
 def split(masks: Any, scores: Any, gallery: Gallery, **settings: Any) -> Any:
@@ -97,21 +95,6 @@ def test_no_candidate_gives_no_entity() -> None:
     none = mask_set([box(0, 1)], [0.9])[:0]
     gallery = gallery_of([Answer.one(box(0, 40))])
     assert len(split_overlaps(none, gallery, AREA, EntityConfig())) == 0
-
-
-def test_guidance_that_is_not_surer_leaves_the_overlap_to_the_surer_mask() -> None:
-    first, second = box(0, 24), box(16, 40)
-    readings = PaperReadings(guidance_must_be_surer=True)
-    for sure, expected in ((0.9, [first, box(24, 40)]), (0.96, [box(0, 16), second])):
-        result = split([first, second], [0.95, 0.9], gallery_of([Answer.one(second, sure)]), readings=readings)
-        np.testing.assert_array_equal(result, expected)
-
-
-def test_the_winner_may_take_the_whole_overlap() -> None:
-    readings = PaperReadings(overlap_goes_to="winner")
-    guide = gallery_of([Answer.one(box(0, 20))])
-    result = split([box(0, 24), box(16, 40)], [0.95, 0.9], guide, readings=readings)
-    np.testing.assert_array_equal(result, [box(0, 24), box(24, 40)])
 
 
 def test_an_unsure_gallery_mask_does_not_vote() -> None:
@@ -201,7 +184,7 @@ def overlapping_scenes(draw: st.DrawFn) -> Any:
 def test_overlaps_are_settled_as_by_the_slow_way(scene: Any, overlap_thresh: float, vote_thresh: float) -> None:
     masks, scores, answers, answer_map = scene
     config = EntityConfig(
-        gallery_points_per_side=9, overlap_thresh=overlap_thresh, vote_iou_thresh=vote_thresh, readings=EVERY_VOTE
+        gallery_points_per_side=9, overlap_thresh=overlap_thresh, vote_iou_thresh=vote_thresh, pred_iou_thresh=0.0
     )
     backbone = ScriptedBackbone(answers, answer_map)
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from everymask.backbone.points import point_grid
 from everymask.entities.config import EntityConfig
+from everymask.entities.consensus import GridAnswers
 from everymask.entities.segmenter import entity_labels, entity_scores, first_come, segment_entities
 from everymask.evaluation.disjoint import overlapping_pixels
+from everymask.masks.packed import PackedMasks
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
 from tests.entities.scenes import mask_set
@@ -20,6 +23,12 @@ from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
 
 SIZE = (24, 32)
 LOW = EntityConfig(points_per_side=8, gallery_points_per_side=16, points_per_batch=5, best_match_thresh=0.1)
+
+NO_CLICK = GridAnswers(
+    PackedMasks.pack(torch.zeros(0, SIZE[0] * SIZE[1], dtype=torch.bool), torch.ones(SIZE[0] * SIZE[1])),
+    np.zeros(0, dtype=np.int64),
+    np.zeros(0, dtype=np.int64),
+)
 
 
 def scene() -> tuple[ScriptedBackbone, NDArray[np.uint8], tuple[NDArray[np.bool_], ...]]:
@@ -51,7 +60,13 @@ def test_a_scene_becomes_its_entities() -> None:
     shares = [mask.area / (24 * 32) for mask in labels.masks]
     estimates = [0.92, 0.95, 0.9, 0.9]
     assert [mask.predicted_iou for mask in labels.masks] == pytest.approx(estimates)
-    expected = [estimate * share**0.25 for estimate, share in zip(estimates, shares, strict=True)]
+    # All clicks inside agree; one more is for the mask and one against it.
+    columns, rows = point_grid(SIZE, LOW.points_per_side).long().T
+    clicks = [int(mask[rows, columns].sum()) for mask in decoded(labels)]
+    consensus = [(count + 1) / (count + 2) for count in clicks]
+    expected = [
+        estimate * share**0.25 * agree**0.5 for estimate, share, agree in zip(estimates, shares, consensus, strict=True)
+    ]
     assert [mask.score for mask in labels.masks] == pytest.approx(expected)
     assert labels.coverage == 1.0
     sofa_label = labels.masks[1]
@@ -114,14 +129,16 @@ def test_an_entity_that_departs_from_the_models_claim_scores_less() -> None:
     half, whole = rectangle(SIZE, 0, 0, 16, 24), rectangle(SIZE, 0, 0, 32, 24)
     entities = mask_set([whole, whole], [0.8, 0.8])
     cut = replace(entities, masks=torch.from_numpy(np.stack([half, whole])).flatten(1))
-    assert entity_scores(cut, torch.ones(24 * 32)).tolist() == pytest.approx([0.4 * 0.5**0.25, 0.8])
+    agreeing = (1 / 2) ** 0.5  # no click, so one for and one against
+    expected = [0.4 * 0.5**0.25 * agreeing, 0.8 * agreeing]
+    assert entity_scores(cut, NO_CLICK, torch.ones(24 * 32)).tolist() == pytest.approx(expected)
 
 
 def test_without_refinement_overlaps_go_to_the_higher_estimate() -> None:
     backbone, image, _ = scene()
     canvas = backbone.embed([image])[0].canvas
     left, right = rectangle(SIZE, 0, 0, 20, 24), rectangle(SIZE, 12, 0, 32, 24)
-    labels = entity_labels(mask_set([left, right], [0.8, 0.9]), canvas)
+    labels = entity_labels(mask_set([left, right], [0.8, 0.9]), NO_CLICK, canvas)
     np.testing.assert_array_equal(decoded(labels), [right, left & ~right])
 
 

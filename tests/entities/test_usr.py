@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from everymask.entities.config import EntityConfig, SuperpixelConfig
-from everymask.entities.readings import PaperReadings
 from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import additional_prompts, fill_uncovered, greedy_cover, mask_centroids
 from everymask.masks.packed import PackedMasks
@@ -58,30 +57,24 @@ def test_inside_a_part_mask_the_prompt_is_the_centroid_of_the_most_confident(two
     assert points.tolist() == [[25.0, 10.0]]
 
 
-def test_a_prompt_may_be_kept_inside_its_part_mask(two_tone: Any) -> None:
-    _, embedding, superpixels = two_tone
-    bent = box(16, 40) & ~box(22, 34, 4, 16)  # the centroid lies in the hole
-    inside = EntityConfig(readings=PaperReadings(prompt_inside_part=True, contained_thresh=0.5))
-    point = additional_prompts(embedding, mask_set([LEFT], [0.9]), packed(bent), superpixels, inside)
-    assert bent.ravel()[embedding.canvas.cells_at(point)].all()
-
-
-def test_the_uncovered_rest_of_a_superpixel_may_be_prompted(two_tone: Any) -> None:
-    _, embedding, superpixels = two_tone
-    remainder = EntityConfig(readings=PaperReadings(prompt_remainder=True))
-    points = additional_prompts(embedding, mask_set([box(0, 28)], [0.9]), NO_PART, superpixels, remainder)
-    np.testing.assert_allclose(points.numpy(), [[34, 10]], atol=1)
-
-
-def test_an_unsure_additional_mask_may_be_refused() -> None:
-    image = np.full((*SIZE, 3), 40, dtype=np.uint8)
-    backbone = ScriptedBackbone([Answer.one(RIGHT, 0.5)], painted(SIZE))
-    embedding = backbone.embed([image])[0]
+@pytest.mark.parametrize(
+    ("answer", "gap"),
+    [
+        (Answer.one(RIGHT, 0.5), []),
+        (Answer.one(RIGHT, 0.9), [box(20, 40)]),
+        # Eq. 6 chooses the object, which is confident or not, or the best mask.
+        (Answer((RIGHT, box(24, 40), box(30, 40)), (0.89, 0.93, 0.1)), [box(20, 40)]),
+        (Answer((RIGHT, box(24, 40), box(30, 40)), (0.85, 0.93, 0.1)), []),
+        (Answer((RIGHT, box(24, 40), box(30, 40)), (0.8, 0.93, 0.1)), [box(24, 40)]),
+    ],
+)
+def test_a_gap_is_filled_by_a_confident_mask_or_by_none(answer: Answer, gap: list[NDArray[np.bool_]]) -> None:
+    backbone = ScriptedBackbone([answer], painted(SIZE))
+    embedding = backbone.embed([np.full((*SIZE, 3), 40, dtype=np.uint8)])[0]
     superpixels = find_superpixels(embedding, SuperpixelConfig())
     entities = mask_set([box(0, 10)], [0.9])
-    for confident, count in ((False, 2), (True, 1)):
-        config = EntityConfig(readings=PaperReadings(confident_additions=confident))
-        assert len(fill_uncovered(backbone, embedding, entities, NO_PART, superpixels, config)) == count
+    filled = fill_uncovered(backbone, embedding, entities, NO_PART, superpixels, EntityConfig())
+    np.testing.assert_array_equal(pixels(filled.masks, SIZE), [box(0, 10), *gap])
 
 
 def test_a_covered_image_needs_no_prompt(two_tone: Any) -> None:

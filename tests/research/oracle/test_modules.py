@@ -13,11 +13,13 @@ import torch
 from everymask.backbone.points import point_grid
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig, EntityConfig
+from everymask.entities.consensus import GridAnswers
 from everymask.entities.segmenter import entity_labels, segment_entities
 from everymask.evaluation.entity_ap import match_entities
 from everymask.evaluation.ground_truth import EntityTruth, read_coco_panoptic
 from everymask.images.decoding import decode_image
 from everymask.masks.mask_set import MaskSet
+from everymask.masks.packed import PackedMasks
 from everymask.masks.rle import decode_masks, encode_label_map
 from everymask.records import ImageLabels
 from everymask.research.oracle import EXACT, LIKE_SAM, OracleBackbone, Scene, annotated_scene, drawn_scene
@@ -41,7 +43,10 @@ def through_the_canvas(oracle: OracleBackbone, scene: Scene, points: torch.Tenso
     """The true masks of the objects under the points, as E-SAM would return them untouched."""
     embedding = oracle.embed([scene.image])[0]
     masks = MaskSet.from_prompts(oracle.decode_points(embedding, points), embedding.canvas.cell_area)
-    return entity_labels(masks[torch.arange(0, 3 * len(points), 3)], embedding.canvas)
+    objects = masks[torch.arange(0, 3 * len(points), 3)]
+    packed = PackedMasks.pack(masks.masks, embedding.canvas.cell_area)
+    clicks = GridAnswers(packed, embedding.canvas.cells_at(points).numpy(), np.arange(len(points)))
+    return entity_labels(objects, clicks, embedding.canvas)
 
 
 def precisions(scenes: Mapping[str, Scene], truth: Mapping[str, EntityTruth], side: int) -> dict[str, float]:
