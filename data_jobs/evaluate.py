@@ -4,6 +4,7 @@
     everymask evaluate stored --labels DIR --ground-truth bsds --path DIR             segmentation covering
     everymask evaluate stored --labels DIR --ground-truth coco_instances --path DIR   mIoU and mAP50 of class masks
     everymask evaluate stored --labels DIR --ground-truth voc --path VOC2012          the same on PASCAL VOC
+    everymask evaluate stored --labels DIR --ground-truth cvat --path FILE.xml        against what people have drawn
     everymask evaluate entities --path DIR [--models oracle]                          the modules of E-SAM, and AMG
     everymask evaluate entities --table 2 --ground-truth entityseg --annotations FILE --path DIR --models vit_b vit_l
     everymask evaluate clicks --path DIR [--ground-truth bsds]                        the model's answers to clicks

@@ -11,6 +11,7 @@ from data_jobs.runtime.settings import JOINED, WITH_DECIDED
 from everymask.backbone.models import ModelName
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
+from everymask.evaluation.annotated import ANNOTATION_FORMATS, AnnotationFormat
 
 MeasuredModel = ModelName | Literal["oracle"]
 
@@ -47,10 +48,14 @@ class StoredConfig:
     """Label store to measure: a directory, or an address such as s3://bucket/run."""
     path: Path
     """Folder of ground truth: panoptic.json and panoptic/ for coco_panoptic; segments/ for bsds; instances.json for
-    coco_instances; JPEGImages/, SegmentationClass/ and SegmentationObject/ for voc."""
-    ground_truth: Literal["coco_panoptic", "entityseg", "bsds", "coco_instances", "voc"] = "coco_panoptic"
+    coco_instances; JPEGImages/, SegmentationClass/ and SegmentationObject/ for voc. Of an annotation tool: its file, or
+    its folder of files; data.yaml for yolo."""
+    ground_truth: Literal["coco_panoptic", "entityseg", "bsds", "coco_instances", "voc"] | AnnotationFormat = (
+        "coco_panoptic"
+    )
     """coco_panoptic and entityseg: AP^e of entities; bsds: covering of human segmentations; coco_instances and voc:
-    mIoU (with background) and mAP50 of named classes."""
+    mIoU (with background) and mAP50 of named classes; coco, label-studio, x-anylabeling, labelme, cvat and yolo: what
+    people have drawn on images of this store, found by id, name or path."""
     annotations: Path | None = None
     """For entityseg: its COCO-style JSON file, of high or of low resolution; categories are not looked at."""
     classes: str | None = None
@@ -58,6 +63,11 @@ class StoredConfig:
     gathers several of the ground truth. By default the classes that the labels name."""
     split: str | None = None
     """For voc: a list in ImageSets/Segmentation, e.g. val; by default every segmented image."""
+    worst: Path | None = None
+    """With annotations of a tool: write a page of the 24 worst images, annotated and labelled side by side (.html)."""
+    thresholds: Path | None = None
+    """With annotations of a tool: choose a score threshold for each class on half of the images, measure it on the
+    others, and write it for `everymask label --config` (.yaml)."""
     uncorrected: bool = False
     """Measure the labels as the model made them, without the corrections of people."""
     overlaps: Literal["refuse", "resolve", "keep"] = "refuse"
@@ -68,6 +78,8 @@ class StoredConfig:
 
     def __post_init__(self) -> None:
         check_annotations(self.ground_truth, self.annotations)
+        if (self.worst or self.thresholds) and self.ground_truth not in ANNOTATION_FORMATS:
+            raise ConfigurationError("--worst and --thresholds need annotations of a tool, such as --ground-truth cvat")
 
 
 @dataclass(frozen=True)

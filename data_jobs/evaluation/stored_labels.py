@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from data_jobs.evaluation.annotated_store import measure_annotated
 from data_jobs.evaluation.config import StoredConfig
 from data_jobs.evaluation.figures import Figures, entity_row
 from data_jobs.evaluation.pictures import entity_truth
 from everymask.classes.class_set import ClassSet
 from everymask.errors import InputError
+from everymask.evaluation.annotated import ANNOTATION_FORMATS
 from everymask.evaluation.covering import segmentation_covering
 from everymask.evaluation.disjoint import resolve_overlaps
 from everymask.evaluation.entity_ap import match_entities
@@ -27,6 +29,8 @@ def measure_store(config: StoredConfig) -> Figures:
         ConfigurationError: ground truth that cannot be used.
         InputError: labels that do not belong to it, or whose masks overlap.
     """
+    if config.ground_truth in ANNOTATION_FORMATS:
+        return measure_annotated(config)
     labels = _stored_labels(config.labels, config.overlaps == "resolve", config.uncorrected)
     if config.ground_truth in ("coco_instances", "voc"):
         return _class_figures(config, labels)

@@ -24,11 +24,13 @@ class ClassFigures:
 
     Attributes:
         iou: intersection over union of its pixels, [0, 1].
+        ap: average precision of its masks over IoU 0.5, 0.55, … 0.95, [0, 1]; None for background.
         ap50: average precision of its masks at IoU 0.5, [0, 1]; None for background.
         instances: how many the ground truth has, without crowds.
     """
 
     iou: float | None
+    ap: float | None
     ap50: float | None
     instances: int
 
@@ -39,12 +41,14 @@ class SemanticFigures:
 
     Attributes:
         miou: mean over background and the classes that the ground truth shows, as in PASCAL VOC, [0, 1].
-        map50: mean over the classes that the ground truth shows, [0, 1].
+        mean_ap: mean over the classes that the ground truth shows, [0, 1].
+        map50: the same at IoU 0.5.
         classes: figures by name, `background` first.
         images: how many.
     """
 
     miou: float
+    mean_ap: float
     map50: float
     classes: dict[str, ClassFigures]
     images: int
@@ -81,15 +85,26 @@ def semantic_figures(
         ]
     ious = _ious(confusion)
     precisions = _average_precisions(list(truth.values()), detections, len(classes))
-    figures = {"background": ClassFigures(ious[0], None, 0)}
+    figures = {"background": ClassFigures(ious[0], None, None, 0)}
     for class_id, name in enumerate(classes):
         instances = sum(item.class_id == class_id and not item.iscrowd for t in truth.values() for item in t.instances)
-        figures[name] = ClassFigures(ious[class_id + 1], precisions[class_id], instances)
+        figures[name] = ClassFigures(ious[class_id + 1], *precisions[class_id], instances)
     shown = [iou for iou in ious if iou is not None]
-    found_precisions = [precision for precision in precisions if precision is not None]
+    found_precisions = [(ap, ap50) for ap, ap50 in precisions if ap is not None and ap50 is not None]
     if not found_precisions:
         raise InputError(f"the ground truth shows none of the classes {', '.join(classes)}; check their names")
-    return SemanticFigures(float(np.mean(shown)), float(np.mean(found_precisions)), figures, len(truth))
+    mean_ap, map50 = (float(mean) for mean in np.mean(found_precisions, axis=0))
+    return SemanticFigures(float(np.mean(shown)), mean_ap, map50, figures, len(truth))
+
+
+def image_iou(labels: ImageLabels | None, truth: ClassTruth, classes: Sequence[str]) -> float:
+    """Mean IoU over the classes that one image's truth or labels show, [0, 1]; 1 where both show none."""
+    found = _restricted(labels, {name: class_id for class_id, name in enumerate(classes)}, truth, "an image")
+    confusion = _confusion(truth.semantic, semantic_map(found), len(classes))
+    inter = np.diag(confusion)[1:]
+    union = (confusion.sum(axis=0) + confusion.sum(axis=1))[1:] - inter
+    shown = union > 0
+    return float((inter[shown] / union[shown]).mean()) if shown.any() else 1.0
 
 
 def _restricted(labels: ImageLabels | None, ids: Mapping[str, int], truth: ClassTruth, name: str) -> ImageLabels:
@@ -125,8 +140,8 @@ def _ious(confusion: NDArray[np.int64]) -> list[float | None]:
 
 def _average_precisions(
     truth: Sequence[ClassTruth], detections: list[dict[str, object]], num_classes: int
-) -> list[float | None]:
-    """AP50 of each class as COCO's evaluator gives it: 101-point interpolation, 100 masks an image."""
+) -> list[tuple[float | None, float | None]]:
+    """AP and AP50 of each class as COCO's evaluator gives them: 101-point interpolation, 100 masks an image."""
     annotations = [
         {
             "id": 0,
@@ -157,12 +172,14 @@ def _average_precisions(
         results = coco.loadRes(detections) if detections else COCO()
         evaluator = COCOeval(coco, results, "segm")
         evaluator.params.imgIds = list(range(1, len(truth) + 1))
-        evaluator.params.iouThrs = np.array([0.5])
         evaluator.params.areaRng = [[0, 1e10]]
         evaluator.params.areaRngLbl = ["all"]
         evaluator.params.maxDets = [100]
         evaluator.evaluate()
         evaluator.accumulate()
     # (thresholds, recalls, classes, areas, maxDets); -1 where a class has no instance.
-    precision = evaluator.eval["precision"][0, :, :, 0, 0]
-    return [float(values.mean()) if values[0] > -1 else None for values in precision.T]
+    precision = evaluator.eval["precision"][:, :, :, 0, 0]
+    return [
+        (float(values.mean()), float(values[0].mean())) if values[0, 0] > -1 else (None, None)
+        for values in np.moveaxis(precision, 2, 0)
+    ]

@@ -28,6 +28,7 @@ class ReviewedMask:
         mask_id: the exported mask's id; None for one that a person drew.
         polygons: its rings [x0, y0, x1, y1, …] in pixels where the tool has polygons; empty for masks.
         drawn_as: what it was drawn as where that is no outline of an object; None for masks and polygons.
+        is_group: whether the tool calls it a group of things (COCO's `iscrowd`).
     """
 
     rle: Rle
@@ -35,6 +36,7 @@ class ReviewedMask:
     mask_id: str | None
     polygons: tuple[tuple[float, ...], ...] = ()
     drawn_as: Outline | None = None
+    is_group: bool = False
 
 
 @dataclass(frozen=True)

@@ -159,10 +159,11 @@ def test_what_is_no_mask_in_label_studio_is_ignored_and_counted(tmp_path: Path) 
     choice = {"id": "q", "type": "choices", "value": {"choices": ["blurred"]}, "origin": "manual"}
     point = region("p", 10, "cat", type="keypointlabels")
     of_a_region = region("m", 10, "cat") | {"type": "choices"}
-    (image,) = tasks(tmp_path, [choice, point, region("m", 10, "cat"), of_a_region])
+    nonsense = region("n", 10, "cat", type=["polygonlabels"])
+    (image,) = tasks(tmp_path, [choice, point, region("m", 10, "cat"), of_a_region, nonsense])
     assert isinstance(image, ReviewedImage)
     assert (len(image.masks), image.size_hw) == (1, (100, 100))
-    assert image.ignored == {"choices": 2, "keypointlabels": 1}
+    assert image.ignored == {"choices": 2, "keypointlabels": 1, "['polygonlabels']": 1}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def _image(
         if mask is None:
             ignored["annotation without a shape"] += 1
         else:
-            masks.append(mask)
+            masks.append(replace(mask, is_group=bool(annotation.get("iscrowd"))))
     return ReviewedImage(
         name=name,
         image_id=fields.text(image, "everymask_image_id"),

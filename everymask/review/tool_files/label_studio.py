@@ -74,7 +74,7 @@ def _masks(result: list[dict[str, Any]], ignored: Counter[str]) -> tuple[tuple[R
     """Masks of a result, the pieces of a polygon put together, and the image's size, (0, 0) where nothing says it."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for number, region in enumerate(result):
-        if region.get("type") not in _MASK_TYPES:
+        if str(region.get("type")) not in _MASK_TYPES:
             ignored[str(region.get("type"))[:40]] += 1
             continue
         name = fields.text(region, "id") or f"region {number}"

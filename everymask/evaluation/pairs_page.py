@@ -1,0 +1,78 @@
+"""The images on which labels and truth differ most, side by side on one HTML page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from everymask.errors import EverymaskError
+from everymask.files.storage import one_line
+from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.files import read_bytes
+from everymask.pictures.embedded import data_uri
+from everymask.pictures.html_page import html_page
+from everymask.pictures.overlay import overlay
+from everymask.records import ImageLabels
+
+logger = logging.getLogger(__name__)
+
+_SIDE = 480
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two labellings of one image.
+
+    Attributes:
+        image_id: what it is called.
+        uri: where it is.
+        said: what is said of the difference.
+        left, right: the labellings, of the image's size; a class has one colour in both.
+    """
+
+    image_id: str
+    uri: str
+    said: str
+    left: ImageLabels
+    right: ImageLabels
+
+
+def pairs_page(title: str, left: str, right: str, pairs: Sequence[Pair], limits: ImageLimits) -> str:
+    """The page. An image that cannot be read is there without its pictures.
+
+    Args:
+        title: of the page.
+        left, right: what the two labellings are called.
+        pairs: in the order in which they are shown.
+        limits: what an image may cost to read.
+    """
+    cards = "\n".join(_card(left, right, pair, limits) for pair in pairs)
+    return html_page(title, f"<ol>\n{cards}\n</ol>", style=_STYLE, max_width_px=1100)
+
+
+def _card(left: str, right: str, pair: Pair, limits: ImageLimits) -> str:
+    try:
+        pixels = decode_image(read_bytes(pair.uri, limits), limits)
+        if pixels.shape[:2] != pair.left.size_hw:
+            raise EverymaskError("it has another size than its labels")
+        figures = "".join(
+            f'<figure><img loading="lazy" src="{data_uri(overlay(pixels, labels, max_side=_SIDE))}" '
+            f'alt="{escape(name)} of {escape(pair.image_id)}"><figcaption>{escape(name)}, '
+            f"{len(labels.masks):,} masks</figcaption></figure>"
+            for name, labels in ((left, pair.left), (right, pair.right))
+        )
+    except (EverymaskError, OSError) as error:
+        logger.warning("no picture of %s: %s", pair.image_id, one_line(error))
+        figures = "<p>the image is not where it was</p>"
+    return f"<li><b>{escape(pair.image_id)}</b> <span>{escape(pair.said)}</span><div>{figures}</div></li>"
+
+
+_STYLE = """
+ol { list-style: none; margin: 0; padding: 0; display: grid; gap: .75rem; }
+li { background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: .7rem; }
+li b { overflow-wrap: anywhere; } li span, figcaption, li p { color: var(--soft); font-size: .9rem; }
+li div { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .75rem; margin-top: .5rem; }
+figure { margin: 0; } figure img { display: block; width: 100%; border-radius: .35rem; }
+"""
