@@ -21,8 +21,10 @@ from everymask.evaluation.ground_truth import ClassTruth
 from everymask.evaluation.pairs_page import Pair, pairs_page
 from everymask.evaluation.semantic import image_iou, semantic_figures
 from everymask.evaluation.thresholds import best_threshold, is_for_choosing, judge
+from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
+from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import corrected, read_corrections
 from everymask.labels.rows import LabelledImage
 from everymask.labels.store import LabelStore
@@ -71,7 +73,8 @@ def measure_annotated(config: StoredConfig) -> Figures:
     if config.thresholds is not None:
         figures = _with_thresholds(config.thresholds, store, rows, truth, class_set.classes, figures)
     if config.worst is not None:
-        page = _worst(rows, truth, class_set.classes, config.ground_truth)
+        policy = address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks)
+        page = _worst(rows, truth, class_set.classes, config.ground_truth, policy)
         Location.at(str(config.worst)).write(page.encode())
     return figures
 
@@ -134,7 +137,9 @@ def _with_thresholds(
     return figures
 
 
-def _worst(rows: _Rows, truth: Mapping[str, ClassTruth], classes: tuple[str, ...], tool: str) -> str:
+def _worst(
+    rows: _Rows, truth: Mapping[str, ClassTruth], classes: tuple[str, ...], tool: str, policy: AddressPolicy
+) -> str:
     ious = {image_id: image_iou(rows.seen.get(image_id), one, classes) for image_id, one in truth.items()}
     pairs = []
     for image_id in sorted(ious, key=lambda image_id: (ious[image_id], image_id))[:_WORST]:
@@ -145,7 +150,8 @@ def _worst(rows: _Rows, truth: Mapping[str, ClassTruth], classes: tuple[str, ...
         )
         drawn = _as_labels(truth[image_id], classes)
         said = f"mean IoU of its classes {ious[image_id]:.2f}"
-        pairs.append(Pair(image_id, rows.rows[image_id].uri, said, drawn, replace(labels, masks=shown)))
+        row = rows.rows[image_id]
+        pairs.append(Pair(image_id, row.uri, row.content_sha256, said, drawn, replace(labels, masks=shown)))
     return pairs_page(
         "Where labels and annotations differ most", f"annotated ({tool})", "labelled", pairs, ImageLimits()
     )

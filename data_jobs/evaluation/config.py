@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from data_jobs.runtime.options import ModelOptions
+from data_jobs.runtime.options import AddressOptions, ModelOptions
 from data_jobs.runtime.settings import JOINED, WITH_DECIDED
 from everymask.backbone.models import ModelName
 from everymask.entities.config import AmgConfig, EntityConfig
@@ -75,6 +75,7 @@ class StoredConfig:
     with the highest score; keep: they are measured as they are, and the figure is not AP^e proper."""
     entity_figures: Annotated[EntityFiguresOptions, JOINED] = field(default_factory=EntityFiguresOptions)
     figures: Annotated[FiguresOptions, JOINED] = field(default_factory=FiguresOptions)
+    addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
 
     def __post_init__(self) -> None:
         check_annotations(self.ground_truth, self.annotations)

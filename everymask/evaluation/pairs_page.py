@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from html import escape
 
 from everymask.errors import EverymaskError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits, decode_image
-from everymask.images.files import read_bytes
+from everymask.images.files import read_labelled_bytes
 from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import html_page
 from everymask.pictures.overlay import overlay
@@ -28,18 +29,22 @@ class Pair:
     Attributes:
         image_id: what it is called.
         uri: where it is.
+        content_sha256: of the image that was labelled.
         said: what is said of the difference.
         left, right: the labellings, of the image's size; a class has one colour in both.
     """
 
     image_id: str
     uri: str
+    content_sha256: str | None
     said: str
     left: ImageLabels
     right: ImageLabels
 
 
-def pairs_page(title: str, left: str, right: str, pairs: Sequence[Pair], limits: ImageLimits) -> str:
+def pairs_page(
+    title: str, left: str, right: str, pairs: Sequence[Pair], limits: ImageLimits, policy: AddressPolicy
+) -> str:
     """The page. An image that cannot be read is there without its pictures.
 
     Args:
@@ -47,14 +52,16 @@ def pairs_page(title: str, left: str, right: str, pairs: Sequence[Pair], limits:
         left, right: what the two labellings are called.
         pairs: in the order in which they are shown.
         limits: what an image may cost to read.
+        policy: what of the store's addresses is opened.
     """
-    cards = "\n".join(_card(left, right, pair, limits) for pair in pairs)
+    cards = "\n".join(_card(left, right, pair, limits, policy) for pair in pairs)
     return html_page(title, f"<ol>\n{cards}\n</ol>", style=_STYLE, max_width_px=1100)
 
 
-def _card(left: str, right: str, pair: Pair, limits: ImageLimits) -> str:
+def _card(left: str, right: str, pair: Pair, limits: ImageLimits, policy: AddressPolicy) -> str:
     try:
-        pixels = decode_image(read_bytes(pair.uri, limits), limits)
+        data = read_labelled_bytes(pair.uri, pair.content_sha256, limits, policy)
+        pixels = decode_image(data, limits)
         if pixels.shape[:2] != pair.left.size_hw:
             raise EverymaskError("it has another size than its labels")
         figures = "".join(
@@ -65,7 +72,7 @@ def _card(left: str, right: str, pair: Pair, limits: ImageLimits) -> str:
         )
     except (EverymaskError, OSError) as error:
         logger.warning("no picture of %s: %s", pair.image_id, one_line(error))
-        figures = "<p>the image is not where it was</p>"
+        figures = "<p>the image is not where it was, or not the one that was labelled</p>"
     return f"<li><b>{escape(pair.image_id)}</b> <span>{escape(pair.said)}</span><div>{figures}</div></li>"
 
 

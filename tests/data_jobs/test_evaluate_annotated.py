@@ -60,6 +60,7 @@ def test_a_page_shows_the_worst_images_first(tmp_path: Path, capsys: Any) -> Non
     truth.write_text(json.dumps(content))
     page = tmp_path / "worst.html"
     words = ["--labels", store.uri, "--path", str(truth), "--ground-truth", "coco", "--worst", str(page)]
+    words += ["--local-root", str(tmp_path / "pictures")]
     assert evaluate.stored(words) == 0
     assert "left out: 1 x box in place of an outline" in capsys.readouterr().err
     text = page.read_text()
