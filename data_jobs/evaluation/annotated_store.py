@@ -152,9 +152,8 @@ def _worst(
         said = f"mean IoU of its classes {ious[image_id]:.2f}"
         row = rows.rows[image_id]
         pairs.append(Pair(image_id, row.uri, row.content_sha256, said, drawn, replace(labels, masks=shown)))
-    return pairs_page(
-        "Where labels and annotations differ most", f"annotated ({tool})", "labelled", pairs, ImageLimits()
-    )
+    title = "Where labels and annotations differ most"
+    return pairs_page(title, f"annotated ({tool})", "labelled", pairs, ImageLimits(), policy)
 
 
 def _as_labels(truth: ClassTruth, classes: tuple[str, ...]) -> ImageLabels:

@@ -42,7 +42,9 @@ VISIBLE = {
     ),
     "upgrade": ("labels", "output"),
     "erase": ("labels", "image-ids", "embeddings"),
-    "review queue": ("labels", "output", "most", "control", "seed", "pictures"),
+    "review queue": (
+        *("labels", "output", "most", "control", "seed", "pictures", "local-root", "allow-private-networks"),
+    ),
     "review import": ("labels", "from", "format"),
     "review report": ("labels", "queue"),
     "exemplars": (
@@ -59,8 +61,8 @@ VISIBLE = {
         *("data", "work", "output", "minutes", "borders-share", "sources", "limit", "evaluate", "threads", "seed"),
     ),
     "evaluate stored": (
-        *("labels", "path", "ground-truth", "annotations", "classes", "split", "uncorrected", "overlaps", "max-dets"),
-        *("bootstrap", "json"),
+        *("labels", "path", "ground-truth", "annotations", "classes", "split", "worst", "thresholds", "uncorrected"),
+        *("overlaps", "max-dets", "bootstrap", "json", "local-root", "allow-private-networks"),
     ),
     "evaluate entities": (
         *("path", "ground-truth", "annotations", "limit", "table", "models", "oracle", "checkpoint", "max-dets"),
