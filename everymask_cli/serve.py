@@ -8,17 +8,24 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import yaml
 
 import serve
 from data_jobs.runtime.command import Command
 from everymask.errors import ConfigurationError
+from everymask_cli.serve_output import ServeOutput
 
 _PR_SET_PDEATHSIG = 1
+BUILDER = "serve.app:build"
+DEFAULT_HEADS = ("heads", "examples/class_sets")
+MAX_OBJECT_STORE_BYTES = 2 * 2**30
+"""As for `everymask label`."""
 SHIPPED = Path(serve.__file__).resolve().parent / "config"
 
 
@@ -29,6 +36,14 @@ class ServeOptions:
     config: str = "local"
     """local (the built-in model on two CPU cores), container (the same, where a published port leads), gpu, or a Serve
     configuration file of your own."""
+    model: str | None = None
+    """Registry name of the model, in place of the configuration's."""
+    heads: tuple[str, ...] = ()
+    """Folders of class heads, looked in before the configuration's."""
+    host: str | None = None
+    """Address to listen on, in place of the configuration's; 0.0.0.0 lets other machines in."""
+    port: int | None = None
+    """Port to listen on, in place of the configuration's."""
 
 
 def config_file(config: str) -> Path:
@@ -44,25 +59,74 @@ def config_file(config: str) -> Path:
     raise ConfigurationError(f"there is no configuration {config}; give one of {shipped}, or a YAML file")
 
 
-def check_address_is_free(file: Path) -> None:
+def read_configuration(file: Path) -> dict[str, Any]:
+    """What a Serve configuration says.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        content = yaml.safe_load(file.read_text()) or {}
+        content.setdefault("http_options", {}).setdefault("host", "127.0.0.1")
+        content["http_options"].setdefault("port", 8000)
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"the configuration {file} cannot be read ({type(error).__name__})") from error
+    read: dict[str, Any] = content
+    return read
+
+
+def configured(options: ServeOptions) -> dict[str, Any]:
+    """The configuration with what was typed in place of what it says.
+
+    Raises:
+        ConfigurationError: it cannot be read, or does not start our service, whose settings were typed.
+    """
+    file = config_file(options.config)
+    content = read_configuration(file)
+    for name in ("host", "port"):
+        if getattr(options, name) is not None:
+            content["http_options"][name] = getattr(options, name)
+    service = our_application(content)
+    if service is None:
+        if options.model or options.heads:
+            raise ConfigurationError(f"{file} starts no application {BUILDER}; leave --model and --heads out")
+        return content
+    if options.model is not None:
+        service["args"]["model"] = options.model
+    service["args"]["heads"] = [*options.heads, *_folders(service)]
+    return content
+
+
+def our_application(content: dict[str, Any]) -> dict[str, Any] | None:
+    """The application of a configuration that is our service, with its `args`; None where it starts others alone."""
+    for application in content.get("applications") or ():
+        if isinstance(application, dict) and application.get("import_path") == BUILDER:
+            application["args"] = application.get("args") or {}
+            return application
+    return None
+
+
+def _folders(service: dict[str, Any]) -> list[str]:
+    folders = service["args"].get("heads", DEFAULT_HEADS)
+    return [folders] if isinstance(folders, str) else list(folders)
+
+
+def check_address_is_free(content: dict[str, Any], config: str) -> None:
     """Refuse to start where something listens: Ray would deploy a second service over the first, or wait for the port.
 
     Raises:
-        ConfigurationError: the configuration cannot be read, or its address is in use.
+        ConfigurationError: its address is in use, or is none.
     """
-    try:
-        options = (yaml.safe_load(file.read_text()) or {}).get("http_options", {})
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"the configuration {file} cannot be read ({type(error).__name__})") from error
-    host, port = options.get("host", "127.0.0.1"), options.get("port", 8000)
+    host, port = content["http_options"]["host"], content["http_options"]["port"]
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-        except OSError as error:
+        except (OSError, TypeError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
             raise ConfigurationError(
-                f"{host}:{port} cannot be used ({error.strerror}); perhaps the service is running there already: stop "
-                f"it, or start with a configuration that has another http_options.port than {file}"
+                f"{host}:{port} cannot be used ({reason}); perhaps the service is running there already: stop it, or "
+                f"give another --port than that of the configuration {config}"
             ) from error
 
 
@@ -72,29 +136,47 @@ def run(options: ServeOptions) -> int:
     Raises:
         ConfigurationError: there is no such configuration, its address is in use, or Ray Serve is not installed.
     """
-    file = config_file(options.config)
-    check_address_is_free(file)
+    content = configured(options)
+    check_address_is_free(content, options.config)
     # Relative paths of a configuration, such as its folder of class heads, start where the caller is.
     environment = {"EVERYMASK_HOME": str(Path.cwd()), **os.environ}
     environment.setdefault("RAY_AUTH_MODE", "disabled")
+    # Ray takes 30 % of the machine; what goes from replica to replica is a few embeddings.
+    environment.setdefault("RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES", str(MAX_OBJECT_STORE_BYTES))
     # A cluster is joined only where RAY_ADDRESS names one. Ray would also look for the record of the last cluster on
     # this machine, and wait for it in vain when that one was killed.
     address = environment.get("RAY_ADDRESS") or "local"
     program = str(Path(sys.executable).with_name("serve"))
-    sys.stdout.flush()
-    try:
-        return run_until_told([program, "run", "--address", address, str(file)], environment)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{program} cannot be run ({error.strerror}); install the project with Ray Serve"
-        ) from error
+    service = our_application(content)
+    with tempfile.TemporaryDirectory(prefix="everymask-") as folder:
+        file = Path(folder) / "serve.yaml"
+        file.write_text(yaml.safe_dump(content))
+        output = ServeOutput(address_of(content), None if service is None else _folders(service))
+        try:
+            return run_until_told([program, "run", "--address", address, str(file)], environment, output)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{program} cannot be run ({error.strerror}); install the project with Ray Serve"
+            ) from error
 
 
-def run_until_told(command: list[str], environment: dict[str, str]) -> int:
+def address_of(content: dict[str, Any]) -> str:
+    """Where the service answers, for a browser on this machine."""
+    options, service = content["http_options"], our_application(content) or {}
+    host = "127.0.0.1" if options["host"] in ("0.0.0.0", "::") else options["host"]
+    return f"http://{host}:{options['port']}{str(service.get('route_prefix', '/')).rstrip('/')}"
+
+
+def run_until_told(command: list[str], environment: dict[str, str], output: ServeOutput | None = None) -> int:
     """Run a command that ends in order on SIGINT, and pass Ctrl-C, SIGTERM and a closed terminal on to it as that.
 
     Ray answers SIGTERM with a stack trace and an abort. On Linux the command is told to end, too, when this process is
     killed.
+
+    Args:
+        command: program and arguments.
+        environment: of the program.
+        output: gets what it prints; by default that goes where ours goes.
 
     Returns:
         The command's exit code, 128 + n if signal n ended it, 143 if SIGTERM came.
@@ -107,15 +189,27 @@ def run_until_told(command: list[str], environment: dict[str, str]) -> int:
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         told.append(number)
+        if output is not None:
+            output.is_ending()
         if process is not None:
             process.send_signal(signal.SIGINT)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
     # In a session of its own: a terminal's Ctrl-C would reach it beside ours, and the second one breaks off its end.
-    process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_end_with_parent)
+    process = subprocess.Popen(
+        command,
+        stdout=None if output is None else subprocess.PIPE,
+        stderr=None if output is None else subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,
+    )
     if told:
         process.send_signal(signal.SIGINT)
+    if output is not None:
+        assert process.stdout is not None
+        output.follow(process.stdout)
     code = process.wait()
     if signal.SIGTERM in told:
         return 128 + signal.SIGTERM

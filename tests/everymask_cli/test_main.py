@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import socket
@@ -14,7 +15,18 @@ import yaml
 
 import everymask
 from everymask_cli.main import COMMANDS, Row, main
-from everymask_cli.serve import SHIPPED, check_address_is_free, config_file
+from everymask_cli.serve import (
+    DEFAULT_HEADS,
+    SHIPPED,
+    ServeOptions,
+    address_of,
+    check_address_is_free,
+    config_file,
+    configured,
+    read_configuration,
+)
+from everymask_cli.serve_output import ServeOutput
+from serve.settings import ServiceSettings
 
 
 def test_without_a_command_it_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,13 +93,54 @@ def test_a_second_service_on_one_port_says_so(tmp_path: Path, capsys: pytest.Cap
         error = capsys.readouterr().err
         assert f"127.0.0.1:{port}" in error
         assert "running there already" in error
-    check_address_is_free(path)
+    check_address_is_free(read_configuration(path), str(path))
 
 
-@pytest.mark.parametrize("content", [["a list"], "text", {"http_options": {"host": "no such host", "port": 1}}])
-def test_a_configuration_that_cannot_be_used_is_named(tmp_path: Path, content: object) -> None:
-    with pytest.raises(everymask.errors.ConfigurationError, match=r"service\.yaml"):
-        check_address_is_free(_configuration(tmp_path, content))
+@pytest.mark.parametrize(
+    "content", [["a list"], "text", {"http_options": []}, {"http_options": {"host": "no such host", "port": 1}}]
+)
+def test_a_configuration_that_cannot_be_used_is_named(
+    tmp_path: Path, content: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--config", str(_configuration(tmp_path, content))]) == 2
+    assert "service.yaml" in capsys.readouterr().err
+
+
+def test_what_is_typed_stands_before_the_configuration() -> None:
+    typed = ServeOptions(model="mobile_sam", heads=("runs", "more"), host="0.0.0.0", port=9)
+    content = configured(typed)
+    assert (content["http_options"]["host"], content["http_options"]["port"]) == ("0.0.0.0", 9)
+    args = content["applications"][0]["args"]
+    assert args["model"] == "mobile_sam"
+    assert args["heads"] == ["runs", "more", "heads", "examples/class_sets"]
+    assert args["requests"] == configured(ServeOptions())["applications"][0]["args"]["requests"]
+    assert address_of(content) == "http://127.0.0.1:9"
+
+
+def test_the_folders_of_heads_are_those_of_the_service() -> None:
+    assert ServiceSettings().heads == DEFAULT_HEADS
+
+
+def test_settings_of_our_service_need_our_service(tmp_path: Path) -> None:
+    path = _configuration(tmp_path, {"applications": [{"name": "other", "import_path": "other:app"}]})
+    configured(ServeOptions(config=str(path), port=9))
+    with pytest.raises(everymask.errors.ConfigurationError, match="no application"):
+        configured(ServeOptions(config=str(path), model="nano"))
+
+
+def test_only_news_is_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        "2026-11-29 18:00:00,000 INFO worker.py:1 -- Started a local Ray instance.",
+        '(ServeReplica pid=1) {"levelname": "INFO", "message": "GET /readyz 200"}',
+        "",
+        "(ServeReplica pid=1) ConfigurationError: there is no class head",
+    ]
+    output = ServeOutput("http://127.0.0.1:9", None)
+    output.follow(io.BytesIO("\n".join([*lines, "last"]).encode()))
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [lines[3], "last"]
+    output.follow(io.BytesIO(b"2026 SUCC scripts.py -- shutting down\n"))
+    assert capsys.readouterr().err == ""
 
 
 def test_the_configuration_for_containers_differs_from_the_local_one_in_its_address_alone() -> None:

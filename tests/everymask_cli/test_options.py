@@ -70,7 +70,7 @@ VISIBLE = {
     ),
     "evaluate clicks": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "details", "json"),
     "evaluate proposals": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "json"),
-    "serve": ("config",),
+    "serve": ("config", "model", "heads", "host", "port"),
     "ui": ("endpoint", "host", "port", "examples"),
 }
 VISIBLE["estimate"] = ("sample", "price-per-gpu-hour", "spot-price-per-gpu-hour", *VISIBLE["label"])

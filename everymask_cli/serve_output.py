@@ -1,0 +1,57 @@
+"""What `everymask serve` prints: that it starts, that it is ready, and what goes wrong in between."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import urllib.error
+import urllib.request
+from typing import IO
+
+_NO_NEWS = re.compile(r"\bINFO\b|\bDEBUG\b|FutureWarning|warnings\.warn|^\s*$")
+_ASK_EVERY_S = 0.5
+
+
+class ServeOutput:
+    """Follows the output of Ray Serve, and asks the service meanwhile whether it is ready."""
+
+    def __init__(self, url: str, heads: list[str] | None) -> None:
+        """
+        Args:
+            url: where the service will answer.
+            heads: folders of class heads; None where it is not our service, which is asked nothing.
+        """
+        self._url = url
+        self._heads = heads
+        self._ended = threading.Event()
+
+    def is_ending(self) -> None:
+        """It was told to end: how Ray does that is nobody's news."""
+        self._ended.set()
+
+    def follow(self, output: IO[bytes]) -> None:
+        """Pass on what is news until there is no more."""
+        print("starting the service; Ctrl-C stops it", flush=True)
+        asking = threading.Thread(target=self._tell_when_ready, daemon=True)
+        if self._heads is not None:
+            asking.start()
+        for line in output:
+            text = line.decode(errors="replace")
+            if not self._ended.is_set() and not _NO_NEWS.search(text):
+                print(text, end="", file=sys.stderr, flush=True)
+        self._ended.set()
+
+    def _tell_when_ready(self) -> None:
+        while not self._ended.wait(_ASK_EVERY_S):
+            if self._is_ready():
+                folders = ", ".join(self._heads or ())
+                print(f"ready at {self._url}; class sets are looked for in {folders}", flush=True)
+                return
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._url}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
