@@ -54,6 +54,7 @@ COMMANDS = (
     Row("evaluate proposals", "data_jobs.evaluate:proposals", "measure what the masks of a grid of clicks find"),
     Row("serve", "everymask_cli.serve:command", "start the HTTP service on this machine"),
     Row("ui", "ui.app:main", "start the web page of a running service"),
+    Row("doctor", "everymask_cli.doctor:command", "say what this machine has, what is missing, and how to get it"),
 )
 
 
