@@ -15,7 +15,9 @@ from everymask.formats.format import Naming
 from everymask.images.decoding import IMAGE_SUFFIXES
 
 _SHOWN = 3
+_SHOWN_CHARACTERS = 60
 _MAX_NAME_BYTES = 200
+_MAX_PATH_BYTES = 1000  # an object store's key has at most 1,024
 _ODD = re.compile(r"[^\w.()+=@-]+")
 
 
@@ -58,6 +60,8 @@ def plan_names(image_ids: Sequence[str], naming: Naming, refused: str, unique: b
         )
     if unique:
         return NamePlan(numbers, _unique_names(ordered))
+    if naming is not Naming.IMAGE_ID:
+        _check_paths(ordered)
     _check_characters(ordered, naming, refused)
     if naming is not Naming.IMAGE_ID:
         _check_collisions(ordered, naming)
@@ -78,6 +82,18 @@ def stem_path(name: str) -> str:
 def shown(image_id: str) -> str:
     """An image id inside a sentence: line breaks and the like are spelled out."""
     return image_id if image_id.isprintable() else ascii(image_id)
+
+
+def _check_paths(image_ids: Sequence[str]) -> None:
+    for image_id in image_ids:
+        path = relative_path(image_id).encode("utf-8", "surrogatepass")
+        longest = max(map(len, path.split(b"/")))
+        if not path or len(path) > _MAX_PATH_BYTES or longest > _MAX_NAME_BYTES:
+            problem = "no file" if not path else f"a file whose path of {len(path):,} bytes is too long or too deep"
+            raise ConfigurationError(
+                f"the image id {shown(image_id[:_SHOWN_CHARACTERS])!r} would name {problem}; rename the image, or use "
+                "--images copy, which gives every image a plain name, or choose coco"
+            )
 
 
 def _check_characters(image_ids: Sequence[str], naming: Naming, refused: str) -> None:

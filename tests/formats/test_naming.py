@@ -27,6 +27,15 @@ def test_no_image_id_leads_out_of_the_folder(image_id: str, path: str) -> None:
     assert relative_path(image_id) == path
 
 
+@pytest.mark.parametrize("naming", [Naming.PATH, Naming.STEM])
+@pytest.mark.parametrize("image_id", ["", ".", "/", "./", "//", "a/" * 2000 + "b.jpg", "x" * 300 + ".jpg"])
+def test_an_id_that_names_no_file_is_refused_where_files_are_named(image_id: str, naming: Naming) -> None:
+    with pytest.raises(ConfigurationError, match=r"would name (no file|a file whose path)"):
+        plan_names(["a.jpg", image_id], naming, r"\0", unique=False)
+    assert plan_names([image_id], Naming.IMAGE_ID, r"\0", unique=False).name(image_id) == image_id
+    assert plan_names([image_id], naming, r"\0", unique=True).name(image_id)
+
+
 def test_numbers_follow_the_order_of_ids() -> None:
     plan = plan_names(["b.jpg", "a/2.jpg", "a/1.jpg"], Naming.IMAGE_ID, r"\0", unique=False)
     assert plan.numbers == {"a/1.jpg": 1, "a/2.jpg": 2, "b.jpg": 3}
