@@ -21,6 +21,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 
+from data_jobs.labelling.manifest_files import INVENTORY_NAME, TABLE_SUFFIXES, read_rows
 from everymask.errors import ConfigurationError
 from everymask.files.storage import canonical_uri, is_remote, one_line, resolve, split_query
 from everymask.images.decoding import IMAGE_SUFFIXES
@@ -83,8 +84,9 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
 
     A folder is walked with its subfolders; files with an image's ending count, names that begin with a dot do not. A
     glob takes whatever it matches (`**` spans folders), its root is the part before the first wildcard. A `.txt` or
-    `.lst` list has one path or address a line, `#` begins a comment. A `.parquet` manifest has a column `uri` and may
-    have `image_id`. Relative paths in lists and manifests begin at the folder of the list.
+    `.lst` list has one path or address a line, `#` begins a comment. A manifest (Parquet, CSV, JSON lines) has a column
+    `uri` and may have `image_id`; that of an S3 Inventory is its `manifest.json`. Relative paths in lists and manifests
+    begin at the folder of the list.
 
     Images also lie inside files (`everymask.images.sources`): inside one that is named, inside those that a glob or
     `train-{000..127}.tar` matches, and inside those of a folder that holds no image of its own. What is wrong with such
@@ -111,7 +113,7 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
         raise ConfigurationError(f"the input {location} cannot be opened ({one_line(error)})") from error
     if kind == pafs.FileType.Directory:
         yield from _walk_folder(base, query, avoid, skipped)
-    elif kind == pafs.FileType.File and base.lower().endswith(".parquet") and not _holds_bytes(filesystem, path):
+    elif kind == pafs.FileType.File and _is_manifest(base, filesystem, path):
         yield from _read_manifest(location)
     elif kind == pafs.FileType.File and source_of(base) is not None:
         yield from _inside([replace(_relative_ref(location, location), image_id=PurePosixPath(base).name)])
@@ -205,6 +207,12 @@ def _images_of(shard: ImageRef) -> list[ImageRef]:
         return [replace(shard, error="the file is not there")]
     except (OSError, pa.ArrowException) as error:
         return [replace(shard, error=f"the file cannot be read ({one_line(error)})")]
+
+
+def _is_manifest(base: str, filesystem: pafs.FileSystem, path: str) -> bool:
+    if base.lower().endswith(".parquet"):
+        return not _holds_bytes(filesystem, path)
+    return base.lower().endswith(TABLE_SUFFIXES) or PurePosixPath(base).name == INVENTORY_NAME
 
 
 def _holds_bytes(filesystem: pafs.FileSystem, path: str) -> bool:
@@ -305,23 +313,15 @@ def _read_list(location: str) -> Iterator[ImageRef]:
 
 
 def _read_manifest(location: str) -> Iterator[ImageRef]:
-    filesystem, path = resolve(location)
-    try:
-        manifest = pq.ParquetFile(filesystem.open_input_file(path))
-    except pa.ArrowInvalid as error:
-        raise ConfigurationError(f"the manifest {location} is not a Parquet file ({one_line(error)})") from error
-    with manifest:
-        columns = [name for name in ("uri", "image_id") if name in manifest.schema_arrow.names]
-        if "uri" not in columns:
-            raise ConfigurationError(
-                f"the manifest {location} has no column `uri`, only {', '.join(manifest.schema_arrow.names)}"
-            )
-        for batch in manifest.iter_batches(batch_size=8192, columns=columns):
-            for row in batch.to_pylist():
-                if not row["uri"]:
-                    raise ConfigurationError(f"the manifest {location} has a row without a uri")
-                ref = _relative_ref(str(row["uri"]), location)
-                yield replace(ref, image_id=str(row.get("image_id") or ref.image_id))
+    for row in read_rows(location):
+        ref = _relative_ref(row.uri, location)
+        version = f"etag:{row.etag}" if row.etag else ref.file_version
+        yield replace(
+            ref,
+            image_id=row.image_id or ref.image_id,
+            file_size=ref.file_size if row.size is None else row.size,
+            file_version=version,
+        )
 
 
 def _relative_ref(entry: str, location: str) -> ImageRef:

@@ -1,0 +1,151 @@
+"""Manifests: tables that name images, as Parquet, CSV or JSON lines, packed or not, and Amazon's S3 Inventory."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO, Any, cast
+from urllib.parse import unquote_plus
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from everymask.errors import ConfigurationError
+from everymask.files.storage import is_remote, one_line, resolve, split_query
+from everymask.images.decoding import IMAGE_SUFFIXES
+
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+INVENTORY_NAME = "manifest.json"
+_ROWS = 8192
+_DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, csv.Error)
+# Columns of an inventory, by their names in its CSV and its Parquet files without case and underscores.
+_INVENTORY = ("bucket", "key", "size", "etag", "islatest", "isdeletemarker")
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One row of a manifest.
+
+    Attributes:
+        uri: path or address, relative ones to the manifest's folder.
+        image_id: None where the manifest gives none.
+        size: bytes, where it says.
+        etag: where it says.
+    """
+
+    uri: str
+    image_id: str | None = None
+    size: int | None = None
+    etag: str | None = None
+
+
+def read_rows(location: str) -> Iterator[ManifestRow]:
+    """The rows of a manifest, streaming.
+
+    Raises:
+        ConfigurationError: it is damaged, has no column `uri`, or a row without one.
+    """
+    name = split_query(location)[0].lower() if is_remote(location) else location.lower()
+    try:
+        if PurePosixPath(name).name == INVENTORY_NAME:
+            yield from _inventory(location)
+            return
+        rows = _parquet(location) if name.endswith(".parquet") else _text_rows(location, name)
+        for row in rows:
+            if not row.get("uri"):
+                columns = "" if "uri" in row else f", only {', '.join(map(str, row))}"
+                problem = "a row without a uri" if "uri" in row else f"no column `uri`{columns}"
+                raise ConfigurationError(f"the manifest {location} has {problem}")
+            yield ManifestRow(str(row["uri"]), None if row.get("image_id") is None else str(row["image_id"]))
+    except _DAMAGE as error:
+        raise ConfigurationError(
+            f"the manifest {location} cannot be read ({one_line(error)}); make it again"
+        ) from error
+
+
+def _parquet(location: str) -> Iterator[dict[str, Any]]:
+    filesystem, path = resolve(location)
+    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as table:
+        names = table.schema_arrow.names
+        if "uri" not in names:
+            raise ConfigurationError(f"the manifest {location} has no column `uri`, only {', '.join(names)}")
+        columns = [name for name in ("uri", "image_id") if name in names]
+        for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
+            yield from batch.to_pylist()
+
+
+def _text_rows(location: str, name: str) -> Iterator[Mapping[str, Any]]:
+    with _text(*resolve(location), packed=name.endswith(".gz")) as lines:
+        if ".csv" in PurePosixPath(name).suffixes:
+            yield from csv.DictReader(lines)
+            return
+        for line in lines:
+            if line.strip():
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ConfigurationError(f"the manifest {location} has a line that is no JSON object")
+                yield row
+
+
+@contextmanager
+def _text(filesystem: pafs.FileSystem, path: str, packed: bool) -> Iterator[IO[str]]:
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        raw = cast(IO[bytes], io.BufferedReader(stream))
+        data = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
+        yield io.TextIOWrapper(data, encoding="utf-8-sig", newline="")
+
+
+def _inventory(location: str) -> Iterator[ManifestRow]:
+    """Images of an S3 Inventory, named by its manifest.json; other objects are passed over."""
+    filesystem, path = resolve(location)
+    with filesystem.open_input_stream(path) as stream:
+        content = json.loads(bytes(stream.read()))
+    if not isinstance(content, dict) or not {"fileFormat", "files", "destinationBucket"} <= content.keys():
+        raise ConfigurationError(
+            f"{location} is no manifest of an S3 Inventory: it has no fileFormat, files or destinationBucket"
+        )
+    query = split_query(location)[1] if is_remote(location) else ""
+    schema = [column.strip() for column in str(content.get("fileSchema", "")).split(",")]
+    for item in content["files"]:
+        for row in _inventory_rows(_data_file(location, content, str(item["key"])), content["fileFormat"], schema):
+            dead = row.get("islatest") in ("false", False) or row.get("isdeletemarker") in ("true", True)
+            key = str(row["key"])
+            if not dead and PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES:
+                size = None if row.get("size") in (None, "") else int(row["size"])
+                yield ManifestRow(f"s3://{row['bucket']}/{key}{query}", key, size, row.get("etag") or None)
+
+
+def _data_file(location: str, content: Mapping[str, Any], key: str) -> str:
+    """Where a file of the inventory is: in its bucket, or for a manifest that was downloaded, beside it."""
+    if is_remote(location):
+        bucket = str(content["destinationBucket"]).rpartition(":")[2]
+        return f"s3://{bucket}/{key}{split_query(location)[1]}"
+    return str(PurePosixPath(location).parent / PurePosixPath(key).name)
+
+
+def _inventory_rows(place: str, kind: str, schema: list[str]) -> Iterator[dict[str, Any]]:
+    filesystem, path = resolve(place)
+    if kind == "CSV":
+        with _text(filesystem, path, packed=path.endswith(".gz")) as lines:
+            for values in csv.reader(lines):
+                row = {_plain(name): value for name, value in zip(schema, values, strict=False)}
+                yield {**row, "key": unquote_plus(row["key"])}
+        return
+    if kind != "Parquet":
+        raise ConfigurationError(f"the inventory is {kind}; let S3 write it as CSV or Parquet")
+    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as table:
+        columns = [name for name in table.schema_arrow.names if _plain(name) in _INVENTORY]
+        for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
+            for found in batch.to_pylist():
+                yield {_plain(name): value for name, value in found.items()}
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()

@@ -1,0 +1,104 @@
+"""Manifests name the same images whatever they are written in."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_jobs.labelling.inputs import ImageRef, list_images
+from everymask.errors import ConfigurationError
+
+ROWS = [{"uri": "a/1.jpg", "image_id": "one"}, {"uri": "s3://bucket/ü, 2.jpg", "image_id": "two"}]
+
+
+def as_csv(rows: list[dict[str, str]]) -> bytes:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return ("\ufeff" + stream.getvalue()).encode()
+
+
+def as_lines(rows: list[dict[str, str]]) -> bytes:
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.csv", as_csv(ROWS)),
+        ("m.csv.gz", gzip.compress(as_csv(ROWS))),
+        ("m.jsonl", as_lines(ROWS)),
+        ("m.jsonl.gz", gzip.compress(as_lines(ROWS))),
+        ("m.ndjson", as_lines(ROWS)),
+        ("m.parquet", None),
+    ],
+)
+def test_the_same_rows_are_the_same_images(tmp_path: Path, name: str, content: bytes | None) -> None:
+    path = tmp_path / name
+    if content is None:
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        path.write_bytes(content)
+    expected = [ImageRef("one", f"{tmp_path}/a/1.jpg"), ImageRef("two", "s3://bucket/ü, 2.jpg")]
+    assert list(list_images(str(path))) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("m.csv", b"path,label\na.jpg,1\n", r"has no column `uri`, only path, label"),
+        ("m.csv", b'uri\na.jpg\n""\n', "has a row without a uri"),
+        ("m.jsonl", b'{"uri": "a.jpg"}\n{"uri"', "cannot be read"),
+        ("m.jsonl", b'["a.jpg"]', "a line that is no JSON object"),
+        ("m.csv.gz", b"no gzip", "cannot be read"),
+        ("m.csv", b"uri\n\xff\xfe\n", "cannot be read"),
+        ("manifest.json", b"{}", "is no manifest of an S3 Inventory"),
+    ],
+)
+def test_what_is_no_manifest_is_a_sentence(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=problem):
+        list(list_images(str(tmp_path / name)))
+
+
+def inventory(folder: Path, kind: str) -> Path:
+    """As S3 writes it: two images, one of them deleted, and a text."""
+    rows = [
+        ("photos", "a b/ü.jpg", True, False, 10, "e1"),
+        ("photos", "gone.jpg", True, True, 11, "e2"),
+        ("photos", "old.jpg", False, False, 12, "e3"),
+        ("photos", "note.txt", True, False, 13, "e4"),
+    ]
+    if kind == "CSV":
+        stream = io.StringIO()
+        keys = ["a+b/%C3%BC.jpg", "gone.jpg", "old.jpg", "note.txt"]
+        for (bucket, _, latest, deleted, size, etag), key in zip(rows, keys, strict=True):
+            csv.writer(stream).writerow([bucket, key, str(latest).lower(), str(deleted).lower(), size, etag])
+        (folder / "data.csv.gz").write_bytes(gzip.compress(stream.getvalue().encode()))
+        name, schema = "data.csv.gz", "Bucket, Key, IsLatest, IsDeleteMarker, Size, ETag"
+    else:
+        columns = ["bucket", "key", "is_latest", "is_delete_marker", "size", "e_tag"]
+        table = pa.table(
+            {column: list(values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)}
+        )
+        pq.write_table(table, folder / "data.parquet")
+        name, schema = "data.parquet", "message s3.inventory { … }"
+    content = {"sourceBucket": "photos", "destinationBucket": "arn:aws:s3:::inventories", "fileFormat": kind}
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**content, "fileSchema": schema, "files": [{"key": f"photos/all/data/{name}"}]}))
+    return manifest
+
+
+@pytest.mark.parametrize("kind", ["CSV", "Parquet"])
+def test_an_inventory_gives_the_images_with_size_and_etag(tmp_path: Path, kind: str) -> None:
+    (image,) = list_images(str(inventory(tmp_path, kind)))
+    assert (image.image_id, image.uri) == ("a b/ü.jpg", "s3://photos/a b/ü.jpg")
+    assert (image.file_size, image.file_version) == (10, "etag:e1")
