@@ -18,8 +18,9 @@ CONTENT_SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "http
 """What an address from content may begin with, besides local paths."""
 
 _HARMLESS_PARAMETERS = frozenset({"region"})
-_WILDCARDS = "*?["
-_LISTS = (".txt", ".lst", ".parquet")
+_WILDCARDS = "*?[{"
+_TABLES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+_LISTS = (".txt", ".lst", ".parquet", "/manifest.json", *_TABLES)
 
 
 class AddressError(InputError):

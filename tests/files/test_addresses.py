@@ -101,6 +101,8 @@ def test_the_operators_own_web_server_is_trusted_and_no_other() -> None:
         ("/photos", "/photos"),
         ("/lists/a.txt", "/lists"),
         ("a.parquet", "."),
+        ("s3://b/lists/a.jsonl.gz", "s3://b/lists"),
+        ("/shards/train-{000..127}.tar", "/shards"),
         ("/photos/*/a?.jpg", "/photos"),
         ("/*.jpg", "/"),
         ("s3://b/lists/a.lst?region=r", "s3://b/lists?region=r"),
