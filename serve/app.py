@@ -17,6 +17,7 @@ from serve.settings import Replicas, read_settings
 # glibc gives memory back after every batch of masks, and the kernel then has to clear it for the next one: 50,000 page
 # faults an image. One arena for all threads keeps what was freed; only what ends the heap is given back.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20)}
+_SHUTDOWN_MARGIN_S = 10.0
 AFFINITY_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
@@ -32,7 +33,15 @@ def build(args: dict[str, Any]) -> Application:
 
     def deployment(part: type, replicas: Replicas, **options: Any) -> Deployment:
         made: Deployment = serve.deployment(
-            **({"max_queued_requests": settings.requests.max_in_flight} | _size(replicas) | options),
+            **(
+                {
+                    "max_queued_requests": settings.requests.max_in_flight,
+                    # A replica that is to go answers what it was asked before.
+                    "graceful_shutdown_timeout_s": settings.requests.time_limit_s + _SHUTDOWN_MARGIN_S,
+                }
+                | _size(replicas)
+                | options
+            ),
             name=part.__name__,
             backpressure_config=busy,
         )(part)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.auth import ApiKeys
 from serve.errors import INTERNAL, ServiceError, to_service_error
 from serve.metrics import HttpMetrics, StageTimer
+from serve.pace import Pace
 from serve.schema import ErrorAnswer, ErrorDetail
 from serve.settings import RequestLimits
 from serve.uploads import Uploads
@@ -65,6 +66,7 @@ class Gate:
         self._in_flight = 0
         self._body_bytes = 0
         self._uploads = Uploads(max_uploads)
+        self._pace = Pace()
         self._metrics = HttpMetrics()
         self._stage = StageTimer()
 
@@ -128,15 +130,24 @@ class Gate:
     async def _pass_on(self, exchange: _Exchange) -> None:
         self._in_flight += 1
         self._metrics.in_flight(self._in_flight)
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._limits.time_limit_s):
                 await self._app(exchange.scope, exchange.receive, exchange.send)
+            if exchange.status == 200:
+                self._pace.answered(began, time.perf_counter())
+        except TimeoutError:
+            self._pace.answered(began, time.perf_counter(), in_time=False)
+            raise
         finally:
             self._in_flight -= 1
             self._metrics.in_flight(self._in_flight)
 
     def _check_places(self) -> None:
         if self._in_flight >= self._limits.max_in_flight:
+            raise self._busy()
+        # One that would be given up after a minute is better told at once. A lone request is always tried.
+        if self._in_flight and self._pace.expected_s(self._in_flight) > self._limits.time_limit_s:
             raise self._busy()
 
     def _busy(self) -> ServiceError:

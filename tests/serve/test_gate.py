@@ -247,6 +247,31 @@ def test_more_than_the_bound_is_refused_and_places_come_back() -> None:
     assert clients[2].headers["retry-after"] == "7"
 
 
+def test_what_would_not_be_answered_in_time_is_refused_at_once() -> None:
+    async def scenario() -> list[Client]:
+        leave = asyncio.Event()
+
+        async def wait(scope: Any, receive: Any, send: Any) -> None:
+            await leave.wait()
+            await read_all(scope, receive, send)
+
+        service = gate(wait, max_in_flight=64, time_limit_s=50)
+        for i in range(30):
+            service._pace.answered(20.0 * i, 20.0 * (i + 1))
+        clients = [Client(b"x") for _ in range(3)]
+        waiting = [asyncio.create_task(service(scope(), c.receive, c.send)) for c in clients[:2]]
+        await asyncio.sleep(0)
+        await service(scope(), clients[2].receive, clients[2].send)
+        leave.set()
+        await asyncio.gather(*waiting)
+        return clients
+
+    # One takes 20 s: the third would have its answer after 60.
+    clients = asyncio.run(scenario())
+    assert [client.status for client in clients] == [200, 200, 429]
+    assert "retry-after" in clients[2].headers
+
+
 def test_a_request_cancelled_from_outside_gives_its_place_back() -> None:
     async def scenario() -> int:
         async def endless(scope: Any, receive: Any, send: Any) -> None:

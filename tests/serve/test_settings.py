@@ -76,3 +76,11 @@ def assert_known_keys(values: dict[str, Any], schema: type[BaseModel]) -> None:
         nested = schema.model_fields[name].annotation
         if isinstance(value, dict) and isinstance(nested, type) and issubclass(nested, BaseModel):
             assert_known_keys(value, nested)
+
+
+def test_a_replica_that_is_to_go_has_time_to_answer() -> None:
+    from serve.app import build
+
+    application = build({"requests": {"time_limit_s": 45}})
+    deployment = application._bound_deployment
+    assert deployment._deployment_config.graceful_shutdown_timeout_s >= 45
