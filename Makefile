@@ -69,7 +69,7 @@ image-tools: ## Install what builds a container image without a container engine
 	} || echo "no debootstrap here and no right to install it: the tests of the image will be skipped"
 
 readers: $(STAMP) ## Install the tools that read exports, each in an environment of its own, for the slow tests.
-	for name in datasets tools; do \
+	for name in datasets tools trainers; do \
 		$(PYTHON) -m venv .readers/$$name \
 		&& .readers/$$name/bin/pip install --quiet --disable-pip-version-check \
 			--requirement tests/formats/readers/requirements-$$name.txt || exit 1; \

@@ -64,10 +64,13 @@ class _SplitFiles:
         self._files = 0
         self._writer: pq.ParquetWriter | None = None
         self.images = 0
+        self.picture_bytes = 0
 
     def add(self, row: dict[str, Any]) -> None:
         self._rows.append(row)
-        self._pending_bytes += sum(len(row[name]["bytes"] or b"") for name in ("image", "masks"))
+        size = sum(len(row[name]["bytes"] or b"") for name in ("image", "masks"))
+        self._pending_bytes += size
+        self.picture_bytes += size
         self.images += 1
         if len(self._rows) >= _GROUP_ROWS or self._pending_bytes >= _GROUP_BYTES:
             self._write_group()
@@ -125,7 +128,14 @@ class HuggingFaceWriter:
             "tags": ["everymask"],
             "dataset_info": {
                 "features": _features(self._destination.names.dense()),
-                "splits": [{"name": split, "num_examples": self._splits[split].images} for split in order],
+                "splits": [
+                    {
+                        "name": split,
+                        "num_bytes": self._splits[split].picture_bytes,
+                        "num_examples": self._splits[split].images,
+                    }
+                    for split in order
+                ],
             },
             "configs": [
                 {

@@ -50,7 +50,7 @@ def main() -> None:
         num_classes=classes,
         min_size=options.side,
         max_size=2 * options.side,
-        trainable_backbone_layers=3 if options.pretrained else 5,
+        trainable_backbone_layers=3 if options.pretrained else None,
         norm_layer=None if options.pretrained else (lambda channels: torch.nn.GroupNorm(8, channels)),
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
