@@ -49,6 +49,7 @@ COMMANDS = (
     Row("train classes", "data_jobs.train_classes:command", "train a class head on exemplars or corrections"),
     Row("train nano", "data_jobs.train_nano:command", "train the built-in model"),
     Row("evaluate stored", "data_jobs.evaluate:stored", "measure a label store against ground truth"),
+    Row("compare", "data_jobs.compare:command", "say which masks differ between two label stores"),
     Row("evaluate entities", "data_jobs.evaluate:entities", "measure E-SAM's modules, and SAM's automatic masks"),
     Row("evaluate clicks", "data_jobs.evaluate:clicks", "measure a model's answers to clicks"),
     Row("evaluate proposals", "data_jobs.evaluate:proposals", "measure what the masks of a grid of clicks find"),

@@ -64,6 +64,7 @@ VISIBLE = {
         *("labels", "path", "ground-truth", "annotations", "classes", "split", "worst", "thresholds", "uncorrected"),
         *("overlaps", "max-dets", "bootstrap", "json", "local-root", "allow-private-networks"),
     ),
+    "compare": ("before", "after", "page", "uncorrected", "json", "local-root", "allow-private-networks"),
     "evaluate entities": (
         *("path", "ground-truth", "annotations", "limit", "table", "models", "oracle", "checkpoint", "max-dets"),
         *("bootstrap", "json", "device", "workers"),
