@@ -180,3 +180,16 @@ def test_the_semantic_map_shows_the_most_probable_class_where_masks_overlap() ->
 def test_normalised_entropy_is_zero_when_certain_and_one_when_uniform() -> None:
     values = normalised_entropy(torch.tensor([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]]))
     assert values.tolist() == pytest.approx([0.0, 1.0])
+
+
+def test_uncertainty_is_the_entropy_of_what_the_head_says_of_the_mask() -> None:
+    image = picture([("cherry", CHERRY_BOX)])
+    found = []
+    for sharpness in (4.0, 2.0):
+        head = colour_head(sharpness)
+        (mask,) = label(image, head, ClassesConfig(score_thresh=0.0, nms_iou_thresh=0.1)).masks[:1]
+        logits = head(torch.tensor([COLOURS["cherry"]]) / 255)
+        expected = float(normalised_entropy(logits.softmax(dim=-1))[0])
+        assert mask.uncertainty == pytest.approx(expected, abs=0.02)
+        found.append(mask.uncertainty)
+    assert 0.05 < found[0] < found[1] < 1

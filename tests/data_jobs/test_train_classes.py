@@ -11,6 +11,7 @@ import ray
 import torch
 
 from data_jobs.label_dataset import command as label
+from data_jobs.relabel import command as relabel
 from data_jobs.train_classes import command as train
 from everymask.classes.embeddings import load_embeddings
 from everymask.classes.head import load_head
@@ -158,7 +159,8 @@ def test_masks_that_were_kept_are_labelled_again_alike(
     classes = ["--method", "classes", "--head", str(head), *model, "--classes.score-thresh", "0", "--actors", "1"]
     assert label(["--input", str(exemplars / "cat"), "--output", first, "--save-embeddings", kept, *classes]) == 0
     assert {record.image_id for record in load_embeddings(kept)} == {f"{number}.jpg" for number in range(4)}
-    assert label(["--from-embeddings", kept, "--output", second, *classes]) == 0
+    again = ["--embeddings", kept, "--head", str(head), "--output", second, "--classes.score-thresh", "0"]
+    assert relabel(again) == 0
     labels = [{image.image_id: image.labels for image in LabelStore(uri).images()} for uri in (first, second)]
     assert labels[0] == labels[1]
     assert len(labels[0]) == 4

@@ -90,3 +90,24 @@ def test_a_prompt_whose_chosen_mask_is_not_confident_does_not_vote() -> None:
     masks, counts = voted(gallery, WHOLE)
     np.testing.assert_array_equal(masks, [TOP])
     assert counts == [32]
+
+
+def test_votes_for_nearly_equal_masks_count_as_one() -> None:
+    """60 of 64 columns are shared: an IoU of 0.9375. Neither wins alone against what a third of the points say."""
+    size = (4, 64)
+    wide, narrow, other = rectangle(size, 0, 0, 64, 4), rectangle(size, 0, 0, 60, 4), rectangle(size, 40, 0, 64, 4)
+    answers = [Answer.one(wide, 0.8), Answer.one(narrow, 0.9), Answer.one(other, 0.7)]
+    places = rectangle(size, 20, 0, 40, 4), rectangle(size, 40, 0, 64, 4)
+
+    def winner(vote_iou_thresh: float) -> list[list[bool]]:
+        backbone = ScriptedBackbone(answers, painted(size, *places))
+        embedding = backbone.embed([np.zeros((*size, 3), dtype=np.uint8)])[0]
+        config = EntityConfig(gallery_points_per_side=16, pred_iou_thresh=0.0, vote_iou_thresh=vote_iou_thresh)
+        votes = Gallery(backbone, embedding, config).votes(np.ones(256, dtype=np.bool_))
+        chosen = votes.most_frequent(np.ones(256, dtype=np.bool_), 0)
+        assert chosen is not None
+        found: list[list[bool]] = votes.masks.unpack()[chosen].reshape(size).tolist()
+        return found
+
+    assert winner(0.93) == narrow.tolist(), "the surer of the two stands for both"
+    assert winner(0.94) == other.tolist()

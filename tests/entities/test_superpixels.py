@@ -77,3 +77,12 @@ def test_a_large_canvas_has_the_superpixels_of_its_small_version() -> None:
     assert len(large) == len(small) == 2
     np.testing.assert_allclose(large.centroids.numpy(), small.centroids.numpy(), atol=2)
     np.testing.assert_array_equal(large.masks.reshape(2, 480, 640)[:, ::8, ::8], small.masks.reshape(2, 60, 80))
+
+
+@pytest.mark.parametrize(("min_area", "count"), [(0.0, 2), (0.02, 2), (0.03, 1)])
+def test_a_superpixel_below_the_least_share_of_the_image_is_joined_with_its_surroundings(
+    min_area: float, count: int
+) -> None:
+    image = np.full((20, 40, 3), 40, dtype=np.uint8)
+    image[8:12, 10:15] = 220  # 20 of 800 pixels
+    assert len(find_superpixels(embedding_of(image), SuperpixelConfig(sigma=0.0, min_area=min_area))) == count

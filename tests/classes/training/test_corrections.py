@@ -265,3 +265,21 @@ def test_embeddings_of_another_backbone_are_refused(pictures: Path, tmp_path: Pa
     write_embeddings(tmp_path / "embeddings", [record], MaskConfig())
     with pytest.raises(ConfigurationError, match="choose that --model"):
         learn(right(pictures), tmp_path / "embeddings")
+
+
+def test_corrections_weigh_what_they_are_told_to(pictures: Path) -> None:
+    corrections = learn(right(pictures))
+    config = replace(CONFIG, corrected_epochs=3, distillation=False)
+    heads = {
+        weight: train_head(
+            no_bags(spec().input_dim), spec(), replace(config, correction_weight=weight), corrections=corrections
+        ).head
+        for weight in (0.0, 0.3, 3.0)
+    }
+    with torch.no_grad():
+        sure = {
+            weight: float(head(corrections.inputs).softmax(dim=-1).gather(1, corrections.labels[:, None]).mean())
+            for weight, head in heads.items()
+        }
+    assert sure[0.0] < sure[0.3]
+    assert not torch.equal(*(next(heads[weight].parameters()) for weight in (0.3, 3.0)))

@@ -230,3 +230,11 @@ def test_a_loss_that_becomes_nan_stops_with_a_sentence() -> None:
     bags, _ = synthetic_bags(2, 8)
     with pytest.raises(ConfigurationError, match=r"lower --learning-rate"):
         train_head(bags, spec(2), replace(CONFIG, learning_rate=1e30))
+
+
+def test_no_more_masks_of_a_bag_than_asked_are_learnt_from() -> None:
+    bags, _ = synthetic_bags(2, 6)
+    assert bags.sample(3).sizes.tolist() == [3] * 12
+    short = replace(CONFIG, epochs=2, distillation=False)
+    all_masks, one_mask = (train_head(bags, spec(2), replace(short, masks_per_bag=most)).head for most in (None, 1))
+    assert not torch.equal(*(next(head.parameters()) for head in (all_masks, one_mask)))
