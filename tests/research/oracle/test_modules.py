@@ -112,7 +112,7 @@ def test_near_duplicates_from_neighbouring_clicks_are_left_out() -> None:
     amg = segment_amg(oracle, embedding, AmgConfig(points_per_side=12))
     assert 0 < greatest_iou(decode_masks([mask.rle for mask in amg.masks], (240, 320))) <= 0.95
     crumbs = {name: crumbs_left(oracle, scene, modules) for name, modules in MODULES.items()}
-    assert crumbs["none"] > 2 * crumbs["MMG"] > 0
+    assert crumbs["none"] > crumbs["MMG"] > 0
     assert crumbs["EMR"] == crumbs["all"] == 0
 
 
