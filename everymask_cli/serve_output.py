@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from typing import IO
 
-_NO_NEWS = re.compile(r"\bINFO\b|\bDEBUG\b|FutureWarning|warnings\.warn|^\s*$")
+_NO_NEWS = re.compile(r"\b(?:INFO|DEBUG|SUCC)\b|FutureWarning|warnings\.warn|^\s*$")
 _ASK_EVERY_S = 0.5
 
 

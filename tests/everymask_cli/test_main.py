@@ -132,13 +132,14 @@ def test_only_news_is_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [
         "2026-11-29 18:00:00,000 INFO worker.py:1 -- Started a local Ray instance.",
         '(ServeReplica pid=1) {"levelname": "INFO", "message": "GET /readyz 200"}',
+        "2026-11-29 18:00:01,000 SUCC scripts.py:1 -- \x1b[32mSubmitted deploy config successfully.\x1b[39m",
         "",
         "(ServeReplica pid=1) ConfigurationError: there is no class head",
     ]
     output = ServeOutput("http://127.0.0.1:9", None)
     output.follow(io.BytesIO("\n".join([*lines, "last"]).encode()))
     told = capsys.readouterr()
-    assert told.err.splitlines() == [lines[3], "last"]
+    assert told.err.splitlines() == [lines[-1], "last"]
     output.follow(io.BytesIO(b"2026 SUCC scripts.py -- shutting down\n"))
     assert capsys.readouterr().err == ""
 
