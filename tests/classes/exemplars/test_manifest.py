@@ -119,7 +119,7 @@ def test_a_folder_without_a_manifest_is_read_by_its_directories(tmp_path: Path) 
 def test_no_exemplar_at_all_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="holds no exemplar"):
         load_exemplars(tmp_path)
-    with pytest.raises(ConfigurationError, match="make_exemplars"):
+    with pytest.raises(ConfigurationError, match="`everymask exemplars`"):
         load_exemplars(tmp_path / "nowhere")
 
 

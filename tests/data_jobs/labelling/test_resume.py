@@ -98,7 +98,7 @@ def test_damaged_masks_are_found_when_every_page_is_read(store: LabelStore) -> N
     (part,) = [Path(part) for part in store.parts() if store.read_columns(part, ["image_id"]).num_rows == 2]
     damage(part, "masks.list.element.rle.counts")
     assert settle_store(store).notes == []
-    with pytest.raises(InputError, match=r"is damaged .*; label_dataset\.py with --verify"):
+    with pytest.raises(InputError, match=r"is damaged .*; `everymask label --verify`"):
         list(store.images())
     finished = settle_store(store, verify=True)
     assert len(finished.notes) == 1
