@@ -129,8 +129,8 @@ class AmgConfig:
     crop_n_points_downscale_factor: int = decided(1)
     """By how much the clicks along each side become fewer from layer to layer."""
     min_mask_region_area: int = decided(0)
-    """Holes and islands under this many pixels are removed, and the NMS repeated; 0 leaves masks as they are. It is here
-    to compare with SAM; runs have `min_region_area`, for every method."""
+    """Holes and islands under this many pixels are removed, and the NMS repeated; 0 leaves masks as they are. To
+    compare with SAM: runs have `min_region_area`, for every method."""
 
     def __post_init__(self) -> None:
         for name in ("points_per_side", "points_per_batch"):
