@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo serve ui test test-fast test-slow lint format browser image-tools readers mutants constraints notice image clean
+.PHONY: help install demo serve ui test test-fast test-slow lint format browser nginx image-tools readers mutants constraints notice image clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,7 +35,7 @@ serve: $(STAMP) ## Start the HTTP service on http://127.0.0.1:8000.
 ui: $(STAMP) ## Start the Gradio front end of a running service.
 	$(BIN)/everymask ui
 
-test: $(STAMP) browser ## Run the suite (all but the minutes-long tests).
+test: $(STAMP) browser nginx ## Run the suite (all but the minutes-long tests).
 	$(BIN)/python -m pytest -m "not slow"
 
 test-fast: $(STAMP) ## Run the part that needs no cluster, server or browser.
@@ -67,6 +67,12 @@ image-tools: ## Install what builds a container image without a container engine
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 			debootstrap iproute2 util-linux >/dev/null; \
 	} || echo "no debootstrap here and no right to install it: the tests of the image will be skipped"
+
+nginx: ## Install Debian's nginx for the tests of serve/config/nginx.conf, where that is allowed.
+	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; \
+	} || echo "no nginx here and no right to install it: its tests will be skipped"
 
 readers: $(STAMP) ## Install the tools that read exports, each in an environment of its own, for the slow tests.
 	for name in datasets tools trainers; do \

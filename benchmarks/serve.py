@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone  # no
 from everymask.backbone.registry import load_backbone  # noqa: E402
 from everymask.images.decoding import decode_image  # noqa: E402
 from everymask.labelling.clicks import ClickPrompt, segment_clicks  # noqa: E402
-from everymask.labelling.config import LabelConfig  # noqa: E402
 from everymask.labelling.label import label_embedding  # noqa: E402
 from everymask.masks.rle import (  # noqa: E402
     boxes_from_rles,
@@ -136,7 +135,7 @@ def compare_with_library(
     http: httpx.Client, backbone: PromptableBackbone, settings: ServiceSettings, files: list[bytes], seconds: float
 ) -> dict[str, Any]:
     """The same image by the library in this process and by the service: entities, and a click on a new image."""
-    config = LabelConfig(entities=settings.entities)
+    config = replace(settings.labels, method="entities")
 
     def entities(file: bytes) -> Parts:
         parts: Parts = {}

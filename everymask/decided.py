@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 DECIDED: Mapping[str, bool] = MappingProxyType({"decided": True})
-"""Metadata of a dataclass field that no command line, configuration file or service sets; Python code and tables can.
+"""Metadata of a dataclass field that no option and no configuration file of a job sets; Python code and tables can.
 
 Its docstring, or the page that the docstring names, says why the value is as it is."""
 

@@ -148,7 +148,8 @@ class Handlers:
 
     async def class_sets(self) -> Response:
         """Every class set whose head is in the service's directory now."""
-        return _json(ClassSetsAnswer(class_sets=await self._labelling.class_sets()))
+        class_sets = await self._labelling.class_sets()
+        return _json(ClassSetsAnswer(class_sets=class_sets, folders=list(self._settings.heads)))
 
     async def index(self) -> Response:
         """To the page that describes the API. Relative, so that neither a prefix nor the request's host matters."""

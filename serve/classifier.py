@@ -24,7 +24,7 @@ class Classifier:
     """Runs on the CPU; Serve sends requests for a class set to a replica that has its head."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._config = settings.classes
+        self._config = settings.labels.classes
         self._heads = HeadFolders(settings.head_folders)
         self._stage = StageTimer()
 

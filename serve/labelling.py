@@ -61,7 +61,7 @@ class Labelling:
     def __init__(self, graph: Graph, settings: ServiceSettings) -> None:
         self._graph = graph
         self._settings = settings
-        self._config = settings.label_config
+        self._config = settings.labels
         self._class_sets = ClassSets(settings.head_folders)
         self._stage = StageTimer()
 
@@ -132,7 +132,7 @@ class Labelling:
             ServiceError: 422, the service has no CLIP model, or the names or the sizes are of no use.
             InputError: CLIP cannot read a name.
         """
-        if self._settings.clip is None:
+        if not self._settings.answers_names:
             raise ServiceError(422, "invalid_request", NO_CLIP)
         if not 2 <= len(names) <= MAX_NAMES:
             raise ServiceError(
@@ -144,7 +144,7 @@ class Labelling:
         if any(len(name) > MAX_NAME_LENGTH for name in names):
             raise ServiceError(422, "invalid_request", f"a name has more than {MAX_NAME_LENGTH} characters; shorten it")
         try:
-            clip = replace(self._settings.clip, names=names)
+            clip = replace(self._config.clip, names=names)
         except ConfigurationError as error:
             raise ServiceError(422, "invalid_request", str(error)) from error
         if score_thresh is not None:

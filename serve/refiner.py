@@ -16,7 +16,7 @@ from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, Prompt
 from everymask.backbone.registry import load_backbone
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.segmenter import embed_masks
-from everymask.classes.zero_shot import BACKGROUND, load_clip, segment_names
+from everymask.classes.zero_shot import BACKGROUND, load_clip
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.labelling.clicks import segment_clicks
 from everymask.labelling.label import label_embedding
@@ -56,9 +56,9 @@ class Refiner:
         device = device_for(settings.device, settings.refiner.num_gpus)
         self._device_guard = DeviceGuard()
         self._backbone: PromptableBackbone = load_backbone(settings.model, settings.checkpoint, device)
-        self._labels = replace(settings.label_config, min_region_area=0, max_region_area=None)
-        if settings.clip is not None:
-            load_clip(replace(settings.clip, names=("object", BACKGROUND)), self._backbone.device)
+        self._labels = replace(settings.labels, min_region_area=0, max_region_area=None)
+        if settings.answers_names:
+            load_clip(replace(settings.labels.clip, names=("object", BACKGROUND)), self._backbone.device)
         self._embeddings = BoundedCache[str, ImageEmbedding](settings.embedding_cache_mib * 2**20, embedding_bytes)
         self._answers = BoundedCache[tuple[str, Task], ImageLabels | MaskEmbeddings](
             settings.answer_cache_mib * 2**20, answer_bytes
@@ -143,14 +143,15 @@ class Refiner:
                     "clicks", spent, lambda model: segment_clicks(model, embedding, prompt, max_masks)
                 )
             case MaskTask(crops=crops):
-                classes = self._settings.classes
+                classes = self._labels.classes
                 if crops:
                     classes = replace(classes, masks=replace(classes.masks, describer="crop"))
                 return await self._timed("masks", spent, lambda model: embed_masks(model, embedding, classes))
             case NamesTask(names=names, score_thresh=score_thresh):
                 clip = replace(self._labels.clip, names=names, score_thresh=score_thresh)
+                by_names = replace(self._labels, method="clip", clip=clip)
                 try:
-                    return await self._timed("names", spent, lambda model: segment_names(model, embedding, clip))
+                    return await self._timed("names", spent, lambda model: label_embedding(model, embedding, by_names))
                 except ConfigurationError as error:  # the model was loaded at the start: it is the names
                     raise InputError(str(error)) from error
 
@@ -163,7 +164,7 @@ class Refiner:
 
     def _check_cost(self, embedding: ImageEmbedding) -> None:
         height, width = embedding.canvas.original_size_hw
-        masks = self._settings.amg.points_per_side**2 * MASKS_PER_PROMPT
+        masks = self._labels.amg.points_per_side**2 * MASKS_PER_PROMPT
         cost, most = masks * height * width / 1e9, self._settings.requests.max_mask_gigapixels
         if cost > most:
             raise TooCostlyError(

@@ -157,6 +157,7 @@ class ClassSetsAnswer(Answer):
     """Every class head that is there now."""
 
     class_sets: list[ClassSet]
+    folders: list[str] = Field(description="where they are looked for, as the service's configuration says")
 
 
 class Health(Answer):

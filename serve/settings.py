@@ -11,8 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from everymask.backbone.models import find_model
-from everymask.classes.config import ClassesConfig, ClipConfig
-from everymask.entities.config import AmgConfig, EntityConfig
+from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
@@ -82,6 +81,9 @@ NO_CLIP = (
 )
 
 
+_OF_LABELS = ("entities", "amg", "classes", "clip", "min_region_area", "max_region_area")
+
+
 class ServiceSettings(BaseModel):
     """The whole service."""
 
@@ -118,25 +120,31 @@ class ServiceSettings(BaseModel):
     server_timing: bool = False
     """Whether answers say in their `Server-Timing` header where the time went."""
 
-    min_region_area: int = 0
-    """As for jobs: connected parts and holes of masks under this many pixels are removed. A request can ask for other
-    sizes."""
-    max_region_area: int | None = None
-    """As for jobs: masks of more pixels are left out."""
-
     limits: ImageLimits = Field(default_factory=ImageLimits)
     requests: RequestLimits = Field(default_factory=RequestLimits)
-    entities: EntityConfig = Field(default_factory=EntityConfig)
-    amg: AmgConfig = Field(default_factory=AmgConfig)
-    classes: ClassesConfig = Field(default_factory=ClassesConfig)
-    clip: ClipConfig | None = None
-    """How `/v1/classes?names=cat,dog` is answered by SAM + CLIP, e.g. `{model: openai/clip-vit-base-patch32}`; without
-    it, it is not."""
+    labels: LabelConfig = Field(default_factory=LabelConfig)
+    """What is done to images, by the settings of jobs: `entities`, `amg`, `classes`, `clip`, `recipe`,
+    `min_region_area` and `max_region_area` stand beside the options above."""
+    answers_names: bool = False
+    """Whether `/v1/classes?names=cat,dog` is answered by SAM + CLIP: where `clip` is given, such as `{model: …}`."""
 
     ingress: Replicas = Field(default_factory=lambda: Replicas(max_ongoing_requests=100))
     encoder: Replicas = Field(default_factory=Replicas)
     refiner: Replicas = Field(default_factory=Replicas)
     classifier: Replicas = Field(default_factory=Replicas)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_labels(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        rest = {name: value for name, value in given.items() if name not in (*_OF_LABELS, "recipe")}
+        labels = {name: given[name] for name in _OF_LABELS if given.get(name) is not None}
+        if given.get("recipe") == "paper":
+            labels["classes"] = _by_paper(labels.get("classes", {}))
+        if labels:
+            rest["labels"] = {**rest.get("labels", {}), **labels}
+        return {**rest, "answers_names": given.get("clip") is not None}
 
     @field_validator("heads", mode="before")
     @classmethod
@@ -147,10 +155,9 @@ class ServiceSettings(BaseModel):
     def _fits_together(self) -> Self:
         try:
             find_model(self.model)
-            _ = self.label_config
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
-        if self.amg.crop_n_layers:
+        if self.labels.amg.crop_n_layers:
             raise ValueError(
                 "amg.crop_n_layers is for jobs and the library: a service encodes an image once; leave it out"
             )
@@ -165,21 +172,15 @@ class ServiceSettings(BaseModel):
         return self
 
     @property
-    def label_config(self) -> LabelConfig:
-        """What is done to every image, with any method."""
-        return LabelConfig(
-            entities=self.entities,
-            amg=self.amg,
-            classes=self.classes,
-            clip=self.clip or ClipConfig(),
-            min_region_area=self.min_region_area,
-            max_region_area=self.max_region_area,
-        )
-
-    @property
     def head_folders(self) -> tuple[Path, ...]:
         """`heads`, absolute."""
         return tuple(HOME / folder for folder in self.heads)
+
+
+def _by_paper(classes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of classes as published, but for those that are given."""
+    masks = {**PAPER_MASKS, **classes.get("masks", {})}
+    return {**PAPER_CLASSES, **classes, "masks": masks}
 
 
 def read_settings(args: Mapping[str, Any]) -> ServiceSettings:
@@ -197,7 +198,7 @@ def read_settings(args: Mapping[str, Any]) -> ServiceSettings:
 
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    name = ".".join(str(part) for part in location)
+    name = ".".join(str(part) for part in location).removeprefix("labels.")
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{name} is no option"
     return f"{name}: {message.removeprefix('Value error, ')}" if name else message.removeprefix("Value error, ")

@@ -52,7 +52,7 @@ def encode(image: Image.Image, format: str, **options: object) -> bytes:
 def seeds(format: str) -> list[bytes]:
     """Sound files of one format, in its variants."""
     if format == "HEIF":  # nothing here can write it
-        return [Path(__file__).with_name("corners.heic").read_bytes()]
+        return [(Path(__file__).parent / "images" / "corners.heic").read_bytes()]
     y, x = np.mgrid[:40, :60]
     colour = Image.fromarray(np.stack([x * 4, y * 6, (x * y) % 256], axis=-1).astype(np.uint8))
     clear = colour.convert("RGBA")

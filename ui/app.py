@@ -20,6 +20,7 @@ from ui.page import build_page, page_style  # noqa: E402
 from ui.picture import MAX_BYTES  # noqa: E402
 
 API_KEY_VARIABLE = "EVERYMASK_API_KEY"
+_MOST_SESSIONS = 50
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,24 @@ def main(arguments: Sequence[str]) -> int:
         print(f"--endpoint {options.endpoint!r} is no http(s) address, such as http://127.0.0.1:8000", file=sys.stderr)
         return 2
     page = build_page(ServiceClient(options.endpoint, os.environ.get(API_KEY_VARIABLE)), options.examples)
+    try:
+        launch(page, options)
+    except OSError as error:
+        print(
+            f"error: {options.host}:{options.port} cannot be used ({error}); perhaps a page is running there already: "
+            "stop it, or choose another --port",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+def launch(page: gr.Blocks, options: UiOptions) -> None:
+    """Serve the page until interrupted.
+
+    Raises:
+        OSError: something else listens where it should.
+    """
     page.launch(
         server_name=options.host,
         server_port=options.port,
@@ -51,8 +70,9 @@ def main(arguments: Sequence[str]) -> int:
         footer_links=[],
         max_file_size=MAX_BYTES,
         allowed_paths=[str(options.examples.resolve())],
+        # A session keeps the picture it works on.
+        state_session_capacity=_MOST_SESSIONS,
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ class ServiceClient:
         form = {name: httpx.Response(200, json=value).text for name, value in fields.items()}
         return self._send("POST", "/v1/points", data=form, files={"image": image})
 
-    def class_sets(self) -> list[Json]:
-        """`GET /v1/class-sets`."""
-        return cast("list[Json]", self._send("GET", "/v1/class-sets")["class_sets"])
+    def class_sets(self) -> Json:
+        """`GET /v1/class-sets`: `class_sets`, and the `folders` they are looked for in."""
+        return self._send("GET", "/v1/class-sets")
 
     def model(self) -> Json:
         """The running model, of `GET /v1/models`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import html
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import gradio as gr
 
 from ui.client import Json, Prompt, ServiceClient, ServiceProblem
 from ui.picture import Picture, PictureProblem, open_picture
-from ui.viewer import make_viewer, show_answer, show_notice, show_picture
+from ui.viewer import make_viewer, show_answer, show_busy, show_notice, show_picture
 
 _STATIC = Path(__file__).resolve().parent / "static"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -21,6 +22,9 @@ _MIN_CLASS_SCORE = 0.2
 
 _METHODS = [("Entities (E-SAM)", "entities"), ("Every mask (SAM)", "amg")]
 _NO_IMAGE = "Pick an image first."
+_STATUS_EVERY_S = 5.0
+_UPLOADS_KEPT_S = 24 * 3600
+Updates = Iterator[dict[str, Any]]
 
 
 def example_files(folder: Path) -> list[str]:
@@ -31,66 +35,93 @@ def example_files(folder: Path) -> list[str]:
 
 
 class Page:
-    """The handlers; each asks the service once and turns its refusals into words on the page."""
+    """The handlers; each asks the service once and turns its refusals into words on the page.
 
-    def __init__(self, client: ServiceClient) -> None:
+    Everything they are given comes from whoever reaches the page's port, through the page or without it.
+    """
+
+    def __init__(self, client: ServiceClient, uploads: Path) -> None:
+        """
+        Args:
+            client: of the service.
+            uploads: the folder that holds uploaded files; no other file is ever opened.
+        """
         self._client = client
+        self._uploads = uploads
 
     def status(self) -> str:
         """One line about the service."""
         try:
             model = self._client.model()
         except ServiceProblem as problem:
-            return f"<span class='dot down'></span>{problem}"
-        return (
-            f"<span class='dot up'></span>Model <b>{model['name']}</b> on {model['device']} at {self._client.endpoint}"
-        )
+            return f"<span class='dot down'></span>{html.escape(str(problem))}"
+        words = f"Model <b>{model['name']}</b> on {model['device']} at {html.escape(self._client.endpoint)}"
+        return f"<span class='dot up'></span>{words}"
 
     def pick(self, path: str | None) -> tuple[Any, ...]:
         """Another image: state, then every viewer."""
         if path is None:
             return (None, *[show_picture(None)] * 3)
         try:
-            picture = open_picture(path)
+            picture = open_picture(path, self._uploads)
         except PictureProblem as problem:
             return (None, *[show_picture(None, str(problem))] * 3)
         return (picture, *[show_picture(picture)] * 3)
 
-    def entities(self, picture: Picture | None, method: str) -> dict[str, Any]:
+    def entities(self, picture: Picture | None, method: str) -> Updates:
         """The Entities tab's button."""
-        return _answered(picture, lambda image: self._client.entities(image.data, method))
+        yield from _answers(picture, lambda image: self._client.entities(image.data, method))
 
-    def prompt(self, picture: Picture | None, event: gr.EventData) -> dict[str, Any]:
+    def prompt(self, picture: Picture | None, event: gr.EventData) -> Updates:
         """A click or a box in the Click tab."""
         asked = Prompt(event.points, event.labels, event.box)
-        return _answered(picture, lambda image: self._client.points(image.data, image.image_id, asked))
+        yield from _answers(picture, lambda image: self._client.points(image.data, image.image_id, asked))
 
-    def classes(self, picture: Picture | None, class_set: str | None) -> dict[str, Any]:
+    def classes(self, picture: Picture | None, class_set: str | None) -> Updates:
         """The classes tab's button."""
         if not class_set:
-            return show_notice(
-                "There is no class set yet. Train one with `everymask train classes`, and put it where the service "
-                "looks."
-            )
-        return _answered(picture, lambda image: self._client.classes(image.data, class_set, _MIN_PROBABILITY))
+            yield show_notice(self._why_no_class_set())
+        else:
+            yield from _answers(picture, lambda image: self._client.classes(image.data, class_set, _MIN_PROBABILITY))
 
-    def class_sets(self) -> dict[str, Any]:
-        """The class sets there are now; those that do not fit the model are left out."""
+    def class_sets(self, chosen: str | None) -> dict[str, Any]:
+        """The class sets there are now; those that do not fit the model are left out. The chosen one stays so."""
         try:
-            usable = [item for item in self._client.class_sets() if item["usable"]]
+            usable = [item for item in self._client.class_sets()["class_sets"] if item["usable"]]
         except ServiceProblem:
             usable = []
         choices = [(f"{item['name']}: {', '.join(item['classes'])}", item["name"]) for item in usable]
-        return gr.update(choices=choices, value=choices[0][1] if choices else None)
+        names = [name for _, name in choices]
+        return gr.update(choices=choices, value=chosen if chosen in names else next(iter(names), None))
+
+    def refresh(self, chosen: str | None) -> tuple[str, dict[str, Any]]:
+        """The service may have gone, or come back: its line, and the class sets where none is chosen."""
+        return self.status(), gr.skip() if chosen else self.class_sets(chosen)
+
+    def _why_no_class_set(self) -> str:
+        try:
+            answer = self._client.class_sets()
+        except ServiceProblem as problem:
+            return str(problem)
+        problems = [item["problem"] for item in answer["class_sets"] if not item["usable"]]
+        if problems:
+            return f"No class set fits the running model: {problems[0]}."
+        folders = ", ".join(answer["folders"])
+        return (
+            f"There is no class set yet. Train one with `everymask train classes`, and put it where the service looks: "
+            f"{folders}."
+        )
 
 
-def _answered(picture: Picture | None, ask: Callable[[Picture], Json]) -> dict[str, Any]:
+def _answers(picture: Picture | None, ask: Callable[[Picture], Json]) -> Updates:
     if picture is None:
-        return show_notice(_NO_IMAGE)
+        yield show_notice(_NO_IMAGE)
+        return
+    yield show_busy()
     try:
-        return show_answer(ask(picture))
+        yield show_answer(ask(picture))
     except ServiceProblem as problem:
-        return show_notice(str(problem))
+        yield show_notice(str(problem))
 
 
 def _path(payload: Any) -> str | None:
@@ -99,8 +130,7 @@ def _path(payload: Any) -> str | None:
 
 def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
     """The whole page, unlaunched."""
-    page = Page(client)
-    with gr.Blocks(title="everymask") as blocks:
+    with gr.Blocks(title="everymask", delete_cache=(_UPLOADS_KEPT_S // 24, _UPLOADS_KEPT_S)) as blocks:
         picture = gr.State(None)
         gr.HTML(
             "<h1>everymask</h1><p>Masks of everything in an image, of what you click on, or of your classes.</p>",
@@ -117,6 +147,7 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
                     height=220,
                     elem_id="upload",
                 )
+                page = Page(client, Path(upload.GRADIO_CACHE))
                 # Gradio would open the file with every decoder Pillow has; `open_picture` does it in a safer place.
                 upload.preprocess = _path  # type: ignore[method-assign]
                 files = example_files(examples)
@@ -144,16 +175,17 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
                         least_score=_MIN_CLASS_SCORE,
                     )
 
-        upload.change(page.pick, upload, [picture, entities, clicks, classes], show_progress="hidden")
-        find_entities.click(page.entities, [picture, method], entities, concurrency_limit=4)
+        # Private: the page alone calls them. Whoever calls them all the same meets the same checks.
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        asking: dict[str, Any] = {**quiet, "concurrency_limit": 4}
+        upload.change(page.pick, upload, [picture, entities, clicks, classes], **quiet)
+        find_entities.click(page.entities, [picture, method], entities, **asking)
         # While an answer is awaited only the latest prompt counts.
-        clicks.prompt(
-            page.prompt, picture, clicks, trigger_mode="always_last", show_progress="hidden", concurrency_limit=4
-        )
-        find_classes.click(page.classes, [picture, class_set], classes, concurrency_limit=4)
-        classes_tab.select(page.class_sets, None, class_set, show_progress="hidden")
-        blocks.load(page.status, None, status, show_progress="hidden")
-        blocks.load(page.class_sets, None, class_set, show_progress="hidden")
+        clicks.prompt(page.prompt, picture, clicks, trigger_mode="always_last", **asking)
+        find_classes.click(page.classes, [picture, class_set], classes, **asking)
+        classes_tab.select(page.class_sets, class_set, class_set, **quiet)
+        blocks.load(page.refresh, class_set, [status, class_set], **quiet)
+        gr.Timer(_STATUS_EVERY_S).tick(page.refresh, class_set, [status, class_set], **quiet)
     assert isinstance(blocks, gr.Blocks)
     return blocks
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -38,19 +39,35 @@ class Picture:
     shown: str
 
 
-def open_picture(path: str | Path) -> Picture:
-    """Read an image file.
+def open_picture(path: str | Path, folder: Path) -> Picture:
+    """Read an image file below `folder`, where uploads are kept. The path is whatever a client says.
 
     Raises:
-        PictureProblem: it is no image, or too large to be shown.
+        PictureProblem: it is no upload, no image, or too large to be shown.
     """
-    file = Path(path)
-    if file.stat().st_size > MAX_BYTES:
-        raise PictureProblem(f"{file.name} is larger than {MAX_BYTES // 2**20} MB.")
-    data = file.read_bytes()
+    file, data = _read_below(folder, path)
     size, jpeg = _decoded(data, file.name)
     shown = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
     return Picture(file.name, data, hashlib.sha256(data).hexdigest(), size, shown)
+
+
+def _read_below(folder: Path, path: str | Path) -> tuple[Path, bytes]:
+    missing = PictureProblem("This file is not there any more. Upload it again.")
+    try:
+        # Resolved first, so that neither `..` nor a link leads out of the folder.
+        file = Path(path).resolve()
+        status = file.stat()
+    except (OSError, RuntimeError, ValueError):
+        raise missing from None
+    # Something other than a file, a device for one, may never end.
+    if not file.is_relative_to(folder.resolve()) or not stat.S_ISREG(status.st_mode):
+        raise missing
+    if status.st_size > MAX_BYTES:
+        raise PictureProblem(f"{file.name} is larger than {MAX_BYTES // 2**20} MB.")
+    try:
+        return file, file.read_bytes()
+    except OSError:
+        raise missing from None
 
 
 def _decoded(data: bytes, name: str) -> tuple[tuple[int, int], bytes]:

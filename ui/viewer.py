@@ -37,11 +37,12 @@ def make_viewer(hint: str, elem_id: str, prompting: bool = False, least_score: f
         js_on_load=_START,
         apply_default_css=False,
         elem_id=elem_id,
-        picture=None,
+        picture="",
         file_name="",
         image_id="",
         image_size=[0, 0],
-        notice=None,
+        notice="",
+        busy=False,
     )
 
 
@@ -54,25 +55,32 @@ def _template(hint: str, prompting: bool, least_score: float) -> str:
     return template
 
 
-def show_picture(picture: Picture | None, notice: str | None = None) -> dict[str, Any]:
-    """Update: another image, without masks."""
-    if picture is None:
-        return gr.update(value=None, picture=None, notice=notice)
+# Gradio leaves out of an update what is None, so nothing here is: empty text and no masks are sent as such.
+
+
+def show_picture(picture: Picture | None, notice: str = "") -> dict[str, Any]:
+    """Update: another image, or none, without masks."""
     return gr.update(
-        value=None,
-        picture=picture.shown,
-        file_name=picture.name,
-        image_id=picture.image_id,
-        image_size=list(picture.size),
+        value={},
+        picture="" if picture is None else picture.shown,
+        file_name="" if picture is None else picture.name,
+        image_id="" if picture is None else picture.image_id,
+        image_size=[0, 0] if picture is None else list(picture.size),
         notice=notice,
+        busy=False,
     )
 
 
 def show_answer(answer: dict[str, Any]) -> dict[str, Any]:
     """Update: the masks of an answer."""
-    return gr.update(value=answer, notice=None)
+    return gr.update(value=answer, notice="", busy=False)
 
 
 def show_notice(notice: str) -> dict[str, Any]:
-    """Update: words instead of masks; what was there stays."""
-    return gr.update(notice=notice)
+    """Update: words above what is there, which stays."""
+    return gr.update(notice=notice, busy=False)
+
+
+def show_busy() -> dict[str, Any]:
+    """Update: an answer is awaited."""
+    return gr.update(notice="", busy=True)

@@ -18,6 +18,7 @@ from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
+from everymask.labelling.methods.table import check_given
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,9 @@ class LabelDatasetConfig:
 
     def __post_init__(self) -> None:
         labels = self.label_config()
-        if labels.method == "classes" and self.head is None:
-            raise ConfigurationError(
-                "method classes needs a class head; make one with `everymask train classes`, then --head FILE"
-            )
-        if (labels.method == "clip") != (self.class_names is not None):
-            raise ConfigurationError("--method clip and --class-names cat,dog go together; give both or neither")
-        if labels.method != "classes" and (self.head or self.save_embeddings):
-            raise ConfigurationError(
-                f"--head and --save-embeddings are for --method classes; leave them out for {labels.method}"
-            )
+        check_given(labels.method, head=self.head is not None, class_names=self.class_names is not None)
+        if self.save_embeddings and self.head is None:
+            raise ConfigurationError(f"--save-embeddings is for --method classes; leave it out for {labels.method}")
         if labels.tiles > 1 and self.save_embeddings:
             raise ConfigurationError("mask embeddings are of whole pictures; leave out --tiles or --save-embeddings")
         for name in ("batch_size", "limit"):

@@ -9,7 +9,7 @@ import io
 import itertools
 import os
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,9 @@ from fsspec.utils import glob_translate
 
 from data_jobs.labelling.manifest_files import INVENTORY_NAME, TABLE_SUFFIXES, read_rows
 from everymask.errors import ConfigurationError
-from everymask.files.storage import canonical_uri, is_remote, one_line, resolve, split_query
+from everymask.files.addresses import AddressError, AddressPolicy
+from everymask.files.location import Location
+from everymask.files.storage import canonical_uri, is_remote, is_web, one_line, resolve, split_query
 from everymask.images.decoding import IMAGE_SUFFIXES
 from everymask.images.sources.parquet import image_column
 from everymask.images.sources.registry import source_of
@@ -33,6 +35,8 @@ from everymask.redaction import redact
 _WILDCARD = re.compile(r"[*?\[]")
 _LIST_SUFFIXES = (".txt", ".lst")
 _NO_FILE, _NO_ENDING = "pipes, sockets or devices", "without an ending"
+_AGAIN = "folders that a link leads to a second time"
+_COMMENT = " #"
 _MAX_KINDS = 8
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_COUNTED = 1_000_000
@@ -82,11 +86,12 @@ class Skipped:
 def list_images(location: str, skip: str | None = None, skipped: Skipped | None = None) -> Iterator[ImageRef]:
     """Every image of an input, in a fixed order.
 
-    A folder is walked with its subfolders; files with an image's ending count, names that begin with a dot do not. A
-    glob takes whatever it matches (`**` spans folders), its root is the part before the first wildcard. A `.txt` or
-    `.lst` list has one path or address a line, `#` begins a comment. A manifest (Parquet, CSV, JSON lines) has a column
-    `uri` and may have `image_id`; that of an S3 Inventory is its `manifest.json`. Relative paths in lists and manifests
-    begin at the folder of the list.
+    A folder is walked with its subfolders, and then the folders that links lead to, each folder once; files with an
+    image's ending count, names that begin with a dot do not. A glob takes whatever it matches (`**` spans folders), its
+    root is the part before the first wildcard. A `.txt` or `.lst` list has one path or address a line; ` #` begins a
+    comment, unless there is a file of that name. A manifest (Parquet, CSV, JSON lines) has a column `uri` and may have
+    `image_id`; that of an S3 Inventory is its `manifest.json`. Relative paths in lists and manifests begin at the
+    list's folder.
 
     Images also lie inside files (`everymask.images.sources`): inside one that is named, inside those that a glob or
     `train-{000..127}.tar` matches, and inside those of a folder that holds no image of its own. What is wrong with such
@@ -120,7 +125,7 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
     elif kind == pafs.FileType.File and base.lower().endswith(_LIST_SUFFIXES):
         yield from _read_list(location)
     elif kind == pafs.FileType.File:
-        yield replace(_relative_ref(location, location), image_id=PurePosixPath(base).name)
+        yield replace(_relative_ref(canonical_uri(location), location), image_id=PurePosixPath(base).name)
     elif wildcard := _WILDCARD.search(base):
         folder, slash, _ = base[: wildcard.start()].rpartition("/")
         matches = re.compile(glob_translate(base[len(folder + slash) :])).match
@@ -240,22 +245,32 @@ class _Listed:
 
 def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[_Listed]:
     unreadable: list[str] = []
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
+    seen: set[tuple[int, int]] = set()
+    output = _identity(avoid) if avoid is not None and os.path.isdir(avoid) else None
+    # Links come last: a folder keeps the path that it has without them.
+    waiting, links = [root], deque[str]()
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.popleft()
         try:
+            identity = _identity(folder)
+            if identity == output:
+                continue
+            if identity in seen:
+                skipped.add(_AGAIN)
+                continue
+            seen.add(identity)
             with os.scandir(folder) as listing:
                 entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=_name)
         except OSError as error:
             unreadable.append(error.filename)
             continue
-        folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.path != avoid]
-        waiting += reversed(folders)
+        waiting += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
         for entry in entries:
-            if entry.is_dir():  # a link to a folder is not followed, it might lead back here
-                continue
+            if os.path.isdir(entry.path):
+                if entry.is_symlink():
+                    links.append(entry.path)
             # A link that leads nowhere counts: its row says that the file is not there.
-            if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
+            elif os.path.isfile(entry.path) or (entry.is_symlink() and not os.path.exists(entry.path)):
                 yield _look_at(entry.path)
             else:
                 skipped.add(_NO_FILE)
@@ -264,6 +279,12 @@ def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[_Lis
             f"{len(unreadable)} folders of the input cannot be read, {unreadable[0]} among them; give read access or "
             "name the images in a list"
         )
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    """What is the same however a folder is reached: device and inode."""
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _name(entry: os.DirEntry[str]) -> str:
@@ -306,10 +327,33 @@ def _walk_remote(root: str, query: str, avoid: str | None) -> Iterator[_Listed]:
 def _read_list(location: str) -> Iterator[ImageRef]:
     filesystem, path = resolve(location)
     with filesystem.open_input_stream(path) as stream:
-        for line in io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8", errors="backslashreplace"):
-            entry = line.split(" #")[0].strip()
-            if entry and not entry.startswith("#"):
+        # With or without a byte-order mark.
+        for line in io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", errors="backslashreplace"):
+            if entry := _without_comment(line.strip(), location):
                 yield _relative_ref(entry, location)
+
+
+def _without_comment(line: str, location: str) -> str:
+    """The entry of a line: the longest that is the name of a file, else what stands before the comment."""
+    plain = "" if line.startswith("#") else line.split(_COMMENT)[0].strip()
+    longer = line
+    while len(longer) > len(plain):
+        if _is_file(_relative_ref(longer, location).uri, location):
+            return longer
+        longer = longer.rpartition(_COMMENT)[0].strip()
+    return plain
+
+
+def _is_file(uri: str, location: str) -> bool:
+    if not is_remote(uri):
+        return os.path.isfile(uri)
+    if is_web(uri):  # its # begins a fragment, which is no part of a name
+        return False
+    try:
+        AddressPolicy.for_input(location).check(uri)
+        return Location.at(uri).kind() == "file"
+    except (AddressError, ConfigurationError, OSError, ValueError):
+        return False
 
 
 def _read_manifest(location: str) -> Iterator[ImageRef]:
@@ -336,6 +380,7 @@ def _relative_ref(entry: str, location: str) -> ImageRef:
     elif os.path.isabs(entry) or entry.startswith("file://"):
         uri = canonical_uri(entry)
     elif is_remote(folder):
+        query = "" if is_web(folder) else query  # the signature of a list opens nothing else
         uri = f"{folder}/{entry}{query}"
     else:
         uri = os.path.abspath(os.path.join(folder, entry))

@@ -20,12 +20,12 @@ from everymask.backbone.registry import load_backbone
 from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, write_embeddings
 from everymask.classes.head import ClassHead, check_backbone, load_head
 from everymask.classes.segmenter import config_for
-from everymask.classes.zero_shot import labelled_names, load_clip
 from everymask.errors import ConfigurationError, EverymaskError, InputError, LabelFailure, UnforeseenError
 from everymask.files.storage import one_line
 from everymask.images.decoding import decode_image
 from everymask.images.difference_hash import difference_hash
 from everymask.labelling.label import label_images, label_images_keeping_masks
+from everymask.labelling.methods.table import find_method
 from everymask.labelling.settings import label_settings
 from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.members import read_member
@@ -44,8 +44,9 @@ def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
         ConfigurationError: unknown model or device, no such head.
     """
     backbone = load_backbone(spec.model, spec.checkpoint, spec.device)
-    if spec.config.method == "clip":
-        load_clip(spec.config.clip, backbone.device)
+    method = find_method(spec.config.method).implementation()
+    if method.load is not None:
+        method.load(spec.config, backbone.device)
     if spec.head is None:
         return backbone, None
     head = load_head(spec.head)
@@ -59,10 +60,13 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
 
 
 def _facts(spec: ModelSpec, backbone: PromptableBackbone, head: ClassHead | None) -> ModelFacts:
-    head_sha256, class_names = (head.file_sha256, head.spec.classes) if head else (None, None)
-    if spec.config.method == "clip":
-        class_names = labelled_names(spec.config.clip)
-    return ModelFacts(backbone.name, str(backbone.device), backbone.weights_sha256, head_sha256, class_names)
+    return ModelFacts(
+        backbone.name,
+        str(backbone.device),
+        backbone.weights_sha256,
+        head.file_sha256 if head else None,
+        find_method(spec.config.method).implementation().class_names(spec.config, head),
+    )
 
 
 def check_facts(found: ModelFacts, expected: ModelFacts) -> None:

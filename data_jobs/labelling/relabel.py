@@ -19,9 +19,8 @@ from data_jobs.runtime.actors import WRITE_CPUS
 from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
 from everymask.classes.embeddings import EmbeddingShard
 from everymask.classes.head import load_head
-from everymask.classes.segmenter import classify_masks
 from everymask.labelling.config import LabelConfig
-from everymask.labelling.region_sizes import limit_region_sizes
+from everymask.labelling.label import label_masks
 from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.labels.rows import LabelledImage, to_table
 from everymask.labels.store import LabelStore, PartSummary
@@ -50,8 +49,7 @@ class Relabeller:
             shard = EmbeddingShard(row["directory"], row["name"], tuple(row["rows"]), tuple(row["image_ids"]))
             for record in shard.read():
                 started = time.perf_counter()
-                labels = classify_masks(record.embeddings, self._head, self._config.classes)
-                labels = limit_region_sizes(labels, self._config.min_region_area, self._config.max_region_area)
+                labels = label_masks(record.embeddings, self._config, self._head)
                 labels = with_mask_ids(labels, record.content_sha256, self._settings_sha256)
                 seconds = time.perf_counter() - started
                 images.append(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
-
-Method = Literal["entities", "classes", "clip", "amg"]
+from everymask.labelling.methods.table import MethodName, find_method
 
 
 @dataclass(frozen=True)
 class LabelConfig:
     """What is done to every image of a run or a service."""
 
-    method: Method = "entities"
+    method: MethodName = "entities"
     """entities: every entity once (E-SAM); classes: your classes (U-SAM), with a class head; clip: SAM's masks named by
     CLIP, with names and no exemplars; amg: SAM's automatic masks, which overlap."""
     entities: EntityConfig = field(default_factory=EntityConfig)
@@ -32,8 +30,7 @@ class LabelConfig:
     Each is encoded anew, so a service has none."""
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise ConfigurationError(f"method {self.method!r} is unknown; use {', '.join(get_args(Method))}")
+        find_method(self.method)
         if self.min_region_area < 0:
             raise ConfigurationError(f"min_region_area must not be negative; got {self.min_region_area}")
         if self.max_region_area is not None and self.max_region_area < max(1, self.min_region_area):

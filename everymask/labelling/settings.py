@@ -28,9 +28,10 @@ def label_settings(
         head_sha256: digest of the class head's file; None for other methods than classes.
         class_names: the class head's classes.
     """
+    own = getattr(config, config.method, None)
     settings: dict[str, Any] = {
         "method": config.method,
-        config.method: _without_neutral(asdict(getattr(config, config.method))),
+        config.method: {} if own is None else _without_neutral(asdict(own)),
         "model": model,
         "weights_sha256": weights_sha256,
         "head_sha256": head_sha256,

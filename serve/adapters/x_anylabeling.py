@@ -84,7 +84,7 @@ class XAnyLabeling:
             "entities": _model(f"everymask {running.name}: entities", [*_RUN_WIDGETS, *_FINENESS_WIDGETS], "default"),
             "amg": _model(f"everymask {running.name}: all masks", [*_RUN_WIDGETS, *_FINENESS_WIDGETS], "default"),
         }
-        if self._settings.clip is not None:
+        if self._settings.answers_names:
             title = f"everymask {running.name}: names, such as cat.dog.background"
             models[NAMES] = _model(title, [*_NAMES_WIDGETS, *_FINENESS_WIDGETS], "text_prompt")
         for class_set in await self._labelling.class_sets():

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from everymask.errors import ConfigurationError, ImageTooLargeError, InputError
-from everymask.images.decoding import ImageLimits, decode_image, decoding
+from everymask.images import decoding
+from everymask.images.decoding import ImageLimits, decode_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

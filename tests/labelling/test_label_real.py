@@ -12,7 +12,7 @@ from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.entities.config import EntityConfig
 from everymask.evaluation.disjoint import overlapping_pixels
-from everymask.labelling.config import LabelConfig, Method
+from everymask.labelling.config import LabelConfig, MethodName
 from everymask.labelling.label import label_images
 from everymask.records import ImageLabels
 
@@ -27,7 +27,7 @@ def nano() -> PromptableBackbone:
 @pytest.mark.parametrize("method", ["entities", "amg"])
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 5000), (3, 2), (64, 48)])
 def test_tiny_thin_and_black_images_are_labelled(
-    nano: PromptableBackbone, size_hw: tuple[int, int], method: Method
+    nano: PromptableBackbone, size_hw: tuple[int, int], method: MethodName
 ) -> None:
     (labels,) = label_images(nano, [np.zeros((*size_hw, 3), np.uint8)], LabelConfig(method=method, entities=SMALL))
     assert isinstance(labels, ImageLabels)

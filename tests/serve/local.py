@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
+import uvicorn
 from ray import serve
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
+from benchmarks.running_service import await_that
 from serve.api import create_app
 from serve.auth import ApiKeys
 from serve.classifier import Classifier
@@ -27,15 +31,34 @@ class LocalClassifier(Classifier):
     _head = Classifier.load
 
 
-@contextmanager
-def local_service(args: Mapping[str, Any], keys: list[str]) -> Iterator[TestClient]:
-    """A client of a service with these settings, without a key of its own."""
+def local_app(args: Mapping[str, Any], keys: list[str] | None) -> ASGIApp:
+    """The service with these settings."""
     settings = read_settings(args)
     encoder = serve.deployment(Encoder).bind(settings)
     refiner = serve.run(serve.deployment(Refiner).bind(settings, encoder), name="refiner", _local_testing_mode=True)
     classifier = serve.run(
         serve.deployment(LocalClassifier).bind(settings), name="classifier", _local_testing_mode=True
     )
-    app = create_app(Graph("everymask", refiner, classifier), settings, ApiKeys(keys))
-    with TestClient(app) as client:
+    return create_app(Graph("everymask", refiner, classifier), settings, ApiKeys(keys))
+
+
+@contextmanager
+def local_service(args: Mapping[str, Any], keys: list[str]) -> Iterator[TestClient]:
+    """A client of a service with these settings, without a key of its own."""
+    with TestClient(local_app(args, keys)) as client:
         yield client
+
+
+@contextmanager
+def listening(app: ASGIApp, port: int) -> Iterator[str]:
+    """The address of an app behind a real HTTP server, in a thread of its own."""
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning"))
+    thread = Thread(target=server.run)
+    thread.start()
+    try:
+        await_that(lambda: server.started or not thread.is_alive())
+        assert server.started
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -128,7 +128,7 @@ def test_one_broken_head_does_not_break_the_list(
     (tmp_path / os.fsdecode(b"not-unicode-\xff.safetensors")).write_bytes(b"")
     (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
     sets = ClassSets([tmp_path])
-    answer = ClassSetsAnswer(class_sets=sets.list(running))
+    answer = ClassSetsAnswer(class_sets=sets.list(running), folders=[str(tmp_path)])
     answer.model_dump_json()
     assert [(item.name, item.usable) for item in answer.class_sets] == [("broken", False), ("pets", True)]
     with pytest.raises(ConfigurationError):

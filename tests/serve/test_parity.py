@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import pytest
 from benchmarks.running_service import REPOSITORY, RunningService
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import load_head
-from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels, LabelledMask
@@ -62,7 +62,7 @@ def test_the_librarys_label_images_says_the_same(
     http: httpx.Client, service: RunningService, tiny_sam: SamBackbone, method: Any
 ) -> None:
     settings = read_settings(service.args)
-    config = LabelConfig(method, settings.entities, settings.amg, settings.classes)
+    config = replace(settings.labels, method=method)
     head = load_head(service.heads / "discs.safetensors") if method == "classes" else None
     path = "/v1/classes?class_set=discs" if method == "classes" else f"/v1/entities?method={method}"
     for seed, size in enumerate(SIZES):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,7 +14,6 @@ import pytest
 from benchmarks.running_service import API_KEY
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import load_head
-from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.labelling.settings import label_settings
 from everymask.labels.identity import settings_digest, with_mask_ids
@@ -46,7 +46,7 @@ def ask(client: httpx.Client, path: str, **sizes: int) -> httpx.Response:
 
 
 def of_library(settings: ServiceSettings, model: SamBackbone, method: Any, **sizes: int) -> ImageLabels:
-    config = LabelConfig(method, settings.entities, settings.amg, settings.classes, **sizes)
+    config = replace(settings.labels, method=method, **sizes)
     path = settings.head_folders[0] / "discs.safetensors"
     head = load_head(path) if method == "classes" else None
     (labels,) = label_images(model, [np.asarray(IMAGE)], config, head)

@@ -24,9 +24,9 @@ def test_no_args_are_the_defaults() -> None:
 
 def test_nested_args_reach_the_librarys_own_configs() -> None:
     settings = read_settings({"entities": {"points_per_side": 7}, "classes": {"masks": {"points_per_side": 5}}})
-    assert settings.entities.points_per_side == 7
-    assert settings.classes.masks.points_per_side == 5
-    assert settings.classes.score_thresh == ServiceSettings().classes.score_thresh
+    assert settings.labels.entities.points_per_side == 7
+    assert settings.labels.classes.masks.points_per_side == 5
+    assert settings.labels.classes.score_thresh == ServiceSettings().labels.classes.score_thresh
 
 
 @pytest.mark.parametrize(

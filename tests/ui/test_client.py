@@ -65,6 +65,6 @@ def test_the_other_endpoints(service: RunningService) -> None:
     client = ServiceClient(service.url, API_KEY)
     file = picture_file(901)
     assert client.model()["name"] == "vit_b"
-    assert "discs" in {item["name"] for item in client.class_sets()}
+    assert "discs" in {item["name"] for item in client.class_sets()["class_sets"]}
     assert client.entities(file, "entities")["masks"]
     assert client.classes(file, "discs", 0.0)["class_set"] == "discs"

@@ -5,6 +5,11 @@ import { saveCoco, savePng } from "./download.js";
 import { canvasPixels, labelMap, paintMap, paintMasks } from "./masks.js";
 
 const LONGEST_SIDE = 1024; // of the canvas, in pixels
+const HELP = {
+  add: "Click on an object. More clicks add to the same mask; with Shift, a click leaves out what lies there.",
+  remove: "Click on what the mask should leave out.",
+  box: "Drag a box around an object.",
+};
 const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 const round = (value) => Math.round(value * 10) / 10;
 
@@ -15,9 +20,11 @@ export function startViewer(element, props, watch, onPrompt) {
   const canvas = find("canvas");
   const context = canvas.getContext("2d");
   const isPrompt = find(".viewer").dataset.prompting === "true";
+  const leastScore = Number(find(".viewer").dataset.leastScore);
 
   const view = {
     picture: null, // HTMLImageElement
+    loading: null, // the one that is to be shown next
     answer: null, // what the service said
     masks: [], // of the answer, each with its canvas `pixels`
     kept: [], // masks kept from earlier prompts (Click tab)
@@ -74,11 +81,25 @@ export function startViewer(element, props, watch, onPrompt) {
       : view.masks.length === 0
         ? "No masks: nothing in this image passed"
         : `${count} of ${view.masks.length} ${noun} · ${percent(covered)} covered`;
+    const least = setting("score");
+    const below = isPrompt ? 0 : view.masks.filter((mask) => mask.score < least).length;
+    const hidden = below ? ` · ${below} below ${least.toFixed(2)}` : "";
     const cache = view.answer.embedding_cache === "hit" ? ", embedding reused" : "";
-    find(".summary").textContent = `${summary} · ${view.answer.seconds.toFixed(2)} s${cache}`;
+    find(".summary").textContent = `${summary}${hidden} · ${view.answer.seconds.toFixed(2)} s${cache}`;
+  }
+
+  // What there is nothing to do with is off.
+  function enableTools() {
+    const prompted = prompt.points.length > 0 || prompt.box !== null;
+    find("[data-action=undo]").disabled = !prompted;
+    find("[data-action=clear]").disabled = !prompted && view.kept.length === 0;
+    find("[data-action=keep]").disabled = view.masks.length === view.kept.length;
+    for (const name of ["coco", "png"]) find(`[data-action=${name}]`).disabled = shownMasks().length === 0;
+    find(".help").textContent = HELP[prompt.tool];
   }
 
   function draw() {
+    enableTools();
     if (!view.picture) return;
     const { width, height } = view.grid;
     context.clearRect(0, 0, width, height);
@@ -260,6 +281,7 @@ export function startViewer(element, props, watch, onPrompt) {
       prompt.tool = tool;
       canvas.dataset.tool = tool;
       for (const other of all("[data-tool]")) other.setAttribute("aria-pressed", other === button);
+      enableTools();
     } else if (candidate) {
       prompt.candidate = Number(candidate);
       showCandidates(view.masks.slice(view.kept.length));
@@ -327,17 +349,20 @@ export function startViewer(element, props, watch, onPrompt) {
   }
 
   function showPicture() {
-    Object.assign(view, { picture: null, answer: null, masks: [], kept: [], labels: null, map: false, size: null });
+    Object.assign(view, { picture: null, loading: null, answer: null, masks: [], kept: [], visible: [] });
+    Object.assign(view, { labels: null, map: false, size: null });
     select(-1, false);
     resetPrompt();
     showCandidates([]);
-    find(".panel").hidden = true;
+    for (const panel of all(".panel")) panel.hidden = true;
     find(".tools").hidden = true;
     canvas.hidden = true;
     find(".hint").hidden = false;
     if (!props.picture) return;
     const picture = new Image();
+    view.loading = picture;
     picture.onload = () => {
+      if (picture !== view.loading) return; // another one was picked meanwhile
       const scale = Math.min(1, LONGEST_SIDE / Math.max(picture.width, picture.height));
       view.grid = {
         width: Math.max(1, Math.round(picture.width * scale)),
@@ -347,19 +372,20 @@ export function startViewer(element, props, watch, onPrompt) {
       view.picture = picture;
       canvas.width = view.grid.width;
       canvas.height = view.grid.height;
-      // As large as the page allows, but small images no more than three times their size.
-      canvas.style.width = `min(100%, calc(70vh * ${picture.width / picture.height}), ${3 * view.grid.width}px)`;
+      // As large as the window allows with what stands above, but small images no more than three times their size.
+      const shape = picture.width / picture.height;
+      canvas.style.width = `min(100%, calc(max(100dvh - 25rem, 15rem) * ${shape}), ${3 * view.grid.width}px)`;
       canvas.hidden = false;
       find(".hint").hidden = true;
       find(".tools").hidden = !isPrompt;
       draw();
-      if (props.value) showAnswer();
+      showAnswer();
     };
     picture.src = props.picture;
   }
 
   function showAnswer() {
-    if (!view.picture || !props.value) return;
+    if (!view.picture || !props.value?.masks) return;
     const answer = props.value;
     // An answer about an image that is no longer there comes too late.
     if (answer.image_id !== props.image_id) return;
@@ -374,10 +400,17 @@ export function startViewer(element, props, watch, onPrompt) {
     find("[data-action=map]").hidden = !answer.semantic_map;
     find("[data-action=map]").setAttribute("aria-pressed", false);
     for (const filter of all(".filter")) filter.hidden = isPrompt;
+    if (!isPrompt) lowerScore();
     if (isPrompt) showCandidates(fresh);
     showLegend();
-    find(".panel").hidden = false;
+    for (const panel of all(".panel")) panel.hidden = false;
     filterMasks();
+  }
+
+  // The slider starts where the page says, or lower, where something is seen.
+  function lowerScore() {
+    const best = Math.max(0, ...view.masks.map((mask) => mask.score));
+    slider("score").value = Math.min(leastScore, Math.floor(best * 100) / 100);
   }
 
   function showNotice() {
@@ -386,10 +419,16 @@ export function startViewer(element, props, watch, onPrompt) {
     notice.textContent = props.notice ?? "";
   }
 
+  function showBusy() {
+    find(".busy").hidden = !props.busy;
+  }
+
   canvas.dataset.tool = "add";
   watch("picture", showPicture);
   watch("value", showAnswer);
   watch("notice", showNotice);
+  watch("busy", showBusy);
   showPicture();
   showNotice();
+  showBusy();
 }

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_jobs.labelling.inputs import ImageRef, list_images
+from data_jobs.labelling.inputs import ImageRef, Skipped, list_images
 from everymask.errors import ConfigurationError
 from everymask.files.storage import canonical_uri
 
@@ -65,6 +65,11 @@ def test_one_image_is_an_input(photos: Path) -> None:
     assert list(list_images(str(photos / "a/1.jpg"))) == [ImageRef("1.jpg", str(photos / "a/1.jpg"))]
 
 
+def test_one_image_may_be_named_from_here(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    assert [ref.uri for ref in list_images("a/1.jpg")] == [str(photos / "a/1.jpg")]
+
+
 def test_a_list_keeps_ids_when_lines_are_added(photos: Path) -> None:
     listing = photos / "list.txt"
     listing.write_text(f"# comment\na/1.jpg\n\n{photos}/b/1.jpg  # here too\n/elsewhere/x.jpg\ns3://bucket/y.jpg\n")
@@ -81,6 +86,44 @@ def test_an_address_that_is_signed_anew_keeps_its_id(photos: Path) -> None:
     listing.write_text("https://h/x.jpg?X-Amz-Signature=abc\n")
     address = "https://h/x.jpg?X-Amz-Signature="
     assert list(list_images(str(listing))) == [ImageRef(f"{address}***", f"{address}abc")]
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n", encoding="utf-8-sig")
+    assert ids(tmp_path / "list.txt") == ["a.jpg", "b.jpg"]
+
+
+def test_a_file_that_is_there_wins_over_a_comment(tmp_path: Path) -> None:
+    for name in ("photo #1.jpg", "#2.jpg", "c.jpg"):
+        (tmp_path / name).touch()
+    lines = ["photo #1.jpg", "photo #1.jpg # the best # of all", "#2.jpg", "# photo", "c.jpg #9", "gone.jpg # lost"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    assert ids(tmp_path / "list.txt") == ["photo #1.jpg", "photo #1.jpg", "#2.jpg", "c.jpg", "gone.jpg"]
+
+
+def test_a_file_of_a_bucket_wins_over_a_comment_and_a_web_server_is_not_asked() -> None:
+    bucket = fsspec.filesystem("memory")
+    bucket.pipe({"/commented/photo #1.jpg": b"", "/commented/list.txt": b"photo #1.jpg\nhttp://127.0.0.1:1/a #b\n"})
+    assert [ref.uri for ref in list_images("memory://commented/list.txt")] == [
+        "memory://commented/photo #1.jpg",
+        "http://127.0.0.1:1/a",
+    ]
+
+
+def test_links_to_folders_are_followed_and_each_folder_once(tmp_path: Path) -> None:
+    elsewhere, photos = tmp_path / "elsewhere", tmp_path / "photos"
+    for folder in (elsewhere / "deep", photos / "b", photos / "out"):
+        folder.mkdir(parents=True)
+        (folder / "1.jpg").touch()
+    (photos / "a_link").symlink_to(elsewhere)
+    (photos / "a_link_to_b").symlink_to(photos / "b")
+    (elsewhere / "back").symlink_to(photos)
+    (elsewhere / "to_out").symlink_to(photos / "out")
+    (photos / "nowhere.jpg").symlink_to("nowhere.jpg")
+    skipped = Skipped()
+    found = [ref.image_id for ref in list_images(str(photos), str(photos / "out"), skipped)]
+    assert found == ["nowhere.jpg", "b/1.jpg", "a_link/deep/1.jpg"]
+    assert str(skipped) == "skipped: 2 folders that a link leads to a second time"
 
 
 def test_a_manifest_may_name_its_ids(photos: Path) -> None:

@@ -1,0 +1,14 @@
+"""SAM + CLIP: masks that look like names."""
+
+from __future__ import annotations
+
+from everymask.classes.zero_shot import class_settings, labelled_names, load_clip, segment_names
+from everymask.labelling.methods.method import Method
+
+METHOD = Method(
+    lambda backbone, embedding, config, head: segment_names(backbone, embedding, config.clip),
+    load=lambda config, device: load_clip(config.clip, device),
+    needs_picture=lambda config, head: True,
+    class_names=lambda config, head: labelled_names(config.clip),
+    suppression=lambda config, head: class_settings(config.clip),
+)

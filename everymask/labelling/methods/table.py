@@ -1,0 +1,77 @@
+"""The table of methods: what is known of each before its code is imported. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from everymask.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from everymask.labelling.methods.method import Method
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method.
+
+    Attributes:
+        module: where it is, as `METHOD`. Its settings are the field of `LabelConfig` that has the method's name.
+        needs: what must be given beside its settings; what another method needs is refused.
+    """
+
+    module: str
+    needs: Literal["head", "class_names"] | None = None
+
+    def implementation(self) -> Method:
+        """The method itself; imports its code."""
+        method: Method = import_module(self.module).METHOD
+        return method
+
+
+_HERE = "everymask.labelling.methods"
+
+METHODS: Mapping[str, MethodRow] = {
+    "entities": MethodRow(f"{_HERE}.entities"),
+    "classes": MethodRow(f"{_HERE}.classes", needs="head"),
+    "clip": MethodRow(f"{_HERE}.clip", needs="class_names"),
+    "amg": MethodRow(f"{_HERE}.amg"),
+}
+
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    # A command line shows the choices, and refuses others.
+    MethodName = Literal[tuple(METHODS)]
+
+
+def find_method(name: str) -> MethodRow:
+    """The row of a method.
+
+    Raises:
+        ConfigurationError: there is no such method.
+    """
+    if name not in METHODS:
+        raise ConfigurationError(f"method {name!r} is unknown; use {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def check_given(name: str, *, head: bool, class_names: bool) -> None:
+    """Refuse a method without what it needs, or beside what another one needs.
+
+    Raises:
+        ConfigurationError: that, or there is no such method.
+    """
+    needs = find_method(name).needs
+    if head and needs != "head":
+        raise ConfigurationError(f"a class head is of no use to method {name}; leave it out, or use method classes")
+    if class_names and needs != "class_names":
+        raise ConfigurationError(f"class names are of no use to method {name}; leave them out, or use method clip")
+    if needs == "head" and not head:
+        raise ConfigurationError(
+            f"method {name} needs a class head; make one with `everymask train classes`, then --head FILE"
+        )
+    if needs == "class_names" and not class_names:
+        raise ConfigurationError(f"method {name} needs names: --class-names cat,dog")
