@@ -64,7 +64,7 @@ def main() -> None:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            total += float(loss)
+            total += loss.item()
         print(f"epoch {epoch + 1}: loss {total:.3f}", flush=True)
     model.save_pretrained(options.output)
 

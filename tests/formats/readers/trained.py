@@ -53,6 +53,21 @@ def ultralytics(export: Path, work: Path) -> Found:
     return found
 
 
+def ultralytics_reader(export: Path, work: Path) -> Found:
+    """What Ultralytics draws before it trains: the data set is looked for from the root folder."""
+    from ultralytics.data.utils import check_det_dataset, polygon2mask, verify_image_label
+
+    folder = Path(check_det_dataset(str(export / "data.yaml"), autodownload=False)["train"])
+    assert folder == export / "images" / "train"
+    found: Found = {}
+    for path in sorted(folder.iterdir()):
+        label = export / "labels" / "train" / f"{path.stem}.txt"
+        _, boxes, shape, segments, *_ = verify_image_label((str(path), str(label), "", False, 2, 0, 0, False))
+        masks = [polygon2mask(shape, [(segment * shape[::-1]).reshape(-1)]) for segment in segments]
+        found[path.name] = [(int(box[0]), runs(mask)) for box, mask in zip(boxes, masks, strict=True)]
+    return found
+
+
 def mask_rcnn(export: Path, work: Path) -> Found:
     """The documented script, then its model on the same images."""
     from PIL import Image
@@ -95,7 +110,12 @@ def segformer(export: Path, work: Path) -> Found:
     return found
 
 
-TOOLS = {"ultralytics": ultralytics, "mask_rcnn": mask_rcnn, "segformer": segformer}
+TOOLS = {
+    "ultralytics": ultralytics,
+    "ultralytics_reader": ultralytics_reader,
+    "mask_rcnn": mask_rcnn,
+    "segformer": segformer,
+}
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
