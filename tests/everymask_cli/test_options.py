@@ -72,6 +72,7 @@ VISIBLE = {
     "evaluate clicks": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "details", "json"),
     "evaluate proposals": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "json"),
     "serve": ("config", "model", "heads", "host", "port"),
+    "doctor": ("json",),
     "ui": ("endpoint", "host", "port", "examples"),
 }
 VISIBLE["estimate"] = ("sample", "price-per-gpu-hour", "spot-price-per-gpu-hour", *VISIBLE["label"])
@@ -102,7 +103,7 @@ def test_the_help_of_label_is_read_in_a_minute() -> None:
     assert len(settings_of(command.config)) <= MOST_SETTINGS
 
 
-@pytest.mark.parametrize("words", [row.words for row in COMMANDS if row.words != "ui"])
+@pytest.mark.parametrize("words", [row.words for row in COMMANDS if row.words not in ("ui", "doctor")])
 def test_every_setting_says_what_it_does_and_every_visible_one_exists(words: str) -> None:
     (command,) = [row.load() for row in COMMANDS if row.words == words]
     assert isinstance(command, Command)
