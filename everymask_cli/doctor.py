@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from data_jobs.runtime.command import Command
 from everymask import __version__
 from everymask.backbone.models import MODELS
 from everymask.backbone.weights import cache_directory
@@ -67,16 +66,18 @@ def findings() -> list[Finding]:
     ]
 
 
-def command(arguments: Sequence[str]) -> int:
+@dataclass(frozen=True)
+class DoctorConfig:
+    """What this machine has, which model suits it, what is missing and how to get it."""
+
+    json: bool = False
+    """Print the findings as JSON, to attach to a report."""
+
+
+def examine(config: DoctorConfig) -> int:
     """Print the report; 1 where something that everymask needs is missing, else 0."""
-    parser = argparse.ArgumentParser(
-        "everymask doctor",
-        description="What this machine has, which model suits it, what is missing and how to get it.",
-    )
-    parser.add_argument("--json", action="store_true", help="Print the findings as JSON, to attach to a report.")
-    as_json = parser.parse_args(arguments).json
     found = findings()
-    if as_json:
+    if config.json:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
         width = max(len(finding.subject) for finding in found)
@@ -86,6 +87,14 @@ def command(arguments: Sequence[str]) -> int:
             if finding.remedy:
                 print(f"  {'':<{width}}  → {finding.remedy}")
     return int(any(finding.state == "missing" for finding in found))
+
+
+command = Command(
+    "doctor",
+    DoctorConfig,
+    examine,
+    "What this machine has, which model suits it, what is missing and how to get it. Nothing is fetched or changed.",
+)
 
 
 def _packages() -> list[Finding]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead, HeadSpec
+from everymask.classes.recipes import PAPER_CLASSES
 from everymask.classes.segmenter import (
     classify_masks,
     embed_masks,
@@ -105,7 +106,7 @@ def test_a_whole_outranks_a_part_of_it_that_is_surer_of_its_class_but_a_poorer_m
 
 def test_as_published_masks_rank_by_probability_and_a_part_stays_beside_its_whole() -> None:
     pair, head = whole_and_surer_part(), colour_head(20.0)
-    first, second = classify_masks(pair, head, ClassesConfig(recipe="paper")).masks
+    first, second = classify_masks(pair, head, replace(ClassesConfig(), **PAPER_CLASSES)).masks
     assert (first.area, second.area) == (4 * 6, 16 * 12)
     assert first.score == pytest.approx(float(head.probabilities(pair.features)[1, 0]))
 
@@ -171,7 +172,7 @@ def test_the_semantic_map_shows_the_most_probable_class_where_masks_overlap() ->
     assert pixels[0, 0] == 0
 
     cherry, lime = sorted(labels.masks, key=lambda mask: mask.class_id)
-    surer = replace(lime, rle=cherry.rle, score=1.0)
+    surer = replace(lime, rle=cherry.rle, box_xyxy=cherry.box_xyxy, score=1.0)
     less = replace(cherry, score=0.9)
     for order in ((surer, less), (less, surer)):
         assert semantic_map(replace(labels, masks=order))[10, 10] == 2
