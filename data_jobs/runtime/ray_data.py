@@ -23,9 +23,11 @@ def prepare_ray_data(preserve_order: bool = False) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = preserve_order
+    # Wrapped in an error of Ray's, what a stage raises is lost on its way to the driver: the cause is not pickled.
+    context.raise_original_map_exception = True
     # Loading a large model, or a batch of it on a CPU, may take many minutes.
     context.execution_no_progress_timeout_s = -1
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error is told once, by the command
 
 
 def rows_of(dataset: Dataset) -> Iterator[dict[str, Any]]:
