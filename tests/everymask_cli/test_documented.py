@@ -77,10 +77,10 @@ def test_a_documented_command_is_understood(page: Path, words: list[str], tmp_pa
     command.parse(rest)
 
 
-def test_there_are_many_and_of_most_kinds() -> None:
-    kinds = {row.words for row in COMMANDS for _, words in EVERY if " ".join(words).startswith(row.words)}
+def test_there_are_many_and_every_command_is_named_somewhere() -> None:
     assert len(EVERY) >= 30
-    assert len(kinds) >= len(COMMANDS) - 6
+    texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [row.words for row in COMMANDS if f"everymask {row.words}" not in texts] == []
 
 
 @pytest.mark.parametrize("words", [row.words for row in COMMANDS if row.words not in ("ui", "serve")])
@@ -88,6 +88,8 @@ def test_the_configuration_of_every_command_is_read_back(words: str, tmp_path: P
     (command,) = [row.load() for row in COMMANDS if row.words == words]
     assert isinstance(command, Command)
     given = [f"{setting.option}=x.safetensors" for setting in command.required]
+    if words == "train classes":  # which of its sources is given is up to the user; one must be
+        given.append("--exemplars=pictures")
     file = tmp_path / "settings.yaml"
     file.write_text(command.print_config(given))
     assert command.parse(["--config", str(file)]) == command.parse(given)

@@ -74,7 +74,6 @@ VISIBLE = {
     "serve": ("config", "model", "heads", "host", "port"),
     "doctor": ("json",),
     "ui": ("endpoint", "host", "port", "examples"),
-    "doctor": ("json",),
 }
 VISIBLE["estimate"] = ("sample", "price-per-gpu-hour", "spot-price-per-gpu-hour", *VISIBLE["label"])
 EVERY_COMMAND = {"help", "config", "print-config"}

@@ -75,7 +75,7 @@ def test_a_job_and_a_service_with_the_same_settings_give_the_same_ids(method: Li
     facts = ModelFacts("nano", "cpu", WEIGHTS, None, None)
     configuration = run_configuration("photos", job, facts, ImageLimits())
     service = read_settings({method: {**options, "points_per_batch": 16}, "limits": {"max_bytes": 1000}})
-    config = LabelConfig(method, service.entities, service.amg, service.classes)
+    config = replace(service.labels, method=method)
     assert settings_digest(configuration) == settings_digest(label_settings(config, "nano", WEIGHTS))
     assert settings_digest(configuration) != settings_digest(click_settings("nano", WEIGHTS))
     other = replace(config, entities=EntityConfig(points_per_side=9), amg=replace(config.amg, points_per_side=9))

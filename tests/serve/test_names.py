@@ -118,7 +118,7 @@ def test_a_head_that_reads_crops_needs_no_setting(
     client: httpx.Client, adapted: dict[str, Any], tiny_sam: SamBackbone, tmp_path: Path
 ) -> None:
     head = write_looking_head(tmp_path, tiny_sam)
-    config = LabelConfig("classes", classes=read_settings(adapted).classes)
+    config = LabelConfig("classes", classes=read_settings(adapted).labels.classes)
     labels = of_library(tiny_sam, config, load_head(head).spec.classes, head)
     assert labels.masks
     response = ask(client, "class_set=looking")

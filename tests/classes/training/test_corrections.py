@@ -196,8 +196,9 @@ def test_stored_masks_need_no_pixels_and_drawn_ones_alone_do(pictures: Path, tmp
         pictures, correction("a.png", *[("added", "cherry", (4, 4, 10, 10))], ("added", "lime", BOXES[1]))
     )
     assert (learn(drawn, directory).labels == 0).sum() == 1
+    unread = corrected(pictures, matching)
     (pictures / "a.png").unlink()
-    without = learn(corrected(pictures, matching), directory)
+    without = learn(unread, directory)
     assert torch.equal(without.inputs, with_pixels.inputs)
     assert torch.equal(without.labels, with_pixels.labels)
     said: list[str] = []
