@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
-EXTRAS = ("clip", "cloud", "heic", "synthesis", "training", "ui")
+EXTRAS = ("cloud", "heic", "synthesis", "training", "ui")
 """What users install; packages for tests alone are not passed on."""
 
 _STATED_ELSEWHERE = {

@@ -17,10 +17,15 @@ def label_map_by_score(labels: ImageLabels) -> NDArray[np.int32]:
     columns = np.full(height * width, -1, dtype=np.int32)
     runs = runs_of_rles([mask.rle for mask in labels.masks])
     for index in sorted(range(len(labels.masks)), key=lambda index: (labels.masks[index].score, -index)):
-        x0, _, x1, _ = labels.masks[index].box_xyxy
-        here = columns[x0 * height : x1 * height]
-        np.copyto(here, index, where=pixels_between(runs[index], x0 * height, x1 * height))
+        start, stop = _span(runs[index])
+        np.copyto(columns[start:stop], index, where=pixels_between(runs[index], start, stop))
     return np.ascontiguousarray(columns.reshape(width, height).T)
+
+
+def _span(runs: NDArray[np.int64]) -> tuple[int, int]:
+    """The first pixel of the foreground, and the one after its last."""
+    background_after = int(runs[-1]) if len(runs) % 2 else 0
+    return (int(runs[0]), int(runs.sum()) - background_after) if len(runs) > 1 else (0, 0)
 
 
 def semantic_map(labels: ImageLabels) -> NDArray[np.int32]:
