@@ -61,8 +61,8 @@ class LabelDatasetConfig:
     """Label every image of a collection."""
 
     input: str
-    """A folder (with subfolders), a glob in quotes, a .txt list, a .parquet manifest with a column `uri`, or one image;
-    local, s3://, gs:// or any other address pyarrow or fsspec opens."""
+    """A folder (with subfolders), a glob in quotes, shards such as train-{000..127}.tar, a .txt list, a table with a
+    column `uri` or with images (.parquet; .csv and .jsonl with `uri`), or one image; local, s3:// or gs://."""
     store: Annotated[StoreOptions, JOINED]
     model: Annotated[ModelOptions, JOINED] = field(default_factory=ModelOptions)
     workers: Annotated[WorkerOptions, JOINED] = field(default_factory=WorkerOptions)
