@@ -121,7 +121,9 @@ def test_a_terminated_run_ends_in_order_and_leaves_nothing_running(tiny_sam_chec
         assert time.monotonic() < deadline, alive
         time.sleep(0.05)  # between two looks at the processes
     text = log.read_text()
-    assert text.rstrip().endswith("terminated; what is finished is kept, the same command resumes"), text
+    # Ray's control process may still say that a socket closed while it ended.
+    ours = [line for line in text.rstrip().splitlines() if "(gcs_server)" not in line]
+    assert ours[-1] == "terminated; what is finished is kept, the same command resumes", text
     assert "Traceback" not in text
     assert "SIGTERM" not in text
     assert 0 < len(list(store.images())) < IMAGES + 1
