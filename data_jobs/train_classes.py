@@ -280,6 +280,7 @@ command = Command(
         "resources": ("actors", "gpus_per_actor"),
     },
     presets=RECIPES,
+    stand_ins={"output": "head.safetensors", "exemplars": "pictures"},
     interrupted="embedded exemplars are kept, the same command goes on",
 )
 

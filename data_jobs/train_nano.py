@@ -237,6 +237,7 @@ command = Command(
         )
     },
     interrupted="finished stages are kept, the same command goes on",
+    stand_ins={"output": "nano.safetensors"},
 )
 
 if __name__ == "__main__":

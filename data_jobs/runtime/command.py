@@ -43,6 +43,8 @@ class Command(Generic[C]):
             file, or by an option that help leaves out.
         presets: what its recipes stand for.
         interrupted: what Ctrl-C leaves.
+        stand_ins: path of a setting that only the user can choose → a value that passes the configuration's checks
+            while it is printed, by default `-` for what has no default.
     """
 
     words: str
@@ -52,6 +54,7 @@ class Command(Generic[C]):
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     presets: Presets = field(default_factory=dict)
     interrupted: str = "nothing was written"
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, arguments: Sequence[str]) -> int:
         """Run it with what was typed after its words."""
@@ -79,8 +82,11 @@ class Command(Generic[C]):
     def print_config(self, arguments: Sequence[str]) -> str:
         """The configuration as a commented file. Settings that must be given, and are not, are commented out."""
         given = _with_file(self.config, arguments, f"everymask {self.words}")
-        missing = [setting for setting in self.required if option_value(given, setting.option) is None]
-        tree = as_tree(self.parse([*(f"{setting.option}=-" for setting in missing), *arguments]))
+        chosen = {setting.path: setting for setting in settings_of(self.config)}
+        of_user = {setting.path: setting for setting in self.required} | {path: chosen[path] for path in self.stand_ins}
+        missing = [setting for setting in of_user.values() if option_value(given, setting.option) is None]
+        stand_ins = [f"{setting.option}={self.stand_ins.get(setting.path, '-')}" for setting in missing]
+        tree = as_tree(self.parse([*stand_ins, *arguments]))
         for setting in missing:
             tree[setting.path] = None
         title = f"everymask {self.words} --config FILE takes this file, or any part of it."
