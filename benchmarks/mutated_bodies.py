@@ -89,7 +89,7 @@ def _right_bodies(image: bytes) -> list[tuple[str, Any]]:
         ("/v1/points", {**prompt, "multimask_output": False}),
         ("/v1/points?mask_format=polygon", {"image_id": "a" * 64, "image_base64": encoded, "point_coords": [[30, 30]]}),
         ("/v1/entities?min_region_area=4", {"image_base64": encoded}),
-        ("/v1/classes?class_set=everyday", {"image_base64": encoded}),
+        ("/v1/classes?head=everyday", {"image_base64": encoded}),
         ("/label-studio/predict", {**task, "params": {"context": {"result": results}}}),
         ("/x-anylabeling/v1/predict", {"model": "points", "image": uri, "params": {"marks": marks}}),
     ]
@@ -189,7 +189,7 @@ def main() -> int:
             statuses, faults = send(http, bodies)
     else:
         settings = {"model": "nano", "label_studio": True, "x_anylabeling": True, "images_root": tempfile.gettempdir()}
-        heads = HOME / "examples/class_sets"
+        heads = HOME / "examples/heads"
         with start_service(settings, heads) as service, service.client() as http:
             statuses, faults = send(http, bodies)
     print(

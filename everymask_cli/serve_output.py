@@ -46,7 +46,7 @@ class ServeOutput:
         while not self._ended.wait(_ASK_EVERY_S):
             if self._is_ready():
                 folders = ", ".join(self._heads or ())
-                print(f"ready at {self._url}; class sets are looked for in {folders}", flush=True)
+                print(f"ready at {self._url}; class heads are looked for in {folders}", flush=True)
                 return
 
     def _is_ready(self) -> bool:

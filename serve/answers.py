@@ -84,7 +84,7 @@ def classes_answer(
     model: str,
     seconds: float,
     mask_format: MaskFormat,
-    class_set: str | None,
+    head: str | None,
     classes: tuple[str, ...],
     with_map: bool,
 ) -> ClassesAnswer:
@@ -92,7 +92,7 @@ def classes_answer(
     common = labels_answer(labels, image_id, cached, model, seconds, mask_format)
     return ClassesAnswer(
         **common.model_dump(),
-        class_set=class_set,
+        head=head,
         classes=list(classes),
         missed=labels.missed or 0.0,
         semantic_map=_map_answer(labels, classes) if with_map else None,

@@ -32,7 +32,7 @@ from serve.openapi import DESCRIPTION, ERRORS, INFO_ERRORS, image_body, points_b
 from serve.requests import read_request, requested_image, requested_prompt, typed_names, validation_message
 from serve.schema import (
     ClassesAnswer,
-    ClassSetsAnswer,
+    HeadsAnswer,
     Health,
     ImageBody,
     LabelsAnswer,
@@ -95,7 +95,7 @@ class Handlers:
     async def classes(
         self,
         request: Request,
-        class_set: Annotated[str | None, Query(description="one of `/v1/class-sets`", max_length=200)] = None,
+        head: Annotated[str | None, Query(description="one of `/v1/heads`", max_length=200)] = None,
         names: Annotated[
             str | None,
             Query(description="or names for CLIP to compare, `cat,dog,background`; background is not labelled"),
@@ -108,14 +108,14 @@ class Handlers:
         semantic_map: Annotated[bool, Query(description="whether to answer the map of classes too")] = True,
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
-        """Masks of the classes in a class set, or of names that CLIP knows, and the semantic map."""
-        if (class_set is None) == (names is None):
-            raise ServiceError(422, "invalid_request", "give class_set, one of /v1/class-sets, or names, not both")
+        """Masks of the classes that a head knows, or of names that CLIP knows, and the semantic map."""
+        if (head is None) == (names is None):
+            raise ServiceError(422, "invalid_request", "give head, one of /v1/heads, or names, not both")
         fields, data = await self._read(request, ImageBody)
         image = requested_image(fields, data, request.state.owner)
         sizes = RegionSizes(min_region_area, max_region_area)
-        if class_set is not None:
-            answer = await self._labelling.of_classes(image, class_set, score_thresh, sizes)
+        if head is not None:
+            answer = await self._labelling.of_classes(image, head, score_thresh, sizes)
         else:
             answer = await self._labelling.of_names(image, typed_names(names or ""), score_thresh, sizes)
         return await self._respond(
@@ -123,7 +123,7 @@ class Handlers:
             answer,
             classes_answer,
             mask_format=mask_format,
-            class_set=class_set,
+            head=head,
             classes=answer.classes,
             with_map=semantic_map,
         )
@@ -146,10 +146,10 @@ class Handlers:
             )
         )
 
-    async def class_sets(self) -> Response:
-        """Every class set whose head is in the service's directory now."""
-        class_sets = await self._labelling.class_sets()
-        return _json(ClassSetsAnswer(class_sets=class_sets, folders=list(self._settings.heads)))
+    async def heads(self) -> Response:
+        """Every class head in the service's folders now."""
+        heads = await self._labelling.heads()
+        return _json(HeadsAnswer(heads=heads, folders=list(self._settings.heads)))
 
     async def index(self) -> Response:
         """To the page that describes the API. Relative, so that neither a prefix nor the request's host matters."""
@@ -231,7 +231,7 @@ def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIAp
     route("/v1/points", handlers.points, LabelsAnswer, responses=ERRORS, openapi_extra=points_body())
     route("/v1/classes", handlers.classes, ClassesAnswer, responses=ERRORS, openapi_extra=image_body())
     route("/v1/models", handlers.models, ModelsAnswer, responses=INFO_ERRORS)
-    route("/v1/class-sets", handlers.class_sets, ClassSetsAnswer, responses=INFO_ERRORS)
+    route("/v1/heads", handlers.heads, HeadsAnswer, responses=INFO_ERRORS)
     route("/healthz", handlers.healthz, Health)
     app.add_api_route("/", handlers.index, include_in_schema=False)
     not_ready = {503: {"model": Readiness, "description": "a part is not up"}}

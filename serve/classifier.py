@@ -11,7 +11,7 @@ from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead
 from everymask.classes.segmenter import classify_masks
 from everymask.errors import EverymaskError
-from serve.heads import HeadFolders
+from serve.head_files import HeadFolders
 from serve.metrics import StageTimer
 from serve.settings import ServiceSettings
 from serve.tasks import Labelled, Outcome
@@ -21,7 +21,7 @@ MAX_HEADS = 8
 
 
 class Classifier:
-    """Runs on the CPU; Serve sends requests for a class set to a replica that has its head."""
+    """Runs on the CPU; Serve sends requests for a head to a replica that has it."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._config = settings.labels.classes

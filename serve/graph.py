@@ -13,7 +13,7 @@ from ray.serve.schema import ApplicationStatus
 from everymask.errors import EverymaskError
 from everymask.records import ImageLabels
 from serve.calls import result, start
-from serve.heads import HeadFile
+from serve.head_files import HeadFile
 from serve.tasks import (
     ClickTask,
     Labelled,

@@ -1,96 +1,87 @@
-"""Class heads as files in folders: NAME.safetensors is class set NAME, there as soon as the file is."""
+"""Class heads as the API speaks of them: which there are, and whether they fit the running model."""
 
 from __future__ import annotations
 
-import stat
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from everymask.classes.head import ClassHead, load_head
-from everymask.errors import ConfigurationError
-from serve.errors import ServiceError
+from everymask.classes.head import HeadSpec, check_backbone
+from everymask.errors import ConfigurationError, HeadMismatchError
+from serve.head_files import HeadFile, HeadFolders
+from serve.schema import HeadInfo
+from serve.tasks import ModelDescription
 
-SUFFIX = ".safetensors"
+_KEPT = 256
+"""Specifications and problems remembered; a head's file is read again only when it changes."""
 
 
 @dataclass(frozen=True)
-class HeadFile:
-    """One head as it is on disk now.
+class KnownHead:
+    """What is known of a class head without its weights."""
 
-    Attributes:
-        name: the class set.
-        version: changes when the file is replaced.
-        folder: that it lies in; where several have the name, the first one of the list.
-    """
-
-    name: str
-    version: str
-    folder: Path
-
-    @property
-    def model_id(self) -> str:
-        """What the classifier loads it by: a replaced file is another model, so no replica answers with the old one."""
-        return f"{self.name}@{self.version}"
+    file: HeadFile
+    spec: HeadSpec
+    file_sha256: str | None
 
 
-class HeadFolders:
-    """The heads in a list of folders. A name from a client is only ever looked up in a listing, never made a path."""
+class Heads:
+    """The heads in some folders, against the running backbone."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._folders = tuple(folders)
+        self._heads = HeadFolders(folders)
+        self._known: OrderedDict[str, KnownHead | ConfigurationError] = OrderedDict()
 
-    def list(self) -> list[HeadFile]:
-        """Every head, by name; a folder that is missing has none. The first folder that has a name is asked for it."""
-        found: dict[str, HeadFile] = {}
-        for folder in self._folders:
-            for path in folder.iterdir() if folder.is_dir() else ():
-                file = _head_file(path)
-                if file is not None:
-                    found.setdefault(file.name, file)
-        return [found[name] for name in sorted(found)]
+    def list(self, running: ModelDescription) -> list[HeadInfo]:
+        """Every class head; those that cannot be used say why."""
+        answers = []
+        for file in self._heads.list():
+            try:
+                spec = self._head(file).spec
+            except ConfigurationError as error:
+                answers.append(HeadInfo(name=file.name, classes=[], usable=False, problem=str(error)))
+                continue
+            problem = _problem(spec, running)
+            answers.append(
+                HeadInfo(name=file.name, classes=list(spec.classes), usable=problem is None, problem=problem)
+            )
+        return answers
 
-    def find(self, name: str) -> HeadFile:
-        """The head of a class set.
-
-        Raises:
-            ServiceError: 404, naming those there are.
-        """
-        files = self.list()
-        for file in files:
-            if file.name == name:
-                return file
-        known = ", ".join(file.name for file in files) or "none yet"
-        raise ServiceError(404, "class_set_unknown", f"there is no class set {name[:80]!r}; there are: {known}")
-
-    def load(self, model_id: str) -> ClassHead:
-        """Read the head that `HeadFile.model_id` names; a file that was replaced since is read as it is now.
+    def usable(self, name: str, running: ModelDescription) -> KnownHead:
+        """The head of a name, if it fits the running backbone.
 
         Raises:
-            ConfigurationError: the file is missing, damaged, or no class head. The server's folders are not named.
+            ServiceError: 404, there is no such head.
+            HeadMismatchError: it was trained on another backbone or other weights.
+            ConfigurationError: its file is damaged.
         """
-        name = model_id.rpartition("@")[0]
-        folder = next((file.folder for file in self.list() if file.name == name), None)
-        if folder is None:
-            raise ConfigurationError(f"the class head {name}{SUFFIX} is not there any more")
+        file = self._heads.find(name)
+        head = self._head(file)
+        check_backbone(head.spec, running.name, running.weights_sha256)
+        return head
+
+    def _head(self, file: HeadFile) -> KnownHead:
+        known = self._known.get(file.model_id)
+        if known is None:
+            known = self._known[file.model_id] = self._read(file)
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        if isinstance(known, ConfigurationError):
+            raise ConfigurationError(str(known))
+        return known
+
+    def _read(self, file: HeadFile) -> KnownHead | ConfigurationError:
         try:
-            return load_head(folder / f"{name}{SUFFIX}")
+            loaded = self._heads.load(file.model_id)
         except ConfigurationError as error:
-            raise ConfigurationError(str(error).replace(f"{folder}/", "")) from None
-        except Exception as error:  # whatever a damaged file can bring about: one head must not end the service
-            reason = type(error).__name__
-            raise ConfigurationError(f"the class head {name}{SUFFIX} cannot be read ({reason})") from None
+            return error
+        return KnownHead(file, loaded.spec, loaded.file_sha256)
 
 
-def _head_file(path: Path) -> HeadFile | None:
-    """The head at a path; None when it is none, or is gone by now."""
-    # Files half-written by `save_head` begin with a dot; a name that is not Unicode could not be sent to anyone.
-    if path.suffix != SUFFIX or path.name.startswith(".") or not path.name.isprintable():
-        return None
+def _problem(spec: HeadSpec, running: ModelDescription) -> str | None:
     try:
-        status = path.stat()
-    except OSError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return HeadFile(path.stem, f"{status.st_mtime_ns:x}-{status.st_size:x}", path.parent)
+        check_backbone(spec, running.name, running.weights_sha256)
+    except HeadMismatchError as error:
+        return str(error)
+    return None

@@ -13,11 +13,11 @@ from everymask.labelling.region_sizes import limit_region_sizes
 from everymask.labelling.settings import click_settings, label_settings
 from everymask.labels.identity import settings_digest, with_mask_ids
 from everymask.records import ImageLabels
-from serve.class_sets import ClassSets
 from serve.errors import ServiceError
 from serve.graph import Graph
+from serve.heads import Heads
 from serve.metrics import StageTimer
-from serve.schema import ClassSet, Method
+from serve.schema import HeadInfo, Method
 from serve.settings import NO_CLIP, ServiceSettings
 from serve.tasks import ClickTask, LabelTask, ModelDescription, NamesTask, Outcome, RequestImage
 
@@ -35,7 +35,7 @@ class ImageAnswer:
         image_id: hex sha256 of the file.
         outcome: the masks.
         model: registry name of the backbone.
-        classes: names of the class set that was asked for; None for other questions.
+        classes: of the head that was asked for; None for other questions.
     """
 
     image_id: str
@@ -62,7 +62,7 @@ class Labelling:
         self._graph = graph
         self._settings = settings
         self._config = settings.labels
-        self._class_sets = ClassSets(settings.head_folders)
+        self._heads = Heads(settings.head_folders)
         self._stage = StageTimer()
 
     async def describe(self) -> ModelDescription:
@@ -73,9 +73,9 @@ class Labelling:
         """State of each part of the graph, `HEALTHY` when it answers."""
         return await self._graph.states()
 
-    async def class_sets(self) -> list[ClassSet]:
-        """Every class set there is now."""
-        return await asyncio.to_thread(self._class_sets.list, await self.describe())
+    async def heads(self) -> list[HeadInfo]:
+        """Every class head there is now."""
+        return await asyncio.to_thread(self._heads.list, await self.describe())
 
     async def everything(self, image: RequestImage, method: Method, sizes: RegionSizes = _OWN_SIZES) -> ImageAnswer:
         """Masks of everything.
@@ -97,26 +97,26 @@ class Labelling:
     async def of_classes(
         self,
         image: RequestImage,
-        class_set: str,
+        head: str,
         score_thresh: float | None = None,
         sizes: RegionSizes = _OWN_SIZES,
     ) -> ImageAnswer:
-        """Masks of the classes in a class set.
+        """Masks of the classes that a head knows.
 
         Raises:
-            ServiceError: 404, there is no such class set; 422, the sizes do not fit together.
+            ServiceError: 404, there is no such head; 422, the sizes do not fit together.
             ConfigurationError: it cannot be used.
         """
         config = replace(self._sized(sizes), method="classes")
         if score_thresh is not None:
             config = replace(config, classes=replace(config.classes, score_thresh=score_thresh))
         running = await self.describe()
-        head = await asyncio.to_thread(self._class_sets.usable, class_set, running)
+        known = await asyncio.to_thread(self._heads.usable, head, running)
         outcome = await self._limited(
-            await self._graph.classify(image, head.file, head.spec.reads_crops, score_thresh), config
+            await self._graph.classify(image, known.file, known.spec.reads_crops, score_thresh), config
         )
-        names = head.spec.classes
-        settings = label_settings(config, running.name, running.weights_sha256, head.file_sha256, names)
+        names = known.spec.classes
+        settings = label_settings(config, running.name, running.weights_sha256, known.file_sha256, names)
         return self._answer(image, outcome, running, settings, names)
 
     async def of_names(

@@ -29,9 +29,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}
     for status, description in {
         401: "an API key is needed",
-        404: "unknown image_id or class set",
+        404: "unknown image_id or class head",
         408: "the body did not arrive in time",
-        409: "the class set does not fit the running model",
+        409: "the class head does not fit the running model",
         413: "too many bytes or pixels",
         415: "neither a form nor JSON",
         422: "not an image, or a bad parameter",

@@ -81,7 +81,7 @@ class SemanticMap(Answer):
 class ClassesAnswer(LabelsAnswer):
     """Masks with classes, and the semantic map."""
 
-    class_set: str | None = None
+    head: str | None = None
     """Left out where names were asked for."""
     classes: list[str]
     missed: float = Field(ge=0, description="how many masks of these classes were probably left out")
@@ -144,7 +144,7 @@ class ModelsAnswer(Answer):
     limits: LimitsInfo
 
 
-class ClassSet(Answer):
+class HeadInfo(Answer):
     """One class head."""
 
     name: str
@@ -153,10 +153,10 @@ class ClassSet(Answer):
     problem: str | None = Field(default=None, description="why it cannot be used with the running model")
 
 
-class ClassSetsAnswer(Answer):
+class HeadsAnswer(Answer):
     """Every class head that is there now."""
 
-    class_sets: list[ClassSet]
+    heads: list[HeadInfo]
     folders: list[str] = Field(description="where they are looked for, as the service's configuration says")
 
 

@@ -76,9 +76,7 @@ class RequestLimits:
             raise ValueError(f"max_clicks must be at most {MAX_CLICKS:,}; got {self.max_clicks}")
 
 
-NO_CLIP = (
-    "this service has no CLIP model to compare names with; set `clip` in its configuration, or ask for a class_set"
-)
+NO_CLIP = "this service has no CLIP model to compare names with; set `clip` in its configuration, or ask for a head"
 
 
 _OF_LABELS = ("entities", "amg", "classes", "clip", "min_region_area", "max_region_area")
@@ -97,8 +95,8 @@ class ServiceSettings(BaseModel):
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     torch_threads: int = 1
     """CPU threads of each encoder and refiner replica; of no consequence on a GPU."""
-    heads: tuple[str, ...] = ("heads", "examples/class_sets")
-    """Folders of class heads: NAME.safetensors is class set NAME. Looked at on every request; where two folders have a
+    heads: tuple[str, ...] = ("heads", "examples/heads")
+    """Folders of class heads: NAME.safetensors is head NAME. Looked at on every request; where two folders have a
     name, the first one counts."""
     api_keys_file: str | None = None
     """A file with one API key a line; without it the service is open to whoever reaches its port."""

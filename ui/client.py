@@ -44,9 +44,9 @@ class ServiceClient:
         """`POST /v1/entities`."""
         return self._send("POST", "/v1/entities", params={"method": method}, files={"image": image})
 
-    def classes(self, image: bytes, class_set: str, score_thresh: float) -> Json:
+    def classes(self, image: bytes, head: str, score_thresh: float) -> Json:
         """`POST /v1/classes`."""
-        params = {"class_set": class_set, "score_thresh": score_thresh}
+        params = {"head": head, "score_thresh": score_thresh}
         return self._send("POST", "/v1/classes", params=params, files={"image": image})
 
     def points(self, image: bytes, image_id: str, prompt: Prompt) -> Json:
@@ -60,9 +60,9 @@ class ServiceClient:
         form = {name: httpx.Response(200, json=value).text for name, value in fields.items()}
         return self._send("POST", "/v1/points", data=form, files={"image": image})
 
-    def class_sets(self) -> Json:
-        """`GET /v1/class-sets`: `class_sets`, and the `folders` they are looked for in."""
-        return self._send("GET", "/v1/class-sets")
+    def heads(self) -> Json:
+        """`GET /v1/heads`: `heads`, and the `folders` they are looked for in."""
+        return self._send("GET", "/v1/heads")
 
     def model(self) -> Json:
         """The running model, of `GET /v1/models`."""

@@ -77,17 +77,17 @@ class Page:
         asked = Prompt(event.points, event.labels, event.box)
         yield from _answers(picture, lambda image: self._client.points(image.data, image.image_id, asked))
 
-    def classes(self, picture: Picture | None, class_set: str | None) -> Updates:
+    def classes(self, picture: Picture | None, head: str | None) -> Updates:
         """The classes tab's button."""
-        if not class_set:
-            yield show_notice(self._why_no_class_set())
+        if not head:
+            yield show_notice(self._why_no_head())
         else:
-            yield from _answers(picture, lambda image: self._client.classes(image.data, class_set, _MIN_PROBABILITY))
+            yield from _answers(picture, lambda image: self._client.classes(image.data, head, _MIN_PROBABILITY))
 
-    def class_sets(self, chosen: str | None) -> dict[str, Any]:
-        """The class sets there are now; those that do not fit the model are left out. The chosen one stays so."""
+    def heads(self, chosen: str | None) -> dict[str, Any]:
+        """The class heads there are now; those that do not fit the model are left out. The chosen one stays so."""
         try:
-            usable = [item for item in self._client.class_sets()["class_sets"] if item["usable"]]
+            usable = [item for item in self._client.heads()["heads"] if item["usable"]]
         except ServiceProblem:
             usable = []
         choices = [(f"{item['name']}: {', '.join(item['classes'])}", item["name"]) for item in usable]
@@ -95,20 +95,20 @@ class Page:
         return gr.update(choices=choices, value=chosen if chosen in names else next(iter(names), None))
 
     def refresh(self, chosen: str | None) -> tuple[str, dict[str, Any]]:
-        """The service may have gone, or come back: its line, and the class sets where none is chosen."""
-        return self.status(), gr.skip() if chosen else self.class_sets(chosen)
+        """The service may have gone, or come back: its line, and the class heads where none is chosen."""
+        return self.status(), gr.skip() if chosen else self.heads(chosen)
 
-    def _why_no_class_set(self) -> str:
+    def _why_no_head(self) -> str:
         try:
-            answer = self._client.class_sets()
+            answer = self._client.heads()
         except ServiceProblem as problem:
             return str(problem)
-        problems = [item["problem"] for item in answer["class_sets"] if not item["usable"]]
+        problems = [item["problem"] for item in answer["heads"] if not item["usable"]]
         if problems:
-            return f"No class set fits the running model: {problems[0]}."
+            return f"No class head fits the running model: {problems[0]}."
         folders = ", ".join(answer["folders"])
         return (
-            f"There is no class set yet. Train one with `everymask train classes`, and put it where the service looks: "
+            "There is no class head yet. Train one with `everymask train classes`, and put it where the service looks: "
             f"{folders}."
         )
 
@@ -167,10 +167,10 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
                     )
                 with gr.Tab("Your classes", id="classes") as classes_tab:
                     with gr.Row(elem_classes="ask"):
-                        class_set = gr.Dropdown([], show_label=False, container=False, elem_id="class-set")
+                        head = gr.Dropdown([], show_label=False, container=False, elem_id="class-head")
                         find_classes = gr.Button("Find classes", variant="primary", elem_id="find-classes")
                     classes = make_viewer(
-                        "Pick an image and a class set, then press Find classes.",
+                        "Pick an image and a class head, then press Find classes.",
                         "classes-viewer",
                         least_score=_MIN_CLASS_SCORE,
                     )
@@ -182,10 +182,10 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
         find_entities.click(page.entities, [picture, method], entities, **asking)
         # While an answer is awaited only the latest prompt counts.
         clicks.prompt(page.prompt, picture, clicks, trigger_mode="always_last", **asking)
-        find_classes.click(page.classes, [picture, class_set], classes, **asking)
-        classes_tab.select(page.class_sets, class_set, class_set, **quiet)
-        blocks.load(page.refresh, class_set, [status, class_set], **quiet)
-        gr.Timer(_STATUS_EVERY_S).tick(page.refresh, class_set, [status, class_set], **quiet)
+        find_classes.click(page.classes, [picture, head], classes, **asking)
+        classes_tab.select(page.heads, head, head, **quiet)
+        blocks.load(page.refresh, head, [status, head], **quiet)
+        gr.Timer(_STATUS_EVERY_S).tick(page.refresh, head, [status, head], **quiet)
     assert isinstance(blocks, gr.Blocks)
     return blocks
 

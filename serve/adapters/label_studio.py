@@ -142,18 +142,18 @@ class LabelStudio:
         return answer, [label if label in config.labels else config.labels[0]] * len(answer.outcome.result.masks)
 
     async def _everything(self, image: RequestImage, config: LabellingConfig) -> tuple[ImageAnswer, list[str]]:
-        class_set = config.class_set or await self._class_set_of(config.labels)
-        if class_set is None:
+        head = config.head or await self._head_of(config.labels)
+        if head is None:
             answer = await self._labelling.everything(image, "entities")
             return answer, [config.labels[0]] * len(answer.outcome.result.masks)
-        answer = await self._labelling.of_classes(image, class_set)
+        answer = await self._labelling.of_classes(image, head)
         return answer, [mask.class_name or "" for mask in answer.outcome.result.masks]
 
-    async def _class_set_of(self, labels: tuple[str, ...]) -> str | None:
-        """The first class set that knows every label."""
-        for class_set in await self._labelling.class_sets():
-            if class_set.usable and set(labels) <= set(class_set.classes):
-                return class_set.name
+    async def _head_of(self, labels: tuple[str, ...]) -> str | None:
+        """The first class head that knows every label."""
+        for head in await self._labelling.heads():
+            if head.usable and set(labels) <= set(head.classes):
+                return head.name
         return None
 
     async def _version(self) -> str:

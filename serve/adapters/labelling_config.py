@@ -22,7 +22,7 @@ class LabellingConfig:
         to_name: the image tag's name.
         image_field: the field of a task's `data` that holds the image.
         labels: what a region may be called, in order.
-        class_set: the control tag's own attribute `class_set`, with which a project chooses one.
+        head: the control tag's own attribute `head`, with which a project chooses one.
     """
 
     kind: Kind
@@ -30,7 +30,7 @@ class LabellingConfig:
     to_name: str
     image_field: str
     labels: tuple[str, ...]
-    class_set: str | None
+    head: str | None
 
 
 def read_labelling_config(xml: str) -> LabellingConfig:
@@ -58,7 +58,7 @@ def read_labelling_config(xml: str) -> LabellingConfig:
                     to_name=control.get("toName", ""),
                     image_field=image.get("value", "").removeprefix("$"),
                     labels=labels,
-                    class_set=control.get("class_set"),
+                    head=control.get("head"),
                 )
     raise invalid_request(
         f"the labelling configuration has nowhere to put masks; give it an Image, and {', '.join(TAGS.values())} with "

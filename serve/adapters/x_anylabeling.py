@@ -24,7 +24,7 @@ from serve.tasks import ClickTask, RequestImage
 PREFIX = "/x-anylabeling"
 CLICKS = "points"
 CLASSES = "classes/"
-"""In front of the name of a class set."""
+"""In front of the name of a class head."""
 NAMES = "names"
 """Names that the user types, for CLIP."""
 UNNAMED = "AUTOLABEL_OBJECT"
@@ -77,7 +77,7 @@ class XAnyLabeling:
         return router
 
     async def models(self) -> dict[str, Any]:
-        """Clicks, entities, SAM's automatic masks, names if there is CLIP, and every class set that can be used."""
+        """Clicks, entities, SAM's automatic masks, names if there is CLIP, and every class head that can be used."""
         running = await self._labelling.describe()
         models = {
             CLICKS: _model(f"everymask {running.name}: clicks", [*_CLICK_WIDGETS, *_FINENESS_WIDGETS], None),
@@ -87,11 +87,11 @@ class XAnyLabeling:
         if self._settings.answers_names:
             title = f"everymask {running.name}: names, such as cat.dog.background"
             models[NAMES] = _model(title, [*_NAMES_WIDGETS, *_FINENESS_WIDGETS], "text_prompt")
-        for class_set in await self._labelling.class_sets():
-            if class_set.usable:
+        for head in await self._labelling.heads():
+            if head.usable:
                 widgets = [*_RUN_WIDGETS, "button_classes_filter", "input_conf", "edit_conf", *_FINENESS_WIDGETS]
-                title = f"everymask {running.name}: {class_set.name}"
-                models[CLASSES + class_set.name] = _model(title, widgets, "default", class_set.classes)
+                title = f"everymask {running.name}: {head.name}"
+                models[CLASSES + head.name] = _model(title, widgets, "default", head.classes)
         return {"data": models}
 
     async def predict(self, request: Request) -> Response:

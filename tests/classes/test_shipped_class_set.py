@@ -1,4 +1,4 @@
-"""The class set in the box: it must fit the model that is in the box, and find a cat."""
+"""The class head in the box: it must fit the model that is in the box, and find a cat."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from everymask.classes.head import check_backbone, load_head
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.records import ImageLabels
-from serve.class_sets import ClassSets
+from serve.heads import Heads
 from serve.settings import HOME, read_settings
 from serve.tasks import ModelDescription
 
-HEAD = HOME / "examples/class_sets/everyday.safetensors"
+HEAD = HOME / "examples/heads/everyday.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,13 @@ def nano() -> NanoBackbone:
 
 
 def test_it_was_trained_with_the_shipped_weights(nano: NanoBackbone) -> None:
-    """After another training of nano: train the class set anew, too (examples/class_sets/README.md)."""
+    """After another training of nano: train the class head anew, too (examples/heads/README.md)."""
     check_backbone(load_head(HEAD).spec, nano.name, nano.weights_sha256)
 
 
 def test_the_service_offers_it_by_default(nano: NanoBackbone) -> None:
     running = ModelDescription(nano.name, nano.weights_sha256, "cpu")
-    offered = {item.name: item for item in ClassSets(read_settings({}).head_folders).list(running)}
+    offered = {item.name: item for item in Heads(read_settings({}).head_folders).list(running)}
     assert offered["everyday"].usable
     assert "cat" in offered["everyday"].classes
 

@@ -34,7 +34,7 @@ def test_upload_holds_code_only(package: Path) -> None:
     assert {name.split("/")[0] for name in names if "/" in name} == {
         *("everymask", "everymask_cli", "data_jobs", "serve", "ui", "examples")
     }
-    assert "examples/class_sets/everyday.safetensors" in names
+    assert "examples/heads/everyday.safetensors" in names
     assert not [name for name in names if name.endswith((".png", ".jpg", ".parquet"))]
     assert {"everymask/__init__.py", "data_jobs/label_dataset.py", "everymask_cli/main.py", "pyproject.toml"} <= set(
         names

@@ -101,11 +101,11 @@ def test_the_most_faithful_tag_is_chosen(tags: list[str], kind: str) -> None:
     config = read_labelling_config(configuration(*map(control, tags)))
     assert (config.kind, config.from_name.lower()) == (kind, f"of {kind}labels")
     assert (config.to_name, config.image_field, config.labels) == ("photo", "picture", ("cat", "dog"))
-    assert config.class_set is None
+    assert config.head is None
 
 
-def test_a_project_may_choose_its_class_set() -> None:
-    assert read_labelling_config(configuration(control("BrushLabels", 'class_set="pets"'))).class_set == "pets"
+def test_a_project_may_choose_its_head() -> None:
+    assert read_labelling_config(configuration(control("BrushLabels", 'head="pets"'))).head == "pets"
 
 
 @pytest.mark.parametrize(

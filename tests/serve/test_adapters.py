@@ -120,10 +120,10 @@ def test_without_a_context_there_are_entities(http: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [labelling("BrushLabels"), labelling("BrushLabels", ("disc", "sky"), 'class_set="discs"')]
+    "config", [labelling("BrushLabels"), labelling("BrushLabels", ("disc", "sky"), 'head="discs"')]
 )
 def test_labels_that_a_class_set_knows_are_its_classes(http: Client, config: str) -> None:
-    masks = ok(http.post("/v1/classes?class_set=discs", files={"image": FILE}))["masks"]
+    masks = ok(http.post("/v1/classes?head=discs", files={"image": FILE}))["masks"]
     ours = [mask for mask in masks if mask["class_name"] in ("disc", "field") and f'"{mask["class_name"]}"' in config]
     (prediction,) = predict(http, config, DATA_URI)
     named = [(region["id"], region["value"]["brushlabels"]) for region in prediction["result"]]

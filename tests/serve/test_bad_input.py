@@ -69,7 +69,7 @@ def refused(response: httpx.Response, status: int, code: str, *words: str) -> No
     ],
     ids=["empty", "text", "truncated", "garbage", "bomb", "pixels", "bytes", "body"],
 )
-@pytest.mark.parametrize("path", ["/v1/entities", "/v1/points", "/v1/classes?class_set=discs"])
+@pytest.mark.parametrize("path", ["/v1/entities", "/v1/points", "/v1/classes?head=discs"])
 def test_files_that_are_no_image_for_us(
     http: httpx.Client, path: str, file: bytes, status: int, code: str, word: str
 ) -> None:
@@ -150,12 +150,12 @@ def test_numbers_json_has_no_name_for_are_refused(http: httpx.Client) -> None:
     [
         ("/v1/entities?method=best", 422, "invalid_request", "method"),
         ("/v1/entities?mask_format=svg", 422, "invalid_request", "mask_format"),
-        ("/v1/classes", 422, "invalid_request", "class_set"),
-        ("/v1/classes?class_set=cats", 404, "class_set_unknown", "discs"),
-        ("/v1/classes?class_set=../heads/discs", 404, "class_set_unknown", "../heads/discs"),
-        ("/v1/classes?class_set=%00", 404, "class_set_unknown", ""),
-        ("/v1/classes?class_set=discs&score_thresh=2", 422, "invalid_request", "score_thresh"),
-        ("/v1/classes?class_set=discs&score_thresh=nan", 422, "invalid_request", "score_thresh"),
+        ("/v1/classes", 422, "invalid_request", "head"),
+        ("/v1/classes?head=cats", 404, "head_unknown", "discs"),
+        ("/v1/classes?head=../heads/discs", 404, "head_unknown", "../heads/discs"),
+        ("/v1/classes?head=%00", 404, "head_unknown", ""),
+        ("/v1/classes?head=discs&score_thresh=2", 422, "invalid_request", "score_thresh"),
+        ("/v1/classes?head=discs&score_thresh=nan", 422, "invalid_request", "score_thresh"),
         ("/v1/nothing", 404, "not_found", "/v1/nothing"),
     ],
 )

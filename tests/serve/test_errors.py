@@ -15,7 +15,7 @@ from serve.errors import INTERNAL, DeviceLostError, ImageUnknownError, ServiceEr
     [
         (everymask.errors.InputError("the file is empty"), 422, "invalid_input"),
         (everymask.errors.ImageTooLargeError("too many pixels"), 413, "image_too_large"),
-        (everymask.errors.HeadMismatchError("another backbone"), 409, "class_set_mismatch"),
+        (everymask.errors.HeadMismatchError("another backbone"), 409, "head_mismatch"),
         (everymask.errors.ModelOutputError("NaN"), 500, "model_output"),
         (everymask.errors.UnforeseenError("KeyError: 3"), 500, "internal_error"),
         (ImageUnknownError("unknown"), 404, "image_unknown"),

@@ -12,10 +12,10 @@ from benchmarks.running_service import CLASSES, write_head
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import ClassHead
 from everymask.errors import ConfigurationError, HeadMismatchError
-from serve.class_sets import ClassSets
 from serve.errors import ServiceError
-from serve.heads import HeadFolders
-from serve.schema import ClassSetsAnswer
+from serve.head_files import HeadFolders
+from serve.heads import Heads
+from serve.schema import HeadsAnswer
 from serve.tasks import ModelDescription
 
 
@@ -27,16 +27,16 @@ def running(tiny_sam: SamBackbone) -> ModelDescription:
 def test_a_head_is_there_as_soon_as_its_file_is(
     tmp_path: Path, tiny_sam: SamBackbone, running: ModelDescription
 ) -> None:
-    sets = ClassSets([tmp_path / "later"])
-    assert sets.list(running) == []
+    heads = Heads([tmp_path / "later"])
+    assert heads.list(running) == []
     (tmp_path / "later").mkdir()
     write_head(tmp_path / "later", "pets", tiny_sam)
     (tmp_path / "later" / ".half.safetensors").write_bytes(b"")
     (tmp_path / "later" / "notes.txt").write_text("no head")
-    assert [(item.name, item.classes, item.usable) for item in sets.list(running)] == [("pets", list(CLASSES), True)]
-    assert sets.usable("pets", running).spec.classes == CLASSES
+    assert [(item.name, item.classes, item.usable) for item in heads.list(running)] == [("pets", list(CLASSES), True)]
+    assert heads.usable("pets", running).spec.classes == CLASSES
     (tmp_path / "later" / "pets.safetensors").unlink()
-    assert sets.list(running) == []
+    assert heads.list(running) == []
 
 
 def test_a_replaced_file_is_another_model(tmp_path: Path, tiny_sam: SamBackbone) -> None:
@@ -53,27 +53,27 @@ def test_the_first_folder_that_has_a_name_is_asked_for_it(
         (tmp_path / folder).mkdir()
     write_head(tmp_path / "shipped", "everyday", tiny_sam, weights_sha256="0" * 64)
     write_head(tmp_path / "shipped", "pets", tiny_sam)
-    sets = ClassSets([tmp_path / "own", tmp_path / "missing", tmp_path / "shipped"])
-    assert [(item.name, item.usable) for item in sets.list(running)] == [("everyday", False), ("pets", True)]
+    heads = Heads([tmp_path / "own", tmp_path / "missing", tmp_path / "shipped"])
+    assert [(item.name, item.usable) for item in heads.list(running)] == [("everyday", False), ("pets", True)]
     write_head(tmp_path / "own", "everyday", tiny_sam)
-    assert [(item.name, item.usable) for item in sets.list(running)] == [("everyday", True), ("pets", True)]
-    loaded = HeadFolders([tmp_path / "own", tmp_path / "shipped"]).load(sets.usable("everyday", running).file.model_id)
+    assert [(item.name, item.usable) for item in heads.list(running)] == [("everyday", True), ("pets", True)]
+    loaded = HeadFolders([tmp_path / "own", tmp_path / "shipped"]).load(heads.usable("everyday", running).file.model_id)
     assert loaded.spec.weights_sha256 == tiny_sam.weights_sha256
 
 
 def test_one_that_does_not_fit_says_why(tmp_path: Path, tiny_sam: SamBackbone, running: ModelDescription) -> None:
     write_head(tmp_path, "other", tiny_sam, weights_sha256="0" * 64)
     (tmp_path / "broken.safetensors").write_bytes(b"not safetensors")
-    sets = ClassSets([tmp_path])
-    broken, other = sets.list(running)
+    heads = Heads([tmp_path])
+    broken, other = heads.list(running)
     assert not broken.usable
     assert "damaged" in (broken.problem or "")
     assert not other.usable
     assert "000000000000" in (other.problem or "")
     with pytest.raises(HeadMismatchError):
-        sets.usable("other", running)
+        heads.usable("other", running)
     with pytest.raises(ConfigurationError) as damaged:
-        sets.usable("broken", running)
+        heads.usable("broken", running)
     # Where the server keeps its files is no client's business.
     assert str(tmp_path) not in str(damaged.value)
     assert str(tmp_path) not in (broken.problem or "")
@@ -86,7 +86,7 @@ def test_a_name_is_only_looked_up(tmp_path: Path, tiny_sam: SamBackbone, name: s
     write_head(tmp_path, "secret", tiny_sam)
     with pytest.raises(ServiceError) as unknown:
         HeadFolders([tmp_path / "heads"]).find(name)
-    assert (unknown.value.status, unknown.value.code) == (404, "class_set_unknown")
+    assert (unknown.value.status, unknown.value.code) == (404, "head_unknown")
     assert "pets" in unknown.value.message
 
 
@@ -127,12 +127,12 @@ def test_one_broken_head_does_not_break_the_list(
     _damaged(tmp_path / "pets.safetensors", tmp_path / "broken.safetensors", change)
     (tmp_path / os.fsdecode(b"not-unicode-\xff.safetensors")).write_bytes(b"")
     (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
-    sets = ClassSets([tmp_path])
-    answer = ClassSetsAnswer(class_sets=sets.list(running), folders=[str(tmp_path)])
+    heads = Heads([tmp_path])
+    answer = HeadsAnswer(heads=heads.list(running), folders=[str(tmp_path)])
     answer.model_dump_json()
-    assert [(item.name, item.usable) for item in answer.class_sets] == [("broken", False), ("pets", True)]
+    assert [(item.name, item.usable) for item in answer.heads] == [("broken", False), ("pets", True)]
     with pytest.raises(ConfigurationError):
-        sets.usable("broken", running)
+        heads.usable("broken", running)
 
 
 def test_a_bad_head_is_read_once(tmp_path: Path, running: ModelDescription) -> None:
@@ -144,9 +144,9 @@ def test_a_bad_head_is_read_once(tmp_path: Path, running: ModelDescription) -> N
             return super().load(model_id)
 
     (tmp_path / "broken.safetensors").write_bytes(b"not safetensors")
-    sets = ClassSets([tmp_path])
-    folders = sets._heads = CountingFolders([tmp_path])
-    problems = {sets.list(running)[0].problem for _ in range(3)}
+    heads = Heads([tmp_path])
+    folders = heads._heads = CountingFolders([tmp_path])
+    problems = {heads.list(running)[0].problem for _ in range(3)}
     with pytest.raises(ConfigurationError, match="damaged"):
-        sets.usable("broken", running)
+        heads.usable("broken", running)
     assert (len(problems), folders.reads) == (1, 1)

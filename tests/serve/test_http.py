@@ -101,7 +101,7 @@ def test_points_reuse_the_embedding_of_an_image_sent_before(http: httpx.Client) 
     assert best["masks"] == by_id["masks"][:1]
 
 
-@pytest.mark.parametrize("first", ["/v1/entities", "/v1/classes?class_set=discs", "/v1/points"])
+@pytest.mark.parametrize("first", ["/v1/entities", "/v1/classes?head=discs", "/v1/points"])
 def test_an_image_is_encoded_once_whatever_is_asked_of_it(http: httpx.Client, first: str) -> None:
     file = picture_file(20 + len(first))
 
@@ -110,7 +110,7 @@ def test_an_image_is_encoded_once_whatever_is_asked_of_it(http: httpx.Client, fi
         return http.post(path, files={"image": file}, data=data)
 
     assert ok(send(first))["embedding_cache"] == "miss"
-    for path in ("/v1/entities", "/v1/classes?class_set=discs", "/v1/points", "/v1/entities?method=amg"):
+    for path in ("/v1/entities", "/v1/classes?head=discs", "/v1/points", "/v1/entities?method=amg"):
         again = ok(send(path))
         assert again["embedding_cache"] == "hit", path
         repeated = send(path)
@@ -138,7 +138,7 @@ def test_what_one_key_has_sent_is_unknown_to_another(http: httpx.Client, service
     with service.client(OTHER_API_KEY) as other:
         unknown = other.post("/v1/points", json={"image_id": image_id, "point_coords": [[3, 3]]})
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "image_unknown")
-        for path in ("/v1/entities", "/v1/classes?class_set=discs"):
+        for path in ("/v1/entities", "/v1/classes?head=discs"):
             assert other.post(path, json={"image_id": image_id}).status_code == 404
         assert post(other, "/v1/entities", file)["embedding_cache"] == "miss"
         assert post(other, "/v1/entities", file)["embedding_cache"] == "hit"
@@ -181,8 +181,8 @@ def test_an_id_of_another_image_does_not_fool_the_service(http: httpx.Client) ->
 
 def test_classes_and_their_map(http: httpx.Client) -> None:
     file = picture_file(9)
-    answer = post(http, "/v1/classes?class_set=discs", file)
-    assert (answer["class_set"], answer["classes"]) == ("discs", list(CLASSES))
+    answer = post(http, "/v1/classes?head=discs", file)
+    assert (answer["head"], answer["classes"]) == ("discs", list(CLASSES))
     assert answer["masks"]
     semantic = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["semantic_map"]["png_base64"]))))
     expected = np.zeros((64, 96), dtype=np.int64)
@@ -191,37 +191,37 @@ def test_classes_and_their_map(http: httpx.Client) -> None:
         assert 0 <= mask["uncertainty"] <= 1
         expected[decode_mask(mask["rle"])] = mask["class_id"] + 1
     np.testing.assert_array_equal(semantic, expected)
-    assert "semantic_map" not in post(http, "/v1/classes?class_set=discs&semantic_map=false", file)
+    assert "semantic_map" not in post(http, "/v1/classes?head=discs&semantic_map=false", file)
 
 
 def test_a_higher_threshold_keeps_the_surer_masks(http: httpx.Client) -> None:
     file = picture_file(10)
-    low = post(http, "/v1/classes?class_set=discs&score_thresh=0", file)["masks"]
+    low = post(http, "/v1/classes?head=discs&score_thresh=0", file)["masks"]
     threshold = sorted(mask["score"] for mask in low)[len(low) // 2]
-    high = post(http, f"/v1/classes?class_set=discs&score_thresh={threshold}", file)["masks"]
+    high = post(http, f"/v1/classes?head=discs&score_thresh={threshold}", file)["masks"]
     # The threshold is one of the settings that ids depend on.
     without_id = [{**mask, "id": None} for mask in low if mask["score"] >= threshold]
     assert [{**mask, "id": None} for mask in high] == without_id
 
 
 def test_a_new_class_set_needs_no_restart(http: httpx.Client, service: RunningService, tiny_sam: SamBackbone) -> None:
-    before = {item["name"] for item in ok(http.get("/v1/class-sets"))["class_sets"]}
+    before = {item["name"] for item in ok(http.get("/v1/heads"))["heads"]}
     write_head(service.heads, "arrived", tiny_sam)
-    sets = {item["name"]: item for item in ok(http.get("/v1/class-sets"))["class_sets"]}
-    assert set(sets) - before == {"arrived"}
-    assert sets["arrived"]["usable"]
-    assert post(http, "/v1/classes?class_set=arrived", picture_file(9))["class_set"] == "arrived"
+    heads = {item["name"]: item for item in ok(http.get("/v1/heads"))["heads"]}
+    assert set(heads) - before == {"arrived"}
+    assert heads["arrived"]["usable"]
+    assert post(http, "/v1/classes?head=arrived", picture_file(9))["head"] == "arrived"
     (service.heads / "arrived.safetensors").unlink()
-    gone = http.post("/v1/classes?class_set=arrived", files={"image": picture_file(9)})
-    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "class_set_unknown")
+    gone = http.post("/v1/classes?head=arrived", files={"image": picture_file(9)})
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "head_unknown")
 
 
 def test_a_class_set_of_another_model_says_so(http: httpx.Client) -> None:
-    sets = {item["name"]: item for item in ok(http.get("/v1/class-sets"))["class_sets"]}
-    assert not sets["of_another_model"]["usable"]
-    assert not sets["damaged"]["usable"]
-    for name, code in (("of_another_model", "class_set_mismatch"), ("damaged", "class_set_unusable")):
-        response = http.post(f"/v1/classes?class_set={name}", files={"image": picture_file(9)})
+    heads = {item["name"]: item for item in ok(http.get("/v1/heads"))["heads"]}
+    assert not heads["of_another_model"]["usable"]
+    assert not heads["damaged"]["usable"]
+    for name, code in (("of_another_model", "head_mismatch"), ("damaged", "head_unusable")):
+        response = http.post(f"/v1/classes?head={name}", files={"image": picture_file(9)})
         assert (response.status_code, response.json()["error"]["code"]) == (409, code)
 
 

@@ -1,4 +1,4 @@
-"""Names without a class set, by SAM + CLIP; and heads that read crops, which need no setting."""
+"""Names without a class head, by SAM + CLIP; and heads that read crops, which need no setting."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_names_get_the_masks_that_a_job_gives_them(
     assert response.status_code == 200, response.text
     answer = response.json()
     assert answer["classes"] == ["cat", "dog"]
-    assert "class_set" not in answer
+    assert "head" not in answer
     assert [(mask["id"], mask["rle"], mask["class_name"]) for mask in answer["masks"]] == [
         (mask.mask_id, mask.rle, mask.class_name) for mask in labels.masks
     ]
@@ -121,7 +121,7 @@ def test_a_head_that_reads_crops_needs_no_setting(
     config = LabelConfig("classes", classes=read_settings(adapted).labels.classes)
     labels = of_library(tiny_sam, config, load_head(head).spec.classes, head)
     assert labels.masks
-    response = ask(client, "class_set=looking")
+    response = ask(client, "head=looking")
     assert response.status_code == 200, response.text
     assert [mask["rle"] for mask in response.json()["masks"]] == [mask.rle for mask in labels.masks]
 
@@ -134,8 +134,8 @@ def test_a_head_that_reads_crops_needs_no_setting(
         ("names=" + ",".join(f"n{i}" for i in range(101)), "got 101"),
         ("names=cat,cat", "must be different"),
         ("names=cat,,dog", "not empty"),
-        ("names=cat,dog&class_set=looking", "not both"),
-        ("", "give class_set"),
+        ("names=cat,dog&head=looking", "not both"),
+        ("", "give head"),
     ],
 )
 def test_names_that_are_of_no_use_are_one_sentence(client: httpx.Client, query: str, message: str) -> None:

@@ -41,7 +41,7 @@ def test_the_examples_work_when_pasted(service: RunningService) -> None:
             if "application/json" not in content:
                 continue
             pasted += 1
-            query = {"class_set": "discs"} if path == "/v1/classes" else {}
+            query = {"head": "discs"} if path == "/v1/classes" else {}
             response = http.post(path, params=query, json=content["application/json"]["example"])
             assert response.status_code == 200, (path, response.text)
             assert (response.json()["width"], response.json()["height"]) == (48, 32)

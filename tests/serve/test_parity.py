@@ -64,7 +64,7 @@ def test_the_librarys_label_images_says_the_same(
     settings = read_settings(service.args)
     config = replace(settings.labels, method=method)
     head = load_head(service.heads / "discs.safetensors") if method == "classes" else None
-    path = "/v1/classes?class_set=discs" if method == "classes" else f"/v1/entities?method={method}"
+    path = "/v1/classes?head=discs" if method == "classes" else f"/v1/entities?method={method}"
     for seed, size in enumerate(SIZES):
         image = picture(300 + seed, size)
         (labels,) = label_images(tiny_sam, [np.asarray(image)], config, head)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.serve
 
 def test_keys_are_asked_for(prefixed: RunningService) -> None:
     with prefixed.client(api_key=None) as http:
-        for path in ("/v1/models", "/v1/class-sets", "/nothing", "//healthz", "/label-studio/health"):
+        for path in ("/v1/models", "/v1/heads", "/nothing", "//healthz", "/label-studio/health"):
             # The whole address: a client would take `//healthz` alone for a host.
             assert http.get(f"{prefixed.url}{path}").status_code == 401, path
         assert http.post("/v1/entities", files={"image": picture_file(1)}).status_code == 401

@@ -28,7 +28,7 @@ KEY = {"Authorization": f"Bearer {API_KEY}"}
 PATHS = {
     "entities": "/v1/entities?method=entities",
     "amg": "/v1/entities?method=amg",
-    "classes": "/v1/classes?class_set=discs",
+    "classes": "/v1/classes?head=discs",
 }
 SERVICES_OWN = {"min_region_area": 10, "max_region_area": 6000}
 

@@ -26,7 +26,7 @@ from ui.client import Prompt, ServiceClient, ServiceProblem
 def test_refusals_become_plain_words(status: int, code: str, words: str) -> None:
     body = json.dumps({"error": {"code": code, "message": "the sentence", "request_id": "r-1"}}).encode()
     with answering(status, body, {"Retry-After": "7"}) as url, pytest.raises(ServiceProblem, match=words) as problem:
-        ServiceClient(url).class_sets()
+        ServiceClient(url).heads()
     assert problem.value.code == code
 
 
@@ -65,6 +65,6 @@ def test_the_other_endpoints(service: RunningService) -> None:
     client = ServiceClient(service.url, API_KEY)
     file = picture_file(901)
     assert client.model()["name"] == "vit_b"
-    assert "discs" in {item["name"] for item in client.class_sets()["class_sets"]}
+    assert "discs" in {item["name"] for item in client.heads()["heads"]}
     assert client.entities(file, "entities")["masks"]
-    assert client.classes(file, "discs", 0.0)["class_set"] == "discs"
+    assert client.classes(file, "discs", 0.0)["head"] == "discs"
