@@ -27,7 +27,6 @@ from data_jobs.runtime.command import parse
 from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.backbone.registry import load_backbone
-from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig, Recipe
 from everymask.classes.embeddings import StoredEmbeddings, load_embeddings, open_embeddings, write_embeddings
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
@@ -35,6 +34,7 @@ from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, PAPER_TRAINING, below
 from everymask.classes.segmenter import classify_masks, embed_masks
+from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import make_bags
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
 from everymask.errors import ConfigurationError
@@ -154,9 +154,9 @@ VOC_NAMES = {"airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa"
 """COCO's classes that have another name in VOC."""
 
 
-def class_set_of(exemplars: Sequence[Exemplar]) -> ClassSet:
+def taxonomy_of(exemplars: Sequence[Exemplar]) -> Taxonomy:
     """The classes of some exemplars."""
-    return ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in exemplars)))
+    return Taxonomy(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in exemplars)))
 
 
 def is_voc(folder: Path) -> bool:
@@ -169,12 +169,12 @@ def truth_name(folder: Path, split: str) -> str:
     return "-".join([*folder.resolve().parts[-2:], *([split] if is_voc(folder) else [])])
 
 
-def read_truth(folder: Path, split: str, class_set: ClassSet) -> tuple[dict[str, ClassTruth], tuple[str, ...], Path]:
+def read_truth(folder: Path, split: str, taxonomy: Taxonomy) -> tuple[dict[str, ClassTruth], tuple[str, ...], Path]:
     """Ground truth by file name, the classes it is of, and the folder of its images."""
     if not is_voc(folder):
-        return read_coco_instances(folder, class_set), class_set.classes, folder / "images"
-    subjects = [(VOC_NAMES.get(subject, subject), name) for subject, name in class_set.subjects]
-    known = ClassSet(tuple((subject, name) for subject, name in subjects if subject in VOC_CLASSES))
+        return read_coco_instances(folder, taxonomy), taxonomy.classes, folder / "images"
+    subjects = [(VOC_NAMES.get(subject, subject), name) for subject, name in taxonomy.subjects]
+    known = Taxonomy(tuple((subject, name) for subject, name in subjects if subject in VOC_CLASSES))
     return read_voc(folder, known, split), known.classes, folder / "JPEGImages"
 
 
@@ -191,27 +191,27 @@ def prepare(config: BenchmarkConfig) -> Material:
     bags = embedded(
         backbone, ((item.bag_id, config.exemplars / item.file) for item in exemplars), store / "bags", config.classes
     )
-    truth, _, folder = read_truth(config.ground_truth, config.split, class_set_of(exemplars))
+    truth, _, folder = read_truth(config.ground_truth, config.split, taxonomy_of(exemplars))
     truth_store = store / truth_name(config.ground_truth, config.split)
     images = embedded(backbone, ((name, folder / name) for name in sorted(truth)), truth_store, config.classes)
     return Material(backbone, exemplars, list(bags.values()), images)
 
 
-def train(material: Material, class_set: ClassSet, config: TrainingConfig) -> tuple[ClassHead, ClassHead, float, int]:
+def train(material: Material, taxonomy: Taxonomy, config: TrainingConfig) -> tuple[ClassHead, ClassHead, float, int]:
     """Student, teacher, seconds from stored bags to the student, and epochs of both."""
     started = time.perf_counter()
     subjects = {item.bag_id: item.origin.subject for item in material.exemplars}
-    bags = make_bags(material.bags, subjects, class_set, config.features)
-    spec = head_spec(class_set.classes, material.backbone, config)
+    bags = make_bags(material.bags, subjects, taxonomy, config.features)
+    spec = head_spec(taxonomy.classes, material.backbone, config)
     result = train_head(bags, spec, config)
     return result.head, result.teacher, time.perf_counter() - started, len(result.history)
 
 
 def over_seeds(
-    material: Material, class_set: ClassSet, config: BenchmarkConfig, features: FeatureKind
+    material: Material, taxonomy: Taxonomy, config: BenchmarkConfig, features: FeatureKind
 ) -> dict[str, Any]:
     """Figures of MIL alone and of MIL with distillation for every seed, with mean and standard deviation."""
-    truth, measured, _ = read_truth(config.ground_truth, config.split, class_set)
+    truth, measured, _ = read_truth(config.ground_truth, config.split, taxonomy)
     rows: dict[str, list[SemanticFigures]] = {"mil": [], "distilled": []}
     seconds: list[float] = []
     correlations: dict[str, list[float | None]] = {
@@ -220,7 +220,7 @@ def over_seeds(
     }
     for seed in range(config.seeds):
         training = replace(config.training, seed=seed, features=features, distillation=True)
-        student, teacher, elapsed, epochs = train(material, class_set, training)
+        student, teacher, elapsed, epochs = train(material, taxonomy, training)
         seconds.append(elapsed)
         correlations["uncertainty_correlation"].append(doubt_correlation(student, material.images, truth, measured))
         correlations["labelled_uncertainty_correlation"].append(
@@ -308,21 +308,21 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
     if any("crop" in kind for kind in config.features):
         config = replace(config, classes=with_crops(config.classes))
     material = prepare(config)
-    class_set = class_set_of(material.exemplars)
+    taxonomy = taxonomy_of(material.exemplars)
     figures: dict[str, Any] = {
         "machine": {"cpu": platform.processor() or platform.machine(), "threads": config.threads},
         "model": material.backbone.name,
         "weights_sha256": material.backbone.weights_sha256,
         "exemplars": len(material.exemplars),
         "images": len(material.images),
-        "classes": list(class_set.classes),
+        "classes": list(taxonomy.classes),
         "config": {"classes": asdict(config.classes), "training": asdict(config.training)},
-        "features": {kind: over_seeds(material, class_set, config, kind) for kind in config.features},
+        "features": {kind: over_seeds(material, taxonomy, config, kind) for kind in config.features},
     }
     if config.granularity:
-        coarse = ClassSet.parse(config.granularity)
+        coarse = Taxonomy.parse(config.granularity)
         figures["granularity"] = over_seeds(material, coarse, config, config.training.features)
-    head = train(material, class_set, config.training)[0]
+    head = train(material, taxonomy, config.training)[0]
     figures["relabelling"] = relabelling(material, head, config)
     return figures
 

@@ -25,18 +25,18 @@ from benchmarks.classes import (
     BenchmarkConfig,
     Material,
     Measured,
-    class_set_of,
     is_voc,
     over_seeds,
     prepare,
     read_truth,
+    taxonomy_of,
 )
 from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.classes.config import ClipConfig
+from everymask.classes.names import segment_names
 from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, paper_classes
 from everymask.classes.training.train import TrainingConfig
-from everymask.classes.zero_shot import segment_names
 from everymask.errors import ConfigurationError, EverymaskError
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
 from everymask.images.decoding import decode_image
@@ -75,8 +75,8 @@ def benchmark_config(config: TableConfig) -> BenchmarkConfig:
 
 def with_clip(material: Material, config: TableConfig) -> SemanticFigures:
     """SAM + CLIP on the images, with every mask of the grid as U-SAM beside it."""
-    class_set = class_set_of(material.exemplars)
-    truth, classes, folder = read_truth(config.ground_truth, config.split, class_set)
+    taxonomy = taxonomy_of(material.exemplars)
+    truth, classes, folder = read_truth(config.ground_truth, config.split, taxonomy)
     clip = replace(config.clip, names=classes, masks=replace(config.clip.masks, **PAPER_MASKS))
     labels = {}
     for name in truth:
@@ -96,7 +96,7 @@ def rows(config: TableConfig) -> list[str]:
     if config.table == 3:
         figures = with_clip(material, config)
         lines.append(f"SAM + CLIP              mIoU {figures.miou:7.2%}          mAP50 {figures.map50:7.2%}")
-    measured = over_seeds(material, class_set_of(material.exemplars), chosen, "token")
+    measured = over_seeds(material, taxonomy_of(material.exemplars), chosen, "token")
     if config.table == 4:
         lines.append(_row("MIL", measured["mil"]))
     lines.append(_row("U-SAM (MIL, distilled)", measured["distilled"]))

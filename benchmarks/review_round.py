@@ -29,18 +29,18 @@ import tyro
 from benchmarks.classes import (
     BenchmarkConfig,
     Material,
-    class_set_of,
     embedded,
     measure,
     prepare,
+    taxonomy_of,
     truth_name,
     with_crops,
 )
-from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
 from everymask.classes.segmenter import classify_masks
+from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import Bags, make_bags
 from everymask.classes.training.corrections import (
     CorrectedImage,
@@ -120,7 +120,7 @@ def learn(
     labels: dict[str, ImageLabels],
     truths: Truths,
     material: Material,
-    spec_classes: ClassSet,
+    spec_classes: Taxonomy,
     config: RoundConfig,
 ) -> NamedMasks:
     """What a head learns from these images after the test user has corrected them."""
@@ -171,11 +171,11 @@ def _stored(material: Material, config: RoundConfig, part: str) -> Path:
 
 
 def one_round(
-    seed: int, material: Material, bags: Bags, truths: Truths, class_set: ClassSet, config: RoundConfig
+    seed: int, material: Material, bags: Bags, truths: Truths, taxonomy: Taxonomy, config: RoundConfig
 ) -> dict[str, float]:
     """The queue's hits, and mIoU and mAP50 before and after, for one seed."""
     training = replace(config.training, seed=seed, features=config.features)
-    spec = head_spec(class_set.classes, material.backbone, training)
+    spec = head_spec(taxonomy.classes, material.backbone, training)
 
     def head_of(corrections: NamedMasks | None) -> ClassHead:
         return train_head(bags, spec, training, corrections=corrections).head
@@ -187,7 +187,7 @@ def one_round(
         half = len(reviewed) // 2
         reviewed, measured = sorted(reviewed[:half]), {name: truths.measured[name] for name in reviewed[half:]}
     labels = {name: classify_masks(material.images[name].embeddings, before, config.classes) for name in reviewed}
-    quality = {name: image_miou(labels[name], truths.train[name], class_set.classes) for name in labels}
+    quality = {name: image_miou(labels[name], truths.train[name], taxonomy.classes) for name in labels}
     third = sorted(quality, key=lambda name: (quality[name], name))[: len(quality) // 3]
     with tempfile.TemporaryDirectory() as folder:
         store = LabelStore(f"{folder}/labels")
@@ -200,8 +200,8 @@ def one_round(
     }
     images = {name: material.images[name] for name in measured}
     for kind, names in (("before", None), ("queue", queue), ("control", control)):
-        head = before if names is None else head_of(learn(names, labels, truths, material, class_set, config))
-        result = measure(head, images, measured, class_set.classes, config.classes)
+        head = before if names is None else head_of(learn(names, labels, truths, material, taxonomy, config))
+        result = measure(head, images, measured, taxonomy.classes, config.classes)
         figures |= {f"miou_{kind}": result.miou, f"map50_{kind}": result.map50}
     return figures
 
@@ -221,18 +221,18 @@ def run(config: RoundConfig) -> dict[str, tuple[float, float]]:
             classes=config.classes,
         )
     )
-    class_set = class_set_of(material.exemplars)
-    train_truth = read_coco_instances(config.data / "train", class_set)
+    taxonomy = taxonomy_of(material.exemplars)
+    train_truth = read_coco_instances(config.data / "train", taxonomy)
     measured = train_truth
     if config.measure_on == "val":
-        measured = read_coco_instances(config.data / "val", class_set)
+        measured = read_coco_instances(config.data / "val", taxonomy)
         paths = ((name, config.data / "val" / "images" / name) for name in measured)
         material.images.update(embedded(material.backbone, paths, _stored(material, config, "val"), config.classes))
     subjects = {item.bag_id: item.origin.subject for item in material.exemplars}
-    bags = make_bags(material.bags, subjects, class_set, config.features)
+    bags = make_bags(material.bags, subjects, taxonomy, config.features)
     rounds = []
     for seed in range(config.seeds):
-        rounds.append(one_round(seed, material, bags, Truths(train_truth, measured), class_set, config))
+        rounds.append(one_round(seed, material, bags, Truths(train_truth, measured), taxonomy, config))
         print(json.dumps({"seed": seed} | {name: round(value, 4) for name, value in rounds[-1].items()}), flush=True)
     values = {name: [figures[name] for figures in rounds] for name in rounds[0]}
     return {name: (statistics.mean(each), statistics.pstdev(each)) for name, each in values.items()}

@@ -32,7 +32,6 @@ from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.options import AddressOptions, WorkerOptions
 from data_jobs.runtime.settings import JOINED
 from everymask.backbone.devices import device_for
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.boxes import boxed_pictures
 from everymask.classes.exemplars.crawl import CrawlConfig, crawl
 from everymask.classes.exemplars.diffusion import DiffusionConfig, planned_pictures
@@ -40,6 +39,7 @@ from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.classes.exemplars.folder import class_folder_pictures
 from everymask.classes.exemplars.likeness import ALIKE, likeness
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.pictures.contact_sheet import contact_sheet
@@ -99,21 +99,21 @@ def run(config: MakeExemplarsConfig) -> int:
         EverymaskError: (or an error of Ray with one as its cause) usage, configuration, a class without a picture, or
             an output that cannot be written.
     """
-    class_set = ClassSet.parse(config.classes)
-    folder = ExemplarFolder(config.output, class_set, config.pictures, DuplicateFilter(config.duplicate_bits))
+    taxonomy = Taxonomy.parse(config.classes)
+    folder = ExemplarFolder(config.output, taxonomy, config.pictures, DuplicateFilter(config.duplicate_bits))
     rejected: Counter[str] = Counter()
-    for done, (origin, reason) in enumerate(_outcomes(config, class_set, folder), start=1):
+    for done, (origin, reason) in enumerate(_outcomes(config, taxonomy, folder), start=1):
         if reason is not None:
             rejected[origin.subject] += 1
         if done % REPORT_EVERY == 0:
             print(f"{done:,} candidates: {done - rejected.total():,} kept, {rejected.total():,} rejected", flush=True)
-    for subject, name in class_set.subjects:
+    for subject, name in taxonomy.subjects:
         place = subject if subject == name else f"{subject} ({name})"
         print(f"{place}: {folder.count(subject):,} pictures, {rejected[subject]:,} candidates rejected")
     if config.sheet_pictures:
-        for subject, pictures in _write_sheets(config, class_set).items():
+        for subject, pictures in _write_sheets(config, taxonomy).items():
             _warn_of_likeness(subject, pictures)
-    missing = [subject for subject, _ in class_set.subjects if not folder.count(subject)]
+    missing = [subject for subject, _ in taxonomy.subjects if not folder.count(subject)]
     if missing:
         raise ConfigurationError(
             f"no picture of {', '.join(missing)} was kept; {config.output}/rejected.jsonl says why for each candidate"
@@ -125,16 +125,16 @@ def run(config: MakeExemplarsConfig) -> int:
     return DONE
 
 
-def _outcomes(config: MakeExemplarsConfig, class_set: ClassSet, folder: ExemplarFolder) -> Iterator[Outcome]:
+def _outcomes(config: MakeExemplarsConfig, taxonomy: Taxonomy, folder: ExemplarFolder) -> Iterator[Outcome]:
     """Every candidate with None if it was kept, or the reason why not."""
     if config.source == "crawl":
-        yield from crawl(class_set, folder, config.crawl)
+        yield from crawl(taxonomy, folder, config.crawl)
     elif config.source in ("folder", "boxes"):
-        for origin, data in _own_pictures(config, class_set):
+        for origin, data in _own_pictures(config, taxonomy):
             if not folder.knows(origin):
                 yield origin, folder.add(data, origin)
     else:
-        planned = [origin for origin in planned_pictures(class_set, config.diffusion) if not folder.knows(origin)]
+        planned = [origin for origin in planned_pictures(taxonomy, config.diffusion) if not folder.knows(origin)]
         if planned:
             connect()
             actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, config.diffusion.model)
@@ -143,25 +143,25 @@ def _outcomes(config: MakeExemplarsConfig, class_set: ClassSet, folder: Exemplar
                 yield planned[number], folder.add(data, planned[number])
 
 
-def _own_pictures(config: MakeExemplarsConfig, class_set: ClassSet) -> Iterator[tuple[Origin, bytes]]:
+def _own_pictures(config: MakeExemplarsConfig, taxonomy: Taxonomy) -> Iterator[tuple[Origin, bytes]]:
     if config.boxes is not None:
         return boxed_pictures(
             config.boxes,
             config.input,
-            class_set,
+            taxonomy,
             config.margin,
             ImageLimits(),
             config.addresses.local_root,
             config.addresses.allow_private_networks,
         )
     assert config.input is not None
-    return class_folder_pictures(config.input, class_set)
+    return class_folder_pictures(config.input, taxonomy)
 
 
-def _write_sheets(config: MakeExemplarsConfig, class_set: ClassSet) -> dict[str, list[NDArray[np.uint8]]]:
+def _write_sheets(config: MakeExemplarsConfig, taxonomy: Taxonomy) -> dict[str, list[NDArray[np.uint8]]]:
     """A contact sheet of every subject; the pictures on it."""
     folder = Path(config.output)
-    files: dict[str, list[str]] = {subject: [] for subject, _ in class_set.subjects}
+    files: dict[str, list[str]] = {subject: [] for subject, _ in taxonomy.subjects}
     for exemplar in load_exemplars(folder) if (folder / "manifest.jsonl").is_file() else []:
         of_subject = files.get(exemplar.origin.subject, [])
         if len(of_subject) < config.sheet_pictures:

@@ -30,13 +30,13 @@ from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.settings import JOINED
 from everymask.backbone.devices import device_for
 from everymask.backbone.registry import load_backbone
-from everymask.classes.class_set import ClassSet
 from everymask.classes.config import MaskConfig, Recipe
 from everymask.classes.embeddings import StoredEmbeddings, load_embeddings
 from everymask.classes.exemplars.filters import SingleObjectFilter
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
 from everymask.classes.head import save_head
 from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, below
+from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import make_bags, no_bags
 from everymask.classes.training.corrections import (
     CorrectedImage,
@@ -111,11 +111,11 @@ def run(config: TrainClassesConfig) -> int:
         config = replace(config, masks=replace(config.masks, describer="crop"))
     exemplars = load_exemplars(config.exemplars) if config.exemplars is not None else []
     corrected = corrected_images(LabelStore(config.corrections)) if config.corrections is not None else []
-    class_set = _class_set(config, exemplars, corrected)
-    class_ids = correction_class_ids(corrected, class_set, every_class=config.exemplars is None)
-    chosen = [item for item in exemplars if item.origin.subject in class_set.class_of]
+    taxonomy = _taxonomy(config, exemplars, corrected)
+    class_ids = correction_class_ids(corrected, taxonomy, every_class=config.exemplars is None)
+    chosen = [item for item in exemplars if item.origin.subject in taxonomy.class_of]
     backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device if corrected else "cpu")
-    spec = head_spec(class_set.classes, backbone, config.training)
+    spec = head_spec(taxonomy.classes, backbone, config.training)
     records: list[StoredEmbeddings] = []
     bags = no_bags(spec.input_dim)
     named: list[NamedMasks] = []
@@ -125,7 +125,7 @@ def run(config: TrainClassesConfig) -> int:
         directory = f"{config.bags or Path(config.exemplars) / '.bags'}/{name}"
         records = _clear(config, _embedded(config, chosen, config.exemplars, directory))
         subject_of = {item.bag_id: item.origin.subject for item in chosen}
-        bags = make_bags(records, subject_of, class_set, config.training.features)
+        bags = make_bags(records, subject_of, taxonomy, config.training.features)
     if config.negatives is not None:
         pictures = negative_pictures(config.negatives, chosen)
         directory = f"{config.bags}/negatives/{name}" if config.bags else f"{config.negatives}/.bags/{name}"
@@ -181,14 +181,14 @@ def run(config: TrainClassesConfig) -> int:
     return DONE
 
 
-def _class_set(
+def _taxonomy(
     config: TrainClassesConfig, exemplars: Sequence[Exemplar], corrected: Sequence[CorrectedImage]
-) -> ClassSet:
+) -> Taxonomy:
     if config.classes is not None:
-        return ClassSet.parse(config.classes)
+        return Taxonomy.parse(config.classes)
     if config.exemplars is None:
         return classes_of(corrected)
-    return ClassSet(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in exemplars)))
+    return Taxonomy(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in exemplars)))
 
 
 def _embedded(

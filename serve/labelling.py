@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from everymask.classes.zero_shot import labelled_names
+from everymask.classes.names import labelled_names
 from everymask.errors import ConfigurationError
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.region_sizes import limit_region_sizes

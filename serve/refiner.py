@@ -15,8 +15,8 @@ from everymask.backbone.devices import device_for
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.classes.embeddings import MaskEmbeddings
+from everymask.classes.names import BACKGROUND, load_clip
 from everymask.classes.segmenter import embed_masks
-from everymask.classes.zero_shot import BACKGROUND, load_clip
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.labelling.clicks import segment_clicks
 from everymask.labelling.label import label_embedding

@@ -12,7 +12,7 @@ import yaml
 
 from data_jobs.evaluation.config import StoredConfig
 from data_jobs.evaluation.figures import Figures, entity_row
-from everymask.classes.class_set import ClassSet
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError
 from everymask.evaluation.annotated import Annotated, class_truth, entity_truth, read_annotated
 from everymask.evaluation.disjoint import resolve_overlaps
@@ -67,14 +67,14 @@ def measure_annotated(config: StoredConfig) -> Figures:
     named = sorted({mask.class_name for labels in rows.seen.values() for mask in labels.masks if mask.class_name})
     if not named and not config.classes:
         return _entity_figures(config, rows, annotated, sizes)
-    class_set = ClassSet.parse(config.classes) if config.classes else ClassSet(tuple((name, name) for name in named))
-    truth = class_truth(annotated, class_set, sizes, config.path)
-    figures = _class_rows(rows.seen, truth, class_set.classes)
+    taxonomy = Taxonomy.parse(config.classes) if config.classes else Taxonomy(tuple((name, name) for name in named))
+    truth = class_truth(annotated, taxonomy, sizes, config.path)
+    figures = _class_rows(rows.seen, truth, taxonomy.classes)
     if config.thresholds is not None:
-        figures = _with_thresholds(config.thresholds, store, rows, truth, class_set.classes, figures)
+        figures = _with_thresholds(config.thresholds, store, rows, truth, taxonomy.classes, figures)
     if config.worst is not None:
         policy = address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks)
-        page = _worst(rows, truth, class_set.classes, config.ground_truth, policy)
+        page = _worst(rows, truth, taxonomy.classes, config.ground_truth, policy)
         Location.at(str(config.worst)).write(page.encode())
     return figures
 

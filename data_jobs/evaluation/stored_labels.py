@@ -9,7 +9,7 @@ from data_jobs.evaluation.annotated_store import measure_annotated
 from data_jobs.evaluation.config import StoredConfig
 from data_jobs.evaluation.figures import Figures, entity_row
 from data_jobs.evaluation.pictures import entity_truth
-from everymask.classes.class_set import ClassSet
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import InputError
 from everymask.evaluation.annotated import ANNOTATION_FORMATS
 from everymask.evaluation.covering import segmentation_covering
@@ -60,12 +60,12 @@ def _stored_labels(place: str, disjoint: bool, uncorrected: bool) -> dict[str, I
 def _class_figures(config: StoredConfig, labels: dict[str, ImageLabels]) -> Figures:
     """A row of means, then a row for background and for each class."""
     named = sorted({mask.class_name for image in labels.values() for mask in image.masks if mask.class_name})
-    class_set = ClassSet.parse(config.classes) if config.classes else ClassSet(tuple((name, name) for name in named))
+    taxonomy = Taxonomy.parse(config.classes) if config.classes else Taxonomy(tuple((name, name) for name in named))
     if config.ground_truth == "voc":
-        truth = read_voc(config.path, class_set, config.split)
+        truth = read_voc(config.path, taxonomy, config.split)
     else:
-        truth = read_coco_instances(config.path, class_set)
-    figures = semantic_figures(labels, truth, class_set.classes)
+        truth = read_coco_instances(config.path, taxonomy)
+    figures = semantic_figures(labels, truth, taxonomy.classes)
     counts = sum(row.instances for row in figures.classes.values())
     means = {"mean": {"IoU": figures.miou, "AP50": figures.map50, "instances": counts}}
     rows = {

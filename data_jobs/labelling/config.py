@@ -11,9 +11,9 @@ from data_jobs.labelling.estimate import MIN_IMAGES
 from data_jobs.labelling.prices import parse_prices
 from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions
 from data_jobs.runtime.settings import JOINED, Without
-from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig, Recipe
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, below
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
@@ -75,7 +75,7 @@ class LabelDatasetConfig:
     """Only the first so many images of the input."""
     head: str | None = None
     """Class head for method classes, from `everymask train classes`."""
-    class_names: str | None = None
+    names: str | None = None
     """Names for method clip: `cat,dog,background`. Masks that look like background are not labelled."""
     save_embeddings: str | None = None
     """Folder or address where method classes keeps its mask embeddings, for `everymask relabel`."""
@@ -87,7 +87,7 @@ class LabelDatasetConfig:
 
     def __post_init__(self) -> None:
         labels = self.label_config()
-        check_given(labels.method, head=self.head is not None, class_names=self.class_names is not None)
+        check_given(labels.method, head=self.head is not None, names=self.names is not None)
         if self.save_embeddings and self.head is None:
             raise ConfigurationError(f"--save-embeddings is for --method classes; leave it out for {labels.method}")
         if labels.tiles > 1 and self.save_embeddings:
@@ -104,9 +104,9 @@ class LabelDatasetConfig:
 
     def label_config(self) -> LabelConfig:
         """What the library is asked to do."""
-        if self.class_names is None:
+        if self.names is None:
             return self.labels
-        names = ClassSet.parse(self.class_names).classes
+        names = Taxonomy.parse(self.names).classes
         return replace(self.labels, clip=replace(self.labels.clip, names=names))
 
 
@@ -171,7 +171,7 @@ RECIPES = {"recipe": {"paper": {**PAPER_THRESHOLDS, **below("classes.masks", PAP
 _STORE = ("retry_failed", "overwrite", "verify", "max_errors", "previews")
 GROUPS: Mapping[str, Sequence[str]] = {
     "input and output": ("input", "output", "limit", *_STORE),
-    "method": ("method", "head", "class_names", "min_region_area", "max_region_area", "tiles", "save_embeddings"),
+    "method": ("method", "head", "names", "min_region_area", "max_region_area", "tiles", "save_embeddings"),
     "model": ("model", "checkpoint", "device"),
     "resources": ("actors", "gpus_per_actor", "node_labels", "batch_size"),
     "limits": ("limits.max_bytes", "limits.max_pixels"),

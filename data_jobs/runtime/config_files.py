@@ -16,6 +16,8 @@ from data_jobs.runtime.settings import Setting, as_arguments, settings_of
 from everymask.errors import ConfigurationError
 
 _COMMENT_WIDTH = 100
+_FORMER_NAMES = {"class_names": "names"}
+"""What settings were called in files that were written before, and are called now."""
 
 
 def file_arguments(path: str, config: type) -> list[str]:
@@ -32,6 +34,7 @@ def file_arguments(path: str, config: type) -> list[str]:
     settings = {setting.path: setting for setting in settings_of(config)}
     arguments: list[str] = []
     for name, value in _leaves(content, settings):
+        name = _FORMER_NAMES.get(name, name)
         if name not in settings:
             raise ConfigurationError(f"{path} sets {name}, which is no setting here{_nearest(name, settings)}")
         if value is not None or settings[name].default is not None:

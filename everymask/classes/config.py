@@ -53,7 +53,7 @@ class MaskConfig:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """SAM + CLIP, the zero-shot baseline of the paper (section 4, table 3): names to masks without exemplars."""
+    """SAM + CLIP, the baseline of the paper (section 4, table 3): names to masks without exemplars."""
 
     names: tuple[str, ...] = ()
     """The classes. CLIP compares them with each other, so at least two; `background` may be one of them."""

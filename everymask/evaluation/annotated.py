@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from everymask.classes.class_set import ClassSet
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import InputError
 from everymask.evaluation.ground_truth import ClassTruth, EntityTruth, InstanceTruth
 from everymask.evaluation.ground_truth.subjects import subject_ids
@@ -71,13 +71,13 @@ def read_annotated(store: LabelStore, path: Path, kind: AnnotationFormat) -> Ann
 
 
 def class_truth(
-    annotated: Annotated, class_set: ClassSet, sizes: Mapping[str, tuple[int, int]], source: Path
+    annotated: Annotated, taxonomy: Taxonomy, sizes: Mapping[str, tuple[int, int]], source: Path
 ) -> dict[str, ClassTruth]:
     """Ground truth of classes by image id. Where objects overlap, the smaller one is in front.
 
     Args:
         annotated: annotated images.
-        class_set: its subjects are classes of the annotations.
+        taxonomy: its subjects are classes of the annotations.
         sizes: (height, width) of the store's images by id, for images without a mask.
         source: what to name in an error.
 
@@ -86,7 +86,7 @@ def class_truth(
     """
     named = sorted({mask.class_name for image in annotated.images.values() for mask in image.masks})
     numbers = {name: number for number, name in enumerate(named)}
-    class_ids = subject_ids(numbers, class_set, source)
+    class_ids = subject_ids(numbers, taxonomy, source)
     truth = {}
     for image_id, image in annotated.images.items():
         size_hw = image.size_hw if image.size_hw != (0, 0) else sizes[image_id]

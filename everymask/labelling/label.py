@@ -101,7 +101,7 @@ def checked_method(config: LabelConfig, head: ClassHead | None) -> Method:
     Raises:
         ConfigurationError: it is unknown, a head is missing or of no use, or names are.
     """
-    check_given(config.method, head=head is not None, class_names=bool(config.clip.names))
+    check_given(config.method, head=head is not None, names=bool(config.clip.names))
     return find_method(config.method).implementation()
 
 

@@ -264,7 +264,7 @@ def test_names_are_labelled_without_exemplars(job: Job, tmp_path: Path, capsys: 
     clip += ["--clip.score-thresh", "0", "--actors", "1", "--device", "cpu", "--model", "vit_b"]
     clip += ["--checkpoint", str(job.checkpoint), "--input", str(tmp_path / "photos")]
     output = tmp_path / "labels"
-    assert main([*clip, "--output", str(output), "--class-names", "cat,dog"]) == 0
+    assert main([*clip, "--output", str(output), "--names", "cat,dog"]) == 0
     labels = rows_of(output)["a.png"].labels
     assert labels is not None
     assert {mask.class_name for mask in labels.masks} <= {"cat", "dog"}
@@ -273,10 +273,10 @@ def test_names_are_labelled_without_exemplars(job: Job, tmp_path: Path, capsys: 
     assert record is not None
     assert record.config["class_names"] == ["cat", "dog"]
     for names, problem in (("cat", "at least two"), ("cat,cat", "named twice")):
-        assert main([*clip, "--output", str(tmp_path / "none"), "--class-names", names]) == 2
+        assert main([*clip, "--output", str(tmp_path / "none"), "--names", names]) == 2
         assert problem in capsys.readouterr().err
     assert main([*clip, "--output", str(tmp_path / "none")]) == 2
-    assert "method clip needs names: --class-names cat,dog" in capsys.readouterr().err
+    assert "method clip needs names: --names cat,dog" in capsys.readouterr().err
 
 
 def test_buckets_serve_as_input_and_output(job: Job, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from everymask.classes.class_set import ClassSet
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth import (
     UNLABELLED,
@@ -172,7 +172,7 @@ def instances(folder: Path, **annotation: Any) -> Path:
 def test_annotations_that_show_nothing_are_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: dict[str, Any], warning: str
 ) -> None:
-    truth = read_coco_instances(instances(tmp_path, **odd), ClassSet.parse("cat"))
+    truth = read_coco_instances(instances(tmp_path, **odd), Taxonomy.parse("cat"))
     assert [(one.area, one.iscrowd) for one in truth["a.jpg"].instances] == [(16.0, False)]
     assert warning in caplog.text
 
@@ -191,14 +191,14 @@ def test_annotations_that_show_nothing_are_left_out_with_a_warning(
 )
 def test_wrong_truth_is_a_sentence(tmp_path: Path, odd: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"instances\.json is no complete COCO file: .*{problem}"):
-        read_coco_instances(instances(tmp_path, **odd), ClassSet.parse("cat"))
+        read_coco_instances(instances(tmp_path, **odd), Taxonomy.parse("cat"))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "[" * 10**5, "\x00"])
 def test_truth_that_is_no_json_object_is_a_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "instances.json").write_text(content)
     with pytest.raises(ConfigurationError, match=r"instances\.json is no"):
-        read_coco_instances(tmp_path, ClassSet.parse("cat"))
+        read_coco_instances(tmp_path, Taxonomy.parse("cat"))
 
 
 def test_a_segment_that_does_not_say_whether_it_is_a_group_is_none(tmp_path: Path) -> None:

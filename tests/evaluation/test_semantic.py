@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everymask.classes.class_set import ClassSet
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError
 from everymask.evaluation.ground_truth import VOID, ClassTruth, InstanceTruth, read_coco_instances, read_voc
 from everymask.evaluation.semantic import semantic_figures
@@ -136,16 +136,16 @@ def coco(tmp_path: Path) -> Path:
 
 
 def test_coco_instances_of_every_encoding_are_read_and_restricted(coco: Path) -> None:
-    image = read_coco_instances(coco, ClassSet.parse("animal=dog,bus"))["a.jpg"]
+    image = read_coco_instances(coco, Taxonomy.parse("animal=dog,bus"))["a.jpg"]
     assert [(item.class_id, item.iscrowd) for item in image.instances] == [(0, True), (1, False)]
     np.testing.assert_array_equal(decode_mask(image.instances[1].rle), RIGHT)
     assert set(np.unique(image.semantic)) == {0, 1, 2}
-    polygon = read_coco_instances(coco, ClassSet.parse("cat"))["a.jpg"].instances[0]
+    polygon = read_coco_instances(coco, Taxonomy.parse("cat"))["a.jpg"].instances[0]
     assert abs(int(decode_mask(polygon.rle).sum()) - 100) <= 20
 
 
 def test_of_overlapping_objects_the_smaller_is_on_top(coco: Path) -> None:
-    image = read_coco_instances(coco, ClassSet.parse("cat,dog"))["a.jpg"]
+    image = read_coco_instances(coco, Taxonomy.parse("cat,dog"))["a.jpg"]
     # The dog is the first column of 20 pixels, over the cat's 100.
     assert image.semantic[5, 0] == 2
     assert image.semantic[5, 5] == 1
@@ -153,9 +153,9 @@ def test_of_overlapping_objects_the_smaller_is_on_top(coco: Path) -> None:
 
 def test_a_class_that_coco_does_not_know_is_named(coco: Path) -> None:
     with pytest.raises(ConfigurationError, match="unicorn"):
-        read_coco_instances(coco, ClassSet.parse("cat,unicorn"))
+        read_coco_instances(coco, Taxonomy.parse("cat,unicorn"))
     with pytest.raises(ConfigurationError, match=r"instances\.json"):
-        read_coco_instances(coco / "nowhere", ClassSet.parse("cat"))
+        read_coco_instances(coco / "nowhere", Taxonomy.parse("cat"))
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def voc(tmp_path: Path) -> Path:
 
 
 def test_voc_objects_classes_and_void_are_read(voc: Path) -> None:
-    image = read_voc(voc, ClassSet.parse("dog,cat"))["2007_1.jpg"]
+    image = read_voc(voc, Taxonomy.parse("dog,cat"))["2007_1.jpg"]
     assert (image.semantic[0] == VOID).all()
     assert image.semantic[5, 5] == 2
     assert image.semantic[10, 20] == 1
@@ -186,10 +186,10 @@ def test_voc_objects_classes_and_void_are_read(voc: Path) -> None:
 
 
 def test_voc_splits_and_other_layouts(voc: Path, tmp_path: Path) -> None:
-    assert list(read_voc(voc, ClassSet.parse("cat"), "val")) == ["2007_2.jpg"]
+    assert list(read_voc(voc, Taxonomy.parse("cat"), "val")) == ["2007_2.jpg"]
     with pytest.raises(ConfigurationError, match="split test"):
-        read_voc(voc, ClassSet.parse("cat"), "test")
+        read_voc(voc, Taxonomy.parse("cat"), "test")
     with pytest.raises(ConfigurationError, match="giraffe"):
-        read_voc(voc, ClassSet.parse("giraffe"))
+        read_voc(voc, Taxonomy.parse("giraffe"))
     with pytest.raises(ConfigurationError, match="JPEGImages"):
-        read_voc(voc / "ImageSets", ClassSet.parse("cat"))
+        read_voc(voc / "ImageSets", Taxonomy.parse("cat"))

@@ -15,7 +15,7 @@ MODEL = ("model", "checkpoint", "device")
 VISIBLE = {
     "label": (
         *("input", "output", "limit", "retry-failed", "overwrite", "verify", "max-errors", "previews"),
-        *("method", "head", "class-names", "min-region-area", "max-region-area", "tiles", "save-embeddings"),
+        *("method", "head", "names", "min-region-area", "max-region-area", "tiles", "save-embeddings"),
         *(*MODEL, "actors", "gpus-per-actor", "node-labels", "batch-size", "limits.max-bytes", "limits.max-pixels"),
     ),
     "relabel": (

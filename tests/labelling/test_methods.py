@@ -48,16 +48,16 @@ def test_a_method_is_added_in_one_place(squares: None) -> None:
     [
         ("squares", {}, "method 'squares' is unknown; use entities, classes, clip, amg"),
         ("entities", {"head": True}, "a class head is of no use to method entities"),
-        ("classes", {"head": True, "class_names": True}, "class names are of no use to method classes"),
+        ("classes", {"head": True, "names": True}, "names are of no use to method classes"),
         ("classes", {}, "make one with `everymask train classes`, then --head FILE"),
-        ("clip", {}, "--class-names cat,dog"),
+        ("clip", {}, "--names cat,dog"),
     ],
 )
 def test_what_a_method_needs_is_asked_for_and_nothing_else_is_taken(
     method: str, given: dict[str, bool], problem: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=problem):
-        check_given(method, **{"head": False, "class_names": False, **given})
+        check_given(method, **{"head": False, "names": False, **given})
 
 
 def test_every_row_has_its_module(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.boxes import boxed_pictures
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import EverymaskError
 from everymask.evaluation.ground_truth import read_coco_instances
 from everymask.images.decoding import ImageLimits
@@ -152,7 +152,7 @@ def read_by_all(store: LabelStore, output: Path, tool: EditingFormat) -> Iterato
     yield ending(lambda: import_corrections(store, output, tool))
     delete_corrections(store)
     if tool == "coco":
-        classes = ClassSet.parse("cat,dog")
+        classes = Taxonomy.parse("cat,dog")
         pictures = Path(store.uri).parent / "pictures"
         yield ending(lambda: read_coco_instances(output.parent, classes))
         yield ending(lambda: list(boxed_pictures(str(output), str(pictures), classes, 0.1, ImageLimits())))

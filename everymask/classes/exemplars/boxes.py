@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.manifest import Origin
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
@@ -59,20 +59,20 @@ class BoxedImage:
 def boxed_pictures(
     boxes: str,
     images: str | None,
-    class_set: ClassSet,
+    taxonomy: Taxonomy,
     margin: float,
     limits: ImageLimits,
     local_roots: Sequence[str] = (),
     allow_private_networks: bool = False,
 ) -> Iterator[tuple[Origin, bytes]]:
-    """What lies in the boxes of the subjects in `class_set`, with some surroundings, as JPEG files in a fixed order.
+    """What lies in the boxes of the subjects in `taxonomy`, with some surroundings, as JPEG files in a fixed order.
 
     An image that is missing or damaged is left out, and so are boxes without an extent, with a warning.
 
     Args:
         boxes: a COCO file (.json), a YOLO data.yaml, or a label store of classes; of a store, as people corrected it.
         images: the folder of the images; None takes that of data.yaml, or the addresses in the store.
-        class_set: the subjects to cut out.
+        taxonomy: the subjects to cut out.
         margin: surroundings on each side, as a share of the box's longer side.
         limits: what an image may cost to read.
         local_roots: folders whose images the annotations may name, besides that of the images.
@@ -81,7 +81,7 @@ def boxed_pictures(
     Raises:
         ConfigurationError: the annotations cannot be read, name none of the subjects, or a box lies outside its image.
     """
-    subjects = {subject for subject, _ in class_set.subjects}
+    subjects = {subject for subject, _ in taxonomy.subjects}
     found: set[str] = set()
     groups: Counter[str] = Counter()
     empty = 0
@@ -115,7 +115,7 @@ def boxed_pictures(
             yield Origin(subject, "boxes", url=f"{image.uri}#xyxy={left},{top},{right},{bottom}"), stream.getvalue()
     if empty:
         logger.warning("%s: %d boxes without width or height are left out", boxes, empty)
-    missing = [subject for subject, _ in class_set.subjects if subject not in found]
+    missing = [subject for subject, _ in taxonomy.subjects if subject not in found]
     of_groups = [f"{groups[subject]:,} of {subject}" for subject in missing if groups[subject]]
     if of_groups:
         raise ConfigurationError(

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.files.download_limits import DownloadConfig, DownloadError
 
@@ -52,7 +52,7 @@ class CrawlConfig:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
-def crawl(class_set: ClassSet, folder: ExemplarFolder, config: CrawlConfig) -> Iterator[tuple[Origin, str | None]]:
+def crawl(taxonomy: Taxonomy, folder: ExemplarFolder, config: CrawlConfig) -> Iterator[tuple[Origin, str | None]]:
     """Fill a folder until every subject has its pictures or the search has no more; resumes where it was stopped.
 
     Yields:
@@ -65,7 +65,7 @@ def crawl(class_set: ClassSet, folder: ExemplarFolder, config: CrawlConfig) -> I
     from everymask.files.download import HttpClient
 
     with HttpClient(config.download) as client, ThreadPoolExecutor(config.threads) as pool:
-        for subject, _ in class_set.subjects:
+        for subject, _ in taxonomy.subjects:
             for page in range(1, config.max_pages + 1):
                 if folder.count(subject) >= config.images_per_subject:
                     break

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from everymask.backbone.registry import choose_device
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.manifest import Origin
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -51,7 +51,7 @@ class DiffusionConfig:
             raise ConfigurationError(f"size_px must be a multiple of 8, not {self.size_px}")
 
 
-def planned_pictures(class_set: ClassSet, config: DiffusionConfig) -> list[Origin]:
+def planned_pictures(taxonomy: Taxonomy, config: DiffusionConfig) -> list[Origin]:
     """Every picture of a run, in order: its prompt and seed."""
     return [
         Origin(
@@ -62,7 +62,7 @@ def planned_pictures(class_set: ClassSet, config: DiffusionConfig) -> list[Origi
             model=config.model,
             license="made by the model; see its licence",
         )
-        for subject, _ in class_set.subjects
+        for subject, _ in taxonomy.subjects
         for number in range(config.images_per_subject)
     ]
 

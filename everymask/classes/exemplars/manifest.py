@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError, OutputError
 from everymask.images.decoding import IMAGE_SUFFIXES, decode_image, image_format
 from everymask.redaction import redact, redact_all
@@ -112,7 +112,7 @@ class ExemplarFolder:
 
     Args:
         directory: made if it is not there.
-        class_set: the class of each subject.
+        taxonomy: the class of each subject.
         picture_filter: what a single picture must be like.
         duplicate_filter: compares pictures of one subject.
 
@@ -123,12 +123,12 @@ class ExemplarFolder:
     def __init__(
         self,
         directory: str | Path,
-        class_set: ClassSet,
+        taxonomy: Taxonomy,
         picture_filter: PictureFilter | None = None,
         duplicate_filter: DuplicateFilter | None = None,
     ) -> None:
         self.directory = Path(directory)
-        self._class_of = class_set.class_of
+        self._class_of = taxonomy.class_of
         self._picture_filter = picture_filter or PictureFilter()
         self._duplicates = duplicate_filter or DuplicateFilter()
         try:

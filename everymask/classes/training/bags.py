@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.embeddings import OCCUPANCY_SIDE, StoredEmbeddings
 from everymask.classes.features import FeatureKind
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 
 UNNAMED = -1
@@ -118,31 +118,31 @@ def no_bags(input_dim: int) -> Bags:
 
 
 def make_bags(
-    records: Sequence[StoredEmbeddings], subject_of: Mapping[str, str], class_set: ClassSet, features: FeatureKind
+    records: Sequence[StoredEmbeddings], subject_of: Mapping[str, str], taxonomy: Taxonomy, features: FeatureKind
 ) -> Bags:
-    """Bags of the pictures whose subject is in the class set; pictures without a mask are left out.
+    """Bags of the pictures whose subject is in the taxonomy; pictures without a mask are left out.
 
     Args:
         records: mask embeddings of exemplars.
         subject_of: what each picture shows, by image_id; pictures that are not named are left out.
-        class_set: the classes to train.
+        taxonomy: the classes to train.
         features: what the head reads.
 
     Raises:
         ConfigurationError: a class has no exemplar, or its exemplars give no mask.
     """
-    class_of = class_set.class_of
+    class_of = taxonomy.class_of
     chosen = [record for record in records if subject_of.get(record.image_id) in class_of]
     usable = [record for record in chosen if len(record.embeddings)]
     with_picture = {subject_of[record.image_id] for record in chosen}
     with_mask = {subject_of[record.image_id] for record in usable}
-    for subject, name in class_set.subjects:
+    for subject, name in taxonomy.subjects:
         place = f"class {name}" if subject == name else f"{subject} (class {name})"
         if subject not in with_picture:
             raise ConfigurationError(f"{place} has no exemplar; make some with `everymask exemplars` or leave it out")
         if subject not in with_mask:
             raise ConfigurationError(f"the exemplars of {place} give no mask; use pictures with a clear object")
-    ids = {name: class_id for class_id, name in enumerate(class_set.classes)}
+    ids = {name: class_id for class_id, name in enumerate(taxonomy.classes)}
     return Bags(
         torch.cat([item.embeddings.features.inputs(features) for item in usable]),
         torch.cat([torch.from_numpy(item.embeddings.frame_share) for item in usable]),

@@ -17,12 +17,12 @@ from pycocotools import mask as coco_mask
 
 from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
-from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.drawn import describe_drawn
 from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, open_embeddings
 from everymask.classes.features import FeatureKind
 from everymask.classes.segmenter import embed_masks
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
@@ -107,7 +107,7 @@ def corrected_images(store: LabelStore) -> list[CorrectedImage]:
     return images
 
 
-def classes_of(images: Sequence[CorrectedImage]) -> ClassSet:
+def classes_of(images: Sequence[CorrectedImage]) -> Taxonomy:
     """The classes of the masks that people left, in the order of their ids.
 
     Raises:
@@ -116,28 +116,28 @@ def classes_of(images: Sequence[CorrectedImage]) -> ClassSet:
     ids = {str(mask.class_name): mask.class_id for image in images for mask in _left(image.correction)}
     if not ids:
         raise ConfigurationError("the corrections leave no mask of any class; correct more images, or add --exemplars")
-    return ClassSet(tuple((name, name) for name in sorted(ids, key=lambda name: (ids[name] or 0, name))))
+    return Taxonomy(tuple((name, name) for name in sorted(ids, key=lambda name: (ids[name] or 0, name))))
 
 
-def correction_class_ids(images: Sequence[CorrectedImage], class_set: ClassSet, every_class: bool) -> dict[str, int]:
+def correction_class_ids(images: Sequence[CorrectedImage], taxonomy: Taxonomy, every_class: bool) -> dict[str, int]:
     """The class id of every class that people left masks of.
 
     Args:
         images: corrected images.
-        class_set: the classes to train; corrections may use its classes and its subjects.
+        taxonomy: the classes to train; corrections may use its classes and its subjects.
         every_class: whether each class needs a mask, there being no exemplars of it.
 
     Raises:
         ConfigurationError: a class is unknown, or has no mask and needs one.
     """
-    ids = {name: class_id for class_id, name in enumerate(class_set.classes)}
-    known = ids | {subject: ids[name] for subject, name in class_set.subjects}
+    ids = {name: class_id for class_id, name in enumerate(taxonomy.classes)}
+    known = ids | {subject: ids[name] for subject, name in taxonomy.subjects}
     names = dict.fromkeys(str(mask.class_name) for image in images for mask in _left(image.correction))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigurationError(
             f"the corrections name {', '.join(unknown)}, but the classes to train are "
-            f"{', '.join(class_set.classes)}; name these classes with --classes, too"
+            f"{', '.join(taxonomy.classes)}; name these classes with --classes, too"
         )
     missing = [name for name, class_id in ids.items() if class_id not in {known[name] for name in names}]
     if every_class and missing:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from everymask.classes.class_set import ClassSet
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth.coco_file import (
     annotated_rle,
@@ -109,8 +109,8 @@ def _panoptic_labels(path: Path, segments: list[Any]) -> NDArray[np.int64]:
     return label_map
 
 
-def read_coco_instances(folder: Path, class_set: ClassSet) -> dict[str, ClassTruth]:
-    """Ground truth by image file name, of every image of `instances.json`, restricted to the subjects of a class set.
+def read_coco_instances(folder: Path, taxonomy: Taxonomy) -> dict[str, ClassTruth]:
+    """Ground truth by image file name, of every image of `instances.json`, restricted to the subjects of a taxonomy.
 
     Where objects overlap, the smaller one is on top in the semantic map; a crowd counts as its class there. Annotations
     without an outline (boxes), and those of no image of the file, are left out with a warning.
@@ -123,7 +123,7 @@ def read_coco_instances(folder: Path, class_set: ClassSet) -> dict[str, ClassTru
     outlines = 0
     with named_in_errors(path):
         known = {str(item["name"]): item["id"] for item in content["categories"]}
-        class_ids = subject_ids(known, class_set, path)
+        class_ids = subject_ids(known, taxonomy, path)
         sizes = {image["id"]: checked_size(image["height"], image["width"]) for image in content["images"]}
         instances: dict[int, list[InstanceTruth]] = {number: [] for number in sizes}
         for annotation in annotations_of(path, content, sizes):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from everymask.classes.class_set import ClassSet
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 
 
-def subject_ids(known: dict[str, int], class_set: ClassSet, source: Path) -> dict[int, int]:
-    """class_id by the ground truth's own id of each subject of a class set.
+def subject_ids(known: dict[str, int], taxonomy: Taxonomy, source: Path) -> dict[int, int]:
+    """class_id by the ground truth's own id of each subject of a taxonomy.
 
     Args:
         known: the ground truth's ids by class name.
@@ -18,10 +18,10 @@ def subject_ids(known: dict[str, int], class_set: ClassSet, source: Path) -> dic
     Raises:
         ConfigurationError: the ground truth does not know a subject.
     """
-    unknown = [subject for subject, _ in class_set.subjects if subject not in known]
+    unknown = [subject for subject, _ in taxonomy.subjects if subject not in known]
     if unknown:
         raise ConfigurationError(
             f"{source} does not know {', '.join(unknown)}; its classes are {', '.join(sorted(known))}. Classes of your "
             "own are measured with --classes yours=theirs+theirs"
         )
-    return {known[subject]: class_set.classes.index(name) for subject, name in class_set.subjects}
+    return {known[subject]: taxonomy.classes.index(name) for subject, name in taxonomy.subjects}

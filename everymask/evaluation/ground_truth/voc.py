@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from everymask.classes.class_set import ClassSet
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth.records import (
     UNLABELLED,
@@ -52,18 +52,18 @@ _VOID_REACH_PX = 8
 """VOC's void bands are some five pixels wide; larger void areas belong to nothing."""
 
 
-def read_voc(folder: Path, class_set: ClassSet, split: str | None = None) -> dict[str, ClassTruth]:
+def read_voc(folder: Path, taxonomy: Taxonomy, split: str | None = None) -> dict[str, ClassTruth]:
     """Ground truth by image file name from PASCAL VOC's layout.
 
     Args:
         folder: holds JPEGImages, SegmentationClass and SegmentationObject.
-        class_set: its subjects are VOC's class names.
+        taxonomy: its subjects are VOC's class names.
         split: name of a list in ImageSets/Segmentation, e.g. `val`; None for every segmented image.
 
     Raises:
         ConfigurationError: the layout is another, or VOC does not know a subject.
     """
-    class_ids = subject_ids({name: value for value, name in enumerate(VOC_CLASSES, start=1)}, class_set, folder)
+    class_ids = subject_ids({name: value for value, name in enumerate(VOC_CLASSES, start=1)}, taxonomy, folder)
     return {f"{name}.jpg": _voc_image(folder, name, class_ids) for name in _names(folder, split)}
 
 

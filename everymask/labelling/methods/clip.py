@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everymask.classes.zero_shot import class_settings, labelled_names, load_clip, segment_names
+from everymask.classes.names import class_settings, labelled_names, load_clip, segment_names
 from everymask.labelling.methods.method import Method
 
 METHOD = Method(

@@ -23,7 +23,7 @@ class MethodRow:
     """
 
     module: str
-    needs: Literal["head", "class_names"] | None = None
+    needs: Literal["head", "names"] | None = None
 
     def implementation(self) -> Method:
         """The method itself; imports its code."""
@@ -36,7 +36,7 @@ _HERE = "everymask.labelling.methods"
 METHODS: Mapping[str, MethodRow] = {
     "entities": MethodRow(f"{_HERE}.entities"),
     "classes": MethodRow(f"{_HERE}.classes", needs="head"),
-    "clip": MethodRow(f"{_HERE}.clip", needs="class_names"),
+    "clip": MethodRow(f"{_HERE}.clip", needs="names"),
     "amg": MethodRow(f"{_HERE}.amg"),
 }
 
@@ -58,7 +58,7 @@ def find_method(name: str) -> MethodRow:
     return METHODS[name]
 
 
-def check_given(name: str, *, head: bool, class_names: bool) -> None:
+def check_given(name: str, *, head: bool, names: bool) -> None:
     """Refuse a method without what it needs, or beside what another one needs.
 
     Raises:
@@ -67,11 +67,11 @@ def check_given(name: str, *, head: bool, class_names: bool) -> None:
     needs = find_method(name).needs
     if head and needs != "head":
         raise ConfigurationError(f"a class head is of no use to method {name}; leave it out, or use method classes")
-    if class_names and needs != "class_names":
-        raise ConfigurationError(f"class names are of no use to method {name}; leave them out, or use method clip")
+    if names and needs != "names":
+        raise ConfigurationError(f"names are of no use to method {name}; leave them out, or use method clip")
     if needs == "head" and not head:
         raise ConfigurationError(
             f"method {name} needs a class head; make one with `everymask train classes`, then --head FILE"
         )
-    if needs == "class_names" and not class_names:
-        raise ConfigurationError(f"method {name} needs names: --class-names cat,dog")
+    if needs == "names" and not names:
+        raise ConfigurationError(f"method {name} needs names: --names cat,dog")

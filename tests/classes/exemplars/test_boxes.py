@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.boxes import boxed_pictures
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import ImageLimits
 from everymask.labels.rows import LabelledImage, to_table
@@ -21,7 +21,7 @@ from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels, LabelledMask
 from tests.formats.shapes import sha256_of
 
-PETS = ClassSet.parse("pets=cat+dog")
+PETS = Taxonomy.parse("pets=cat+dog")
 CAT, DOG = (20, 30, 80, 70), (90, 10, 120, 90)
 """Boxes in an image of 160 x 100; the cat's pixels are red, the dog's are green."""
 
@@ -83,7 +83,7 @@ def from_store(scenes: Path) -> tuple[str, str | None]:
     return store.uri, None
 
 
-def cut(boxes: str, images: str | None, classes: ClassSet = PETS, margin: float = 0.0) -> list[tuple[Any, np.ndarray]]:
+def cut(boxes: str, images: str | None, classes: Taxonomy = PETS, margin: float = 0.0) -> list[tuple[Any, np.ndarray]]:
     found = boxed_pictures(boxes, images, classes, margin, ImageLimits())
     return [(origin, np.asarray(Image.open(io.BytesIO(data)))) for origin, data in found]
 
@@ -119,7 +119,7 @@ def test_a_box_outside_its_image_is_named(scenes: Path, box: tuple[float, float,
 
 def test_a_subject_without_a_box_is_named(scenes: Path) -> None:
     with pytest.raises(ConfigurationError, match="no box of yak"):
-        cut(*from_yolo(scenes), ClassSet.parse("cat,yak"))
+        cut(*from_yolo(scenes), Taxonomy.parse("cat,yak"))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_annotations_that_cannot_be_read_are_one_sentence(
 
 
 def test_a_box_smaller_than_a_pixel_is_a_pixel(scenes: Path) -> None:
-    ((_, pixels),) = cut(coco(scenes, [(3, (30.2, 40.2, 30.4, 40.4))]), str(scenes), ClassSet.parse("cat"))
+    ((_, pixels),) = cut(coco(scenes, [(3, (30.2, 40.2, 30.4, 40.4))]), str(scenes), Taxonomy.parse("cat"))
     assert pixels.shape == (1, 1, 3)
 
 
@@ -164,7 +164,7 @@ def test_a_damaged_line_of_yolo_is_named(scenes: Path) -> None:
 def test_a_box_without_height_costs_itself_alone(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
     boxes = coco(scenes, [(3, (50, 50, 50, 60)), (3, (10, 9, 30, 9)), (3, CAT)])
     with caplog.at_level(logging.WARNING):
-        (_,) = cut(boxes, str(scenes), ClassSet.parse("cat"))
+        (_,) = cut(boxes, str(scenes), Taxonomy.parse("cat"))
     assert "2 boxes without width or height are left out" in caplog.text
 
 
@@ -173,7 +173,7 @@ def test_a_file_of_groups_says_so(scenes: Path) -> None:
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"annotations": [one | {"iscrowd": 1} for one in content["annotations"]]}))
     with pytest.raises(ConfigurationError, match=r"boxes of groups only \(iscrowd 1\): 2 of cat.*as CVAT writes"):
-        cut(str(path), str(scenes), ClassSet.parse("cat"))
+        cut(str(path), str(scenes), Taxonomy.parse("cat"))
 
 
 def test_annotations_of_unknown_images_and_without_boxes_are_left_out(
@@ -184,7 +184,7 @@ def test_annotations_of_unknown_images_and_without_boxes_are_left_out(
     content["annotations"] += [{"image_id": 99, "category_id": 3}, {"image_id": 7, "category_id": 3, "bbox": []}]
     path.write_text(json.dumps(content))
     with caplog.at_level(logging.WARNING):
-        (_,) = cut(str(path), str(scenes), ClassSet.parse("cat"))
+        (_,) = cut(str(path), str(scenes), Taxonomy.parse("cat"))
     assert "1 annotations belong to none of its images" in caplog.text
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.crawl import CrawlConfig, crawl
 from everymask.classes.exemplars.manifest import ExemplarFolder, load_exemplars
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.files.download_limits import DownloadConfig
 from tests.classes.exemplars.pictures import picture_file
@@ -20,7 +20,7 @@ from tests.files.web import Site, website
 DOWNLOAD = DownloadConfig(
     requests_per_second=1e6, backoff_s=0.001, retries=1, allowed_private_networks=("127.0.0.1/32",)
 )
-CATS = ClassSet.parse("cat")
+CATS = Taxonomy.parse("cat")
 
 
 @pytest.fixture

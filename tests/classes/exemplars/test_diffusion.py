@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.diffusion import DiffusionConfig, PictureGenerator, planned_pictures
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import decode_image
 from tests.classes.exemplars.tiny_diffusion import save_tiny_pipeline
@@ -25,7 +25,7 @@ def generator(config: DiffusionConfig) -> PictureGenerator:
 
 
 def test_every_picture_of_a_run_is_planned_with_its_prompt_and_seed(config: DiffusionConfig) -> None:
-    plan = planned_pictures(ClassSet.parse("animals=bird+cat,chair"), config)
+    plan = planned_pictures(Taxonomy.parse("animals=bird+cat,chair"), config)
     assert [(origin.subject, origin.seed) for origin in plan] == [
         (subject, seed) for subject in ("bird", "cat", "chair") for seed in (7, 8, 9)
     ]

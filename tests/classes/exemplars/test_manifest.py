@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.exemplars.manifest import Exemplar, ExemplarFolder, Origin, load_exemplars
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, OutputError
 from tests.classes.exemplars.pictures import encode, picture_file
 
-CLASSES = ClassSet.parse("animals=cat+dog,chair")
+CLASSES = Taxonomy.parse("animals=cat+dog,chair")
 CAT = Origin(
     "cat", "crawl", prompt="cat", license="by 2.0", creator="Ann", url="http://x/1.jpg", landing_url="http://x/1"
 )

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import StoredEmbeddings
 from everymask.classes.segmenter import embed_masks
+from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import make_bags
 from everymask.errors import ConfigurationError
 from tests.classes.toy import ColourBackbone, picture
@@ -32,25 +32,25 @@ SUBJECTS = {"a": "cherry", "b": "cherry", "c": "lime", "empty": "lime", "other":
 
 
 def test_bags_hold_the_masks_of_the_pictures_of_the_chosen_classes() -> None:
-    bags = make_bags(RECORDS, SUBJECTS, ClassSet.parse("lime,cherry"), "token+pooled")
+    bags = make_bags(RECORDS, SUBJECTS, Taxonomy.parse("lime,cherry"), "token+pooled")
     assert bags.image_ids == ("a", "b", "c")
     assert bags.class_ids.tolist() == [1, 1, 0]
     assert bags.sizes.tolist() == [len(record.embeddings) for record in RECORDS[:3]]
     assert bags.inputs.shape == (int(bags.sizes.sum()), 6)
     assert bags.mask_class_ids.tolist() == [1] * int(bags.sizes[:2].sum()) + [0] * int(bags.sizes[2])
-    assert make_bags(RECORDS, SUBJECTS, ClassSet.parse("lime"), "token").inputs.shape[1] == 3
+    assert make_bags(RECORDS, SUBJECTS, Taxonomy.parse("lime"), "token").inputs.shape[1] == 3
 
 
 def test_subjects_can_be_gathered_into_one_class_without_new_embeddings() -> None:
-    bags = make_bags(RECORDS, SUBJECTS, ClassSet.parse("fruit=cherry+plum,lime"), "token")
+    bags = make_bags(RECORDS, SUBJECTS, Taxonomy.parse("fruit=cherry+plum,lime"), "token")
     assert bags.class_ids.tolist() == [0, 0, 1, 0]
 
 
 def test_a_class_without_an_exemplar_is_named() -> None:
     with pytest.raises(ConfigurationError, match="class pear has no exemplar"):
-        make_bags(RECORDS, SUBJECTS, ClassSet.parse("cherry,pear"), "token")
+        make_bags(RECORDS, SUBJECTS, Taxonomy.parse("cherry,pear"), "token")
 
 
 def test_a_class_whose_exemplars_give_no_mask_is_named() -> None:
     with pytest.raises(ConfigurationError, match="class lime give no mask"):
-        make_bags([RECORDS[0], RECORDS[3]], SUBJECTS, ClassSet.parse("cherry,lime"), "token")
+        make_bags([RECORDS[0], RECORDS[3]], SUBJECTS, Taxonomy.parse("cherry,lime"), "token")

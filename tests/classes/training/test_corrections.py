@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from everymask.classes.class_set import ClassSet
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.drawn import canvas_masks, describe_drawn
 from everymask.classes.embeddings import StoredEmbeddings, write_embeddings
 from everymask.classes.head import ClassHead, HeadSpec
 from everymask.classes.segmenter import embed_masks
+from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import make_bags, no_bags
 from everymask.classes.training.corrections import (
     CorrectedImage,
@@ -38,7 +38,7 @@ from tests.formats.shapes import sha256_of
 
 SIZE = (40, 48)
 BOXES = ((4, 4, 20, 24), (26, 10, 44, 34))
-CLASSES = ClassSet.parse("cherry,lime")
+CLASSES = Taxonomy.parse("cherry,lime")
 CONFIG = TrainingConfig(
     features="token+pooled", hidden_dim=16, epochs=30, corrected_epochs=30, patience=30, learning_rate=5e-3
 )
@@ -228,7 +228,7 @@ def test_masks_come_to_the_cells_that_they_cover() -> None:
 
 
 def test_subjects_are_learnt_as_their_class(pictures: Path) -> None:
-    gathered = ClassSet.parse("fruit=cherry+lime,plum")
+    gathered = Taxonomy.parse("fruit=cherry+lime,plum")
     assert correction_class_ids(right(pictures), gathered, every_class=False) == {"cherry": 0, "lime": 0}
 
 
@@ -236,9 +236,9 @@ def test_what_teaches_nothing_is_one_sentence(pictures: Path) -> None:
     images = right(pictures)
     assert classes_of(images).classes == ("cherry", "lime")
     with pytest.raises(ConfigurationError, match="name lime, but the classes to train are cherry"):
-        correction_class_ids(images, ClassSet.parse("cherry"), every_class=False)
+        correction_class_ids(images, Taxonomy.parse("cherry"), every_class=False)
     with pytest.raises(ConfigurationError, match="no mask of plum; correct"):
-        correction_class_ids(images, ClassSet.parse("cherry,lime,plum"), every_class=True)
+        correction_class_ids(images, Taxonomy.parse("cherry,lime,plum"), every_class=True)
     with pytest.raises(ConfigurationError, match="no mask of any class"):
         classes_of(corrected(pictures, correction("a.png", ("deleted", "lime", BOXES[0]))))
     (pictures / "a.png").write_bytes(b"no picture")

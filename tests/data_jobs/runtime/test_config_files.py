@@ -19,6 +19,7 @@ from data_jobs.label_dataset import command
         ("classes: {nms_iou_thresh: 1e-05}", "labels.classes.nms_iou_thresh", 1e-05),  # text by YAML 1.1
         ("limit: null", "limit", None),
         ("verify: true", "store.verify", True),
+        ("method: clip\nclass_names: cat,dog", "names", "cat,dog"),  # as it was called
     ],
 )
 def test_plain_values_are_not_turned_into_others(line: str, name: str, value: object, tmp_path: Path) -> None:

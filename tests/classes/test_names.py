@@ -13,7 +13,7 @@ from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.classes.config import ClipConfig, MaskConfig
 from everymask.classes.describers.clip import ClipDescriber
-from everymask.classes.zero_shot import segment_names
+from everymask.classes.names import segment_names
 from everymask.errors import ConfigurationError
 from everymask.masks.rle import decode_mask
 from tests.classes.tiny_clip import save_tiny_clip

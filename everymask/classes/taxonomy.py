@@ -12,7 +12,7 @@ from everymask.masks.checked import check_class_name
 
 
 @dataclass(frozen=True)
-class ClassSet:
+class Taxonomy:
     """Which subjects are pictured, and which class each belongs to.
 
     Attributes:
@@ -44,7 +44,7 @@ class ClassSet:
         return dict(self.subjects)
 
     @classmethod
-    def parse(cls, text: str) -> ClassSet:
+    def parse(cls, text: str) -> Taxonomy:
         """Read `cat,dog`, `animals=bird+cat+dog,person`, or a JSON file of {subject: class}.
 
         Raises:
