@@ -33,7 +33,7 @@ from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, PAPER_TRAINING, below
-from everymask.classes.segmenter import classify_masks, embed_masks
+from everymask.classes.segmenter import classify_masks, describe_masks
 from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import make_bags
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
@@ -125,7 +125,7 @@ def embedded(
 def _describe(backbone: PromptableBackbone, image_id: str, path: Path, config: ClassesConfig) -> StoredEmbeddings:
     (embedding,) = embed_images(backbone, [decode_image(path.read_bytes())], keep_picture=True)
     assert isinstance(embedding, ImageEmbedding)
-    return StoredEmbeddings(image_id, str(path), "", embed_masks(backbone, embedding, config))
+    return StoredEmbeddings(image_id, str(path), "", describe_masks(backbone, embedding, config))
 
 
 def measure(

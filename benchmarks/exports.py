@@ -25,7 +25,7 @@ import tyro
 
 from everymask.formats.export import ExportRequest, export
 from everymask.formats.registry import find_format
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import boxes_from_rles, encode_label_map, rle_areas
 from everymask.records import ImageLabels, LabelledMask
@@ -79,7 +79,7 @@ def main() -> None:
         for start in range(0, config.images, _IMAGES_PER_PART):
             numbers = range(start, min(start + _IMAGES_PER_PART, config.images))
             store.write_part(
-                to_table(LabelledImage(f"{n:07d}.jpg", f"{n:07d}.jpg", distinct[n % len(distinct)]) for n in numbers)
+                to_table(ImageRow(f"{n:07d}.jpg", f"{n:07d}.jpg", distinct[n % len(distinct)]) for n in numbers)
             )
         for entry in config.formats:
             name, _, segmentation = entry.partition(":")

@@ -49,7 +49,7 @@ from everymask.entities.config import AmgConfig
 from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
-from everymask.labels.rows import LabelledImage, from_batch
+from everymask.labels.rows import ImageRow, from_batch
 from everymask.labels.store import LabelStore
 
 
@@ -101,11 +101,11 @@ def model_spec(config: PipelineBenchmark, points_per_side: int) -> ModelSpec:
     return ModelSpec(config.model, config.checkpoint, None, "cpu", labels, ImageLimits(), threads=1)
 
 
-def plain_loop(spec: ModelSpec, uris: list[str]) -> tuple[float, float, list[LabelledImage]]:
+def plain_loop(spec: ModelSpec, uris: list[str]) -> tuple[float, float, list[ImageRow]]:
     """(start, end, rows) of a loop over files in this process, after one image to warm up."""
     labeller = Labeller(spec, Ledger())
 
-    def label(uri: str) -> LabelledImage:
+    def label(uri: str) -> ImageRow:
         batch = pa.table({"image_id": [Path(uri).name], "uri": [uri]})
         return from_batch(labeller(load_bytes(batch, spec.limits, AddressPolicy(any_local_file=True))))[0]
 
@@ -115,7 +115,7 @@ def plain_loop(spec: ModelSpec, uris: list[str]) -> tuple[float, float, list[Lab
     return started, time.time(), rows
 
 
-def time_plain(spec: ModelSpec, folder: Path, processes: int) -> tuple[float, list[LabelledImage]]:
+def time_plain(spec: ModelSpec, folder: Path, processes: int) -> tuple[float, list[ImageRow]]:
     """Seconds for all files of a folder in plain processes side by side, and their rows."""
     uris = [image.uri for image in list_images(str(folder))]
     context = multiprocessing.get_context("spawn")
@@ -125,7 +125,7 @@ def time_plain(spec: ModelSpec, folder: Path, processes: int) -> tuple[float, li
     return seconds, [row for _, _, rows in loops for row in rows]
 
 
-def time_job(spec: ModelSpec, folder: Path, actors: int) -> tuple[float, list[LabelledImage]]:
+def time_job(spec: ModelSpec, folder: Path, actors: int) -> tuple[float, list[ImageRow]]:
     """Seconds the pipeline takes for all files of a folder, and its rows."""
     with tempfile.TemporaryDirectory() as output:
         store = LabelStore(output)
@@ -135,7 +135,7 @@ def time_job(spec: ModelSpec, folder: Path, actors: int) -> tuple[float, list[La
         return time.monotonic() - started, list(store.images())
 
 
-def comparable(rows: list[LabelledImage]) -> list[LabelledImage]:
+def comparable(rows: list[ImageRow]) -> list[ImageRow]:
     """Rows in one order, without times."""
     return sorted((replace(row, seconds=0.0) for row in rows), key=lambda row: row.image_id)
 

@@ -55,8 +55,8 @@ from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances
 from everymask.evaluation.semantic import semantic_figures
 from everymask.files.addresses import AddressPolicy
 from everymask.labels.corrections import write_corrections
-from everymask.labels.identity import with_mask_ids
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.mask_ids import with_mask_ids
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from everymask.review.matching import correct_image
@@ -131,7 +131,7 @@ def learn(
         pictures = config.data / "train" / "images"
         store.write_part(
             to_table(
-                LabelledImage(
+                ImageRow(
                     name,
                     str(pictures / name),
                     with_mask_ids(labels[name], name, "round"),
@@ -191,7 +191,7 @@ def one_round(
     third = sorted(quality, key=lambda name: (quality[name], name))[: len(quality) // 3]
     with tempfile.TemporaryDirectory() as folder:
         store = LabelStore(f"{folder}/labels")
-        store.write_part(to_table(LabelledImage(name, name, labels[name]) for name in sorted(labels)))
+        store.write_part(to_table(ImageRow(name, name, labels[name]) for name in sorted(labels)))
         queue = make_queue(store, config.corrected, control=0.0, seed=seed).image_ids
         control = make_queue(store, config.corrected, control=1.0, seed=seed).image_ids
     figures = {

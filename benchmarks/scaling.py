@@ -36,7 +36,7 @@ from PIL import Image
 
 import data_jobs.labelling.pipeline
 from data_jobs.labelling.inputs import ImageRef
-from data_jobs.labelling.labeller import Answer, Labeller
+from data_jobs.labelling.labeller import ImageResult, Labeller
 from data_jobs.labelling.ledger import Bookkeeper
 from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.pipeline import label_pending, rows_per_part
@@ -44,7 +44,7 @@ from data_jobs.labelling.resume import IdSet, write_pending
 from data_jobs.runtime.actors import Actors
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels, LabelledMask
@@ -115,9 +115,9 @@ class SimulatedLabeller(Labeller):
         torch.set_num_threads(1)
         self._spec = spec
         self._ledger = ledger
-        self._answer = Answer(typical_labels())
+        self._answer = ImageResult(typical_labels())
 
-    def _segment(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
+    def _segment(self, images: list[NDArray[np.uint8]]) -> list[ImageResult]:
         time.sleep(self.seconds_per_image * len(images))
         return [self._answer] * len(images)
 
@@ -235,7 +235,7 @@ def write_manifest(folder: Path, images: int) -> Path:
 
 def fill_store(store: LabelStore, images: int) -> None:
     """Give every image but the first a row, in parts as large as the job's. No masks: resuming reads ids alone."""
-    empty = to_table([LabelledImage("empty", "empty", ImageLabels(_SIZE_HW, (), coverage=0.0))])
+    empty = to_table([ImageRow("empty", "empty", ImageLabels(_SIZE_HW, (), coverage=0.0))])
     size = rows_per_part(images)
     names = [f"/nowhere/{image_id}" for image_id in image_ids(images)][1:]
     for first in range(0, len(names), size):

@@ -28,7 +28,7 @@ from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import labelled_images
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 
@@ -57,7 +57,7 @@ class _Difference:
     share: float
     image_id: str
     changes: Changes = field(compare=False)
-    image: LabelledImage = field(compare=False)
+    image: ImageRow = field(compare=False)
     before: ImageLabels = field(compare=False)
     after: ImageLabels = field(compare=False)
 
@@ -100,7 +100,7 @@ def compare(config: CompareConfig) -> int:
     return DONE
 
 
-def _together(config: CompareConfig, alone: Counter[str]) -> Iterator[tuple[LabelledImage, ImageLabels, ImageLabels]]:
+def _together(config: CompareConfig, alone: Counter[str]) -> Iterator[tuple[ImageRow, ImageLabels, ImageLabels]]:
     """Images of both stores; the labels of the first are held in memory, those of the second stream."""
     corrections = not config.uncorrected
     first = {

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from data_jobs.evaluation.clicks import measure_clicks, measure_proposals
+from data_jobs.evaluation.click_figures import measure_clicks, measure_proposals
 from data_jobs.evaluation.config import ClicksConfig, EntitiesConfig, ProposalsConfig, StoredConfig
 from data_jobs.evaluation.figures import Figures, table
 from data_jobs.evaluation.stored_labels import measure_store

@@ -1,4 +1,4 @@
-"""Train a class head on exemplars: the masks of every picture are embedded once, then a head is trained in a minute.
+"""Train a class head on exemplars: the masks of every picture are described once, then a head is trained in a minute.
 It learns from corrected labels, too, beside exemplars or without any.
 
     everymask train classes --exemplars exemplars --output pets.safetensors
@@ -248,7 +248,7 @@ def _write_report(
         ("classes", f"{len(classes)}"),
         *taught,
         ("held out, named right", f"{right} of {total}"),
-        ("backbone", f"{result.head.spec.backbone} {result.head.spec.weights_sha256[:12]}"),
+        ("model", f"{result.head.spec.backbone} {result.head.spec.weights_sha256[:12]}"),
         ("features", result.head.spec.features),
         ("distillation", "on" if config.training.distillation else "off"),
         ("recipe", config.recipe),
@@ -272,7 +272,7 @@ command = Command(
     TrainClassesConfig,
     run,
     "Train a class head on exemplars (from `everymask exemplars`, or any directory of pictures per class), on "
-    "corrected labels, or on both. The masks of every picture are embedded once; then a head is trained in a minute.",
+    "corrected labels, or on both. The masks of every picture are described once; then a head is trained in a minute.",
     groups={
         "input and output": ("exemplars", "corrections", "embeddings", "negatives", "classes", "output", "bags"),
         "method": ("recipe", "training.features", "training.epochs", "training.seed", "single_object_only"),

@@ -29,7 +29,7 @@ from everymask.backbone.nano import NanoConfig, NanoModel, load_nano, save_check
 from everymask.backbone.nano.efficientnet import load_efficientnet
 from everymask.backbone.nano.encoder import NanoEncoder
 from everymask.errors import ConfigurationError
-from everymask.evaluation.clicks import (
+from everymask.evaluation.click_accuracy import (
     ClickAnswers,
     backbone_answers,
     click_figures,

@@ -64,7 +64,7 @@ class LabelledMask:
         uncertainty: normalised entropy of the class probabilities, [0, 1]; None for entities.
         agreement: IoU of an entity with the pixels its own logits claim, [0, 1]; None for other methods.
         mask_id: 24 hexadecimal digits, the same wherever the same settings find this mask in the same file; None until
-            `everymask.labels.identity.with_mask_ids` has given one.
+            `everymask.labels.mask_ids.with_mask_ids` has given one.
     """
 
     rle: Rle

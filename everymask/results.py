@@ -13,7 +13,7 @@ from PIL import Image
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.images.pixels import ImageLike, rgb_pixels
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.polygons import Ring, polygons_from_mask
 from everymask.masks.rle import decode_mask
@@ -129,7 +129,7 @@ class Labels(ImageLabels):
 class Store(LabelStore):
     """A label store as a mapping from image ids to images."""
 
-    def __getitem__(self, image_id: str) -> LabelledImage:
+    def __getitem__(self, image_id: str) -> ImageRow:
         """One image; its `labels` are `Labels`.
 
         Raises:
@@ -141,7 +141,7 @@ class Store(LabelStore):
                 return _as_labels(next(found))
         raise KeyError(f"{image_id!r} is not in {self.uri}")
 
-    def __iter__(self) -> Iterator[LabelledImage]:
+    def __iter__(self) -> Iterator[ImageRow]:
         """Every image, streaming; `labels` are `Labels`, or None where `error` says why."""
         return (_as_labels(image) for image in self.images())
 
@@ -168,7 +168,7 @@ class Store(LabelStore):
         return f"Store({self.uri!r})"
 
 
-def _as_labels(image: LabelledImage) -> LabelledImage:
+def _as_labels(image: ImageRow) -> ImageRow:
     return image if image.labels is None else replace(image, labels=Labels.of(image.labels))
 
 

@@ -16,8 +16,8 @@ from serve.calls import result, start
 from serve.head_files import HeadFile
 from serve.tasks import (
     ClickTask,
+    EverythingTask,
     Labelled,
-    LabelTask,
     MaskTask,
     ModelDescription,
     NamesTask,
@@ -36,7 +36,7 @@ class Graph:
         self._classifier = classifier
         self._description: ModelDescription | None = None
 
-    async def label(self, image: RequestImage, task: LabelTask | ClickTask | NamesTask) -> Outcome[ImageLabels]:
+    async def label(self, image: RequestImage, task: EverythingTask | ClickTask | NamesTask) -> Outcome[ImageLabels]:
         """Entities, the masks of one prompt, or those that look like names."""
         return await _outcome(self._refine(image, task))
 

@@ -11,7 +11,7 @@ from everymask.errors import ConfigurationError
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.region_sizes import limit_region_sizes
 from everymask.labelling.settings import click_settings, label_settings
-from everymask.labels.identity import settings_digest, with_mask_ids
+from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.records import ImageLabels
 from serve.errors import ServiceError
 from serve.graph import Graph
@@ -19,7 +19,7 @@ from serve.heads import Heads
 from serve.metrics import StageTimer
 from serve.schema import HeadInfo, Method
 from serve.settings import NO_CLIP, ServiceSettings
-from serve.tasks import ClickTask, LabelTask, ModelDescription, NamesTask, Outcome, RequestImage
+from serve.tasks import ClickTask, EverythingTask, ModelDescription, NamesTask, Outcome, RequestImage
 
 MAX_NAMES = 100
 """Names of one request: CLIP reads them all before it looks at a mask."""
@@ -85,7 +85,7 @@ class Labelling:
         """
         config = replace(self._sized(sizes), method=method)
         running = await self.describe()
-        outcome = await self._limited(await self._graph.label(image, LabelTask(method)), config)
+        outcome = await self._limited(await self._graph.label(image, EverythingTask(method)), config)
         return self._answer(image, outcome, running, label_settings(config, running.name, running.weights_sha256))
 
     async def clicked(self, image: RequestImage, task: ClickTask) -> ImageAnswer:

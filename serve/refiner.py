@@ -16,7 +16,7 @@ from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, Prompt
 from everymask.backbone.registry import load_backbone
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.names import BACKGROUND, load_clip
-from everymask.classes.segmenter import embed_masks
+from everymask.classes.segmenter import describe_masks
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.labelling.clicks import segment_clicks
 from everymask.labelling.label import label_embedding
@@ -31,7 +31,7 @@ from serve.settings import ServiceSettings
 from serve.tasks import (
     ClickTask,
     Embedded,
-    LabelTask,
+    EverythingTask,
     MaskTask,
     Milliseconds,
     ModelDescription,
@@ -132,7 +132,7 @@ class Refiner:
 
     async def _work(self, task: Task, embedding: ImageEmbedding, spent: Milliseconds) -> ImageLabels | MaskEmbeddings:
         match task:
-            case LabelTask(method=method):
+            case EverythingTask(method=method):
                 if method == "amg":
                     self._check_cost(embedding)
                 config = replace(self._labels, method=method)
@@ -146,7 +146,7 @@ class Refiner:
                 classes = self._labels.classes
                 if crops:
                     classes = replace(classes, masks=replace(classes.masks, describer="crop"))
-                return await self._timed("masks", spent, lambda model: embed_masks(model, embedding, classes))
+                return await self._timed("masks", spent, lambda model: describe_masks(model, embedding, classes))
             case NamesTask(names=names, score_thresh=score_thresh):
                 clip = replace(self._labels.clip, names=names, score_thresh=score_thresh)
                 by_names = replace(self._labels, method="clip", clip=clip)

@@ -15,20 +15,20 @@ MAX_CLICKS = 1000
 """Clicks of one prompt, whatever `requests.max_clicks` allows."""
 
 
-class Answer(BaseModel):
+class ApiModel(BaseModel):
     """Base of everything the service says or reads."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class RleMask(Answer):
+class RleMask(ApiModel):
     """COCO compressed run-length encoding, full image resolution."""
 
     size: list[int] = Field(description="[height, width] in pixels")
     counts: str = Field(description="column-major, as pycocotools reads it")
 
 
-class Mask(Answer):
+class Mask(ApiModel):
     """One mask. Of `rle`, `polygon` and `png_base64` exactly the one that `mask_format` asked for is there."""
 
     rle: RleMask | None = None
@@ -56,7 +56,7 @@ class Mask(Answer):
     )
 
 
-class LabelsAnswer(Answer):
+class LabelsAnswer(ApiModel):
     """Every mask of one image, in descending score."""
 
     image_id: str = Field(description="sha256 of the image file; send it instead of the image to reuse its embedding")
@@ -69,7 +69,7 @@ class LabelsAnswer(Answer):
     masks: list[Mask]
 
 
-class SemanticMap(Answer):
+class SemanticMap(ApiModel):
     """One class for every pixel."""
 
     png_base64: str = Field(
@@ -88,14 +88,14 @@ class ClassesAnswer(LabelsAnswer):
     semantic_map: SemanticMap | None = None
 
 
-class ImageBody(Answer):
+class ImageBody(ApiModel):
     """An image as JSON. One of the two is needed; with both, the image is the fallback for an unknown id."""
 
     image_base64: str | None = Field(default=None, description="the image file, base64", examples=["iVBORw0KGgo…"])
     image_id: str | None = Field(default=None, description="of an earlier answer", pattern="^[0-9a-f]{64}$")
 
 
-class Prompt(Answer):
+class Prompt(ApiModel):
     """Clicks and a box that together mean one object."""
 
     # The first bad click is told, not every one: thousands of them would make a long answer, slowly.
@@ -118,7 +118,7 @@ class PointsBody(ImageBody, Prompt):
     """Clicks on an image."""
 
 
-class ModelInfo(Answer):
+class ModelInfo(ApiModel):
     """The running model."""
 
     name: str
@@ -126,7 +126,7 @@ class ModelInfo(Answer):
     device: str
 
 
-class LimitsInfo(Answer):
+class LimitsInfo(ApiModel):
     """What the service refuses."""
 
     max_bytes: int
@@ -135,7 +135,7 @@ class LimitsInfo(Answer):
     time_limit_s: float
 
 
-class ModelsAnswer(Answer):
+class ModelsAnswer(ApiModel):
     """What runs here, and its limits."""
 
     models: list[ModelInfo]
@@ -144,7 +144,7 @@ class ModelsAnswer(Answer):
     limits: LimitsInfo
 
 
-class HeadInfo(Answer):
+class HeadInfo(ApiModel):
     """One class head."""
 
     name: str
@@ -153,27 +153,27 @@ class HeadInfo(Answer):
     problem: str | None = Field(default=None, description="why it cannot be used with the running model")
 
 
-class HeadsAnswer(Answer):
+class HeadsAnswer(ApiModel):
     """Every class head that is there now."""
 
     heads: list[HeadInfo]
     folders: list[str] = Field(description="where they are looked for, as the service's configuration says")
 
 
-class Health(Answer):
+class Health(ApiModel):
     """Liveness."""
 
     status: Literal["ok"] = "ok"
 
 
-class Readiness(Answer):
+class Readiness(ApiModel):
     """Whether requests would be answered now."""
 
     status: Literal["ready", "not ready"]
     deployments: dict[str, str] = Field(description="state of each part")
 
 
-class ErrorDetail(Answer):
+class ErrorDetail(ApiModel):
     """What went wrong."""
 
     code: str = Field(description="stable, for programs")
@@ -181,7 +181,7 @@ class ErrorDetail(Answer):
     request_id: str = Field(description="as in the X-Request-ID header and the service's log")
 
 
-class ErrorAnswer(Answer):
+class ErrorAnswer(ApiModel):
     """Every answer with a status of 400 and above."""
 
     error: ErrorDetail

@@ -45,7 +45,7 @@ class RequestImage:
 
 
 @dataclass(frozen=True)
-class LabelTask:
+class EverythingTask:
     """Masks of everything, by E-SAM or by the plain automatic generator."""
 
     method: Method
@@ -104,7 +104,7 @@ class NamesTask:
     score_thresh: float
 
 
-Task = LabelTask | ClickTask | MaskTask | NamesTask
+Task = EverythingTask | ClickTask | MaskTask | NamesTask
 
 
 @dataclass(frozen=True)

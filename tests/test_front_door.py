@@ -12,7 +12,7 @@ import everymask
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError, InputError
 from everymask.images.decoding import decode_image
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 
 PHOTO = Path(__file__).resolve().parent.parent / "examples" / "images" / "coffee.jpg"
@@ -62,7 +62,7 @@ def test_opening_a_store_where_none_is_fails_at_once(tmp_path: Path) -> None:
 def test_a_store_is_exported(tmp_path: Path) -> None:
     labels = everymask.label(PHOTO, config=everymask.LabelConfig(method="amg", amg=AMG))
     store = LabelStore(str(tmp_path / "labels"))
-    store.write_part(to_table([LabelledImage("coffee.jpg", str(PHOTO), labels, None, "0" * 64, 1.0)]))
+    store.write_part(to_table([ImageRow("coffee.jpg", str(PHOTO), labels, None, "0" * 64, 1.0)]))
     report = everymask.export(store, "coco", tmp_path / "coco.json")
     content = json.loads((tmp_path / "coco.json").read_text())
     assert report.images == len(content["images"]) == 1

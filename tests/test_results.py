@@ -13,7 +13,7 @@ from skimage.draw import polygon as fill
 
 import everymask
 from everymask.errors import InputError
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import boxes_from_rles, encode_masks
 from everymask.records import ImageLabels, LabelledMask
@@ -93,8 +93,8 @@ def test_supervision_takes_them() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> everymask.Store:
     writer = LabelStore(str(tmp_path / "labels"))
-    images = [LabelledImage(f"{i}.png", f"photos/{i}.png", drawn(), None, "0" * 64) for i in range(3)]
-    writer.write_part(to_table([*images[:2], LabelledImage("bad.png", "photos/bad.png", None, "no image")]))
+    images = [ImageRow(f"{i}.png", f"photos/{i}.png", drawn(), None, "0" * 64) for i in range(3)]
+    writer.write_part(to_table([*images[:2], ImageRow("bad.png", "photos/bad.png", None, "no image")]))
     writer.write_part(to_table(images[2:]))
     return everymask.open_store(tmp_path / "labels")
 

@@ -26,7 +26,7 @@ from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import corrected, read_corrections
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import boxes_from_rles, rle_areas
 from everymask.records import ImageLabels, LabelledMask
@@ -38,7 +38,7 @@ _WORST = 24
 class _Rows:
     """The annotated images of a store: their rows, and their labels as people left them, both by image id."""
 
-    rows: Mapping[str, LabelledImage]
+    rows: Mapping[str, ImageRow]
     seen: Mapping[str, ImageLabels]
 
     @property

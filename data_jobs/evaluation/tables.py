@@ -66,7 +66,7 @@ def _by_predicted_iou(labels: ImageLabels) -> ImageLabels:
 
 
 @dataclass(frozen=True)
-class _Labeller:
+class _AblationLabeller:
     """Labels pictures in every row's way; picklable, loads weights where it runs."""
 
     config: EntitiesConfig
@@ -96,7 +96,7 @@ class _Labeller:
 class _Worker:
     """A labeller in a process of its own."""
 
-    def __init__(self, labeller: _Labeller) -> None:
+    def __init__(self, labeller: _AblationLabeller) -> None:
         torch.set_num_threads(1)
         self._labeller = labeller
         self._backbone = labeller.load()
@@ -109,7 +109,7 @@ def _labelled(
     config: EntitiesConfig, model: MeasuredModel, pictures: Sequence[EntityPicture], rows: Sequence[AblationRow]
 ) -> Iterator[tuple[str, RowLabels]]:
     """Labels of every picture, in the order in which they are finished, under a progress line."""
-    labeller = _Labeller(config, model, rows)
+    labeller = _AblationLabeller(config, model, rows)
     progress = ProgressLine(len(pictures))
     progress.update(0, 0)
     answers = _in_this_process(labeller, pictures) if config.workers == 1 else _by_workers(labeller, pictures)
@@ -119,12 +119,12 @@ def _labelled(
     progress.close()
 
 
-def _in_this_process(labeller: _Labeller, pictures: Sequence[EntityPicture]) -> Iterator[tuple[str, RowLabels]]:
+def _in_this_process(labeller: _AblationLabeller, pictures: Sequence[EntityPicture]) -> Iterator[tuple[str, RowLabels]]:
     worker = _Worker(labeller)
     yield from map(worker.label, pictures)
 
 
-def _by_workers(labeller: _Labeller, pictures: Sequence[EntityPicture]) -> Iterator[tuple[str, RowLabels]]:
+def _by_workers(labeller: _AblationLabeller, pictures: Sequence[EntityPicture]) -> Iterator[tuple[str, RowLabels]]:
     """Each of the Ray actors labels one picture at a time; the next one goes to whoever is done first."""
     connect()
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]

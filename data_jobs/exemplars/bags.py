@@ -30,7 +30,7 @@ from everymask.classes.embeddings import (
 )
 from everymask.classes.exemplars.manifest import Exemplar
 from everymask.classes.features import MaskFeatures
-from everymask.classes.segmenter import embed_masks
+from everymask.classes.segmenter import describe_masks
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits, decode_image
@@ -54,7 +54,7 @@ class BagSpec:
 
 
 class DescribeExemplars:
-    """A stage that embeds the masks of pictures and writes a shard of them. Raises as `load_backbone`."""
+    """A stage that describes the masks of pictures and writes a shard of them. Raises as `load_backbone`."""
 
     def __init__(self, spec: BagSpec) -> None:
         torch.set_num_threads(spec.threads)
@@ -79,7 +79,7 @@ class DescribeExemplars:
             (embedding,) = embed_images(self._backbone, [decode_image(data)], keep_picture=True)
             if not isinstance(embedding, ImageEmbedding):
                 raise embedding
-            return embed_masks(self._backbone, embedding, ClassesConfig(masks=self._spec.masks)), None
+            return describe_masks(self._backbone, embedding, ClassesConfig(masks=self._spec.masks)), None
         except (InputError, ModelOutputError) as reason:
             return self._nothing(), str(reason)
 

@@ -27,9 +27,9 @@ from everymask.images.difference_hash import difference_hash
 from everymask.labelling.label import label_images, label_images_keeping_masks
 from everymask.labelling.methods.table import find_method
 from everymask.labelling.settings import label_settings
-from everymask.labels.identity import settings_digest, with_mask_ids
+from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.members import read_member
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.records import ImageLabels
 
 logger = logging.getLogger(__name__)
@@ -123,18 +123,18 @@ class Labeller:
                 self._ledger.finish([row.image_id], errors=1)
         return to_table(images[row.image_id] for row in rows)
 
-    def _label_and_book(self, rows: list[_LoadedRow]) -> list[LabelledImage]:
+    def _label_and_book(self, rows: list[_LoadedRow]) -> list[ImageRow]:
         images = self._label(rows)
         if images:
             self._ledger.finish([image.image_id for image in images], sum(image.error is not None for image in images))
         return images
 
-    def _label(self, rows: list[_LoadedRow]) -> list[LabelledImage]:
+    def _label(self, rows: list[_LoadedRow]) -> list[ImageRow]:
         started = time.perf_counter()
         decoded = [self._decode(row) for row in rows]
         pixels = [image for image in decoded if isinstance(image, np.ndarray)]
         answers = iter(self._segment(pixels))
-        results = [next(answers) if isinstance(image, np.ndarray) else Answer(image) for image in decoded]
+        results = [next(answers) if isinstance(image, np.ndarray) else ImageResult(image) for image in decoded]
         self._keep_masks(rows, results)
         seconds = (time.perf_counter() - started) / max(len(rows), 1)
         return [
@@ -148,14 +148,14 @@ class Labeller:
         picture: NDArray[np.uint8] | InputError,
         result: ImageLabels | LabelFailure,
         seconds: float,
-    ) -> LabelledImage:
+    ) -> ImageRow:
         dhash = difference_hash(picture) if isinstance(picture, np.ndarray) else None
         if not isinstance(result, ImageLabels):
             return replace(row.failed(str(result), seconds), dhash=dhash)
         labels = with_mask_ids(result, row.content_sha256, self._settings_sha256)
         return replace(row.labelled(labels, seconds), dhash=dhash)
 
-    def _keep_masks(self, rows: list[_LoadedRow], answers: list[Answer]) -> None:
+    def _keep_masks(self, rows: list[_LoadedRow], answers: list[ImageResult]) -> None:
         """Before the labels: an image with a row has its embeddings, wherever the job is killed."""
         records = [
             StoredEmbeddings(row.image_id, row.uri, row.content_sha256 or "", answer.masks)
@@ -175,7 +175,7 @@ class Labeller:
         except InputError as error:
             return error
 
-    def _segment(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
+    def _segment(self, images: list[NDArray[np.uint8]]) -> list[ImageResult]:
         if not images:
             return []
         try:
@@ -191,19 +191,19 @@ class Labeller:
                 return [answer for image in images for answer in self._segment([image])]
             logger.exception("labelling failed")
             reason = f"labelling failed unexpectedly ({type(error).__name__}: {one_line(error)})"
-            return [Answer(UnforeseenError(reason))]
+            return [ImageResult(UnforeseenError(reason))]
 
-    def _answers(self, images: list[NDArray[np.uint8]]) -> list[Answer]:
+    def _answers(self, images: list[NDArray[np.uint8]]) -> list[ImageResult]:
         config = self._spec.config
         if self._spec.save_embeddings is None or self._head is None:
             labelled = label_images(self._backbone, images, config, self._head)
-            return [Answer(labels) for labels in labelled]
+            return [ImageResult(labels) for labels in labelled]
         with_masks = label_images_keeping_masks(self._backbone, images, config, self._head)
-        return [Answer(*answer) if isinstance(answer, tuple) else Answer(answer) for answer in with_masks]
+        return [ImageResult(*answer) if isinstance(answer, tuple) else ImageResult(answer) for answer in with_masks]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ImageResult:
     """Labels of one image, or why there are none; and its mask embeddings where they are kept."""
 
     labels: ImageLabels | LabelFailure
@@ -223,14 +223,14 @@ class _LoadedRow:
     data: bytes | None
     content_sha256: str | None
 
-    def labelled(self, labels: ImageLabels, seconds: float) -> LabelledImage:
+    def labelled(self, labels: ImageLabels, seconds: float) -> ImageRow:
         return self._image(labels, None, seconds)
 
-    def failed(self, error: str, seconds: float = 0.0) -> LabelledImage:
+    def failed(self, error: str, seconds: float = 0.0) -> ImageRow:
         return self._image(None, error, seconds)
 
-    def _image(self, labels: ImageLabels | None, error: str | None, seconds: float) -> LabelledImage:
-        return LabelledImage(
+    def _image(self, labels: ImageLabels | None, error: str | None, seconds: float) -> ImageRow:
+        return ImageRow(
             image_id=self.image_id,
             uri=self.uri,
             labels=labels,

@@ -16,7 +16,7 @@ from everymask.images.decoding import ImageLimits, decode_image
 from everymask.images.files import read_labelled_bytes
 from everymask.images.resizing import shrink
 from everymask.labels.corrections import corrected, read_corrections
-from everymask.labels.rows import LabelledImage, from_batch
+from everymask.labels.rows import ImageRow, from_batch
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.pictures.contact_sheet import contact_sheet
 from everymask.pictures.overlay import overlay
@@ -65,17 +65,17 @@ def write_preview(store: LabelStore, limits: ImageLimits, count: int, policy: Ad
         store.preview.child("contact_sheet.jpg").write(buffer.getvalue())
 
 
-def _rows(store: LabelStore, parts: list[Location], failed: bool) -> Iterator[LabelledImage]:
+def _rows(store: LabelStore, parts: list[Location], failed: bool) -> Iterator[ImageRow]:
     for part in parts:
         for batch in store.batches_of([part], batch_size=16):
             yield from (image for image in from_batch(batch) if (image.error is not None) == failed)
 
 
-def _first(images: Iterator[LabelledImage], count: int) -> list[LabelledImage]:
+def _first(images: Iterator[ImageRow], count: int) -> list[ImageRow]:
     return sorted((image for image, _ in zip(images, range(count), strict=False)), key=lambda image: image.image_id)
 
 
-def _draw(image: LabelledImage, limits: ImageLimits, policy: AddressPolicy) -> ReportItem | None:
+def _draw(image: ImageRow, limits: ImageLimits, policy: AddressPolicy) -> ReportItem | None:
     """The image and its masks, small; None where the file is no longer what it was."""
     assert image.labels is not None
     try:

@@ -21,8 +21,8 @@ from everymask.classes.embeddings import EmbeddingShard
 from everymask.classes.head import load_head
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_masks
-from everymask.labels.identity import settings_digest, with_mask_ids
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.mask_ids import settings_digest, with_mask_ids
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore, PartSummary
 
 CPUS_PER_WORKER = 0.5
@@ -53,7 +53,7 @@ class Relabeller:
                 labels = with_mask_ids(labels, record.content_sha256, self._settings_sha256)
                 seconds = time.perf_counter() - started
                 images.append(
-                    LabelledImage(record.image_id, record.uri, labels, None, record.content_sha256 or None, seconds)
+                    ImageRow(record.image_id, record.uri, labels, None, record.content_sha256 or None, seconds)
                 )
         return to_table(images)
 

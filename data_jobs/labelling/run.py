@@ -16,7 +16,6 @@ from data_jobs.labelling.config import EstimateConfig, LabelDatasetConfig, Relab
 from data_jobs.labelling.estimate import draw_sample
 from data_jobs.labelling.estimate import load as load_estimate
 from data_jobs.labelling.estimate import save as save_estimate
-from data_jobs.labelling.identity import OF_THE_MODEL, configuration_without_model, run_configuration
 from data_jobs.labelling.inputs import ImageRef, Skipped, list_images
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.output import OutputLock, clear, prepare
@@ -24,6 +23,7 @@ from data_jobs.labelling.pipeline import inspect_model, label_pending
 from data_jobs.labelling.preview import preview_exists, write_preview
 from data_jobs.labelling.prices import parse_prices
 from data_jobs.labelling.resume import Finished, Pending, settle_store, write_pending
+from data_jobs.labelling.run_configuration import OF_THE_MODEL, configuration_without_model, run_configuration
 from data_jobs.runtime.actors import Actors, connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.progress import format_duration

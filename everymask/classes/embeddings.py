@@ -205,7 +205,7 @@ def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskCo
             shards.append(EmbeddingShard(str(directory), name, rows, image_ids))
     if len(backbones) > 1:
         mixed = " and ".join(f"{name} ({sha256[:12]})" for name, sha256 in sorted(backbones))
-        raise HeadMismatchError(f"{directory} mixes mask embeddings of {mixed}; use one directory per backbone")
+        raise HeadMismatchError(f"{directory} mixes mask embeddings of {mixed}; use one directory per model")
     return shards, MaskConfig(**settings["masks"])
 
 

@@ -55,7 +55,7 @@ class HeadSpec:
         if not self.classes:
             raise ConfigurationError("no class is named; a head needs at least one")
         if not all(isinstance(text, str) for text in (*self.classes, self.backbone, self.weights_sha256)):
-            raise ConfigurationError("the names of classes and backbone and the digest of its weights must be text")
+            raise ConfigurationError("the names of classes and model and the digest of its weights must be text")
         if len(set(self.classes)) != len(self.classes):
             twice = sorted(name for name, count in Counter(self.classes).items() if count > 1)
             raise ConfigurationError(f"class {', '.join(twice)} is named twice; every class must be named once")
@@ -143,7 +143,7 @@ def check_backbone(spec: HeadSpec, backbone: str, weights_sha256: str) -> None:
     """
     if (spec.backbone, spec.weights_sha256) != (backbone, weights_sha256):
         raise HeadMismatchError(
-            f"the class head ({', '.join(spec.classes)}) was trained on backbone {spec.backbone} with weights "
+            f"the class head ({', '.join(spec.classes)}) was trained on model {spec.backbone} with weights "
             f"{spec.weights_sha256[:12]}, but {backbone} with weights {weights_sha256[:12]} is running; choose that "
             "model, or train the head again with `everymask train classes`"
         )

@@ -10,7 +10,7 @@ from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.classes.describers.clip import ClipDescriber, clip_describer
 from everymask.classes.features import MaskFeatures
-from everymask.classes.proposals import describe_masks, propose_masks
+from everymask.classes.proposals import full_size_masks, propose_masks
 from everymask.classes.recipes import PAPER_CLASSES
 from everymask.classes.segmenter import class_thresholds, confident_masks, label_masks, missed_masks
 from everymask.records import ImageLabels
@@ -60,5 +60,5 @@ def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
     kept = masks[chosen.to(masks.logits.device)]
     pooled = torch.zeros(len(kept), 0)
     features = MaskFeatures(*(part.numpy().astype("float16") for part in (pooled, pooled, pooled)))
-    labels = label_masks(describe_masks(backbone, embedding, kept, features), probabilities[chosen], classes, settings)
+    labels = label_masks(full_size_masks(backbone, embedding, kept, features), probabilities[chosen], classes, settings)
     return replace(labels, missed=missed_masks(probabilities, masks.predicted_iou, chosen))

@@ -100,7 +100,7 @@ def occupancy(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def describe_masks(
+def full_size_masks(
     backbone: PromptableBackbone, embedding: ImageEmbedding, masks: MaskSet, features: MaskFeatures
 ) -> MaskEmbeddings:
     """Bring masks to original resolution and pack them with their features."""

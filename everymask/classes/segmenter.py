@@ -12,7 +12,7 @@ from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead, HeadSpec, check_backbone
-from everymask.classes.proposals import describe_features, describe_masks, propose_masks
+from everymask.classes.proposals import describe_features, full_size_masks, propose_masks
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
 from everymask.masks.labelled import labelled_masks
@@ -21,14 +21,14 @@ from everymask.masks.rle import rle_areas, rle_ious
 from everymask.records import ImageLabels, LabelledMask, Rle
 
 
-def embed_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClassesConfig) -> MaskEmbeddings:
+def describe_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClassesConfig) -> MaskEmbeddings:
     """Every mask of an image with its embedding: what `classify_masks` needs, for any head, without the backbone.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
     masks = propose_masks(backbone, embedding, config.masks)
-    return describe_masks(backbone, embedding, masks, describe_features(backbone, embedding, masks, config.masks))
+    return full_size_masks(backbone, embedding, masks, describe_features(backbone, embedding, masks, config.masks))
 
 
 def config_for(spec: HeadSpec, config: ClassesConfig) -> ClassesConfig:
@@ -56,7 +56,7 @@ def classify_masks(embeddings: MaskEmbeddings, head: ClassHead, config: ClassesC
 def segment_classes(
     backbone: PromptableBackbone, embedding: ImageEmbedding, head: ClassHead, config: ClassesConfig
 ) -> ImageLabels:
-    """`classify_masks(embed_masks(…))`, with only the confident masks brought to original resolution.
+    """`classify_masks(describe_masks(…))`, with only the confident masks brought to original resolution.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
@@ -70,7 +70,7 @@ def segment_classes(
     features = describe_features(backbone, embedding, masks, config.masks)
     probabilities = head.probabilities(features)
     chosen = confident_masks(probabilities, thresholds)
-    embeddings = describe_masks(backbone, embedding, masks[chosen.to(masks.logits.device)], features[chosen.numpy()])
+    embeddings = full_size_masks(backbone, embedding, masks[chosen.to(masks.logits.device)], features[chosen.numpy()])
     labels = label_masks(embeddings, probabilities[chosen], head.spec.classes, config)
     return replace(labels, missed=missed_masks(probabilities, masks.predicted_iou, chosen))
 

@@ -22,7 +22,7 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Answers:
+class PromptAnswers:
     """What a backbone says to N prompts: 3N masks, three neighbours a prompt in the model's order.
 
     Masks are chosen by what the host knows of them; only chosen ones are kept, since the logits of all would take
@@ -48,7 +48,7 @@ class Answers:
     stability_offset: float
 
     @classmethod
-    def of(cls, prompts: PromptMasks, cell_area: torch.Tensor, stability_offset: float) -> Answers:
+    def of(cls, prompts: PromptMasks, cell_area: torch.Tensor, stability_offset: float) -> PromptAnswers:
         masks = (prompts.logits > 0).flatten(0, 1)
         packed = PackedMasks.pack(masks, cell_area)
         by_area = np.argsort(-packed.areas.reshape(-1, MASKS_PER_PROMPT), axis=1, kind="stable")
@@ -103,7 +103,7 @@ class Answers:
 
 def decode_batches(
     backbone: PromptableBackbone, embedding: ImageEmbedding, point_coords: torch.Tensor, config: EntityConfig
-) -> Iterator[Answers]:
+) -> Iterator[PromptAnswers]:
     """Answers to (N, 2) prompts, batch by batch in order; N = 0 gives one empty batch.
 
     Raises:
@@ -111,10 +111,12 @@ def decode_batches(
     """
     for batch in torch.split(point_coords, config.points_per_batch):
         prompts = backbone.decode_points(embedding, batch)
-        yield Answers.of(prompts, embedding.canvas.cell_area, config.stability_score_offset)
+        yield PromptAnswers.of(prompts, embedding.canvas.cell_area, config.stability_score_offset)
 
 
-def decode_grid(backbone: PromptableBackbone, embedding: ImageEmbedding, config: EntityConfig) -> Iterator[Answers]:
+def decode_grid(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, config: EntityConfig
+) -> Iterator[PromptAnswers]:
     """Answers to the grid that proposes masks, each distinct prompt once, as `decode_batches` gives them."""
     canvas = embedding.canvas
     points = point_grid(canvas.original_size_hw, config.points_per_side, canvas.cell_area.device)

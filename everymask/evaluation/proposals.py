@@ -18,7 +18,7 @@ from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError
-from everymask.evaluation.clicks import SIZES_PX, ClickPicture
+from everymask.evaluation.click_accuracy import SIZES_PX, ClickPicture
 from everymask.masks.rle import encode_masks
 from everymask.records import Rle
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from everymask.errors import ConfigurationError
 from everymask.formats.class_names import ClassNames
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.records import ImageLabels, Rle
 
 ImagesMode = Literal["link", "copy"]
@@ -76,7 +76,7 @@ class ExportedImage:
 
     number: int
     name: str
-    image: LabelledImage
+    image: ImageRow
     labels: ImageLabels
     split: str = ""
     picture: bytes | None = None

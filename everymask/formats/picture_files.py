@@ -14,7 +14,7 @@ from everymask.files.storage import is_remote, one_line
 from everymask.formats.format import ImagesMode
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.images.files import read_labelled_bytes
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 
 _JPEG_QUALITY = 95
 _ORIENTATION_TAG, _UPRIGHT = 0x0112, 1
@@ -43,7 +43,7 @@ class PictureFiles:
         self._policy = policy
         self.turned = 0
 
-    def add(self, image: LabelledImage, path: str) -> None:
+    def add(self, image: ImageRow, path: str) -> None:
         """Put one image at a path below the folder.
 
         Raises:
@@ -65,7 +65,7 @@ class PictureFiles:
         else:
             target.write_bytes(data)
 
-    def read(self, image: LabelledImage, name: str) -> bytes:
+    def read(self, image: ImageRow, name: str) -> bytes:
         """One image's file, upright, for a file called `name`.
 
         Raises:

@@ -12,7 +12,7 @@ from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead
-from everymask.classes.segmenter import classify_masks, config_for, embed_masks
+from everymask.classes.segmenter import classify_masks, config_for, describe_masks
 from everymask.errors import InputError, LabelFailure, ModelOutputError
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.methods.method import Method
@@ -73,7 +73,7 @@ def label_images_keeping_masks(
     """
 
     def label(embedding: ImageEmbedding) -> tuple[ImageLabels, MaskEmbeddings]:
-        masks = embed_masks(backbone, embedding, classes)
+        masks = describe_masks(backbone, embedding, classes)
         return finish(classify_masks(masks, head, classes), config), masks
 
     classes = config_for(head.spec, config.classes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from everymask.errors import InputError
 from everymask.labels.correction import CorrectedMask, ImageCorrection, new_entry_id
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 
 
 @dataclass
@@ -52,7 +52,7 @@ def on_top(entry: ImageCorrection, heads: Iterable[ImageCorrection]) -> ImageCor
     return replace(entry, bases=tuple(head.entry_id for head in heads))
 
 
-def undo(history: CorrectionHistory, image: LabelledImage, annotator: str | None, now: str) -> ImageCorrection:
+def undo(history: CorrectionHistory, image: ImageRow, annotator: str | None, now: str) -> ImageCorrection:
     """An entry that takes the one that counts back: the masks are again those of its latest base.
 
     Args:
@@ -84,7 +84,7 @@ def undo(history: CorrectionHistory, image: LabelledImage, annotator: str | None
     )
 
 
-def untouched(image: LabelledImage) -> tuple[CorrectedMask, ...]:
+def untouched(image: ImageRow) -> tuple[CorrectedMask, ...]:
     """The masks of a row that nobody has judged."""
     assert image.labels is not None
     return tuple(

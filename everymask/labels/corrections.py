@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from everymask.labels.correction import ACTIONS, Action, CorrectedMask, ImageCorrection
 from everymask.labels.correction_log import delete_corrections, has_corrections, read_corrections, write_corrections
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import boxes_from_rles, rle_areas
 from everymask.masks.runs import crop_of
@@ -40,7 +40,7 @@ def is_stale(correction: ImageCorrection, content_sha256: str | None) -> bool:
     return None not in (correction.content_sha256, content_sha256) and correction.content_sha256 != content_sha256
 
 
-def corrected(image: LabelledImage, corrections: Mapping[str, ImageCorrection]) -> LabelledImage:
+def corrected(image: ImageRow, corrections: Mapping[str, ImageCorrection]) -> ImageRow:
     """An image as people left it; itself where they did not look at it, or looked at another file of that name.
 
     What people made of an image whose file cannot be read or labelled any more stands in place of the error.
@@ -57,7 +57,7 @@ def corrected(image: LabelledImage, corrections: Mapping[str, ImageCorrection]) 
 
 def labelled_images(
     store: LabelStore, corrections: bool = True, batch_size: int = 16
-) -> Iterator[tuple[LabelledImage, ImageLabels]]:
+) -> Iterator[tuple[ImageRow, ImageLabels]]:
     """Images that have labels, streaming, as people left them; corrected ones whose row was lost come last.
 
     Args:
@@ -78,7 +78,7 @@ def labelled_images(
     for image_id, correction in lost.items():
         found = _apply(ImageLabels(correction.size_hw, (), 0.0), correction)
         uri, sha256 = correction.uri or image_id, correction.content_sha256
-        yield LabelledImage(image_id, uri, found, None, sha256, member=correction.member), found
+        yield ImageRow(image_id, uri, found, None, sha256, member=correction.member), found
 
 
 @dataclass(frozen=True)

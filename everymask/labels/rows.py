@@ -22,7 +22,7 @@ _MASK_ID = re.compile("[0-9a-f]{24}")
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledImage:
+class ImageRow:
     """One image of a run: its labels, or the sentence that says why it has none.
 
     Attributes:
@@ -54,12 +54,12 @@ class LabelledImage:
             raise ValueError(f"{self.image_id}: an image has either labels or an error")
 
 
-def to_table(images: Iterable[LabelledImage]) -> pa.Table:
+def to_table(images: Iterable[ImageRow]) -> pa.Table:
     """Rows of the label store (`SCHEMA`), in order."""
     return pa.Table.from_pylist([_to_row(image) for image in images], schema=SCHEMA)
 
 
-def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store") -> list[LabelledImage]:
+def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store") -> list[ImageRow]:
     """The records of some rows, in order.
 
     Args:
@@ -147,7 +147,7 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _to_row(image: LabelledImage) -> dict[str, Any]:
+def _to_row(image: ImageRow) -> dict[str, Any]:
     labels = image.labels
     row: dict[str, Any] = {
         "image_id": image.image_id,
@@ -187,7 +187,7 @@ def _to_mask(mask: LabelledMask) -> dict[str, Any]:
     }
 
 
-def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> LabelledImage:
+def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> ImageRow:
     labels = None
     if row["image_id"] is None or row["uri"] is None:
         raise InputError("it names no image")
@@ -200,7 +200,7 @@ def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> LabelledIma
         check_numbers(row, ("coverage",), ("missed",))
         masks = tuple(_from_mask(mask, size_hw, next(extents)) for mask in row["masks"])
         labels = ImageLabels(size_hw=size_hw, masks=masks, coverage=row["coverage"], missed=row["missed"])
-    return LabelledImage(
+    return ImageRow(
         image_id=row["image_id"],
         uri=row["uri"],
         labels=labels,

@@ -28,9 +28,9 @@ import pyarrow as pa
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.location import Location
-from everymask.labels.identity import settings_digest, with_mask_ids
+from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.parts import PartHeader, PartSummary, read_batches, read_columns, read_header, write_part
-from everymask.labels.rows import LabelledImage, from_batch
+from everymask.labels.rows import ImageRow, from_batch
 from everymask.labels.schema import FORMAT_VERSION, SCHEMA
 from everymask.redaction import redact
 
@@ -181,7 +181,7 @@ class LabelStore:
         for part in parts:
             yield from read_batches(part, columns, batch_size)
 
-    def images(self, batch_size: int = 16) -> Iterator[LabelledImage]:
+    def images(self, batch_size: int = 16) -> Iterator[ImageRow]:
         """Every image of the store, streaming; masks of older formats get the ids they would have had.
 
         Raises:
@@ -190,7 +190,7 @@ class LabelStore:
         """
         yield from self.images_of(self._some_parts(), batch_size)
 
-    def images_of(self, parts: Sequence[Location], batch_size: int = 16) -> Iterator[LabelledImage]:
+    def images_of(self, parts: Sequence[Location], batch_size: int = 16) -> Iterator[ImageRow]:
         """The images of some parts, streaming. Errors as in `images`."""
         digest = settings_digest(self.configuration())
         for part in parts:

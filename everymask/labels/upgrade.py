@@ -11,10 +11,10 @@ import pyarrow as pa
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.location import Location
 from everymask.labels.correction_log import CorrectionLog, has_corrections, read_history
-from everymask.labels.identity import settings_digest, with_mask_ids
+from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.parts import PartSummary, read_batches, read_header
 from everymask.labels.provenance import RunRecord, read_run, write_run
-from everymask.labels.rows import LabelledImage, from_batch, to_table
+from everymask.labels.rows import ImageRow, from_batch, to_table
 from everymask.labels.schema import FORMAT_VERSION
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
@@ -90,7 +90,7 @@ def _copy_part(part: Location, copy: LabelStore, configuration: dict[str, object
     return copy.write_part(rows, header.configuration or configuration)
 
 
-def _with_ids(image: LabelledImage, settings_sha256: str) -> LabelledImage:
+def _with_ids(image: ImageRow, settings_sha256: str) -> ImageRow:
     if image.labels is None:
         return image
     return replace(image, labels=with_mask_ids(image.labels, image.content_sha256, settings_sha256))

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import facts_list, html_page
 
@@ -24,7 +24,7 @@ class ReportItem:
         overlay: the same with masks, of the same size.
     """
 
-    image: LabelledImage
+    image: ImageRow
     picture: NDArray[np.uint8]
     overlay: NDArray[np.uint8]
 
@@ -33,7 +33,7 @@ def html_report(
     title: str,
     facts: Sequence[tuple[str, str]],
     items: Sequence[ReportItem],
-    failures: Sequence[LabelledImage],
+    failures: Sequence[ImageRow],
     note: str = "",
 ) -> str:
     """The page.
@@ -74,13 +74,13 @@ def _card(item: ReportItem) -> str:
 </figure>"""
 
 
-def _class_names(image: LabelledImage) -> str:
+def _class_names(image: ImageRow) -> str:
     assert image.labels is not None
     names = sorted({mask.class_name for mask in image.labels.masks if mask.class_name is not None})
     return f'<span class="classes">{escape(", ".join(names))}</span>' if names else ""
 
 
-def _failures(failures: Sequence[LabelledImage]) -> str:
+def _failures(failures: Sequence[ImageRow]) -> str:
     if not failures:
         return ""
     rows = "\n".join(

@@ -20,7 +20,7 @@ from everymask.labels.corrections import (
     read_corrections,
     write_corrections,
 )
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.review.matching import correct_image
 from everymask.review.reviewed import EditingFormat, RefusedImage, ReviewedImage
@@ -172,7 +172,7 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _rows(store: LabelStore, wanted: set[str]) -> tuple[dict[str, int | None], dict[str, LabelledImage]]:
+def _rows(store: LabelStore, wanted: set[str]) -> tuple[dict[str, int | None], dict[str, ImageRow]]:
     """Class ids by name, and the rows of the wanted images."""
     names = ClassNames.of_store(store)
     rows = {}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from everymask.errors import InputError
 from everymask.formats.outlines import coco_polygons, simple_polygons
 from everymask.labels.corrections import Action, CorrectedMask, ImageCorrection
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.masks.checked import fill_polygons
 from everymask.masks.rle import rle_ious
 from everymask.records import ImageLabels, LabelledMask, Rle
@@ -22,7 +22,7 @@ SAME_MASK_IOU = 0.5
 
 def correct_image(
     reviewed: ReviewedImage,
-    image: LabelledImage,
+    image: ImageRow,
     shown: ImageLabels,
     before: ImageCorrection | None,
     classes: Mapping[str, int | None],
@@ -84,7 +84,7 @@ def correct_image(
     )
 
 
-def _restorable(image: LabelledImage, earlier: Mapping[str, CorrectedMask]) -> list[LabelledMask]:
+def _restorable(image: ImageRow, earlier: Mapping[str, CorrectedMask]) -> list[LabelledMask]:
     """The machine's masks that an earlier correction deleted as they were: a person may think again."""
     machine = image.labels.masks if image.labels else ()
     deleted = {mask.mask_id for mask in earlier.values() if mask.action == "deleted"}
@@ -93,7 +93,7 @@ def _restorable(image: LabelledImage, earlier: Mapping[str, CorrectedMask]) -> l
 
 def _check(
     reviewed: ReviewedImage,
-    image: LabelledImage,
+    image: ImageRow,
     shown: ImageLabels,
     classes: Mapping[str, int | None],
     earlier_ids: Set[str],
@@ -121,7 +121,7 @@ def _is_ours(mask_id: str | None) -> bool:
     return mask_id is not None and len(mask_id) == 24 and set(mask_id) <= set("0123456789abcdef")
 
 
-def _check_outline(mask: ReviewedMask, image: LabelledImage) -> None:
+def _check_outline(mask: ReviewedMask, image: ImageRow) -> None:
     if any(crosses_itself(polygon) for polygon in mask.polygons):
         raise InputError(
             f"a polygon ({mask.class_name}) of {image.image_id} crosses itself, so that its inside is not "
@@ -175,7 +175,7 @@ def _same(mask: ReviewedMask, parent: LabelledMask, tolerance_px: float) -> bool
 
 
 def _new(
-    image: LabelledImage,
+    image: ImageRow,
     rle: Rle,
     action: Action,
     parent_id: str | None,

@@ -14,7 +14,7 @@ from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.images.files import read_labelled_bytes
 from everymask.labels.doubt import mask_doubt
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import html_page
@@ -46,7 +46,7 @@ def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits, policy: Add
     return html_page(f"Review queue of {store.uri}", body, style=_STYLE, max_width_px=1100)
 
 
-def _card(place: int, queued: QueuedImage, image: LabelledImage, limits: ImageLimits, policy: AddressPolicy) -> str:
+def _card(place: int, queued: QueuedImage, image: ImageRow, limits: ImageLimits, policy: AddressPolicy) -> str:
     picture = _picture(image, limits, policy)
     drawn = (
         f'<img loading="lazy" src="{data_uri(picture)}" alt="masks of {escape(queued.image_id)}">'
@@ -68,7 +68,7 @@ def _card(place: int, queued: QueuedImage, image: LabelledImage, limits: ImageLi
 </li>"""
 
 
-def _picture(image: LabelledImage, limits: ImageLimits, policy: AddressPolicy) -> NDArray[np.uint8] | None:
+def _picture(image: ImageRow, limits: ImageLimits, policy: AddressPolicy) -> NDArray[np.uint8] | None:
     assert image.labels is not None
     try:
         data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy, image.member)
@@ -81,7 +81,7 @@ def _picture(image: LabelledImage, limits: ImageLimits, policy: AddressPolicy) -
         return None
 
 
-def _worst_masks(image: LabelledImage) -> str:
+def _worst_masks(image: ImageRow) -> str:
     assert image.labels is not None
     worst = sorted(image.labels.masks, key=mask_doubt, reverse=True)[:_MAX_MASKS_NAMED]
     named = [f"{escape(mask.class_name or 'entity')} {mask_doubt(mask):.2f}" for mask in worst]

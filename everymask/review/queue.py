@@ -14,7 +14,7 @@ from everymask.files.location import Location
 from everymask.files.storage import one_line
 from everymask.labels.corrections import ImageCorrection, is_stale, read_corrections
 from everymask.labels.doubt import image_doubt, mask_doubt
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 
 Chosen = Literal["doubt", "random"]
@@ -116,7 +116,7 @@ def _candidates(store: LabelStore) -> Iterator[QueuedImage]:
         )
 
 
-def _is_finished(correction: ImageCorrection | None, image: LabelledImage) -> bool:
+def _is_finished(correction: ImageCorrection | None, image: ImageRow) -> bool:
     return correction is not None and correction.finished and not is_stale(correction, image.content_sha256)
 
 

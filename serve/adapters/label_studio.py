@@ -16,7 +16,7 @@ from everymask.labelling.clicks import ClickPrompt
 from everymask.labels.doubt import image_doubt
 from everymask.records import ImageLabels
 from serve.adapters.images import image_file
-from serve.adapters.labelling_config import LabellingConfig, read_labelling_config
+from serve.adapters.mask_control import MaskControl, read_mask_control
 from serve.errors import ServiceError, to_service_error
 from serve.labelling import ImageAnswer, Labelling
 from serve.requests import invalid_request, read_json
@@ -104,13 +104,13 @@ class LabelStudio:
         A task that cannot be labelled has an `error` and no regions; when no task can, the answer is an error.
         """
         body = await read_json(request, PredictBody)
-        config = read_labelling_config(body.label_config)
+        control = read_mask_control(body.label_config)
         context = body.params.context if body.params is not None else None
         results: list[dict[str, Any]] = []
         failures: list[ServiceError] = []
         for task in body.tasks:
             try:
-                results.append(await self._predict(task, config, context, request.state.owner))
+                results.append(await self._predict(task, control, context, request.state.owner))
             except (EverymaskError, ServiceError) as error:
                 failures.append(to_service_error(error, self._settings.requests.retry_after_s))
                 results.append({"score": 0.0, "result": [], "error": failures[-1].message})
@@ -120,32 +120,30 @@ class LabelStudio:
         answer = Predictions(results=[{"model_version": version, **result} for result in results])
         return Response(answer.model_dump_json(), media_type="application/json")
 
-    async def _predict(
-        self, task: Task, config: LabellingConfig, context: Context | None, owner: str
-    ) -> dict[str, Any]:
-        address = task.data.get(config.image_field)
+    async def _predict(self, task: Task, control: MaskControl, context: Context | None, owner: str) -> dict[str, Any]:
+        address = task.data.get(control.image_field)
         if not isinstance(address, str):
-            raise invalid_request(f"the task's data has no image under {config.image_field[:80]!r}")
+            raise invalid_request(f"the task's data has no image under {control.image_field[:80]!r}")
         data = await asyncio.to_thread(image_file, address, self._images_root, self._settings.limits)
         image = RequestImage.from_file(owner, data)
         if context is not None and context.result:
-            answer, labels = await self._clicked(image, config, context)
+            answer, labels = await self._clicked(image, control, context)
         else:
-            answer, labels = await self._everything(image, config)
-        return await asyncio.to_thread(_prediction, answer.outcome.result, labels, config)
+            answer, labels = await self._everything(image, control)
+        return await asyncio.to_thread(_prediction, answer.outcome.result, labels, control)
 
     async def _clicked(
-        self, image: RequestImage, config: LabellingConfig, context: Context
+        self, image: RequestImage, control: MaskControl, context: Context
     ) -> tuple[ImageAnswer, list[str]]:
         prompt, label = _prompt(context, self._settings.requests.max_clicks)
         answer = await self._labelling.clicked(image, ClickTask(prompt, max_masks=1, in_shares=True))
-        return answer, [label if label in config.labels else config.labels[0]] * len(answer.outcome.result.masks)
+        return answer, [label if label in control.labels else control.labels[0]] * len(answer.outcome.result.masks)
 
-    async def _everything(self, image: RequestImage, config: LabellingConfig) -> tuple[ImageAnswer, list[str]]:
-        head = config.head or await self._head_of(config.labels)
+    async def _everything(self, image: RequestImage, control: MaskControl) -> tuple[ImageAnswer, list[str]]:
+        head = control.head or await self._head_of(control.labels)
         if head is None:
             answer = await self._labelling.everything(image, "entities")
-            return answer, [config.labels[0]] * len(answer.outcome.result.masks)
+            return answer, [control.labels[0]] * len(answer.outcome.result.masks)
         answer = await self._labelling.of_classes(image, head)
         return answer, [mask.class_name or "" for mask in answer.outcome.result.masks]
 
@@ -189,12 +187,12 @@ def _prompt(context: Context, max_clicks: int) -> tuple[ClickPrompt, str]:
     return ClickPrompt(tuple(points), tuple(signs), box), label
 
 
-def _prediction(labels: ImageLabels, names: list[str], config: LabellingConfig) -> dict[str, Any]:
+def _prediction(labels: ImageLabels, names: list[str], control: MaskControl) -> dict[str, Any]:
     found = [
-        {**region, "from_name": config.from_name, "to_name": config.to_name}
+        {**region, "from_name": control.from_name, "to_name": control.to_name}
         for mask, name in zip(labels.masks, names, strict=True)
-        if name in config.labels
-        for region in regions(replace(mask, class_name=name), config.kind, _TOLERANCE_PX)
+        if name in control.labels
+        for region in regions(replace(mask, class_name=name), control.kind, _TOLERANCE_PX)
     ]
     # Label Studio can sort tasks by this; an export says the same.
     return {"score": 1 - image_doubt(labels), "result": found}

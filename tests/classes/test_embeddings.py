@@ -16,7 +16,7 @@ from everymask.classes.embeddings import (
     read_embeddings,
     write_embeddings,
 )
-from everymask.classes.segmenter import embed_masks
+from everymask.classes.segmenter import describe_masks
 from everymask.errors import ConfigurationError, HeadMismatchError, InputError, OutputError
 from tests.classes.toy import ColourBackbone, picture
 
@@ -25,7 +25,7 @@ CONFIG = MaskConfig(points_per_side=8)
 
 def record(image_id: str, image: NDArray[np.uint8], backbone: ColourBackbone | None = None) -> StoredEmbeddings:
     backbone = backbone or ColourBackbone()
-    embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig(masks=CONFIG))
+    embeddings = describe_masks(backbone, backbone.embed([image])[0], ClassesConfig(masks=CONFIG))
     return StoredEmbeddings(image_id, f"/images/{image_id}", "0" * 64, embeddings)
 
 

@@ -7,13 +7,13 @@ from everymask.backbone.protocol import Canvas, ImageEmbedding
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.proposals import (
     describe_features,
-    describe_masks,
     frame_share,
+    full_size_masks,
     occupancy,
     point_grid,
     propose_masks,
 )
-from everymask.classes.segmenter import embed_masks
+from everymask.classes.segmenter import describe_masks
 from everymask.masks.mask_set import MaskSet
 from everymask.masks.rle import decode_mask, encode_masks
 from everymask.research.oracle import EXACT, OracleBackbone, drawn_scene
@@ -77,7 +77,7 @@ def test_boxes_without_a_pixel_are_empty() -> None:
 
 def test_described_masks_have_the_original_size_and_their_own_token() -> None:
     backbone = ColourBackbone()
-    described = embed_masks(backbone, backbone.embed([IMAGE])[0], ClassesConfig())
+    described = describe_masks(backbone, backbone.embed([IMAGE])[0], ClassesConfig())
     assert described.size_hw == IMAGE.shape[:2]
     for token, rle in zip(described.features.token, described.rles, strict=True):
         np.testing.assert_allclose(token, IMAGE[decode_mask(rle)].mean(axis=0) / 255, atol=2e-3)
@@ -97,7 +97,7 @@ def test_masks_of_a_large_picture_are_brought_to_its_size_one_by_one() -> None:
     (embedding,) = backbone.embed([scene.image])
     config = MaskConfig(points_per_side=3)
     masks = propose_masks(backbone, embedding, config)
-    described = describe_masks(backbone, embedding, masks, describe_features(backbone, embedding, masks, config))
+    described = full_size_masks(backbone, embedding, masks, describe_features(backbone, embedding, masks, config))
     at_once = OracleBackbone.full_resolution_logits(backbone, embedding, masks.logits) > 0
     assert len(masks) > 3
     assert list(described.rles) == encode_masks(at_once)

@@ -13,7 +13,7 @@ from everymask.classes.head import ClassHead, HeadSpec
 from everymask.classes.recipes import PAPER_CLASSES
 from everymask.classes.segmenter import (
     classify_masks,
-    embed_masks,
+    describe_masks,
     segment_classes,
 )
 from everymask.classes.uncertainty import normalised_entropy
@@ -48,7 +48,7 @@ def colour_head(sharpness: float = 40.0, sha256: str = "a" * 64) -> ClassHead:
 def label(image: NDArray[np.uint8], head: ClassHead | None = None, config: ClassesConfig | None = None) -> ImageLabels:
     config = config or ClassesConfig()
     backbone = ColourBackbone()
-    return classify_masks(embed_masks(backbone, backbone.embed([image])[0], config), head or colour_head(), config)
+    return classify_masks(describe_masks(backbone, backbone.embed([image])[0], config), head or colour_head(), config)
 
 
 def test_each_object_gets_its_mask_at_original_resolution_and_its_name() -> None:
@@ -69,7 +69,7 @@ def test_a_part_of_an_object_of_the_same_class_is_dropped_unless_containment_is_
     image = picture([("cherry", CHERRY_BOX)])
     backbone = ColourBackbone()
     config = ClassesConfig()
-    embeddings = embed_masks(backbone, backbone.embed([image])[0], config)
+    embeddings = describe_masks(backbone, backbone.embed([image])[0], config)
     whole = next(i for i, rle in enumerate(embeddings.rles) if decode_mask(rle).sum() == 16 * 12)
     inner = np.zeros((40, 48), dtype=bool)
     inner[8:12, 6:12] = True
@@ -83,7 +83,7 @@ def whole_and_surer_part() -> MaskEmbeddings:
     """A cherry's mask, and a part of it that is surer of the class but a poorer mask."""
     backbone = ColourBackbone()
     image = picture([("cherry", CHERRY_BOX)])
-    embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig())
+    embeddings = describe_masks(backbone, backbone.embed([image])[0], ClassesConfig())
     whole = next(i for i, rle in enumerate(embeddings.rles) if decode_mask(rle).sum() == 16 * 12)
     inner = np.zeros((40, 48), dtype=bool)
     inner[8:12, 6:12] = True
@@ -125,7 +125,7 @@ def test_tiny_images_are_labelled(size_hw: tuple[int, int]) -> None:
 def test_masks_that_were_left_out_count_as_they_are_probable() -> None:
     image, head, backbone = picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)]), colour_head(4.0), ColourBackbone()
     config = ClassesConfig(score_thresh=1.0)
-    masks = embed_masks(backbone, backbone.embed([image])[0], config)
+    masks = describe_masks(backbone, backbone.embed([image])[0], config)
     probable = head.probabilities(masks.features)[:, :-1].max(dim=1).values.numpy()
     evidence = probable * np.clip(masks.predicted_iou, 0, 1)
 
@@ -159,7 +159,7 @@ def test_labelling_an_image_and_labelling_its_embeddings_agree() -> None:
     backbone = ColourBackbone()
     embedding = backbone.embed([picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)])])[0]
     config = ClassesConfig(score_thresh=0.3)
-    stored = classify_masks(embed_masks(backbone, embedding, config), colour_head(3.0), config)
+    stored = classify_masks(describe_masks(backbone, embedding, config), colour_head(3.0), config)
     assert segment_classes(backbone, embedding, colour_head(3.0), config) == stored
     assert stored.masks
 

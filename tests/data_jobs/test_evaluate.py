@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_jobs.evaluate import stored
-from data_jobs.evaluation.clicks import measure_clicks
+from data_jobs.evaluation.click_figures import measure_clicks
 from data_jobs.evaluation.config import (
     ClickedPictures,
     ClicksConfig,
@@ -25,7 +25,7 @@ from data_jobs.evaluation.tables import measure_table
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, write_corrections
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from tests.evaluation.labels import labels
@@ -60,7 +60,7 @@ def panoptic(tmp_path: Path) -> Path:
 def store(tmp_path: Path, **images: Sequence[NDArray[np.uint8]]) -> str:
     place = LabelStore(str(tmp_path / "labels"))
     rows = [
-        LabelledImage(
+        ImageRow(
             f"sub/{name}.jpg",
             f"/data/sub/{name}.jpg",
             found if not isinstance(found, str) else None,

@@ -16,7 +16,7 @@ from data_jobs.evaluation.annotated_store import measure_annotated
 from data_jobs.evaluation.config import StoredConfig
 from everymask.errors import ConfigurationError, InputError
 from everymask.evaluation.thresholds import MIN_OBJECTS, Judged, best_threshold, is_for_choosing
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.formats.exporting import run_export
@@ -75,7 +75,7 @@ def scored_store(folder: Path) -> LabelStore:
     rows = []
     for number in range(40):
         masks = [replace(mask_record(right, 0.8 * 0.75, 0)), replace(mask_record(wrong, 0.75 * 0.75, 0))]
-        rows.append(LabelledImage(f"{number}.jpg", f"/photos/{number}.jpg", ImageLabels((40, 60), tuple(masks), 0.1)))
+        rows.append(ImageRow(f"{number}.jpg", f"/photos/{number}.jpg", ImageLabels((40, 60), tuple(masks), 0.1)))
     store = LabelStore(str(folder / "store"))
     store.write_part(to_table(rows))
     return store

@@ -12,7 +12,7 @@ from data_jobs.evaluation.config import StoredConfig
 from data_jobs.evaluation.figures import table
 from data_jobs.evaluation.stored_labels import measure_store
 from everymask.errors import ConfigurationError
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from tests.evaluation.labels import labels
@@ -30,7 +30,7 @@ def store(tmp_path: Path, *named: tuple[np.ndarray, str]) -> str:
     place = LabelStore(str(tmp_path / "labels"))
     found = labels([mask for mask, _ in named], [0.9] * len(named), SIZE)
     masks = [replace(mask, class_id=5, class_name=name) for mask, (_, name) in zip(found.masks, named, strict=True)]
-    place.write_part(to_table([LabelledImage("a.jpg", "/a.jpg", replace(found, masks=tuple(masks)), None)]))
+    place.write_part(to_table([ImageRow("a.jpg", "/a.jpg", replace(found, masks=tuple(masks)), None)]))
     return place.uri
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from data_jobs.label_dataset import command as main
 from everymask.labels.provenance import read_run
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from tests.classes.tiny_clip import save_tiny_clip
@@ -67,7 +67,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def rows_of(output: Path | str) -> dict[str, LabelledImage]:
+def rows_of(output: Path | str) -> dict[str, ImageRow]:
     rows = list(LabelStore(str(output)).images())
     assert len({row.image_id for row in rows}) == len(rows)
     return {row.image_id: row for row in rows}
@@ -78,7 +78,7 @@ class FirstRun:
     photos: Path
     output: Path
     code: int
-    rows: dict[str, LabelledImage]
+    rows: dict[str, ImageRow]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from data_jobs.train_classes import command as train
 from everymask.classes.embeddings import load_embeddings
 from everymask.classes.head import load_head
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, write_corrections
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.classes.exemplars.pictures import picture_file
@@ -175,7 +175,7 @@ def corrected_store(folder: Path) -> str:
     records = tuple(mask_record(mask, 0.5, class_id) for class_id, mask in enumerate(masks))
     labels = ImageLabels((48, 56), records, 0.5)
     photo = folder / "photo.jpg"
-    image = LabelledImage(photo.name, str(photo), labels, content_sha256=sha256_of(photo))
+    image = ImageRow(photo.name, str(photo), labels, content_sha256=sha256_of(photo))
     store.write_part(to_table([image]), {"input": str(folder)})
     corrected = tuple(
         CorrectedMask("added", f"{number:024x}", None, mask.rle, mask.class_id, mask.class_name, None)

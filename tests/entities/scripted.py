@@ -14,14 +14,14 @@ from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptMasks
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """Three masks (H, W) bool and their predicted IoU; the same mask may stand three times."""
 
     masks: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]
     predicted_iou: tuple[float, float, float] = (0.95, 0.95, 0.95)
 
     @classmethod
-    def one(cls, mask: NDArray[np.bool_], predicted_iou: float = 0.95) -> Answer:
+    def one(cls, mask: NDArray[np.bool_], predicted_iou: float = 0.95) -> Reply:
         return cls((mask, mask, mask), (predicted_iou,) * 3)
 
 
@@ -36,7 +36,7 @@ class ScriptedBackbone:
         decoded: how many prompts were decoded so far.
     """
 
-    answers: Sequence[Answer]
+    answers: Sequence[Reply]
     answer_map: NDArray[np.int64]
     feature_map: NDArray[np.float32] | None = None
     name: str = "scripted"

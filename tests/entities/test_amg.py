@@ -17,7 +17,7 @@ from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
-from tests.entities.scripted import Answer, ScriptedBackbone
+from tests.entities.scripted import Reply, ScriptedBackbone
 from tests.tiny_sam import TINY
 
 SIZES_HW = [(96, 150), (131, 64)]
@@ -94,7 +94,7 @@ def rectangle(x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
     return mask
 
 
-def segment_halves(left: Answer, right: Answer, config: AmgConfig) -> ImageLabels:
+def segment_halves(left: Reply, right: Reply, config: AmgConfig) -> ImageLabels:
     """Prompts in the left half of a 60 x 40 image get one answer, those in the right half the other."""
     answer_map = np.repeat([[0] * 30 + [1] * 30], 40, axis=0)
     backbone = ScriptedBackbone([left, right], answer_map)
@@ -102,7 +102,10 @@ def segment_halves(left: Answer, right: Answer, config: AmgConfig) -> ImageLabel
 
 
 def test_of_two_similar_boxes_the_better_mask_stays() -> None:
-    worse, better = Answer.one(rectangle(10, 10, 30, 30), 0.9), Answer.one(rectangle(11, 10, 31, 30), 0.95)
+    worse, better = (
+        Reply.one(rectangle(10, 10, 30, 30), 0.9),
+        Reply.one(rectangle(11, 10, 31, 30), 0.95),
+    )
     labels = segment_halves(worse, better, AmgConfig(points_per_side=4))
     assert [mask.box_xyxy for mask in labels.masks] == [(11, 10, 31, 30)]
     both = segment_halves(worse, better, AmgConfig(points_per_side=4, box_nms_thresh=0.95))
@@ -110,7 +113,7 @@ def test_of_two_similar_boxes_the_better_mask_stays() -> None:
 
 
 def test_drops_masks_below_the_predicted_iou_and_empty_ones() -> None:
-    poor, empty = Answer.one(rectangle(0, 0, 9, 9), 0.5), Answer.one(rectangle(0, 0, 0, 0))
+    poor, empty = Reply.one(rectangle(0, 0, 9, 9), 0.5), Reply.one(rectangle(0, 0, 0, 0))
     labels = segment_halves(poor, empty, AmgConfig(points_per_side=2, stability_score_thresh=0))
     assert labels.masks == ()
     assert labels.coverage == 0
@@ -122,12 +125,12 @@ def test_small_regions_are_removed_and_doubles_with_them() -> None:
     holed[15, 15] = False
     speckled = clean | rectangle(50, 5, 52, 6)
     config = AmgConfig(points_per_side=2, min_mask_region_area=4)
-    labels = segment_halves(Answer.one(holed), Answer.one(speckled, 0.9), config)
+    labels = segment_halves(Reply.one(holed), Reply.one(speckled, 0.9), config)
     assert len(labels.masks) == 1
     assert np.array_equal(decode_mask(labels.masks[0].rle), clean)
     assert labels.masks[0].area == 400
     assert labels.masks[0].box_xyxy == (10, 10, 30, 30)
-    kept = segment_halves(Answer.one(holed), Answer.one(speckled, 0.9), replace(config, min_mask_region_area=0))
+    kept = segment_halves(Reply.one(holed), Reply.one(speckled, 0.9), replace(config, min_mask_region_area=0))
     assert sorted(mask.area for mask in kept.masks) == [399, 402]
 
 

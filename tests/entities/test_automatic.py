@@ -9,15 +9,15 @@ from everymask.entities.mmg import automatic_masks
 from everymask.masks.mask_set import Level
 from everymask.masks.rle import decode_mask
 from tests.entities.scenes import pixels
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (20, 40)
 WHOLE, LEFT, SPOT = rectangle(SIZE, 0, 0, 40, 20), rectangle(SIZE, 0, 0, 20, 20), rectangle(SIZE, 2, 2, 8, 8)
 NEARLY_LEFT, RIGHT = rectangle(SIZE, 0, 0, 19, 20), rectangle(SIZE, 22, 0, 40, 20)
 ANSWERS = [
-    Answer((WHOLE, LEFT, SPOT), (0.9, 0.95, 0.92)),
-    Answer((WHOLE, NEARLY_LEFT, SPOT), (0.91, 0.93, 0.5)),
-    Answer((RIGHT, RIGHT, RIGHT), (0.99, 0.7, 0.6)),
+    Reply((WHOLE, LEFT, SPOT), (0.9, 0.95, 0.92)),
+    Reply((WHOLE, NEARLY_LEFT, SPOT), (0.91, 0.93, 0.5)),
+    Reply((RIGHT, RIGHT, RIGHT), (0.99, 0.7, 0.6)),
 ]
 
 

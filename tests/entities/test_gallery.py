@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (16, 16)
 WHOLE, LEFT = rectangle(SIZE, 0, 0, 16, 16), rectangle(SIZE, 0, 0, 8, 16)
@@ -35,20 +35,24 @@ def voted(gallery: Gallery, mask: NDArray[np.bool_]) -> tuple[Any, list[int]]:
 
 
 def test_the_object_guides_unless_the_best_mask_is_better_by_the_tolerance() -> None:
-    close, far = Answer((WHOLE, LEFT, CORNER), (0.85, 0.9, 0.1)), Answer((WHOLE, CORNER, CORNER), (0.5, 0.95, 0.1))
+    close, far = (
+        Reply((WHOLE, LEFT, CORNER), (0.85, 0.9, 0.1)),
+        Reply((WHOLE, CORNER, CORNER), (0.5, 0.95, 0.1)),
+    )
     gallery = gallery_of(ScriptedBackbone([close, far], painted(SIZE, TOP)), guidance_tolerance=0.1)
     masks, counts = voted(gallery, WHOLE)
     np.testing.assert_array_equal(masks, [CORNER, WHOLE])
     assert counts == [32, 32]
     # A difference of exactly τ is the best mask's.
     exact = gallery_of(
-        ScriptedBackbone([Answer((WHOLE, LEFT, CORNER), (0.5, 0.75, 0.1))], painted(SIZE)), guidance_tolerance=0.25
+        ScriptedBackbone([Reply((WHOLE, LEFT, CORNER), (0.5, 0.75, 0.1))], painted(SIZE)),
+        guidance_tolerance=0.25,
     )
     np.testing.assert_array_equal(voted(exact, WHOLE)[0], [LEFT])
 
 
 def test_only_prompts_in_the_region_vote_and_each_distinct_one_is_decoded_once() -> None:
-    answers = [Answer.one(WHOLE), Answer.one(TOP), Answer.one(CORNER)]
+    answers = [Reply.one(WHOLE), Reply.one(TOP), Reply.one(CORNER)]
     backbone = ScriptedBackbone(answers, painted(SIZE, TOP, CORNER))
     gallery = gallery_of(backbone)
     assert backbone.decoded == 0
@@ -62,7 +66,7 @@ def test_only_prompts_in_the_region_vote_and_each_distinct_one_is_decoded_once()
 
 
 def test_lazy_and_eager_answer_alike() -> None:
-    answers = [Answer.one(WHOLE, 0.7), Answer.one(TOP, 0.8), Answer.one(CORNER, 0.9)]
+    answers = [Reply.one(WHOLE, 0.7), Reply.one(TOP, 0.8), Reply.one(CORNER, 0.9)]
     answer_map = painted(SIZE, TOP, CORNER)
     lazy, eager = (gallery_of(ScriptedBackbone(answers, answer_map), lazy_gallery=value) for value in (True, False))
     assert len(lazy.predicted_iou) == 0 < len(eager.predicted_iou)
@@ -77,7 +81,7 @@ def test_lazy_and_eager_answer_alike() -> None:
 
 
 def test_a_region_between_the_prompts_has_no_guidance() -> None:
-    backbone = ScriptedBackbone([Answer.one(WHOLE)], painted(SIZE))
+    backbone = ScriptedBackbone([Reply.one(WHOLE)], painted(SIZE))
     votes = gallery_of(backbone).votes(region(rectangle(SIZE, 0, 0, 1, 1)))
     assert len(votes.masks) == 0
     assert votes.most_frequent(np.ones(256, dtype=np.bool_), 0) is None
@@ -85,7 +89,10 @@ def test_a_region_between_the_prompts_has_no_guidance() -> None:
 
 
 def test_a_prompt_whose_chosen_mask_is_not_confident_does_not_vote() -> None:
-    close, sure = Answer((WHOLE, LEFT, CORNER), (0.85, 0.93, 0.1)), Answer((WHOLE, TOP, CORNER), (0.7, 0.9, 0.1))
+    close, sure = (
+        Reply((WHOLE, LEFT, CORNER), (0.85, 0.93, 0.1)),
+        Reply((WHOLE, TOP, CORNER), (0.7, 0.9, 0.1)),
+    )
     gallery = gallery_of(ScriptedBackbone([close, sure], painted(SIZE, TOP)), pred_iou_thresh=0.88)
     masks, counts = voted(gallery, WHOLE)
     np.testing.assert_array_equal(masks, [TOP])
@@ -96,7 +103,7 @@ def test_votes_for_nearly_equal_masks_count_as_one() -> None:
     """60 of 64 columns are shared: an IoU of 0.9375. Neither wins alone against what a third of the points say."""
     size = (4, 64)
     wide, narrow, other = rectangle(size, 0, 0, 64, 4), rectangle(size, 0, 0, 60, 4), rectangle(size, 40, 0, 64, 4)
-    answers = [Answer.one(wide, 0.8), Answer.one(narrow, 0.9), Answer.one(other, 0.7)]
+    answers = [Reply.one(wide, 0.8), Reply.one(narrow, 0.9), Reply.one(other, 0.7)]
     places = rectangle(size, 20, 0, 40, 4), rectangle(size, 40, 0, 64, 4)
 
     def winner(vote_iou_thresh: float) -> list[list[bool]]:

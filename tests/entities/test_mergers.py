@@ -16,7 +16,7 @@ from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
 from everymask.entities.mergers import merge_similar, neighbour_counts
 from tests.entities.scenes import mask_set, pixels
-from tests.entities.scripted import Answer, ScriptedBackbone
+from tests.entities.scripted import Reply, ScriptedBackbone
 from tests.entities.test_overlaps import SIZE, box, gallery_of
 
 CANVAS = Canvas(torch.arange(SIZE[0] * SIZE[1]).reshape(SIZE), torch.ones(SIZE[0] * SIZE[1]), SIZE)
@@ -65,18 +65,18 @@ def merge(gallery: Gallery, features: Any = ALIKE_LEFT, **settings: Any) -> Any:
 
 
 def test_similar_masks_merge_when_a_gallery_mask_holds_both() -> None:
-    entities = merge(gallery_of([Answer.one(LEFT | MIDDLE)]))
+    entities = merge(gallery_of([Reply.one(LEFT | MIDDLE)]))
     np.testing.assert_array_equal(pixels(entities.masks, SIZE), [LEFT | MIDDLE, RIGHT])
     assert entities.predicted_iou.tolist() == pytest.approx([0.85, 0.7])
     assert (entities.logits[0] > 0).tolist() == (LEFT | MIDDLE).flatten().tolist()
 
 
 def test_similar_masks_stay_apart_when_no_gallery_mask_holds_both() -> None:
-    assert len(merge(gallery_of([Answer.one(LEFT), Answer.one(MIDDLE)], MIDDLE))) == 3
+    assert len(merge(gallery_of([Reply.one(LEFT), Reply.one(MIDDLE)], MIDDLE))) == 3
 
 
 def test_dissimilar_masks_stay_apart_whatever_the_gallery_says() -> None:
-    everything = Answer.one(box(0, 40))
+    everything = Reply.one(box(0, 40))
     apart = torch.tensor([[1.0, 0, 0], [1.0, 0.1, 0], [0, 1, 0], [0, 1, 0.1], [0, 0, 1], [0.1, 0, 1]])
     config = {"merge_thresh": 1.5}
     assert len(merge(gallery_of([everything]), features=apart, **config)) == 3
@@ -84,27 +84,27 @@ def test_dissimilar_masks_stay_apart_whatever_the_gallery_says() -> None:
 
 def test_mergers_go_on_until_no_pair_is_left() -> None:
     alike = torch.ones(6, 2)
-    answers = [Answer.one(LEFT | MIDDLE), Answer.one(box(0, 40))]
+    answers = [Reply.one(LEFT | MIDDLE), Reply.one(box(0, 40))]
     entities = merge(gallery_of(answers, RIGHT), features=alike, merge_thresh=0.5)
     np.testing.assert_array_equal(pixels(entities.masks, SIZE), [box(0, 40)])
 
 
 def test_no_entity_gives_none() -> None:
     none = mask_set([LEFT], [0.9])[:0]
-    gallery = gallery_of([Answer.one(box(0, 40))])
+    gallery = gallery_of([Reply.one(box(0, 40))])
     assert len(merge_similar(none, gallery, torch.ones(3, 2), torch.arange(3), CANVAS, EntityConfig())) == 0
 
 
 def test_masks_that_do_not_touch_stay_apart() -> None:
     alike = torch.tensor([[1.0, 0], [1.0, 0.1], [0, 1.0], [0, 1.0], [1.0, 0.05], [1.0, 0.15]])  # left and right
-    both_sides = gallery_of([Answer.one(LEFT | RIGHT)])
+    both_sides = gallery_of([Reply.one(LEFT | RIGHT)])
     assert len(merge(both_sides, features=alike)) == 3
 
 
 def test_a_gallery_mask_much_larger_than_the_pair_says_nothing() -> None:
-    everything = gallery_of([Answer.one(box(0, 40))])
+    everything = gallery_of([Reply.one(box(0, 40))])
     assert len(merge(everything, merge_thresh=1.5)) == 3
-    assert len(merge(gallery_of([Answer.one(box(0, 30))]), merge_thresh=1.5)) == 2
+    assert len(merge(gallery_of([Reply.one(box(0, 30))]), merge_thresh=1.5)) == 2
 
 
 def near(first: Any, second: Any) -> bool:
@@ -150,7 +150,7 @@ def test_mergers_are_those_of_the_slow_way(seed: int) -> None:
     rng = np.random.default_rng(seed)
     edges = np.sort(rng.choice(np.arange(1, 40), rng.integers(2, 7), replace=False))
     masks = [box(start, stop) for start, stop in zip([0, *edges[:-1]], edges, strict=True)]
-    answers = [Answer.one(box(*np.sort(rng.choice(41, 2, replace=False)))) for _ in range(4)]
+    answers = [Reply.one(box(*np.sort(rng.choice(41, 2, replace=False)))) for _ in range(4)]
     answer_map = rng.integers(4, size=SIZE)
     config = EntityConfig(
         gallery_points_per_side=6,

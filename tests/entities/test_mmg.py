@@ -12,7 +12,7 @@ from everymask.entities.mmg import generate_levels, thin_objects, thin_parts
 from everymask.entities.superpixels import find_superpixels
 from everymask.masks.packed import PackedMasks
 from tests.entities.scenes import mask_set, pixels
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (20, 40)
 AREA = torch.ones(SIZE[0] * SIZE[1])
@@ -27,21 +27,24 @@ def levels_of(backbone: ScriptedBackbone, **settings: Any) -> Any:
 
 def test_masks_of_a_point_are_sorted_into_levels_by_area() -> None:
     levels = levels_of(
-        ScriptedBackbone([Answer((SPOT, WHOLE, LEFT), (0.9, 0.91, 0.92))], painted(SIZE)), best_match_thresh=0
+        ScriptedBackbone([Reply((SPOT, WHOLE, LEFT), (0.9, 0.91, 0.92))], painted(SIZE)), best_match_thresh=0
     )
     np.testing.assert_array_equal(pixels(levels.objects.masks, SIZE), [WHOLE])
     np.testing.assert_array_equal(levels.parts.unpack().reshape(-1, *SIZE), [LEFT, SPOT])
 
 
 def test_an_object_that_resembles_no_best_mask_is_dropped() -> None:
-    answer = Answer((WHOLE, LEFT, SPOT), (0.9, 0.95, 0.9))
+    answer = Reply((WHOLE, LEFT, SPOT), (0.9, 0.95, 0.9))
     # The best mask is the left half: IoU 0.5 with the whole.
     assert len(levels_of(ScriptedBackbone([answer], painted(SIZE)), best_match_thresh=0.6).objects) == 0
     assert len(levels_of(ScriptedBackbone([answer], painted(SIZE)), best_match_thresh=0.5).objects) == 1
 
 
 def test_another_points_best_mask_may_vouch_for_an_object() -> None:
-    answers = [Answer((WHOLE, LEFT, SPOT), (0.9, 0.95, 0.9)), Answer((WHOLE, LEFT, SPOT), (0.95, 0.9, 0.9))]
+    answers = [
+        Reply((WHOLE, LEFT, SPOT), (0.9, 0.95, 0.9)),
+        Reply((WHOLE, LEFT, SPOT), (0.95, 0.9, 0.9)),
+    ]
     levels = levels_of(ScriptedBackbone(answers, painted(SIZE, SPOT)))
     np.testing.assert_array_equal(pixels(levels.objects.masks, SIZE), [WHOLE])
     assert levels.objects.predicted_iou.tolist() == pytest.approx([0.95])
@@ -49,7 +52,7 @@ def test_another_points_best_mask_may_vouch_for_an_object() -> None:
 
 def test_an_object_that_few_of_the_clicks_inside_it_give_is_dropped() -> None:
     right, corner = rectangle(SIZE, 20, 0, 40, 20), rectangle(SIZE, 0, 0, 8, 8)
-    answers = [Answer.one(LEFT), Answer.one(right), Answer.one(WHOLE, 0.99)]
+    answers = [Reply.one(LEFT), Reply.one(right), Reply.one(WHOLE, 0.99)]
     levels = levels_of(ScriptedBackbone(answers, painted(SIZE, right, corner)))
     np.testing.assert_array_equal(pixels(levels.objects.masks, SIZE), [LEFT, right])
     most = painted(SIZE, right, rectangle(SIZE, 0, 0, 38, 20))
@@ -60,7 +63,7 @@ def test_an_object_that_few_of_the_clicks_inside_it_give_is_dropped() -> None:
 def test_unsure_unstable_and_empty_masks_are_not_proposed() -> None:
     nothing = np.zeros(SIZE, dtype=np.bool_)
     levels = levels_of(
-        ScriptedBackbone([Answer((LEFT, SPOT, nothing), (0.95, 0.5, 0.99))], painted(SIZE)), best_match_thresh=0
+        ScriptedBackbone([Reply((LEFT, SPOT, nothing), (0.95, 0.5, 0.99))], painted(SIZE)), best_match_thresh=0
     )
     np.testing.assert_array_equal(pixels(levels.objects.masks, SIZE), [LEFT])
     assert len(levels.parts) == 0

@@ -14,7 +14,7 @@ from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
 from everymask.entities.overlaps import split_overlaps
 from tests.entities.scenes import mask_set, pixels
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 from tests.entities.waits import Waits
 
 SIZE = (20, 40)
@@ -39,7 +39,7 @@ def split(masks: Any, scores: Any, gallery: Gallery, **settings: Any) -> Any:
 
 def test_a_small_overlap_is_cut_from_the_larger_mask_without_a_question() -> None:
     large, small = box(0, 25), box(24, 40)
-    gallery = gallery_of([Answer.one(large)])
+    gallery = gallery_of([Reply.one(large)])
     np.testing.assert_array_equal(split([large, small], [0.95, 0.9], gallery), [box(0, 24), small])
     assert len(gallery.predicted_iou) == 0
 
@@ -50,18 +50,18 @@ def test_a_small_overlap_is_cut_from_the_larger_mask_without_a_question() -> Non
 def test_a_large_overlap_goes_to_the_mask_the_guidance_resembles(
     guide: NDArray[np.bool_], expected: list[NDArray[np.bool_]]
 ) -> None:
-    result = split([box(0, 24), box(16, 40)], [0.9, 0.95], gallery_of([Answer.one(guide)]))
+    result = split([box(0, 24), box(16, 40)], [0.9, 0.95], gallery_of([Reply.one(guide)]))
     np.testing.assert_array_equal(result, expected[::-1])  # descending predicted IoU
 
 
 def test_guidance_that_covers_half_of_the_overlap_divides_it() -> None:
-    result = split([box(0, 24), box(16, 40)], [0.95, 0.9], gallery_of([Answer.one(box(0, 20))]))
+    result = split([box(0, 24), box(16, 40)], [0.95, 0.9], gallery_of([Reply.one(box(0, 20))]))
     np.testing.assert_array_equal(result, [box(0, 20), box(20, 40)])
 
 
 def test_a_part_in_its_whole_goes_when_the_object_guides_and_stays_when_the_best_does() -> None:
     whole, part = box(0, 40), box(10, 30, 5, 15)
-    answer = Answer((whole, part, part), (0.9, 0.95, 0.95))
+    answer = Reply((whole, part, part), (0.9, 0.95, 0.95))
     np.testing.assert_array_equal(split([whole, part], [0.9, 0.95], gallery_of([answer])), [whole])
     strict = EntityConfig(gallery_points_per_side=20, guidance_tolerance=0.01)
     result = split([whole, part], [0.9, 0.95], gallery_of([answer], config=strict), guidance_tolerance=0.01)
@@ -71,21 +71,25 @@ def test_a_part_in_its_whole_goes_when_the_object_guides_and_stays_when_the_best
 def test_the_guidance_most_prompts_give_wins() -> None:
     first, second = box(0, 24), box(16, 40)
     # Of the eight columns of the overlap, five answer with the second mask, in two slightly different versions.
-    answers = [Answer.one(first), Answer.one(second), Answer.one(second & ~rectangle(SIZE, 39, 0, 40, 3), 0.8)]
+    answers = [
+        Reply.one(first),
+        Reply.one(second),
+        Reply.one(second & ~rectangle(SIZE, 39, 0, 40, 3), 0.8),
+    ]
     result = split([first, second], [0.95, 0.9], gallery_of(answers, box(19, 22), box(22, 24)))
     np.testing.assert_array_equal(result, [box(0, 16), second])
 
 
 def test_without_a_prompt_in_the_overlap_the_more_confident_mask_keeps_it() -> None:
     one_prompt = EntityConfig(gallery_points_per_side=1)
-    gallery = gallery_of([Answer.one(box(0, 40))], config=one_prompt)
+    gallery = gallery_of([Reply.one(box(0, 40))], config=one_prompt)
     result = split([box(2, 18), box(10, 19)], [0.9, 0.95], gallery)
     np.testing.assert_array_equal(result, [box(10, 19), box(2, 10)])
 
 
 def test_a_mask_of_which_little_is_left_is_dropped() -> None:
     whole, slid = box(0, 30), box(4, 36)
-    gallery = gallery_of([Answer.one(whole)])
+    gallery = gallery_of([Reply.one(whole)])
     np.testing.assert_array_equal(split([whole, slid], [0.95, 0.9], gallery, remnant_thresh=0.3), [whole])
     kept = split([whole, slid], [0.95, 0.9], gallery, remnant_thresh=0.1)
     np.testing.assert_array_equal(kept, [whole, box(30, 36)])
@@ -93,14 +97,14 @@ def test_a_mask_of_which_little_is_left_is_dropped() -> None:
 
 def test_no_candidate_gives_no_entity() -> None:
     none = mask_set([box(0, 1)], [0.9])[:0]
-    gallery = gallery_of([Answer.one(box(0, 40))])
+    gallery = gallery_of([Reply.one(box(0, 40))])
     assert len(split_overlaps(none, gallery, AREA, EntityConfig())) == 0
 
 
 def test_an_unsure_gallery_mask_does_not_vote() -> None:
     first, second = box(0, 24), box(16, 40)
     config = EntityConfig(gallery_points_per_side=20)
-    gallery = gallery_of([Answer.one(second, 0.5)], config=config)
+    gallery = gallery_of([Reply.one(second, 0.5)], config=config)
     np.testing.assert_array_equal(split([first, second], [0.95, 0.9], gallery), [first, box(24, 40)])
 
 
@@ -172,8 +176,8 @@ def overlapping_scenes(draw: st.DrawFn) -> Any:
         return cut if cut.any() else mask
 
     masks = [shape() for _ in range(draw(st.integers(1, 8)))]
-    answers = [Answer.one(shape(), float(rng.choice([0.5, 0.8, 0.9]))) for _ in range(draw(st.integers(1, 5)))]
-    answers += [Answer.one(masks[0] | rectangle(SIZE, 0, 0, 3, 2), 0.7)]
+    answers = [Reply.one(shape(), float(rng.choice([0.5, 0.8, 0.9]))) for _ in range(draw(st.integers(1, 5)))]
+    answers += [Reply.one(masks[0] | rectangle(SIZE, 0, 0, 3, 2), 0.7)]
     answer_map = np.kron(rng.integers(len(answers), size=(5, 8)), np.ones((4, 5), dtype=np.int64))
     scores = [float(value) for value in rng.choice([0.7, 0.8, 0.9], len(masks))]
     return masks, scores, answers, answer_map
@@ -199,7 +203,7 @@ def test_overlaps_are_settled_as_by_the_slow_way(scene: Any, overlap_thresh: flo
 
 def test_a_gpu_would_wait_as_often_for_many_overlaps_as_for_few() -> None:
     def waits(count: int) -> list[str]:
-        gallery = gallery_of([Answer.one(box(0, 24)), Answer.one(box(16, 40))], box(20, 40))
+        gallery = gallery_of([Reply.one(box(0, 24)), Reply.one(box(16, 40))], box(20, 40))
         masks = mask_set([box(start, start + 20) for start in range(count)], [0.9] * count)
         with Waits() as counted:
             split_overlaps(masks, gallery, AREA, EntityConfig())

@@ -10,7 +10,7 @@ from everymask.backbone.points import point_grid
 from everymask.entities.config import EntityConfig
 from everymask.entities.prompting import decode_batches
 from everymask.masks.mask_set import MaskSet
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (6, 8)
 
@@ -25,7 +25,7 @@ def test_the_grid_is_segment_anythings() -> None:
 @pytest.mark.parametrize("batch", [1, 3, 100])
 def test_batches_answer_every_point_in_order(batch: int) -> None:
     left, right = rectangle(SIZE, 0, 0, 4, 6), rectangle(SIZE, 4, 0, 8, 6)
-    backbone = ScriptedBackbone([Answer.one(left), Answer.one(right)], painted(SIZE, right))
+    backbone = ScriptedBackbone([Reply.one(left), Reply.one(right)], painted(SIZE, right))
     embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
     points = torch.tensor([[1.0, 1.0], [6.0, 1.0], [2.0, 2.0], [7.0, 3.0], [0.0, 0.0]])
     batches = decode_batches(backbone, embedding, points, EntityConfig(points_per_batch=batch))
@@ -37,13 +37,13 @@ def test_batches_answer_every_point_in_order(batch: int) -> None:
 
 
 def test_no_point_gives_no_mask() -> None:
-    backbone = ScriptedBackbone([Answer.one(rectangle(SIZE, 0, 0, 2, 2))], painted(SIZE))
+    backbone = ScriptedBackbone([Reply.one(rectangle(SIZE, 0, 0, 2, 2))], painted(SIZE))
     embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
     (answers,) = decode_batches(backbone, embedding, torch.zeros(0, 2), EntityConfig())
     assert len(answers.packed) == len(answers.best()) == len(answers.guidance(EntityConfig(), "nano")) == 0
 
 
-def answers_of(*answers: Answer) -> Any:
+def answers_of(*answers: Reply) -> Any:
     backbone = ScriptedBackbone(answers, np.arange(48).reshape(SIZE) % len(answers))
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
     points = torch.tensor([[index + 0.5, 0.5] for index in range(len(answers))])
@@ -53,13 +53,13 @@ def answers_of(*answers: Answer) -> Any:
 
 def test_the_first_of_equally_confident_masks_is_the_best() -> None:
     one = rectangle(SIZE, 0, 0, 2, 2)
-    answers = answers_of(Answer((one,) * 3, (0.3, 0.9, 0.9)), Answer((one,) * 3, (0.5, 0.5, 0.5)))
+    answers = answers_of(Reply((one,) * 3, (0.3, 0.9, 0.9)), Reply((one,) * 3, (0.5, 0.5, 0.5)))
     assert answers.best().tolist() == [1, 3]
 
 
 def test_levels_and_stability_are_those_of_a_mask_set() -> None:
     masks = (rectangle(SIZE, 0, 0, 2, 2), rectangle(SIZE, 0, 0, 8, 6), rectangle(SIZE, 0, 0, 2, 2))
-    answers = answers_of(Answer(masks), Answer(masks[::-1]))
+    answers = answers_of(Reply(masks), Reply(masks[::-1]))
     expected = MaskSet.from_prompts(answers.prompts, answers.cell_area)
     assert answers.level.tolist() == expected.level.tolist() == [1, 0, 2, 1, 0, 2]
     rows = np.arange(6)

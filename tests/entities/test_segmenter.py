@@ -19,7 +19,7 @@ from everymask.masks.packed import PackedMasks
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
 from tests.entities.scenes import mask_set
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (24, 32)
 LOW = EntityConfig(points_per_side=8, gallery_points_per_side=16, points_per_batch=5, best_match_thresh=0.1)
@@ -37,11 +37,11 @@ def scene() -> tuple[ScriptedBackbone, NDArray[np.uint8], tuple[NDArray[np.bool_
     shade, foot = rectangle(SIZE, 24, 2, 30, 8), rectangle(SIZE, 24, 8, 30, 20)
     wall = wall & ~sofa & ~shade & ~foot
     answers = [
-        Answer.one(wall, 0.92),
-        Answer((sofa, cushion, cushion), (0.95, 0.9, 0.9)),
-        Answer((sofa, cushion, cushion), (0.93, 0.94, 0.94)),
-        Answer.one(shade, 0.9),
-        Answer.one(foot, 0.9),
+        Reply.one(wall, 0.92),
+        Reply((sofa, cushion, cushion), (0.95, 0.9, 0.9)),
+        Reply((sofa, cushion, cushion), (0.93, 0.94, 0.94)),
+        Reply.one(shade, 0.9),
+        Reply.one(foot, 0.9),
     ]
     image = np.zeros((*SIZE, 3), dtype=np.uint8)
     for value, region in ((60, sofa), (90, cushion), (200, shade), (220, foot)):
@@ -87,7 +87,7 @@ def scripted_backbones(draw: st.DrawFn) -> tuple[ScriptedBackbone, NDArray[np.ui
 
     confidence = st.sampled_from([0.86, 0.89, 0.9, 0.95, 1.0])
     answers = [
-        Answer(tuple(rectangles() for _ in range(3)), tuple(draw(confidence) for _ in range(3)))
+        Reply(tuple(rectangles() for _ in range(3)), tuple(draw(confidence) for _ in range(3)))
         for _ in range(draw(st.integers(1, 6)))
     ]
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -119,7 +119,7 @@ def test_whatever_the_model_says_entities_are_disjoint_ranked_and_the_same_lazil
 
 def test_a_model_that_sees_nothing_gives_no_entity() -> None:
     nothing = np.zeros(SIZE, dtype=np.bool_)
-    backbone = ScriptedBackbone([Answer.one(nothing)], painted(SIZE))
+    backbone = ScriptedBackbone([Reply.one(nothing)], painted(SIZE))
     labels = segment_entities(backbone, backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0], LOW)
     assert labels.masks == ()
     assert labels.coverage == 0.0

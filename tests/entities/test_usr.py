@@ -13,7 +13,7 @@ from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import additional_prompts, fill_uncovered, greedy_cover, mask_centroids
 from everymask.masks.packed import PackedMasks
 from tests.entities.scenes import mask_set, pixels
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (20, 40)
 AREA = torch.ones(SIZE[0] * SIZE[1])
@@ -37,7 +37,7 @@ def two_tone() -> Any:
     """A backbone, an embedding whose superpixels are the two halves, and them."""
     image = np.full((*SIZE, 3), 40, dtype=np.uint8)
     image[:, 20:] = 220
-    backbone = ScriptedBackbone([Answer.one(LEFT), Answer.one(RIGHT)], painted(SIZE, RIGHT))
+    backbone = ScriptedBackbone([Reply.one(LEFT), Reply.one(RIGHT)], painted(SIZE, RIGHT))
     embedding = backbone.embed([image])[0]
     superpixels = find_superpixels(embedding, SuperpixelConfig(sigma=0.0))
     assert len(superpixels) == 2
@@ -60,15 +60,15 @@ def test_inside_a_part_mask_the_prompt_is_the_centroid_of_the_most_confident(two
 @pytest.mark.parametrize(
     ("answer", "gap"),
     [
-        (Answer.one(RIGHT, 0.5), []),
-        (Answer.one(RIGHT, 0.9), [box(20, 40)]),
+        (Reply.one(RIGHT, 0.5), []),
+        (Reply.one(RIGHT, 0.9), [box(20, 40)]),
         # Eq. 6 chooses the object, which is confident or not, or the best mask.
-        (Answer((RIGHT, box(24, 40), box(30, 40)), (0.89, 0.93, 0.1)), [box(20, 40)]),
-        (Answer((RIGHT, box(24, 40), box(30, 40)), (0.85, 0.93, 0.1)), []),
-        (Answer((RIGHT, box(24, 40), box(30, 40)), (0.8, 0.93, 0.1)), [box(24, 40)]),
+        (Reply((RIGHT, box(24, 40), box(30, 40)), (0.89, 0.93, 0.1)), [box(20, 40)]),
+        (Reply((RIGHT, box(24, 40), box(30, 40)), (0.85, 0.93, 0.1)), []),
+        (Reply((RIGHT, box(24, 40), box(30, 40)), (0.8, 0.93, 0.1)), [box(24, 40)]),
     ],
 )
-def test_a_gap_is_filled_by_a_confident_mask_or_by_none(answer: Answer, gap: list[NDArray[np.bool_]]) -> None:
+def test_a_gap_is_filled_by_a_confident_mask_or_by_none(answer: Reply, gap: list[NDArray[np.bool_]]) -> None:
     backbone = ScriptedBackbone([answer], painted(SIZE))
     embedding = backbone.embed([np.full((*SIZE, 3), 40, dtype=np.uint8)])[0]
     superpixels = find_superpixels(embedding, SuperpixelConfig())

@@ -5,9 +5,9 @@ import pytest
 
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError
-from everymask.evaluation.clicks import ClickPicture
+from everymask.evaluation.click_accuracy import ClickPicture
 from everymask.evaluation.proposals import proposal_recall
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (120, 160)
 SMALL, LARGE = rectangle(SIZE, 0, 0, 20, 20), rectangle(SIZE, 40, 0, 160, 120)
@@ -17,9 +17,9 @@ CONFIG = AmgConfig(points_per_side=16, pred_iou_thresh=0.9, stability_score_thre
 def test_recall_by_size_of_all_masks_and_of_those_that_the_generator_keeps() -> None:
     nearly = rectangle(SIZE, 40, 0, 160, 93)  # 0.775 of the large one: right at six of ten thresholds.
     answers = [
-        Answer.one(rectangle(SIZE, 150, 0, 160, 10)),
-        Answer.one(SMALL, 0.5),  # Not sure enough to be kept.
-        Answer.one(nearly),
+        Reply.one(rectangle(SIZE, 150, 0, 160, 10)),
+        Reply.one(SMALL, 0.5),  # Not sure enough to be kept.
+        Reply.one(nearly),
     ]
     backbone = ScriptedBackbone(answers, painted(SIZE, SMALL, LARGE))
     picture = ClickPicture(np.zeros((*SIZE, 3), dtype=np.uint8), np.stack([SMALL, LARGE]))
@@ -34,7 +34,7 @@ def test_recall_by_size_of_all_masks_and_of_those_that_the_generator_keeps() -> 
 
 
 def test_ground_truth_without_segments_is_refused() -> None:
-    backbone = ScriptedBackbone([Answer.one(SMALL)], painted(SIZE))
+    backbone = ScriptedBackbone([Reply.one(SMALL)], painted(SIZE))
     empty = ClickPicture(np.zeros((*SIZE, 3), dtype=np.uint8), np.zeros((0, *SIZE), dtype=bool))
     with pytest.raises(ConfigurationError, match="no segment to find"):
         proposal_recall(backbone, [empty], CONFIG)

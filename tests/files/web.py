@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-Answer = tuple[int, dict[str, str], bytes]
+HttpAnswer = tuple[int, dict[str, str], bytes]
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Site:
     """Paths and what they answer; every request is counted, its headers kept, by path; `targets` as they came."""
 
     base: str = ""
-    pages: dict[str, Callable[[dict[str, str], int], Answer]] = field(default_factory=dict)
+    pages: dict[str, Callable[[dict[str, str], int], HttpAnswer]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     agents: set[str] = field(default_factory=set)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Site:
         """Answer `path` with a file; returns its address."""
         return self.answer(path, lambda query, count: (200, {"Content-Type": kind}, content))
 
-    def answer(self, path: str, page: Callable[[dict[str, str], int], Answer]) -> str:
+    def answer(self, path: str, page: Callable[[dict[str, str], int], HttpAnswer]) -> str:
         """Answer `path` with what `page(query, number of requests before)` says; returns its address."""
         self.pages[path] = page
         return self.base + path
@@ -37,7 +37,7 @@ class Site:
     def search(self, results: list[dict[str, object]], page_size: int = 3) -> str:
         """An image search over `results`, `page_size` a page; returns its address."""
 
-        def page(query: dict[str, str], count: int) -> Answer:
+        def page(query: dict[str, str], count: int) -> HttpAnswer:
             number = int(query["page"])
             matching = [item for item in results if item["license"] in query["license"].split(",")]
             answer = {

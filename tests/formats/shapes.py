@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.labels.examples import mask_record
@@ -73,7 +73,7 @@ def shape_store(folder: Path) -> LabelStore:
     }
     store = LabelStore(str(folder / "store"))
     images = [
-        LabelledImage(name, str(pictures / name), labels, content_sha256=sha256_of(pictures / name))
+        ImageRow(name, str(pictures / name), labels, content_sha256=sha256_of(pictures / name))
         for name, labels in rows.items()
     ]
     store.write_part(to_table(images), {"input": str(pictures)})

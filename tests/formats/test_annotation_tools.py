@@ -13,7 +13,7 @@ from PIL import Image
 from everymask.errors import ConfigurationError, InputError
 from everymask.formats.label_studio import labelling_config, read_region, regions
 from everymask.labels.doubt import image_doubt
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
@@ -91,7 +91,7 @@ def test_panoptic_segments_are_the_masks_and_overlaps_are_counted(tmp_path: Path
     corner[:5, :5] = True
     store = LabelStore(str(tmp_path / "store"))
     both = ImageLabels((10, 10), (mask_record(corner, 0.9, 1), mask_record(whole, 0.8, 0)), 1.0)
-    store.write_part(to_table([LabelledImage("a/b.png", "b.png", both)]))
+    store.write_part(to_table([ImageRow("a/b.png", "b.png", both)]))
     assert run_export(store, "coco-panoptic", tmp_path / "out").loss.overlapping == 2
     content = json.loads((tmp_path / "out" / "annotations" / "panoptic_default.json").read_text())
     (annotation,) = content["annotations"]
@@ -109,6 +109,6 @@ def test_voc_lists_images_and_refuses_more_than_it_holds(store: LabelStore, tmp_
     pixel = np.zeros((16, 16), bool)
     pixel[0, 0] = True
     many = ImageLabels((16, 16), tuple(mask_record(pixel, 0.5) for _ in range(255)), 0.1)
-    store.write_part(to_table([LabelledImage("many.png", "many.png", many)]))
+    store.write_part(to_table([ImageRow("many.png", "many.png", many)]))
     with pytest.raises(ConfigurationError, match=r"many\.png has 255 masks"):
         run_export(store, "voc", tmp_path / "voc2")

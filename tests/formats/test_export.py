@@ -16,7 +16,7 @@ from everymask.errors import ConfigurationError, InputError
 from everymask.formats.registry import FORMATS, help_text
 from everymask.images.decoding import decode_image
 from everymask.labels.address_policy import address_policy
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels
@@ -35,7 +35,7 @@ def target(folder: Path, name: str) -> Path:
 @pytest.mark.parametrize("name", FORMATS)
 def test_nothing_is_left_when_an_image_cannot_be_written(classes: LabelStore, tmp_path: Path, name: str) -> None:
     broken = replace(labels(classes=True).masks[0], class_name="horse")
-    classes.write_part(to_table([LabelledImage("z.jpg", "z.jpg", ImageLabels((40, 60), (broken,), 0.1))]))
+    classes.write_part(to_table([ImageRow("z.jpg", "z.jpg", ImageLabels((40, 60), (broken,), 0.1))]))
     with pytest.raises(ConfigurationError, match="the store mixes class heads"):
         run_export(classes, name, target(tmp_path / "new" / "folder", name))
     assert [path for path in (tmp_path / "new").rglob("*") if path.is_file()] == []
@@ -66,7 +66,7 @@ def test_the_loss_is_measured_and_limited(tmp_path: Path) -> None:
     corner[:5, :5] = True
     store = LabelStore(str(tmp_path / "store"))
     both = ImageLabels((10, 10), (mask_record(corner, 0.9, 1), mask_record(whole, 0.8, 0)), 1.0)
-    store.write_part(to_table([LabelledImage("a.png", "a.png", both)]))
+    store.write_part(to_table([ImageRow("a.png", "a.png", both)]))
     loss = run_export(store, "entity-png", tmp_path / "maps").loss
     assert (loss.masks, loss.changed, loss.overlapping, loss.worst, loss.worst_iou) == (2, 1, 2, "a.png", 0.75)
     assert loss.mean_iou == 0.875
@@ -91,7 +91,7 @@ def picture_store(folder: Path, names: list[str], orientation: int = 1) -> Label
         exif = Image.Exif()
         exif[0x0112] = orientation
         turned.save(path, exif=exif, **({"quality": 95} if name.endswith("jpg") else {}))
-        rows.append(LabelledImage(name, str(path), labels(classes=True), content_sha256=sha256_of(path)))
+        rows.append(ImageRow(name, str(path), labels(classes=True), content_sha256=sha256_of(path)))
     store = LabelStore(str(folder / "store"))
     store.write_part(to_table(rows), {"input": str(folder / "pictures")})
     return store
@@ -139,7 +139,7 @@ def test_a_strangers_store_copies_no_file_of_the_exporting_user(tmp_path: Path) 
     nothing = ImageLabels((4, 4), (), 0.0)
     for number, digest in enumerate([None, "0" * 64, sha256_of(secret)]):
         store = LabelStore(str(tmp_path / f"store{number}"))
-        image = LabelledImage("cat.jpg", str(secret), nothing, content_sha256=digest)
+        image = ImageRow("cat.jpg", str(secret), nothing, content_sha256=digest)
         store.write_part(to_table([image]), {"input": str(tmp_path / "photos")})
         with pytest.raises(InputError, match=r"^cat\.jpg at .*id_rsa cannot be put into the export"):
             run_export(store, "yolo", tmp_path / "export", images="copy")
@@ -191,6 +191,6 @@ def test_every_format_is_in_the_help() -> None:
 def test_an_empty_mask_is_no_crash(tmp_path: Path) -> None:
     empty = replace(labels(classes=True).masks[0], rle=encode_mask(np.zeros((40, 60), bool)), area=0, box_xyxy=(0,) * 4)
     store = LabelStore(str(tmp_path / "store"))
-    store.write_part(to_table([LabelledImage("a.jpg", "a.jpg", ImageLabels((40, 60), (empty,), 0.0))]))
+    store.write_part(to_table([ImageRow("a.jpg", "a.jpg", ImageLabels((40, 60), (empty,), 0.0))]))
     for name in FORMATS:
         assert run_export(store, name, target(tmp_path / name, name)).masks == 1

@@ -12,7 +12,7 @@ from PIL import Image
 
 from everymask.errors import ConfigurationError
 from everymask.formats.label_png import class_map, entity_map
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.formats.exporting import run_export
@@ -38,7 +38,7 @@ def test_numbers_beyond_8_bits_survive(tmp_path: Path) -> None:
         masks.append(mask_record(mask, 1 - pixel / 400))
     many = ImageLabels((20, 20), tuple(masks), 1.0)
     store = LabelStore(str(tmp_path / "store"))
-    store.write_part(to_table([LabelledImage("x.png", "x.png", many)]))
+    store.write_part(to_table([ImageRow("x.png", "x.png", many)]))
     run_export(store, "entity-png", tmp_path / "maps")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "maps" / "x.png.png")).ravel(), np.arange(1, 401))
 

@@ -16,8 +16,8 @@ from PIL import Image
 from everymask.formats.coco_panoptic import segment_colours
 from everymask.formats.registry import FORMATS
 from everymask.formats.voc import voc_palette
-from everymask.labels.identity import with_mask_ids
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.mask_ids import with_mask_ids
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.formats import independent_readers as readers
@@ -93,7 +93,7 @@ def single_pixels(count: int, size_hw: tuple[int, int], classes: bool) -> tuple[
 def store_of(folder: Path, labels: ImageLabels) -> LabelStore:
     """A store of one image, many.png."""
     store = LabelStore(str(folder / "store"))
-    store.write_part(to_table([LabelledImage("many.png", "many.png", labels)]))
+    store.write_part(to_table([ImageRow("many.png", "many.png", labels)]))
     return store
 
 

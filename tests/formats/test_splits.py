@@ -19,7 +19,7 @@ from everymask.formats.near_duplicates import alike, thumbnail
 from everymask.formats.registry import FORMATS
 from everymask.formats.splits import SplitOptions, plan_splits
 from everymask.images.decoding import ImageLimits
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from tests.formats.exporting import run_export
 from tests.labels.examples import labels
@@ -43,7 +43,7 @@ def add(store: LabelStore, folder: Path, pictures: dict[str, Image.Image]) -> No
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        rows.append(LabelledImage(name, str(path), labels(classes=True), None, digest))
+        rows.append(ImageRow(name, str(path), labels(classes=True), None, digest))
     store.write_part(to_table(rows), {"input": str(folder)})
 
 
@@ -85,7 +85,7 @@ def test_near_duplicates_and_copies_stay_together(store: LabelStore, tmp_path: P
 def test_frames_of_one_video_stay_together(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path / "store"))
     rows = [
-        LabelledImage(f"{clip}.mp4/{frame}", f"/videos/{clip}.mp4", labels(), None, f"{clip:032d}{frame:032d}")
+        ImageRow(f"{clip}.mp4/{frame}", f"/videos/{clip}.mp4", labels(), None, f"{clip:032d}{frame:032d}")
         for clip in range(12)
         for frame in range(5)
     ]
@@ -163,9 +163,9 @@ def test_every_format_with_splits_counts_and_pins_them(store: LabelStore, tmp_pa
 
 
 def test_a_class_that_a_split_lacks_is_named(store: LabelStore, tmp_path: Path) -> None:
-    rows = [LabelledImage("none.png", "none.png", labels(), None, "ab" * 32)]
+    rows = [ImageRow("none.png", "none.png", labels(), None, "ab" * 32)]
     other = LabelStore(str(tmp_path / "other"))
-    other.write_part(to_table([*rows, LabelledImage("some.png", "some.png", labels(classes=True), None, "cd" * 32)]))
+    other.write_part(to_table([*rows, ImageRow("some.png", "some.png", labels(classes=True), None, "cd" * 32)]))
     file = split_file(tmp_path / "splits.csv", [("none.png", "val"), ("some.png", "train")])
     with pytest.raises(ConfigurationError, match="mixes class heads"):
         run_export(other, "yolo", tmp_path / "mixed", split=SplitOptions(file=file))

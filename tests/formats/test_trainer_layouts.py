@@ -18,7 +18,7 @@ from everymask.errors import ConfigurationError
 from everymask.formats import hugging_face, web_dataset
 from everymask.formats.splits import SplitOptions
 from everymask.labels.provenance import RunRecord, write_run
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.formats.exporting import run_export
@@ -84,7 +84,7 @@ def test_masks_below_others_have_run_lengths(tmp_path: Path) -> None:
     corner[:5, :5] = True
     store = LabelStore(str(tmp_path / "store"))
     both = ImageLabels((10, 10), (mask_record(corner, 0.9, 1), mask_record(whole, 0.8, 0)), 1.0)
-    store.write_part(to_table([LabelledImage("a.png", "a.png", both)]))
+    store.write_part(to_table([ImageRow("a.png", "a.png", both)]))
     report = run_export(store, "huggingface", tmp_path / "out")
     assert (report.loss.changed, report.loss.overlapping) == (0, 0)
     (row,) = pq.read_table(tmp_path / "out/data").to_pylist()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from everymask.errors import ConfigurationError
 from everymask.formats.yolo import read_pixels
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.pixel_polygons import fill_pixel_polygons
 from everymask.masks.rle import decode_mask
@@ -66,7 +66,7 @@ def test_discs_rings_and_lines_come_back_to_the_pixel(tmp_path: Path, scale: int
     store = LabelStore(str(tmp_path / "store"))
     cases = disc_and_line(scale)
     rows = [
-        LabelledImage(f"{name}.png", name, ImageLabels(mask.shape, (mask_record(mask, 0.5),), 0.1))
+        ImageRow(f"{name}.png", name, ImageLabels(mask.shape, (mask_record(mask, 0.5),), 0.1))
         for name, mask in cases.items()
     ]
     store.write_part(to_table(rows))
@@ -83,7 +83,7 @@ def test_discs_rings_and_lines_come_back_to_the_pixel(tmp_path: Path, scale: int
 def test_a_tolerance_spares_corners(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path / "store"))
     mask = disc_and_line(4)["disc"]
-    store.write_part(to_table([LabelledImage("a.png", "a", ImageLabels(mask.shape, (mask_record(mask, 0.5),), 0.1))]))
+    store.write_part(to_table([ImageRow("a.png", "a", ImageLabels(mask.shape, (mask_record(mask, 0.5),), 0.1))]))
     sizes = []
     for tolerance_px in (0.0, 1.0):
         output = tmp_path / f"yolo{tolerance_px}"
@@ -128,7 +128,7 @@ def test_the_next_line_is_for_a_shell(classes: LabelStore, tmp_path: Path) -> No
 
 def test_images_that_differ_in_their_ending_only_are_refused(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path / "store"))
-    store.write_part(to_table(LabelledImage(name, name, labels()) for name in ("a.jpg", "a.png")))
+    store.write_part(to_table(ImageRow(name, name, labels()) for name in ("a.jpg", "a.png")))
     with pytest.raises(ConfigurationError, match=r"these collide: a\.jpg and a\.png"):
         run_export(store, "yolo", tmp_path / "yolo")
     assert [path.name for path in tmp_path.iterdir()] == ["store"]

@@ -16,7 +16,7 @@ from everymask.errors import ConfigurationError, ModelOutputError
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_embedding, label_images
 from everymask.records import ImageLabels
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (12, 16)
 LEFT, RIGHT = rectangle(SIZE, 0, 0, 8, 12), rectangle(SIZE, 8, 0, 16, 12)
@@ -40,7 +40,7 @@ class DelicateBackbone(ScriptedBackbone):
 
 
 def backbone() -> DelicateBackbone:
-    return DelicateBackbone([Answer.one(LEFT, 0.9), Answer.one(RIGHT, 0.95)], painted(SIZE, RIGHT))
+    return DelicateBackbone([Reply.one(LEFT, 0.9), Reply.one(RIGHT, 0.95)], painted(SIZE, RIGHT))
 
 
 def image(value: int = 0) -> NDArray[np.uint8]:

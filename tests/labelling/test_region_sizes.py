@@ -16,7 +16,7 @@ from everymask.masks.labelled import labelled_masks
 from everymask.masks.regions import small_holes, small_islands
 from everymask.masks.rle import decode_mask, encode_masks
 from everymask.records import ImageLabels
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (12, 20)
 
@@ -82,7 +82,7 @@ def test_disjoint_masks_stay_disjoint_and_clean_ones_stay_the_same(seed: int, mi
 
 @pytest.mark.parametrize("method", ["entities", "amg"])
 def test_every_method_obeys_the_sizes(method: str) -> None:
-    backbone = ScriptedBackbone([Answer.one(LEFT | SPECK), Answer.one(RIGHT & ~SPECK)], painted(SIZE, RIGHT))
+    backbone = ScriptedBackbone([Reply.one(LEFT | SPECK), Reply.one(RIGHT & ~SPECK)], painted(SIZE, RIGHT))
     embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
     clean = label_embedding(backbone, embedding, LabelConfig(method, min_region_area=5))  # type: ignore[arg-type]
     assert {mask.area for mask in clean.masks} == {120}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.labels.identity import with_mask_ids
-from everymask.labels.rows import LabelledImage
+from everymask.labels.mask_ids import with_mask_ids
+from everymask.labels.rows import ImageRow
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels, LabelledMask
 
@@ -45,10 +45,10 @@ def labels(classes: bool = False) -> ImageLabels:
     return with_mask_ids(found, "ab" * 32, "0" * 64)
 
 
-def images(classes: bool = False) -> list[LabelledImage]:
+def images(classes: bool = False) -> list[ImageRow]:
     """Three rows: labelled, labelled without a mask, failed."""
     return [
-        LabelledImage("a/1.jpg", "/photos/a/1.jpg", labels(classes), None, "ab" * 32, 0.5),
-        LabelledImage("b/1.jpg", "/photos/b/1.jpg", ImageLabels((7, 9), (), 0.0), None, "cd" * 32, 0.25),
-        LabelledImage("c.jpg", "/photos/c.jpg", None, "the file is empty (0 bytes)"),
+        ImageRow("a/1.jpg", "/photos/a/1.jpg", labels(classes), None, "ab" * 32, 0.5),
+        ImageRow("b/1.jpg", "/photos/b/1.jpg", ImageLabels((7, 9), (), 0.0), None, "cd" * 32, 0.25),
+        ImageRow("c.jpg", "/photos/c.jpg", None, "the file is empty (0 bytes)"),
     ]

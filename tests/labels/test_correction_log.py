@@ -29,7 +29,7 @@ from everymask.labels.corrections import (
     survey,
     write_corrections,
 )
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.labels.examples import images
@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> LabelStore:
     return store
 
 
-def entry(*actions: str, at: int = 0, image: LabelledImage = IMAGE, **fields: object) -> ImageCorrection:
+def entry(*actions: str, at: int = 0, image: ImageRow = IMAGE, **fields: object) -> ImageCorrection:
     """What became of the two masks of the example."""
     assert image.labels is not None
     masks = tuple(

@@ -22,7 +22,7 @@ from everymask.labels.corrections import (
     read_corrections,
     write_corrections,
 )
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels, LabelledMask
@@ -119,7 +119,7 @@ def test_a_correction_of_another_size_or_another_image_is_passed_over() -> None:
     turned = replace(correction(), size_hw=(WIDTH, HEIGHT))
     assert corrected(LABELLED, {"a/1.jpg": turned}) is LABELLED
     assert corrected(LABELLED, {"b/1.jpg": correction()}) is LABELLED
-    failed = LabelledImage("a/1.jpg", "/a", None, "the file is empty (0 bytes)", "0" * 64)
+    failed = ImageRow("a/1.jpg", "/a", None, "the file is empty (0 bytes)", "0" * 64)
     assert corrected(failed, {"a/1.jpg": replace(correction(), content_sha256="f" * 64)}) is failed
 
 

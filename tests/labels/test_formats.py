@@ -15,7 +15,7 @@ from data_jobs.labelling.output import prepare
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels.corrections import labelled_images, read_corrections
 from everymask.labels.provenance import read_run
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.schema import FORMAT_VERSION, SCHEMA
 from everymask.labels.store import LabelStore
 from everymask.labels.upgrade import upgrade
@@ -33,14 +33,14 @@ def golden(version: int) -> LabelStore:
     return LabelStore(str(GOLDEN / f"format-{version}"))
 
 
-def without_ids(image: LabelledImage) -> LabelledImage:
+def without_ids(image: ImageRow) -> ImageRow:
     if image.labels is None:
         return image
     masks = tuple(replace(mask, mask_id=None) for mask in image.labels.masks)
     return replace(image, labels=replace(image.labels, masks=masks))
 
 
-def by_id(store: LabelStore) -> list[LabelledImage]:
+def by_id(store: LabelStore) -> list[ImageRow]:
     return sorted(store.images(), key=lambda image: image.image_id)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from everymask.labels.rows import LabelledImage, from_batch, to_table
+from everymask.labels.rows import ImageRow, from_batch, to_table
 from everymask.labels.schema import SCHEMA
 from tests.labels.examples import images, labels
 
@@ -17,7 +17,7 @@ def test_records_survive_the_table(classes: bool) -> None:
 
 
 def test_what_was_missed_survives_the_table() -> None:
-    found = LabelledImage("a", "/a", replace(labels(classes=True), missed=1.625))
+    found = ImageRow("a", "/a", replace(labels(classes=True), missed=1.625))
     assert from_batch(to_table([found])) == [found]
 
 
@@ -41,12 +41,12 @@ def test_no_mask_is_an_empty_list_and_an_error_is_null() -> None:
 
 
 def test_rows_hold_no_secret_of_an_address() -> None:
-    (row,) = to_table([LabelledImage("x", "https://h/x.jpg?sig=abc", None, "https://t@h/ answers 403")]).to_pylist()
+    (row,) = to_table([ImageRow("x", "https://h/x.jpg?sig=abc", None, "https://t@h/ answers 403")]).to_pylist()
     assert (row["uri"], row["error"]) == ("https://h/x.jpg?sig=***", "https://***@h/ answers 403")
 
 
 def test_an_image_has_either_labels_or_an_error() -> None:
     with pytest.raises(ValueError, match="either labels or an error"):
-        LabelledImage("x", "x", labels(), "and an error")
+        ImageRow("x", "x", labels(), "and an error")
     with pytest.raises(ValueError, match="either labels or an error"):
-        LabelledImage("x", "x", None, None)
+        ImageRow("x", "x", None, None)

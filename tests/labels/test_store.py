@@ -13,7 +13,7 @@ import pytest
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels import parts
 from everymask.labels.parts import DamagedPartError
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA
 from everymask.labels.store import LabelStore, PartSummary
 from tests.labels.examples import images
@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> LabelStore:
     return store
 
 
-def by_id(store: LabelStore) -> list[LabelledImage]:
+def by_id(store: LabelStore) -> list[ImageRow]:
     return sorted(store.images(), key=lambda image: image.image_id)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from everymask.images.resizing import shrink
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.pictures.colours import mask_colours
 from everymask.pictures.contact_sheet import contact_sheet
 from everymask.pictures.overlay import overlay
@@ -105,7 +105,7 @@ class LooseEnds(HTMLParser):
 
 
 def report(image_id: str = "a/1.jpg") -> tuple[LooseEnds, str]:
-    item = ReportItem(LabelledImage(image_id, "u", labels(classes=True), None, None, 0.5), GREY, GREY)
+    item = ReportItem(ImageRow(image_id, "u", labels(classes=True), None, None, 0.5), GREY, GREY)
     page = html_report("My run", [("images", "2")], [item], images()[2:], note="1 of 2 are shown.")
     parser = LooseEnds()
     parser.feed(page)

@@ -18,7 +18,7 @@ from everymask.images.decoding import ImageLimits
 from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import has_corrections, labelled_images, read_corrections
 from everymask.labels.provenance import RunRecord, write_run
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from everymask.review.importing import import_corrections
@@ -323,7 +323,7 @@ def test_what_was_deleted_may_come_back(store: LabelStore, tmp_path: Path) -> No
 
 def test_a_name_may_come_back_in_another_unicode_form(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path / "store"))
-    store.write_part(to_table([LabelledImage("S\u00fcd.jpg", "/p/S\u00fcd.jpg", labels(), None, "ab" * 32, 0.1)]))
+    store.write_part(to_table([ImageRow("S\u00fcd.jpg", "/p/S\u00fcd.jpg", labels(), None, "ab" * 32, 0.1)]))
     path = export_for(store, "coco", tmp_path)
     change_json(path, lambda content: content | {"images": [content["images"][0] | {"file_name": "Su\u0308d.jpg"}]})
     assert import_corrections(store, path, "coco").images == 1

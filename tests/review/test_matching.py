@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from everymask.errors import InputError
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, corrected
-from everymask.labels.identity import with_mask_ids
-from everymask.labels.rows import LabelledImage
+from everymask.labels.mask_ids import with_mask_ids
+from everymask.labels.rows import ImageRow
 from everymask.masks.rle import decode_mask, encode_mask
 from everymask.records import ImageLabels, LabelledMask
 from everymask.review.matching import correct_image
@@ -29,11 +29,11 @@ def strip(x0: int, x1: int) -> NDArray[np.bool_]:
     return mask
 
 
-def image_of(*masks: NDArray[np.bool_]) -> LabelledImage:
+def image_of(*masks: NDArray[np.bool_]) -> ImageRow:
     """An image whose masks are cats with falling scores."""
     records = tuple(mask_record(mask, 0.9 - 0.1 * number, 0) for number, mask in enumerate(masks))
     labels = with_mask_ids(ImageLabels(SIZE, records, 0.5), "ab" * 32, "0" * 64)
-    return LabelledImage("a.png", "/a.png", labels, None, "ab" * 32)
+    return ImageRow("a.png", "/a.png", labels, None, "ab" * 32)
 
 
 def returned(
@@ -45,9 +45,7 @@ def returned(
     return ReviewedMask(encode_mask(mask), class_name, mask_id)
 
 
-def correct(
-    image: LabelledImage, masks: Sequence[ReviewedMask], before: ImageCorrection | None = None
-) -> ImageCorrection:
+def correct(image: ImageRow, masks: Sequence[ReviewedMask], before: ImageCorrection | None = None) -> ImageCorrection:
     """The correction, of the machine's labels or of those that an earlier correction left."""
     shown = corrected(image, {image.image_id: before}).labels if before else image.labels
     assert shown is not None
@@ -55,7 +53,7 @@ def correct(
     return correct_image(reviewed, image, shown, before, CLASSES, "coco", "2026-11-29T12:00:00Z")
 
 
-def machine(image: LabelledImage) -> tuple[LabelledMask, ...]:
+def machine(image: ImageRow) -> tuple[LabelledMask, ...]:
     """The masks of the model."""
     assert image.labels is not None
     return image.labels.masks

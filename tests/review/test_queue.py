@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from everymask.labels.doubt import image_doubt, mask_doubt
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from everymask.review.queue import make_queue, read_queue, write_queue
@@ -34,9 +34,7 @@ def test_more_to_mend_is_more_doubt() -> None:
 def test_the_queue_shows_what_lacks_most_before_what_is_rightly_empty(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path / "labels"))
     missed = {"empty.jpg": 0.0, "doubtful.jpg": 4.0, "lacking.jpg": 9.0}
-    store.write_part(
-        to_table([LabelledImage(name, name, replace(NOTHING, missed=value)) for name, value in missed.items()])
-    )
+    store.write_part(to_table([ImageRow(name, name, replace(NOTHING, missed=value)) for name, value in missed.items()]))
     queue = make_queue(store, most=2, control=0.0)
     assert queue.image_ids == ("lacking.jpg", "doubtful.jpg")
     assert [image.missed for image in queue.images] == [9.0, 4.0]

@@ -11,7 +11,7 @@ import pytest
 from everymask.errors import ImageTooLargeError, InputError
 from everymask.images.decoding import ImageLimits
 from serve.adapters.images import image_file
-from serve.adapters.labelling_config import read_labelling_config
+from serve.adapters.mask_control import read_mask_control
 from serve.errors import ServiceError
 
 LIMITS = ImageLimits(max_bytes=100)
@@ -98,14 +98,14 @@ def control(tag: str, extra: str = "") -> str:
     ],
 )
 def test_the_most_faithful_tag_is_chosen(tags: list[str], kind: str) -> None:
-    config = read_labelling_config(configuration(*map(control, tags)))
+    config = read_mask_control(configuration(*map(control, tags)))
     assert (config.kind, config.from_name.lower()) == (kind, f"of {kind}labels")
     assert (config.to_name, config.image_field, config.labels) == ("photo", "picture", ("cat", "dog"))
     assert config.head is None
 
 
 def test_a_project_may_choose_its_head() -> None:
-    assert read_labelling_config(configuration(control("BrushLabels", 'head="pets"'))).head == "pets"
+    assert read_mask_control(configuration(control("BrushLabels", 'head="pets"'))).head == "pets"
 
 
 @pytest.mark.parametrize(
@@ -119,5 +119,5 @@ def test_a_project_may_choose_its_head() -> None:
 )
 def test_a_configuration_without_masks_is_refused(xml: str) -> None:
     with pytest.raises(ServiceError) as refused:
-        read_labelling_config(xml)
+        read_mask_control(xml)
     assert refused.value.status == 422

@@ -6,7 +6,7 @@ import torch
 from everymask.backbone.protocol import Canvas, ImageEmbedding
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.config import ClassesConfig, MaskConfig
-from everymask.classes.segmenter import embed_masks
+from everymask.classes.segmenter import describe_masks
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.records import ImageLabels
@@ -63,7 +63,7 @@ def test_one_too_large_is_not_kept_and_its_old_version_is_gone() -> None:
 
 def test_an_answers_size_counts_its_masks_and_arrays(tiny_sam: SamBackbone) -> None:
     image = tiny_sam.embed([np.asarray(picture(0))])[0]
-    masks = embed_masks(tiny_sam, image, ClassesConfig(masks=MaskConfig(points_per_side=4)))
+    masks = describe_masks(tiny_sam, image, ClassesConfig(masks=MaskConfig(points_per_side=4)))
     counts = sum(len(rle["counts"]) for rle in masks.rles)
     assert len(masks) > 0
     assert answer_bytes(masks) > counts + masks.features.token.nbytes

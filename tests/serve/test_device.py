@@ -15,7 +15,7 @@ from serve.encoder import Encoder
 from serve.errors import DeviceLostError
 from serve.refiner import Refiner
 from serve.settings import ServiceSettings, read_settings
-from serve.tasks import LabelTask, RequestImage
+from serve.tasks import EverythingTask, RequestImage
 from tests.serve.pictures import picture, picture_file
 
 
@@ -47,7 +47,7 @@ def test_a_refiner_that_lost_its_device_says_so_to_client_and_serve(
     refiner._embeddings.put(image.key, tiny_sam.embed([np.asarray(picture(0))])[0])
     refiner.check_health()
     refiner._backbone = cast(Any, LostDevice(tiny_sam))
-    assert isinstance(asyncio.run(refiner.refine(image, LabelTask("entities"))), DeviceLostError)
+    assert isinstance(asyncio.run(refiner.refine(image, EverythingTask("entities"))), DeviceLostError)
     with pytest.raises(DeviceLostError):
         refiner.check_health()
 

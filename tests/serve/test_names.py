@@ -20,7 +20,7 @@ from everymask.classes.head import load_head, save_head
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.labelling.settings import label_settings
-from everymask.labels.identity import settings_digest, with_mask_ids
+from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.records import ImageLabels
 from serve.settings import read_settings
 from tests.classes.tiny_clip import save_tiny_clip

@@ -16,7 +16,7 @@ from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import load_head
 from everymask.labelling.label import label_images
 from everymask.labelling.settings import label_settings
-from everymask.labels.identity import settings_digest, with_mask_ids
+from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.records import ImageLabels
 from serve.settings import ServiceSettings, read_settings
 from tests.serve.local import local_service

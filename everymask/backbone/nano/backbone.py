@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional
 
 from everymask.backbone.nano.checkpoint import NanoModel
-from everymask.backbone.nano.clicks import combine_answers, prompting_cells
+from everymask.backbone.nano.combined_clicks import combine_answers, prompting_cells
 from everymask.backbone.nano.decoder import CellContext
 from everymask.backbone.nano.efficientnet import CHANNELS
 from everymask.backbone.nano.encoder import fast_bfloat16

@@ -31,7 +31,7 @@ class ClipDescriber:
             )
         self._model, self._processor = _load_clip(model, device)
         self._device = device
-        self._texts = self._embed_names(names, prompt)
+        self._texts = self._encode_names(names, prompt)
 
     @torch.inference_mode()
     def probabilities(
@@ -61,7 +61,7 @@ class ClipDescriber:
             rows.append(logits.softmax(dim=-1).cpu())
         return torch.cat(rows)
 
-    def _embed_names(self, names: tuple[str, ...], prompt: str) -> torch.Tensor:
+    def _encode_names(self, names: tuple[str, ...], prompt: str) -> torch.Tensor:
         """(number of names, D) float32 unit vectors."""
         texts = [prompt.replace("{c}", name) for name in names]
         longest = self._model.config.text_config.max_position_embeddings

@@ -21,7 +21,7 @@ from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.drawn import describe_drawn
 from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, open_embeddings
 from everymask.classes.features import FeatureKind
-from everymask.classes.segmenter import embed_masks
+from everymask.classes.segmenter import describe_masks
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError, ModelOutputError
 from everymask.files.addresses import AddressPolicy
@@ -186,7 +186,7 @@ def named_masks(
         embedding = None
         if proposals is None:
             embedding = _embed(image, backbone, policy)
-            proposals = embed_masks(backbone, embedding, ClassesConfig(masks=masks))
+            proposals = describe_masks(backbone, embedding, ClassesConfig(masks=masks))
         rles, labels = _named(image.correction, proposals.rles, class_ids, background)
         ious = rle_ious(rles, proposals.rles)
         best = ious.argmax(axis=1) if ious.size else np.zeros(len(rles), dtype=np.int64)

@@ -162,7 +162,7 @@ def train_decoder(
 
 @torch.inference_mode()
 def cell_figures(decoder: PromptDecoder, paths: list[Path]) -> dict[str, float]:
-    """Click figures at cell resolution, one click a segment: quick, and close to `everymask.evaluation.clicks`."""
+    """Click figures at cell resolution, one click a segment: quick, and close to `evaluation.click_accuracy`."""
     rows = []
     for path in paths:
         sample = Sample.load(path)

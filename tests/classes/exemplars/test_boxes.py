@@ -15,7 +15,7 @@ from everymask.classes.exemplars.boxes import boxed_pictures
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import ImageLimits
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels, LabelledMask
@@ -78,7 +78,7 @@ def from_store(scenes: Path) -> tuple[str, str | None]:
         masks.append(LabelledMask(encode_mask(mask), box, area, 0.9, 0.9, (0.0, 0.0), 0.9, class_id, name, 0.1))
     store = LabelStore(str(scenes.parent / "labels.store"))
     labels = ImageLabels((100, 160), tuple(masks), 0.5)
-    image = LabelledImage("a.png", str(scenes / "a.png"), labels, content_sha256=sha256_of(scenes / "a.png"))
+    image = ImageRow("a.png", str(scenes / "a.png"), labels, content_sha256=sha256_of(scenes / "a.png"))
     store.write_part(to_table([image]), {"input": str(scenes)})
     return store.uri, None
 

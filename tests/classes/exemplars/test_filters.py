@@ -5,13 +5,13 @@ import numpy as np
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.exemplars.filters import DuplicateFilter, SingleObjectFilter
-from everymask.classes.segmenter import embed_masks
+from everymask.classes.segmenter import describe_masks
 from tests.classes.toy import ColourBackbone, picture
 
 
 def masks_of(*objects: tuple[str, tuple[int, int, int, int]]) -> MaskEmbeddings:
     backbone = ColourBackbone()
-    return embed_masks(backbone, backbone.embed([picture(objects)])[0], ClassesConfig())
+    return describe_masks(backbone, backbone.embed([picture(objects)])[0], ClassesConfig())
 
 
 def test_a_picture_with_one_clear_object_passes() -> None:

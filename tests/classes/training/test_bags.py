@@ -5,7 +5,7 @@ import pytest
 
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import StoredEmbeddings
-from everymask.classes.segmenter import embed_masks
+from everymask.classes.segmenter import describe_masks
 from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import make_bags
 from everymask.errors import ConfigurationError
@@ -15,7 +15,7 @@ from tests.classes.toy import ColourBackbone, picture
 def stored(image_id: str, *names: str) -> StoredEmbeddings:
     backbone = ColourBackbone()
     image = picture([(name, (4 + 14 * i, 4, 14 + 14 * i, 30)) for i, name in enumerate(names)])
-    embeddings = embed_masks(backbone, backbone.embed([image])[0], ClassesConfig())
+    embeddings = describe_masks(backbone, backbone.embed([image])[0], ClassesConfig())
     if not names:
         embeddings = embeddings[np.zeros(0, dtype=np.int64)]
     return StoredEmbeddings(image_id, image_id, "", embeddings)

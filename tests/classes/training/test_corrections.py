@@ -14,7 +14,7 @@ from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.drawn import canvas_masks, describe_drawn
 from everymask.classes.embeddings import StoredEmbeddings, write_embeddings
 from everymask.classes.head import ClassHead, HeadSpec
-from everymask.classes.segmenter import embed_masks
+from everymask.classes.segmenter import describe_masks
 from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import make_bags, no_bags
 from everymask.classes.training.corrections import (
@@ -29,7 +29,7 @@ from everymask.classes.training.train import TrainingConfig, head_spec, train_he
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.labels.corrections import Action, CorrectedMask, ImageCorrection, write_corrections
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels
@@ -119,7 +119,9 @@ def learn(
 
 
 def stored(image_id: str, image: NDArray[np.uint8]) -> StoredEmbeddings:
-    return StoredEmbeddings(image_id, image_id, "", embed_masks(BACKBONE, BACKBONE.embed([image])[0], ClassesConfig()))
+    return StoredEmbeddings(
+        image_id, image_id, "", describe_masks(BACKBONE, BACKBONE.embed([image])[0], ClassesConfig())
+    )
 
 
 def named(head: ClassHead, colour: str) -> str:
@@ -248,7 +250,7 @@ def test_what_teaches_nothing_is_one_sentence(pictures: Path) -> None:
 
 def test_a_store_without_corrections_or_classes_is_one_sentence(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path / "store"))
-    store.write_part(to_table([LabelledImage("a.png", "/a.png", ImageLabels(SIZE, (), 0.0))]))
+    store.write_part(to_table([ImageRow("a.png", "/a.png", ImageLabels(SIZE, (), 0.0))]))
     with pytest.raises(ConfigurationError, match="holds no corrections"):
         corrected_images(store)
     write_corrections(store, [correction("a.png", ("added", None, BOXES[0]))])
@@ -262,7 +264,7 @@ def test_a_store_without_corrections_or_classes_is_one_sentence(tmp_path: Path) 
 def test_embeddings_of_another_backbone_are_refused(pictures: Path, tmp_path: Path) -> None:
     other = ColourBackbone("b" * 64)
     image = np.asarray(Image.open(pictures / "a.png"))
-    record = StoredEmbeddings("a.png", "", "", embed_masks(other, other.embed([image])[0], ClassesConfig()))
+    record = StoredEmbeddings("a.png", "", "", describe_masks(other, other.embed([image])[0], ClassesConfig()))
     write_embeddings(tmp_path / "embeddings", [record], MaskConfig())
     with pytest.raises(ConfigurationError, match="choose that --model"):
         learn(right(pictures), tmp_path / "embeddings")

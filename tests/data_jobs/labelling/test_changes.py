@@ -16,7 +16,7 @@ from data_jobs.labelling.inputs import list_images
 from data_jobs.labelling.resume import Pending, settle_store, write_pending
 from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 
@@ -34,7 +34,7 @@ def label(store: LabelStore, folder: Path) -> None:
         error = "not an image" if image.image_id == "d.png" else None
         labels = None if error else ImageLabels((8, 8), (), 0.0)
         sha256 = hashlib.sha256(Path(image.uri).read_bytes()).hexdigest()
-        row = LabelledImage(image.image_id, image.uri, labels, error, sha256, 0.1)
+        row = ImageRow(image.image_id, image.uri, labels, error, sha256, 0.1)
         rows.append(replace(row, file_size=image.file_size, file_version=image.file_version))
     store.write_part(to_table(rows[:2]))
     store.write_part(to_table(rows[2:]))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from everymask.labels.provenance import read_run
-from everymask.labels.rows import LabelledImage
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -48,7 +48,7 @@ def wait_for_parts(store: LabelStore, process: subprocess.Popen[bytes], log: Pat
         time.sleep(0.05)  # between two looks at the folder
 
 
-def without_seconds(store: LabelStore) -> list[LabelledImage]:
+def without_seconds(store: LabelStore) -> list[ImageRow]:
     return sorted((replace(row, seconds=0.0) for row in store.images()), key=lambda row: row.image_id)
 
 

@@ -12,10 +12,10 @@ from data_jobs.labelling.relabel import Relabeller, unfinished
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import EmbeddingShard, StoredEmbeddings, open_embeddings, write_embeddings
 from everymask.classes.head import ClassHead, HeadSpec, save_head
-from everymask.classes.segmenter import classify_masks, embed_masks
+from everymask.classes.segmenter import classify_masks, describe_masks
 from everymask.errors import ConfigurationError, HeadMismatchError
 from everymask.labelling.config import LabelConfig
-from everymask.labels.identity import with_mask_ids
+from everymask.labels.mask_ids import with_mask_ids
 from everymask.labels.rows import from_batch
 from tests.classes.toy import ColourBackbone, picture
 
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> dict[str, StoredEmbeddings]:
     records = []
     for number, name in enumerate(("cherry", "lime", "plum")):
         embedding = backbone.embed([picture([(name, (4, 4, 20, 20 + 2 * number))])])[0]
-        masks = embed_masks(backbone, embedding, CONFIG)
+        masks = describe_masks(backbone, embedding, CONFIG)
         records.append(StoredEmbeddings(f"sub/{name}.jpg", f"/pictures/{name}.jpg", f"{number}" * 64, masks))
     write_embeddings(tmp_path / "store", records[:2], CONFIG.masks)
     write_embeddings(tmp_path / "store", records[2:], CONFIG.masks)

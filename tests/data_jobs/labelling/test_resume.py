@@ -12,7 +12,7 @@ import pytest
 from data_jobs.labelling.inputs import ImageRef
 from data_jobs.labelling.resume import IdSet, Pending, settle_store, write_pending
 from everymask.errors import ConfigurationError, InputError
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from tests.labels.examples import images
 
@@ -55,10 +55,10 @@ def test_rows_that_stand_twice_are_dropped(store: LabelStore) -> None:
 def test_a_row_with_labels_wins_whatever_comes_first(tmp_path: Path, bad_first: bool, one_part: bool) -> None:
     """Names of parts, so their order, depend on the other images in them."""
     good = images()[0]
-    bad = LabelledImage(good.image_id, good.uri, None, "the file is not there")
+    bad = ImageRow(good.image_id, good.uri, None, "the file is not there")
     for number in range(20):
         store = LabelStore(str(tmp_path / f"{number}"))
-        other = LabelledImage(f"{number}.jpg", "/x.jpg", None, "lost")
+        other = ImageRow(f"{number}.jpg", "/x.jpg", None, "lost")
         rows = [bad, good] if bad_first else [good, bad]
         for part in [[*rows, other]] if one_part else [[rows[0], other], [rows[1]]]:
             store.write_part(to_table(part))

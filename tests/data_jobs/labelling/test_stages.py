@@ -31,8 +31,8 @@ from everymask.images.decoding import ImageLimits, decode_image
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.labelling.settings import label_settings
-from everymask.labels.identity import settings_digest, with_mask_ids
-from everymask.labels.rows import LabelledImage, from_batch
+from everymask.labels.mask_ids import settings_digest, with_mask_ids
+from everymask.labels.rows import ImageRow, from_batch
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.records import ImageLabels
 
@@ -66,7 +66,7 @@ def spec(tiny_sam_checkpoint: Path) -> ModelSpec:
     return ModelSpec("vit_b", str(tiny_sam_checkpoint), None, "cpu", AMG, LIMITS, threads=1)
 
 
-def run(spec: ModelSpec, ledger: Ledger, table: pa.Table) -> dict[str, LabelledImage]:
+def run(spec: ModelSpec, ledger: Ledger, table: pa.Table) -> dict[str, ImageRow]:
     rows = from_batch(Labeller(spec, ledger)(table))
     assert [row.image_id for row in rows] == table["image_id"].to_pylist()
     return {row.image_id: row for row in rows}

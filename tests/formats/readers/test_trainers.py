@@ -19,7 +19,7 @@ from PIL import Image
 
 from everymask.files.addresses import AddressPolicy
 from everymask.formats.splits import SplitOptions
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> LabelStore:
         Image.fromarray(pixels).save(path)
         labels = tuple(mask_record(mask, 0.9 - index / 10, index) for index, mask in enumerate(masks))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        rows.append(LabelledImage(path.name, str(path), ImageLabels((SIDE, SIDE), labels, 0.2), None, digest))
+        rows.append(ImageRow(path.name, str(path), ImageLabels((SIDE, SIDE), labels, 0.2), None, digest))
     store = LabelStore(str(tmp_path / "store"))
     store.write_part(to_table(rows))
     return store

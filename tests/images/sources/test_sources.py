@@ -22,7 +22,7 @@ from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.images.files import read_members
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 
@@ -190,7 +190,7 @@ def test_a_resumed_run_goes_on_from_the_last_member(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path / "out"))
     rows = []
     for image in listed(path)[:4]:
-        row = LabelledImage(image.image_id, image.uri, ImageLabels((16, 16), (), 0.0), None, "ab" * 32, 0.1)
+        row = ImageRow(image.image_id, image.uri, ImageLabels((16, 16), (), 0.0), None, "ab" * 32, 0.1)
         rows.append(replace(row, member=image.member, file_size=image.file_size, file_version=image.file_version))
     store.write_part(to_table(rows))
     assert {row.image_id: row.member for row in store.images()} == {row.image_id: row.member for row in rows}

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_jobs.labelling.identity import run_configuration
 from data_jobs.labelling.model_spec import ModelFacts
+from data_jobs.labelling.run_configuration import run_configuration
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.settings import click_settings, label_settings
-from everymask.labels.identity import settings_digest, with_mask_ids
-from everymask.labels.rows import LabelledImage, to_table
+from everymask.labels.mask_ids import settings_digest, with_mask_ids
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.schema import MASK, SCHEMA
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
@@ -96,7 +96,7 @@ def test_a_store_of_the_older_format_reads_as_if_it_had_ids(tmp_path: Path) -> N
     assert old.summary() == new.summary()
 
 
-def images_without_ids() -> list[LabelledImage]:
+def images_without_ids() -> list[ImageRow]:
     return [image if image.labels is None else replace(image, labels=without_ids(image.labels)) for image in images()]
 
 

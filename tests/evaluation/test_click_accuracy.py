@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from everymask.errors import ConfigurationError
-from everymask.evaluation.clicks import (
+from everymask.evaluation.click_accuracy import (
     BoolArray,
     ClickPicture,
     click_errors,

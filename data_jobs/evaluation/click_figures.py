@@ -9,7 +9,7 @@ from pathlib import Path
 from data_jobs.evaluation.config import ClickedPictures, ClicksConfig, ProposalsConfig
 from data_jobs.evaluation.figures import Figures, table
 from everymask.backbone.registry import load_backbone
-from everymask.evaluation.clicks import (
+from everymask.evaluation.click_accuracy import (
     backbone_answers,
     click_errors,
     click_figures,

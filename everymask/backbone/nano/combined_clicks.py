@@ -11,7 +11,7 @@ _OUTSIDE = -12.0
 _BOX_PROMPTS = 24
 """Cells inside a box that are asked when no click says which."""
 
-Answers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+CellAnswers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """(N, 3, P) logits, (N, 3) predicted IoU, (N, 3, C) tokens."""
 
 
@@ -45,12 +45,12 @@ def prompting_cells(canvas: Canvas, point_coords: torch.Tensor, box_xyxy: torch.
 
 def combine_answers(
     canvas: Canvas,
-    answers: Answers,
+    answers: CellAnswers,
     cells: torch.Tensor,
     off_cells: torch.Tensor,
     point_coords: torch.Tensor,
     box_xyxy: torch.Tensor | None,
-) -> Answers:
+) -> CellAnswers:
     """Three masks of one prompt, N = 1.
 
     Every candidate is scored by its predicted IoU times its agreement with the prompt: the share of foreground clicks

@@ -13,7 +13,7 @@ _KINDS: tuple[Kind, ...] = ("bitmask", "brush", "polygon")
 
 
 @dataclass(frozen=True)
-class LabellingConfig:
+class MaskControl:
     """Where masks go.
 
     Attributes:
@@ -33,7 +33,7 @@ class LabellingConfig:
     head: str | None
 
 
-def read_labelling_config(xml: str) -> LabellingConfig:
+def read_mask_control(xml: str) -> MaskControl:
     """The first control tag for masks, with its image.
 
     Raises:
@@ -52,7 +52,7 @@ def read_labelling_config(xml: str) -> LabellingConfig:
             image = images.get(control.get("toName", ""))
             labels = tuple(label.get("value", "") for label in control.iter("Label"))
             if image is not None and labels:
-                return LabellingConfig(
+                return MaskControl(
                     kind=kind,
                     from_name=control.get("name", ""),
                     to_name=control.get("toName", ""),
