@@ -101,7 +101,8 @@ class Handlers:
             Query(description="or names for CLIP to compare, `cat,dog,background`; background is not labelled"),
         ] = None,
         score_thresh: Annotated[
-            float | None, Query(ge=0, le=1, description="least class probability of a mask; else the service's own")
+            float | None,
+            Query(ge=0, le=1, description="least class probability of a mask; by default the class head's"),
         ] = None,
         min_region_area: _MinRegionAreaQuery = None,
         max_region_area: _MaxRegionAreaQuery = None,

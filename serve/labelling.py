@@ -116,7 +116,9 @@ class Labelling:
             await self._graph.classify(image, known.file, known.spec.reads_crops, score_thresh), config
         )
         names = known.spec.classes
-        settings = label_settings(config, running.name, running.weights_sha256, known.file_sha256, names)
+        settings = label_settings(
+            config, running.name, running.weights_sha256, known.file_sha256, names, known.spec.score_thresh
+        )
         return self._answer(image, outcome, running, settings, names)
 
     async def of_names(

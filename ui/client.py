@@ -44,10 +44,9 @@ class ServiceClient:
         """`POST /v1/entities`."""
         return self._send("POST", "/v1/entities", params={"method": method}, files={"image": image})
 
-    def classes(self, image: bytes, head: str, score_thresh: float) -> Json:
+    def classes(self, image: bytes, head: str) -> Json:
         """`POST /v1/classes`."""
-        params = {"head": head, "score_thresh": score_thresh}
-        return self._send("POST", "/v1/classes", params=params, files={"image": image})
+        return self._send("POST", "/v1/classes", params={"head": head}, files={"image": image})
 
     def points(self, image: bytes, image_id: str, prompt: Prompt) -> Json:
         """`POST /v1/points`: by the image's id, which is quick, and with the image where the service asks for it."""

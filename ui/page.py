@@ -15,10 +15,6 @@ from ui.viewer import make_viewer, show_answer, show_busy, show_notice, show_pic
 
 _STATIC = Path(__file__).resolve().parent / "static"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_MIN_PROBABILITY = 0.05
-"""Asked of the service, so that the slider can show less likely masks without another request."""
-_MIN_CLASS_SCORE = 0.2
-"""Where that slider stands at first."""
 
 _METHODS = [("Entities (E-SAM)", "entities"), ("Every mask (SAM)", "amg")]
 _NO_IMAGE = "Pick an image first."
@@ -82,7 +78,7 @@ class Page:
         if not head:
             yield show_notice(self._why_no_head())
         else:
-            yield from _answers(picture, lambda image: self._client.classes(image.data, head, _MIN_PROBABILITY))
+            yield from _answers(picture, lambda image: self._client.classes(image.data, head))
 
     def heads(self, chosen: str | None) -> dict[str, Any]:
         """The class heads there are now; those that do not fit the model are left out. The chosen one stays so."""
@@ -169,11 +165,7 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
                     with gr.Row(elem_classes="ask"):
                         head = gr.Dropdown([], show_label=False, container=False, elem_id="class-head")
                         find_classes = gr.Button("Find classes", variant="primary", elem_id="find-classes")
-                    classes = make_viewer(
-                        "Pick an image and a class head, then press Find classes.",
-                        "classes-viewer",
-                        least_score=_MIN_CLASS_SCORE,
-                    )
+                    classes = make_viewer("Pick an image and a class head, then press Find classes.", "classes-viewer")
 
         # Private: the page alone calls them. Whoever calls them all the same meets the same checks.
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -22,17 +22,16 @@ import(`${{root}}/gradio_api/file={_STATIC.as_posix()}/viewer.js`).then((viewer)
 """
 
 
-def make_viewer(hint: str, elem_id: str, prompting: bool = False, least_score: float = 0.0) -> gr.HTML:
+def make_viewer(hint: str, elem_id: str, prompting: bool = False) -> gr.HTML:
     """A viewer without an image yet.
 
     Args:
         hint: what stands there until an image is picked.
         prompting: clicks become `prompt` events, rather than show the mask under the pointer.
-        least_score: where the slider stands that hides masks with a lower score.
     """
     return gr.HTML(
         None,
-        html_template=_template(hint, prompting, least_score),
+        html_template=_template(hint, prompting),
         css_template=(_STATIC / "viewer.css").read_text(encoding="utf-8"),
         js_on_load=_START,
         apply_default_css=False,
@@ -46,10 +45,10 @@ def make_viewer(hint: str, elem_id: str, prompting: bool = False, least_score: f
     )
 
 
-def _template(hint: str, prompting: bool, least_score: float) -> str:
+def _template(hint: str, prompting: bool) -> str:
     # Not as props: an update of some props drops the others of a viewer whose tab was not opened yet.
     template = (_STATIC / "viewer.html").read_text(encoding="utf-8")
-    values = {"PROMPTING": str(prompting).lower(), "LEAST_SCORE": str(least_score), "HINT": html.escape(hint)}
+    values = {"PROMPTING": str(prompting).lower(), "HINT": html.escape(hint)}
     for name, value in values.items():
         template = template.replace(name, value)
     return template

@@ -26,7 +26,6 @@ from everymask.images.decoding import decode_image
 from everymask.images.difference_hash import difference_hash
 from everymask.labelling.label import label_images, label_images_keeping_masks
 from everymask.labelling.methods.table import find_method
-from everymask.labelling.settings import label_settings
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.members import read_member
 from everymask.labels.rows import ImageRow, to_table
@@ -66,6 +65,7 @@ def _facts(spec: ModelSpec, backbone: PromptableBackbone, head: ClassHead | None
         backbone.weights_sha256,
         head.file_sha256 if head else None,
         find_method(spec.config.method).implementation().class_names(spec.config, head),
+        head.spec.score_thresh if head else None,
     )
 
 
@@ -96,9 +96,7 @@ class Labeller:
         self._ledger = ledger
         self._backbone, self._head = load_model(spec)
         facts = _facts(spec, self._backbone, self._head)
-        self._settings_sha256 = settings_digest(
-            label_settings(spec.config, facts.model, facts.weights_sha256, facts.head_sha256, facts.class_names)
-        )
+        self._settings_sha256 = settings_digest(facts.settings(spec.config))
         # Ray hides what a constructor raises, and starts it again; what a call raises reaches the driver.
         self._facts = facts
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
+from everymask.labelling.settings import label_settings
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ModelFacts:
         weights_sha256: digest of the backbone's weights.
         head_sha256: digest of the class head's file; None for other methods than classes.
         class_names: the class head's classes.
+        head_score_thresh: the class head's threshold, None without a head.
     """
 
     model: str
@@ -52,3 +55,10 @@ class ModelFacts:
     weights_sha256: str
     head_sha256: str | None
     class_names: tuple[str, ...] | None
+    head_score_thresh: float | None = None
+
+    def settings(self, config: LabelConfig) -> dict[str, Any]:
+        """Everything that changes a mask, as JSON values."""
+        return label_settings(
+            config, self.model, self.weights_sha256, self.head_sha256, self.class_names, self.head_score_thresh
+        )

@@ -23,7 +23,7 @@ from data_jobs.labelling.pipeline import inspect_model, label_pending
 from data_jobs.labelling.preview import preview_exists, write_preview
 from data_jobs.labelling.prices import parse_prices
 from data_jobs.labelling.resume import Finished, Pending, settle_store, write_pending
-from data_jobs.labelling.run_configuration import OF_THE_MODEL, configuration_without_model, run_configuration
+from data_jobs.labelling.run_configuration import comparable, configuration_without_model, run_configuration
 from data_jobs.runtime.actors import Actors, connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.progress import format_duration
@@ -99,8 +99,7 @@ class Earlier:
             return cls(None, Finished(), started)
         record = read_run(store)
         if record is not None:
-            known = configuration.keys() | record.config.keys() - set(OF_THE_MODEL)
-            _check_same(options.output, {name: record.config.get(name) for name in known}, configuration)
+            _check_same(options.output, comparable(record.config, configuration), configuration)
         finished = settle_store(store, options.retry_failed, options.verify)
         for note in finished.notes:
             print(note, flush=True)
@@ -316,7 +315,10 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
     head = load_head(config.head)
     described = shards[0].read()[0].embeddings
     check_backbone(head.spec, described.backbone, described.weights_sha256)
-    facts = ModelFacts(head.spec.backbone, "cpu", head.spec.weights_sha256, head.file_sha256, head.spec.classes)
+    spec = head.spec
+    facts = ModelFacts(
+        spec.backbone, "cpu", spec.weights_sha256, head.file_sha256, spec.classes, head_score_thresh=spec.score_thresh
+    )
     labels = config.label_config()
     labels = replace(labels, classes=replace(labels.classes, masks=masks))
     configuration = run_configuration(config.embeddings, labels, facts, config.limits)

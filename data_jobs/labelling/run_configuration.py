@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -9,11 +10,10 @@ from data_jobs.labelling.model_spec import ModelFacts
 from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
-from everymask.labelling.settings import label_settings
 from everymask.redaction import redact
 
 OF_THE_MODEL = ("weights_sha256", "head_sha256", "class_names")
-"""Keys of the configuration that only a look into the model tells."""
+"""Keys of the configuration that only a look into the model tells; so does the threshold of a run that gives none."""
 
 
 def run_configuration(source: str, config: LabelConfig, facts: ModelFacts, limits: ImageLimits) -> dict[str, Any]:
@@ -25,11 +25,20 @@ def run_configuration(source: str, config: LabelConfig, facts: ModelFacts, limit
         facts: what is known of the model and the class head.
         limits: what an image may cost to read.
     """
-    settings = label_settings(config, facts.model, facts.weights_sha256, facts.head_sha256, facts.class_names)
-    return {"input": redact(canonical_uri(source)), **settings, "limits": asdict(limits)}
+    return {"input": redact(canonical_uri(source)), **facts.settings(config), "limits": asdict(limits)}
 
 
 def configuration_without_model(source: str, config: LabelConfig, model: str, limits: ImageLimits) -> dict[str, Any]:
     """What of `run_configuration` is known before the model is looked into."""
     complete = run_configuration(source, config, ModelFacts(model, "", "", None, None), limits)
     return {name: value for name, value in complete.items() if name not in OF_THE_MODEL}
+
+
+def comparable(recorded: Mapping[str, Any], configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run recorded of the settings that are known now; `configuration` may be one without the model."""
+    known = configuration.keys() | recorded.keys() - set(OF_THE_MODEL)
+    found = {name: recorded.get(name) for name in known}
+    before, now = found.get("classes"), configuration.get("classes")
+    if before and now and now["score_thresh"] is None:
+        found["classes"] = {**before, "score_thresh": None}
+    return found

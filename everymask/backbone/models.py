@@ -60,6 +60,8 @@ class Model:
         speed: for people: time of an image's entities on two CPU cores.
         mark: a tensor that the weights of this family have, and those of no other; None where none is sure to stay.
         thresholds: least predicted IoU and stability, where none are asked for.
+        class_score_thresh: least class probability of a labelled mask, for class heads that are trained on its masks;
+            0.7 is that of U-SAM's paper, for SAM.
         worker_memory_bytes: what a labelling worker of it takes on a CPU.
         worker_cores: cores that such a worker keeps busy.
         gpu_batch_size: images encoded together on a GPU.
@@ -73,6 +75,7 @@ class Model:
     speed: str
     mark: str | None = None
     thresholds: ConfidenceThresholds = SAM_THRESHOLDS
+    class_score_thresh: float = 0.7
     worker_memory_bytes: int = 8 * 2**30
     worker_cores: int = 4
     gpu_batch_size: int = 4
@@ -109,6 +112,8 @@ MODELS: Mapping[str, Model] = {
         # A small model is right to be less sure of its masks, and an answer per superpixel has a coarser edge: with
         # SAM's thresholds it would propose nothing. Measured on training images (docs/decisions/entities.md).
         thresholds=ConfidenceThresholds(pred_iou=0.3, stability_score=0.3),
+        # Its heads are less sure of whole objects than of parts (docs/decisions/classes.md).
+        class_score_thresh=0.5,
         worker_memory_bytes=2**30,
         worker_cores=1,
     ),
@@ -220,6 +225,11 @@ def find_model(name: str) -> Model:
         known = ", ".join(f"{known} ({row.size})" for known, row in MODELS.items())
         raise ConfigurationError(f"model {name!r} is unknown; choose one of {known}")
     return MODELS[name]
+
+
+def class_score_thresh(backbone: str) -> float:
+    """Least class probability of a labelled mask of a backbone; the paper's for one that is not in the table."""
+    return MODELS[backbone].class_score_thresh if backbone in MODELS else Model.class_score_thresh
 
 
 def model_help() -> str:

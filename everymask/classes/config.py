@@ -91,8 +91,9 @@ class ClassesConfig:
 
     masks: MaskConfig = field(default_factory=MaskConfig)
     """Which masks are described and classified; must equal what the head was trained on to be of use."""
-    score_thresh: float = 0.7
-    """Least class probability of a labelled mask; 0.7 in the paper's protocol."""
+    score_thresh: float | None = None
+    """Least class probability of a labelled mask. None: as the class head says, which has it from its training or its
+    backbone (0.7 for SAM, as in the paper, 0.5 for nano)."""
     class_score_thresh: dict[str, float] = field(default_factory=dict)
     """Other thresholds for single classes, by class name."""
     score: Literal["probability_times_iou", "probability"] = "probability_times_iou"
@@ -108,7 +109,8 @@ class ClassesConfig:
     choice); 1 turns this off."""
 
     def __post_init__(self) -> None:
-        unit = {name: getattr(self, name) for name in ("score_thresh", "nms_iou_thresh", "nms_containment_thresh")}
+        unit = {name: getattr(self, name) for name in ("nms_iou_thresh", "nms_containment_thresh")}
+        unit |= {} if self.score_thresh is None else {"score_thresh": self.score_thresh}
         unit |= {f"class_score_thresh[{name!r}]": value for name, value in self.class_score_thresh.items()}
         if self.area_exponent < 0:
             raise ConfigurationError(f"area_exponent must not be negative, not {self.area_exponent}")

@@ -39,6 +39,8 @@ class HeadSpec:
         hidden_dim: width of the three hidden layers.
         crop_dim: length of a crop's description, 0 for heads that read none.
         describer: which encoder looked at the crops; empty for heads that read none.
+        score_thresh: least class probability of a labelled mask, where none is asked for. Heads that do not say it are
+            from before they did: 0.7 was for all.
     """
 
     classes: tuple[str, ...]
@@ -50,6 +52,7 @@ class HeadSpec:
     hidden_dim: int = 256
     crop_dim: int = 0
     describer: str = ""
+    score_thresh: float = 0.7
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -65,6 +68,8 @@ class HeadSpec:
             length = getattr(self, name)
             if type(length) is not int or length < (name == "hidden_dim"):
                 raise ConfigurationError(f"{name} of a class head must be a whole number of a length; got {length!r}")
+        if type(self.score_thresh) not in (int, float) or not 0 <= self.score_thresh <= 1:
+            raise ConfigurationError(f"score_thresh of a class head must be in [0, 1]; got {self.score_thresh!r}")
 
     @property
     def reads_crops(self) -> bool:

@@ -31,7 +31,7 @@ def labelled_names(config: ClipConfig) -> tuple[str, ...]:
 
 def class_settings(config: ClipConfig) -> ClassesConfig:
     """Thresholds and suppression of named masks."""
-    return ClassesConfig(score_thresh=config.score_thresh, nms_iou_thresh=config.nms_iou_thresh, **PAPER_CLASSES)
+    return ClassesConfig(**{**PAPER_CLASSES, "nms_iou_thresh": config.nms_iou_thresh})
 
 
 def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClipConfig) -> ImageLabels:
@@ -56,7 +56,7 @@ def segment_names(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
     others = [index for index, name in enumerate(config.names) if name == BACKGROUND]
     probabilities = torch.cat([named[:, order], named[:, others].sum(dim=1, keepdim=True)], dim=1)
     settings = class_settings(config)
-    chosen = confident_masks(probabilities, class_thresholds(classes, settings))
+    chosen = confident_masks(probabilities, class_thresholds(classes, settings, config.score_thresh))
     kept = masks[chosen.to(masks.logits.device)]
     pooled = torch.zeros(len(kept), 0)
     features = MaskFeatures(*(part.numpy().astype("float16") for part in (pooled, pooled, pooled)))

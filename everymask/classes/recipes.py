@@ -12,13 +12,14 @@ PAPER_MASKS: Mapping[str, Any] = MappingProxyType({"duplicate_iou_thresh": 1.0, 
 """Every mask that SAM's grid gives (section 4)."""
 
 PAPER_CLASSES: Mapping[str, Any] = MappingProxyType(
-    {"score": "probability", "area_exponent": 0.0, "nms_containment_thresh": 1.0}
+    {"score_thresh": 0.7, "score": "probability", "area_exponent": 0.0, "nms_containment_thresh": 1.0}
 )
 """Threshold and NMS on the probability alone (section 3.6)."""
 
 PAPER_TRAINING: Mapping[str, Any] = MappingProxyType(
     {
         "features": "token",
+        "score_thresh": 0.7,
         "dropout": 0.0,
         "weight_decay": 0.0,
         "standardise_inputs": False,

@@ -46,7 +46,7 @@ def classify_masks(embeddings: MaskEmbeddings, head: ClassHead, config: ClassesC
         ConfigurationError: a threshold names a class that the head does not know.
     """
     check_backbone(head.spec, embeddings.backbone, embeddings.weights_sha256)
-    thresholds = class_thresholds(head.spec.classes, config)
+    thresholds = class_thresholds(head.spec.classes, config, head.spec.score_thresh)
     probabilities = head.probabilities(embeddings.features)
     chosen = confident_masks(probabilities, thresholds)
     labels = label_masks(embeddings[chosen.numpy()], probabilities[chosen], head.spec.classes, config)
@@ -65,7 +65,7 @@ def segment_classes(
     """
     config = config_for(head.spec, config)
     check_backbone(head.spec, backbone.name, backbone.weights_sha256)
-    thresholds = class_thresholds(head.spec.classes, config)
+    thresholds = class_thresholds(head.spec.classes, config, head.spec.score_thresh)
     masks = propose_masks(backbone, embedding, config.masks)
     features = describe_features(backbone, embedding, masks, config.masks)
     probabilities = head.probabilities(features)
@@ -75,8 +75,8 @@ def segment_classes(
     return replace(labels, missed=missed_masks(probabilities, masks.predicted_iou, chosen))
 
 
-def class_thresholds(classes: tuple[str, ...], config: ClassesConfig) -> torch.Tensor:
-    """(C,) float32 least probability of each class.
+def class_thresholds(classes: tuple[str, ...], config: ClassesConfig, recommended: float) -> torch.Tensor:
+    """(C,) float32 least probability of each class; the recommended one where the configuration has none.
 
     Raises:
         ConfigurationError: a threshold names a class that is not among `classes`.
@@ -86,7 +86,8 @@ def class_thresholds(classes: tuple[str, ...], config: ClassesConfig) -> torch.T
         raise ConfigurationError(
             f"a threshold is given for class {', '.join(unknown)}, but the head knows {', '.join(classes)}"
         )
-    return torch.tensor([config.class_score_thresh.get(name, config.score_thresh) for name in classes])
+    least = recommended if config.score_thresh is None else config.score_thresh
+    return torch.tensor([config.class_score_thresh.get(name, least) for name in classes])
 
 
 def confident_masks(probabilities: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:

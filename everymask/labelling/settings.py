@@ -18,6 +18,7 @@ def label_settings(
     weights_sha256: str,
     head_sha256: str | None = None,
     class_names: tuple[str, ...] | None = None,
+    head_score_thresh: float | None = None,
 ) -> dict[str, Any]:
     """Everything that changes a mask, as JSON values.
 
@@ -27,6 +28,7 @@ def label_settings(
         weights_sha256: digest of its weights.
         head_sha256: digest of the class head's file; None for other methods than classes.
         class_names: the class head's classes.
+        head_score_thresh: the class head's threshold, which counts where the options have none.
     """
     own = getattr(config, config.method, None)
     settings: dict[str, Any] = {
@@ -38,6 +40,8 @@ def label_settings(
         "class_names": class_names,
     }
     if config.method == "classes":
+        if config.classes.score_thresh is None:
+            settings["classes"]["score_thresh"] = head_score_thresh
         settings["classes"]["recipe"] = "default"  # a setting of its own once; it is in the ids of every mask
     # Left out where they change nothing, so that masks keep their ids.
     if config.min_region_area:

@@ -17,7 +17,9 @@ from everymask.classes.features import MaskFeatures
 from everymask.classes.head import ClassHead, HeadSpec, check_backbone, load_head, save_head
 from everymask.errors import ConfigurationError, HeadMismatchError, OutputError
 
-SPEC = HeadSpec(("cat", "dog"), "nano", "c" * 64, "token+pooled", token_dim=4, feature_dim=5, hidden_dim=8)
+SPEC = HeadSpec(
+    ("cat", "dog"), "nano", "c" * 64, "token+pooled", token_dim=4, feature_dim=5, hidden_dim=8, score_thresh=0.25
+)
 
 
 def masks_described_by(token: int, pooled: int, crop: int = 0) -> MaskFeatures:
@@ -189,3 +191,8 @@ def test_classes_must_be_named_once() -> None:
         HeadSpec(("dog", "cat", "dog"), "nano", "", "token", 1, 1)
     with pytest.raises(ConfigurationError, match="no class"):
         HeadSpec((), "nano", "", "token", 1, 1)
+
+
+def test_a_threshold_that_is_no_probability_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="score_thresh"):
+        replace(SPEC, score_thresh=50)

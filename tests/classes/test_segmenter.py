@@ -145,6 +145,16 @@ def test_thresholds_can_differ_by_class() -> None:
     assert {mask.class_name for mask in label(image, head, strict).masks} == {"cherry"}
 
 
+def test_a_head_says_its_threshold_unless_another_is_asked_for() -> None:
+    image = picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)])
+    # Both are right with a probability of about 0.85.
+    head = colour_head(4.0)
+    head.spec = replace(head.spec, score_thresh=0.99)
+    assert label(image, head).masks == ()
+    assert len(label(image, head, ClassesConfig(score_thresh=0.7)).masks) == 2
+    assert len(label(image, head, ClassesConfig(class_score_thresh={"lime": 0.7})).masks) == 1
+
+
 def test_a_threshold_for_an_unknown_class_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="pear"):
         label(picture([]), config=ClassesConfig(class_score_thresh={"pear": 0.5}))

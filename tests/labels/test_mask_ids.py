@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_jobs.labelling.model_spec import ModelFacts
-from data_jobs.labelling.run_configuration import run_configuration
+from data_jobs.labelling.run_configuration import comparable, configuration_without_model, run_configuration
+from everymask.classes.config import ClassesConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
@@ -80,6 +81,22 @@ def test_a_job_and_a_service_with_the_same_settings_give_the_same_ids(method: Li
     assert settings_digest(configuration) != settings_digest(click_settings("nano", WEIGHTS))
     other = replace(config, entities=EntityConfig(points_per_side=9), amg=replace(config.amg, points_per_side=9))
     assert settings_digest(configuration) != settings_digest(label_settings(other, "nano", WEIGHTS))
+
+
+def test_the_heads_threshold_is_recorded_and_does_not_keep_a_run_from_going_on() -> None:
+    facts = ModelFacts("nano", "cpu", WEIGHTS, "ab" * 32, ("cat",), head_score_thresh=0.5)
+    made = run_configuration("photos", LabelConfig("classes"), facts, ImageLimits())
+    assert made["classes"]["score_thresh"] == 0.5
+
+    def fits(**classes: Any) -> bool:
+        config = LabelConfig("classes", classes=ClassesConfig(**classes))
+        before_the_model = configuration_without_model("photos", config, "nano", ImageLimits())
+        return comparable(made, before_the_model) == before_the_model
+
+    assert fits()
+    assert fits(score_thresh=0.5)
+    assert not fits(score_thresh=0.7)
+    assert not fits(nms_iou_thresh=0.4)
 
 
 def test_a_store_of_the_older_format_reads_as_if_it_had_ids(tmp_path: Path) -> None:

@@ -67,4 +67,4 @@ def test_the_other_endpoints(service: RunningService) -> None:
     assert client.model()["name"] == "vit_b"
     assert "discs" in {item["name"] for item in client.heads()["heads"]}
     assert client.entities(file, "entities")["masks"]
-    assert client.classes(file, "discs", 0.0)["head"] == "discs"
+    assert client.classes(file, "discs")["head"] == "discs"

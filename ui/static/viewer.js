@@ -20,7 +20,6 @@ export function startViewer(element, props, watch, onPrompt) {
   const canvas = find("canvas");
   const context = canvas.getContext("2d");
   const isPrompt = find(".viewer").dataset.prompting === "true";
-  const leastScore = Number(find(".viewer").dataset.leastScore);
 
   const view = {
     picture: null, // HTMLImageElement
@@ -400,17 +399,11 @@ export function startViewer(element, props, watch, onPrompt) {
     find("[data-action=map]").hidden = !answer.semantic_map;
     find("[data-action=map]").setAttribute("aria-pressed", false);
     for (const filter of all(".filter")) filter.hidden = isPrompt;
-    if (!isPrompt) lowerScore();
+    if (!isPrompt) slider("score").value = 0;
     if (isPrompt) showCandidates(fresh);
     showLegend();
     for (const panel of all(".panel")) panel.hidden = false;
     filterMasks();
-  }
-
-  // The slider starts where the page says, or lower, where something is seen.
-  function lowerScore() {
-    const best = Math.max(0, ...view.masks.map((mask) => mask.score));
-    slider("score").value = Math.min(leastScore, Math.floor(best * 100) / 100);
   }
 
   function showNotice() {

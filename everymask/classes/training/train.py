@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from everymask.backbone.models import class_score_thresh
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.classes.describers import imagenet
 from everymask.classes.features import FeatureKind
@@ -35,6 +36,9 @@ class TrainingConfig:
     features: FeatureKind = "token+pooled"
     """What the head reads of a mask. `token` is the paper's; `pooled`, image features averaged under the mask; `crop`,
     what an ImageNet encoder sees in a crop of it."""
+    score_thresh: float | None = None
+    """Least class probability of a labelled mask, kept in the head: labelling goes by it unless it is told another.
+    None: the backbone's, 0.7 for SAM, as in the paper, and 0.5 for nano."""
     distillation: bool = True
     """Train a student by uncertainty distillation; off, the teacher is the result (MIL only, table 4)."""
     hidden_dim: int = 256
@@ -107,6 +111,8 @@ class TrainingConfig:
         for name in ("dropout", "entropy_thresh", "frame_thresh", "held_out_share", "min_area", "background_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigurationError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+        if self.score_thresh is not None and not 0 <= self.score_thresh <= 1:
+            raise ConfigurationError(f"score_thresh must be in [0, 1], not {self.score_thresh}")
         if not self.learning_rate > 0:
             raise ConfigurationError(f"learning_rate must be positive, not {self.learning_rate}")
 
@@ -157,6 +163,7 @@ def head_spec(classes: tuple[str, ...], backbone: PromptableBackbone, config: Tr
         backbone.token_dim,
         backbone.feature_dim,
         config.hidden_dim,
+        score_thresh=class_score_thresh(backbone.name) if config.score_thresh is None else config.score_thresh,
     )
     return replace(spec, crop_dim=imagenet.DIM, describer=imagenet.IDENTITY) if spec.reads_crops else spec
 

@@ -8,9 +8,10 @@ import torch
 from everymask.classes.head import HeadSpec
 from everymask.classes.training.bags import UNNAMED, Bags, split_bags
 from everymask.classes.training.distillation import bad_masks
-from everymask.classes.training.train import TrainingConfig, TrainingResult, train_head
+from everymask.classes.training.train import TrainingConfig, TrainingResult, head_spec, train_head
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
+from tests.classes.toy import ColourBackbone
 
 DIM = 6
 CONFIG = TrainingConfig(
@@ -170,6 +171,18 @@ def test_the_same_seed_gives_the_same_head_and_leaves_the_global_seed_alone() ->
     other = train_head(bags, spec(2), replace(config, seed=1)).head.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["layers.0.weight"], other["layers.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "asked", "kept"),
+    [("nano", None, 0.5), ("vit_h", None, 0.7), ("my_own", None, 0.7), ("nano", 0.2, 0.2)],
+)
+def test_a_head_keeps_the_threshold_of_its_backbone_or_the_one_asked_for(
+    backbone: str, asked: float | None, kept: float
+) -> None:
+    model = ColourBackbone()
+    model.name = backbone
+    assert head_spec(("cat",), model, TrainingConfig(score_thresh=asked)).score_thresh == kept
 
 
 def test_one_class_alone_is_told_from_background() -> None:
