@@ -166,6 +166,8 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
         _check_loss(loss, request.max_loss)
     not_kept = tuple(item for item in Keeps if item not in chosen.keeps)
     notes = _notes(request, splits, counts, names)
+    if loss.changed and chosen.caveat:
+        notes = (chosen.caveat, *notes)
     remember_export(store, request.output, chosen.name, images)
     turned = pictures.turned if pictures else 0
     return ExportReport(images, loss.masks, found.errors, loss, not_kept, turned, len(found.stale), notes)

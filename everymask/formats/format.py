@@ -142,6 +142,7 @@ class Format:
         embeds_images: whether images are written into the format's own files in place of a folder.
         val_folder: what the split `val` is called in paths.
         has_splits: whether it can tell training images from others.
+        caveat: what becomes of masks that it cannot hold as they are, said where there are some; empty for none.
         next_line: makes the line to type next of the output and the options; None for none.
         sidecar_suffix: suffix of a second file beside the first; empty for none.
         refused_name: a regular expression; names in which it is found cannot be written.
@@ -162,6 +163,7 @@ class Format:
     embeds_images: bool = False
     val_folder: str = "val"
     has_splits: bool = False
+    caveat: str = ""
     next_line: Callable[[str, ExportOptions], str] | None = None
     sidecar_suffix: str = ""
     refused_name: str = r"\0"

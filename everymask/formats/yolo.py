@@ -2,8 +2,8 @@
 
 For segmentation a line is `class x0 y0 x1 y1 …`, classes from 0: one ring through the centres of the mask's outermost
 pixels, in [0, 1] of width and height, which is what the trainers' `cv2.fillPoly` fills to the mask. A mask of several
-parts stays one line, since a line is an object; the thin lines that join the parts are drawn, too. For detection a line
-is `class x y width height`, the box's centre and size.
+parts stays one line, since a line is an object; the thin lines that join the parts are drawn, too, and parts smaller
+than their line are left out. For detection a line is `class x y width height`, the box's centre and size.
 
 data.yaml has no `path`: then Ultralytics looks beside the file, wherever it is started.
 """
@@ -136,5 +136,9 @@ YOLO = Format(
     image_folder="images/{split}",
     needs_images=True,
     has_splits=True,
+    caveat=(
+        "one object is one outline here: lines that join the parts of a mask are drawn, and parts of fewer pixels than "
+        "their line are left out; masks of one part lose nothing, and the COCO formats keep all"
+    ),
     next_line=_next_line,
 )

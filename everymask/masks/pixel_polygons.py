@@ -3,18 +3,19 @@
 Trainers that draw with OpenCV (`cv2.fillPoly`) take corners for pixels, and everything on the outline for part of the
 mask. An outline along pixel edges comes back a pixel too wide there. One through the outermost pixels comes back as it
 was: holes are joined by cuts that run inside the mask. Of a mask of several parts, which one ring has to hold, the
-lines between the parts are drawn, too.
+lines between the parts are drawn, too; parts that have fewer pixels than the line to them are left out.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from everymask.masks.rle import rle_areas
 from everymask.masks.runs import rles_from_runs, rles_from_spans
 from everymask.masks.tracing import ColumnRuns, Ints, places_within, trace
 from everymask.records import Rle
@@ -23,16 +24,24 @@ from everymask.records import Rle
 def pixel_polygons(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[Ints]:
     """For each mask one ring of (K, 2) pixels (x, y), closed implicitly; (0, 2) for an empty mask.
 
-    Parts that touch at a corner only are one part. Other parts are joined where they are nearest.
+    Parts that touch at a corner only are one part. Other parts are joined where they are nearest, to the largest.
     """
     outlines = trace(ColumnRuns.of_rles(rles, size_hw), diagonals_join=True, join_holes=True)
     rings = outlines.pixel_rings()
-    bounds = np.searchsorted(outlines.masks, np.arange(len(rles) + 1)).tolist()
-    return [_joined(rings[first:last]) for first, last in itertools.pairwise(bounds)]
+    bounds = np.searchsorted(outlines.masks, np.arange(len(rles) + 1))
+    several = np.diff(bounds)[outlines.masks] > 1
+    areas = np.zeros(len(rings), dtype=np.int64)
+    areas[several] = rle_areas(fill_pixel_polygons([rings[part] for part in np.flatnonzero(several)], size_hw))
+    return [_joined(rings[first:last], areas[first:last]) for first, last in itertools.pairwise(bounds.tolist())]
 
 
-def _joined(rings: list[Ints]) -> Ints:
-    """One ring of some: the nearest of the others is joined to those that are joined already, until none is left."""
+def _joined(rings: list[Ints], areas: Ints) -> Ints:
+    """One ring of some, with lines from part to part that draw as few pixels as may be.
+
+    Args:
+        rings: outlines of the parts.
+        areas: (K,) pixels of each part, if there are several.
+    """
     if len(rings) < 2:
         return rings[0] if rings else np.zeros((0, 2), dtype=np.int64)
     dense = [_all_pixels(ring) for ring in rings]
@@ -40,26 +49,15 @@ def _joined(rings: list[Ints]) -> Ints:
     is_corner = np.concatenate([corners for _, corners in dense])
     firsts = np.cumsum([0, *(len(pixels) for pixels, _ in dense)])
     owners = np.repeat(np.arange(len(rings)), np.diff(firsts))
-    distance = np.full(len(points), np.inf)
-    nearest = np.zeros(len(points), dtype=np.int64)
-    waiting = owners != 0
+    largest = int(areas.argmax())
+    lines = _shortest_lines(points, owners, firsts, largest)
     cuts: dict[int, list[int]] = {}
-    added = 0
-    for _ in range(len(rings) - 1):
-        here = np.flatnonzero(waiting)
-        # As many pixels are drawn between two pixels as they are apart along the longer side.
-        least, best = KDTree(points[firsts[added] : firsts[added + 1]]).query(points[here], p=np.inf)
-        nearer = least < distance[here]
-        distance[here[nearer]] = least[nearer]
-        nearest[here[nearer]] = best[nearer] + firsts[added]
-        point = int(here[distance[here].argmin()])
-        cuts.setdefault(int(nearest[point]), []).append(point)
-        is_corner[[point, nearest[point]]] = True
-        added = int(owners[point])
-        waiting[owners == added] = False
+    for start, end in _worthwhile(lines, points, owners, areas):
+        cuts.setdefault(start, []).append(end)
+        is_corner[[start, end]] = True
     # Out along every cut, around the part behind it, and back, without recursion: parts may hang in a long chain.
     order: list[int] = []
-    stack = [iter(range(firsts[1]))]
+    stack = [iter(range(firsts[largest], firsts[largest + 1]))]
     while stack:
         vertex = next(stack[-1], None)
         if vertex is None:
@@ -70,6 +68,44 @@ def _joined(rings: list[Ints]) -> Ints:
             first, last = int(firsts[owners[point]]), int(firsts[owners[point] + 1])
             stack.append(iter([*range(point, last), *range(first, point), point, vertex]))
     return points[[vertex for vertex in order if is_corner[vertex]]]
+
+
+def _shortest_lines(points: Ints, owners: Ints, firsts: Ints, root: int) -> list[tuple[int, int]]:
+    """The lines that join all parts, in the order of Prim's algorithm: a point of a joined part, one of the next part.
+
+    Args:
+        points: (N, 2) pixels of all outlines, part by part.
+        owners: (N,) the part of each.
+        firsts: (K + 1,) places of each part's first pixel, and N.
+        root: the part to begin with.
+    """
+    distance = np.full(len(points), np.inf)
+    nearest = np.zeros(len(points), dtype=np.int64)
+    waiting = owners != root
+    lines = []
+    added = root
+    for _ in range(len(firsts) - 2):
+        here = np.flatnonzero(waiting)
+        # As many pixels are drawn between two pixels as they are apart along the longer side.
+        least, best = KDTree(points[firsts[added] : firsts[added + 1]]).query(points[here], p=np.inf)
+        nearer = least < distance[here]
+        distance[here[nearer]] = least[nearer]
+        nearest[here[nearer]] = best[nearer] + firsts[added]
+        point = int(here[distance[here].argmin()])
+        lines.append((int(nearest[point]), point))
+        added = int(owners[point])
+        waiting[owners == added] = False
+    return lines
+
+
+def _worthwhile(lines: list[tuple[int, int]], points: Ints, owners: Ints, areas: Ints) -> Iterator[tuple[int, int]]:
+    """Those lines behind which there are at least as many pixels of the mask as they draw."""
+    gain: list[int] = areas.tolist()
+    for start, end in reversed(lines):
+        drawn = int(np.abs(points[end] - points[start]).max()) - 1
+        if gain[owners[end]] >= drawn:
+            gain[owners[start]] += gain[owners[end]] - drawn
+            yield start, end
 
 
 def _all_pixels(ring: Ints) -> tuple[Ints, NDArray[np.bool_]]:
