@@ -24,6 +24,7 @@ from data_jobs.runtime.command import Command, one_of
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.options import AddressOptions
 from data_jobs.runtime.settings import JOINED
+from everymask.errors import ConfigurationError
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.labels.address_policy import address_policy
@@ -57,6 +58,17 @@ class QueueConfig:
     """Write the page."""
     addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
 
+    def __post_init__(self) -> None:
+        if self.output.lower().endswith((".html", ".htm")):
+            name = f"{self.output.rpartition('.')[0]}.json"
+            raise ConfigurationError(f"--output names the queue, which is JSON; its page is put beside it: give {name}")
+
+    @property
+    def page(self) -> str:
+        """Where the page goes: beside the queue, with another ending."""
+        folder, slash, name = self.output.rpartition("/")
+        return f"{folder}{slash}{name.rpartition('.')[0] or name}.html"
+
 
 @dataclass(frozen=True)
 class ImportConfig:
@@ -88,9 +100,8 @@ def make(config: QueueConfig) -> int:
     print(f"{config.output}: {len(chosen.images):,} of {chosen.candidates:,} images")
     if config.pictures:
         policy = address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks)
-        page = str(Path(config.output).with_suffix(".html"))
-        Location.at(page).write(queue_page(store, chosen, ImageLimits(), policy).encode())
-        print(f"look at {page}")
+        Location.at(config.page).write(queue_page(store, chosen, ImageLimits(), policy).encode())
+        print(f"look at {config.page}")
     return DONE
 
 

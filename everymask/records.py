@@ -10,9 +10,6 @@ MemberKind = Literal["range", "scan", "row", "frame", "page"]
 MAX_IMAGE_PIXELS = 1 << 29
 """Of the largest image that is labelled, 23,170 x 23,170 (our choice): to export one mask of it takes GiBs."""
 
-MAX_IMAGE_PIXELS = 1 << 29
-"""Of the largest image that is labelled, 23,170 x 23,170 (our choice): to export one mask of it takes GiBs."""
-
 
 class Rle(TypedDict):
     """COCO compressed run-length encoding of one mask (column-major, as pycocotools writes it)."""

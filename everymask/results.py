@@ -13,6 +13,7 @@ from PIL import Image
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.images.pixels import ImageLike, rgb_pixels
+from everymask.labels.lookup import find_images
 from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.polygons import Ring, polygons_from_mask
@@ -135,11 +136,10 @@ class Store(LabelStore):
         Raises:
             KeyError: no image has that id.
         """
-        for part in self.parts():
-            if image_id in self.read_columns(part, ["image_id"])["image_id"].to_pylist():
-                found = (image for image in self.images_of([part]) if image.image_id == image_id)
-                return _as_labels(next(found))
-        raise KeyError(f"{image_id!r} is not in {self.uri}")
+        found = find_images(self, [image_id])
+        if not found:
+            raise KeyError(f"{image_id!r} is not in {self.uri}")
+        return _as_labels(found[image_id])
 
     def __iter__(self) -> Iterator[ImageRow]:
         """Every image, streaming; `labels` are `Labels`, or None where `error` says why."""

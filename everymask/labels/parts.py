@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pds
@@ -24,6 +25,8 @@ from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA
 
 _METADATA_KEY = b"everymask"
 _FIRST_WITH_DIGEST = 2
+_ROWS_TOGETHER = 256
+"""Rows that are packed together: to read one image, so many are read."""
 # What reading damaged bytes raises, by where the damage is.
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
 _CHECKED = pds.ParquetFileFormat(
@@ -92,7 +95,7 @@ def write_part(file: Location, rows: pa.Table, configuration: Mapping[str, Any])
     metadata = {_METADATA_KEY: json.dumps({**content, "sha256": _digest(content)})}
     sink = pa.BufferOutputStream()
     table = rows.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(metadata)
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=_ROWS_TOGETHER)
     file.write(sink.getvalue())
     return summary
 
@@ -143,7 +146,57 @@ def read_columns(file: Location, columns: list[str]) -> pa.Table:
             there = [name for name in columns if name in part.schema_arrow.names or name not in ADDED_IN]
             return part.read(there)
 
-    table: pa.Table = _checked(file, read)
+    return _with_all(_checked(file, read), columns)
+
+
+def read_mask_columns(file: Location, columns: list[str], of_masks: Sequence[str]) -> pa.Table:
+    """Some columns of a part, and the column `masks` with some fields only: outlines, which are most of a part, stay
+    unread.
+
+    Raises: as `read_columns`.
+    """
+
+    def read(stream: pa.NativeFile) -> pa.Table:
+        with pq.ParquetFile(stream, page_checksum_verification=True) as part:
+            paths = [part.metadata.schema.column(i).path for i in range(part.metadata.num_columns)]
+            wanted = [path for path in paths if path.startswith("masks.") and path.split(".", 3)[-1] in of_masks]
+            return part.read([*(name for name in columns if name in part.schema_arrow.names), *wanted])
+
+    return _with_all(_checked(file, read), [*columns, "masks"])
+
+
+def read_rows(file: Location, rows: Sequence[int]) -> pa.Table:
+    """Some rows of a part as `SCHEMA` has them, in the order asked for, without reading the others but for a few.
+
+    Args:
+        file: the part.
+        rows: their numbers in the part.
+
+    Raises:
+        IndexError: the part has no such row.
+        InputError, ConfigurationError: as `read_header`.
+    """
+
+    numbers = np.asarray(rows, dtype=np.int64)
+
+    def read(stream: pa.NativeFile) -> pa.Table:
+        with pq.ParquetFile(stream, page_checksum_verification=True) as part:
+            starts = np.cumsum([0, *(part.metadata.row_group(i).num_rows for i in range(part.num_row_groups))])
+            if numbers.size and not (numbers.min() >= 0 and numbers.max() < starts[-1]):
+                raise IndexError(f"{file} has no row {numbers.max()}")
+            group = np.searchsorted(starts, numbers, side="right") - 1
+            groups = np.unique(group)
+            there = [name for name in SCHEMA.names if name in part.schema_arrow.names]
+            found = part.read_row_groups(groups.tolist(), columns=there)
+            before = np.cumsum([0, *np.diff(starts)[groups]])[np.searchsorted(groups, group)]
+            return found.take(numbers - starts[group] + before)
+
+    read_header(file)
+    return _with_all(_checked(file, read), SCHEMA.names).cast(SCHEMA)
+
+
+def _with_all(table: pa.Table, columns: list[str]) -> pa.Table:
+    """The columns in this order; those that an older format lacks are null."""
     for name in columns:
         if name not in table.schema.names:
             table = table.append_column(SCHEMA.field(name), pa.nulls(table.num_rows, SCHEMA.field(name).type))

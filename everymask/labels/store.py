@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.location import Location
+from everymask.labels.facts import PartFacts, read_facts
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.parts import PartHeader, PartSummary, read_batches, read_columns, read_header, write_part
 from everymask.labels.rows import ImageRow, from_batch
@@ -199,6 +200,19 @@ class LabelStore:
                     if image.labels is not None:
                         image = replace(image, labels=with_mask_ids(image.labels, image.content_sha256, digest))
                     yield image
+
+    def facts(self, columns: Sequence[str] = ()) -> Iterator[tuple[Location, PartFacts]]:
+        """Numbers about images and masks, part by part, without reading outlines.
+
+        Args:
+            columns: of images, as in `read_facts`.
+
+        Raises:
+            InputError: as `images`.
+            ConfigurationError: as `images`.
+        """
+        for part in self._some_parts():
+            yield part, read_facts(part, columns)
 
     def configuration(self) -> dict[str, Any]:
         """How the labels were made, from any part, else from run.json; empty where neither says.

@@ -14,6 +14,7 @@ from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.images.files import read_labelled_bytes
 from everymask.labels.doubt import mask_doubt
+from everymask.labels.lookup import find_images
 from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.pictures.embedded import data_uri
@@ -31,8 +32,7 @@ _MAX_MASKS_NAMED = 3
 def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits, policy: AddressPolicy) -> str:
     """The page: a thumbnail with masks for each of the first 300 images, and what is doubtful about it."""
     shown = queue.images[:_MAX_PICTURES]
-    wanted = {image.image_id for image in shown}
-    rows = {image.image_id: image for image in store.images() if image.image_id in wanted}
+    rows = find_images(store, [image.image_id for image in shown])
     cards = "\n".join(
         _card(place, image, rows[image.image_id], limits, policy) for place, image in enumerate(shown, start=1)
     )

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.location import Location
 from everymask.files.storage import one_line
 from everymask.labels.corrections import ImageCorrection, is_stale, read_corrections
-from everymask.labels.doubt import image_doubt, mask_doubt
-from everymask.labels.rows import ImageRow
+from everymask.labels.facts import column_or_nan
 from everymask.labels.store import LabelStore
 
 Chosen = Literal["doubt", "random"]
@@ -100,24 +101,34 @@ def make_queue(store: LabelStore, most: int, control: float = 0.2, seed: int = 0
 
 def _candidates(store: LabelStore) -> Iterator[QueuedImage]:
     known = read_corrections(store)
-    for image in store.images():
-        if image.labels is None or _is_finished(known.get(image.image_id), image):
-            continue
-        doubts = [mask_doubt(mask) for mask in image.labels.masks]
-        yield QueuedImage(
-            image_id=image.image_id,
-            chosen="doubt",
-            doubt=round(image_doubt(image.labels), 6),
-            largest=round(max(doubts, default=1.0), 6),
-            mean=round(sum(doubts) / len(doubts), 6) if doubts else 1.0,
-            coverage=image.labels.coverage,
-            masks=len(doubts),
-            missed=None if image.labels.missed is None else round(image.labels.missed, 3),
-        )
+    for _, facts in store.facts(["coverage", "content_sha256"]):
+        image_ids = facts.images["image_id"].to_pylist()
+        digests = facts.images["content_sha256"] if known else None
+        coverage = column_or_nan(facts.images["coverage"]).tolist()
+        missed = column_or_nan(facts.images["missed"])
+        known_missed = np.isfinite(missed).tolist()
+        columns = (facts.image_doubts(), facts.largest_doubts(), facts.mean_doubts())
+        doubts, largest, mean = (np.round(column, 6).tolist() for column in columns)
+        counts = facts.counts.tolist()
+        for row in np.flatnonzero(~facts.failed).tolist():
+            image_id = image_ids[row]
+            correction = known.get(image_id)
+            if correction is not None and _is_finished(correction, digests[row].as_py() if digests else None):
+                continue
+            yield QueuedImage(
+                image_id=image_id,
+                chosen="doubt",
+                doubt=doubts[row],
+                largest=largest[row],
+                mean=mean[row],
+                coverage=coverage[row],
+                masks=counts[row],
+                missed=round(float(missed[row]), 3) if known_missed[row] else None,
+            )
 
 
-def _is_finished(correction: ImageCorrection | None, image: ImageRow) -> bool:
-    return correction is not None and correction.finished and not is_stale(correction, image.content_sha256)
+def _is_finished(correction: ImageCorrection, content_sha256: str | None) -> bool:
+    return correction.finished and not is_stale(correction, content_sha256)
 
 
 def _keep(heap: list[tuple[float, str, QueuedImage]], most: int, value: float, image: QueuedImage) -> None:

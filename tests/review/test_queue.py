@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from data_jobs.review import QueueConfig
+from everymask.errors import ConfigurationError
+from everymask.labels.correction import ImageCorrection
+from everymask.labels.correction_history import untouched
+from everymask.labels.corrections import write_corrections
 from everymask.labels.doubt import image_doubt, mask_doubt
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
@@ -41,3 +46,28 @@ def test_the_queue_shows_what_lacks_most_before_what_is_rightly_empty(tmp_path: 
 
     write_queue(queue, str(tmp_path / "queue.json"))
     assert read_queue(str(tmp_path / "queue.json")) == queue
+
+
+def test_the_queue_and_its_page_have_names_of_their_own() -> None:
+    with pytest.raises(ConfigurationError, match=r"put beside it: give out/doubts\.json"):
+        QueueConfig("labels", "out/doubts.html")
+    names = {"queue.json": "queue.html", "s3://bucket/q.json": "s3://bucket/q.html", "a.b/queue": "a.b/queue.html"}
+    assert {name: QueueConfig("labels", name).page for name in names} == names
+
+
+def test_only_what_was_judged_whole_is_left_out_of_the_queue(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path / "labels"))
+    found = labels(classes=True)
+    rows = [ImageRow(name, name, found, content_sha256=name * 64) for name in "abcd"]
+    store.write_part(to_table(rows))
+    judged = {"a": "confirmed", "b": "kept", "c": "confirmed"}
+    masks = {
+        name: tuple(replace(mask, action=action) for mask in untouched(rows[0]))  # type: ignore[arg-type]
+        for name, action in judged.items()
+    }
+    corrections = [
+        ImageCorrection(name, "0" * 64 if name == "c" else name * 64, (40, 60), "x", None, None, "2026", masks[name])
+        for name in judged
+    ]
+    write_corrections(store, corrections)
+    assert sorted(make_queue(store, most=9, control=0.0).image_ids) == ["b", "c", "d"]
