@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_jobs.labelling.inputs import ImageRef, batched
-from data_jobs.labelling.manifests import MANIFEST_SCHEMA, Manifest
+from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.stages import READ_THREADS, load_bytes
 from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
+from everymask.labels.schema import MANIFEST
 from everymask.labels.store import LabelStore
 
 _ROWS_AT_A_TIME = 2 * READ_THREADS
@@ -98,5 +99,5 @@ def _settle_part(
 def _digests(images: list[ImageRef], read: Callable[[pa.Table], pa.Table]) -> Iterator[tuple[ImageRef, str | None]]:
     """Each image, and the digest of its bytes; None where they cannot be read."""
     for batch in batched(images, _ROWS_AT_A_TIME):
-        rows = pa.Table.from_pylist([asdict(image) for image in batch], MANIFEST_SCHEMA)
+        rows = pa.Table.from_pylist([asdict(image) for image in batch], MANIFEST)
         yield from zip(batch, read(rows)["content_sha256"].to_pylist(), strict=True)

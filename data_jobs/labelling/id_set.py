@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-_DIGEST_BYTES = 16
+from everymask.labels.id_digests import id_digests
+
 Level = NDArray[np.uint64]
 """(3, N): first and second half of the digest, and the value; ascending in the first half."""
 
@@ -30,7 +30,7 @@ class IdSet:
 
     def find(self, image_ids: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
         """(N,) whether each id is in the set, and (N,) its value, 0 where it is not."""
-        first, second = _digests(image_ids)
+        first, second = id_digests(image_ids)
         found = np.zeros(len(image_ids), dtype=np.bool_)
         values = np.zeros(len(image_ids), dtype=np.uint64)
         for level in self._levels:
@@ -52,16 +52,10 @@ class IdSet:
         if not image_ids:
             return
         zeros = np.zeros(len(image_ids), dtype=np.uint64)
-        self._levels.append(_sorted(np.stack([*_digests(image_ids), zeros if values is None else values])))
+        self._levels.append(_sorted(np.stack([*id_digests(image_ids), zeros if values is None else values])))
         while len(self._levels) > 1 and self._levels[-2].shape[1] <= self._levels[-1].shape[1]:
             last = self._levels.pop()
             self._levels.append(_sorted(np.concatenate([self._levels.pop(), last], axis=1)))
-
-
-def _digests(image_ids: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    joined = b"".join(hashlib.blake2b(name.encode(), digest_size=_DIGEST_BYTES).digest() for name in image_ids)
-    halves = np.frombuffer(joined, dtype=np.uint64).reshape(-1, 2)
-    return halves[:, 0], halves[:, 1]
 
 
 def _sorted(level: Level) -> Level:

@@ -12,18 +12,8 @@ import pyarrow.parquet as pq
 from data_jobs.labelling.inputs import ImageRef, batched
 from everymask.files.location import Location
 from everymask.labels.members import read_member
-from everymask.labels.schema import MEMBER
+from everymask.labels.schema import MANIFEST
 
-MANIFEST_SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("uri", pa.string()),
-        ("member", MEMBER),
-        ("file_size", pa.int64()),
-        ("file_version", pa.string()),
-        ("error", pa.string()),  # why there is no image after all
-    ]
-)
 _ROWS_PER_FILE = 4096
 
 
@@ -32,7 +22,7 @@ class Manifest:
     """A list of images.
 
     Attributes:
-        folder: of Parquet files with `MANIFEST_SCHEMA`, numbered from 0.
+        folder: of Parquet files with `MANIFEST`, numbered from 0.
         images: how many.
         files: how many.
     """
@@ -60,7 +50,7 @@ class Manifest:
         count, files = self.images, self.files
         for batch in batched(images, _ROWS_PER_FILE):
             sink = pa.BufferOutputStream()
-            pq.write_table(pa.Table.from_pylist([asdict(image) for image in batch], MANIFEST_SCHEMA), sink)
+            pq.write_table(pa.Table.from_pylist([asdict(image) for image in batch], MANIFEST), sink)
             self._file(files).write(sink.getvalue())
             count += len(batch)
             files += 1
@@ -78,5 +68,5 @@ class Manifest:
 
 
 def to_ref(row: Mapping[str, Any]) -> ImageRef:
-    """A row of `MANIFEST_SCHEMA` as a record."""
+    """A row of `MANIFEST` as a record."""
     return ImageRef(**{**row, "member": read_member(row["member"])})

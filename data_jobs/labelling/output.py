@@ -12,6 +12,7 @@ from everymask.files.location import Location
 from everymask.files.storage import one_line
 from everymask.labels.corrections import delete_corrections, has_corrections
 from everymask.labels.provenance import read_run
+from everymask.labels.shards import shards_of
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
 
@@ -50,7 +51,7 @@ def prepare(store: LabelStore, overwrite: bool, discard_corrections: bool = Fals
 def _check_free(store: LabelStore, overwrite: bool) -> None:
     """Refuse a place where a run would mix with, or `--overwrite` would delete, what no run has made."""
     for entry in store.root.entries():
-        reserved = entry.name in {place.name for place in (store.labels, store.preview, store.run_file)}
+        reserved = entry.name in {place.name for place in (store.labels, store.shards, store.preview, store.run_file)}
         if overwrite or reserved:
             foreign = next((file for file in _files(entry) if not _is_left_over(store, file)), None)
             if foreign is not None:
@@ -87,10 +88,15 @@ def clear(store: LabelStore) -> None:
         for file in [*store.labels.entries(), *store.preview.entries()]:
             if store.is_ours(file):
                 file.delete()
-        for place in (store.labels, store.preview):
+        for shard in shards_of(store.root):
+            for file in shard.files():
+                file.delete()
+            if not shard.folder.entries():
+                shard.folder.delete()
+        for place in (store.labels, store.shards, store.preview):
             if place.kind() == "folder":
                 place.sync()
-        for place in (store.estimate_file, store.run_file):
+        for place in (store.listing_file, store.estimate_file, store.run_file):
             place.delete()
     except OSError as error:
         raise OutputError(f"cannot clear {redact(store.uri)}: {one_line(error)}; give write access there") from error

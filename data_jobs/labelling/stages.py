@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_jobs.labelling.ledger import Bookkeeper
-from data_jobs.labelling.manifests import MANIFEST_SCHEMA
 from data_jobs.labelling.model_spec import ModelSpec
 from everymask.errors import EverymaskError, InputError
 from everymask.files.addresses import AddressPolicy
@@ -27,6 +26,7 @@ from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits
 from everymask.images.files import read_bytes, read_members
 from everymask.labels.members import read_member
+from everymask.labels.schema import MANIFEST
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 LOADED_SCHEMA = pa.schema(
     [
-        *MANIFEST_SCHEMA,
+        *MANIFEST,
         ("data", pa.large_binary()),
         ("content_sha256", pa.string()),
     ]
@@ -49,14 +49,14 @@ T = TypeVar("T")
 
 
 def read_pending(batch: pa.Table, store: LabelStore) -> pa.Table:
-    """(path) of manifest files inside the store → their rows (`MANIFEST_SCHEMA`)."""
+    """(path) of manifest files inside the store → their rows (`MANIFEST`)."""
     return pa.concat_tables(
         pq.read_table(path, filesystem=store.root.filesystem, partitioning=None) for path in batch["path"].to_pylist()
     )
 
 
 def load_bytes(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy) -> pa.Table:
-    """`MANIFEST_SCHEMA` → `LOADED_SCHEMA`: files are read many at once; one that cannot be read becomes an error.
+    """`MANIFEST` → `LOADED_SCHEMA`: files are read many at once; one that cannot be read becomes an error.
 
     `policy` says what is opened of the addresses.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,8 @@ from everymask.errors import ConfigurationError, EverymaskError, InputError, Out
 from everymask.files.location import Location
 from everymask.files.storage import canonical_uri, one_line
 from everymask.labels.correction_log import erase_corrections, read_history
+from everymask.labels.sealing import erase_from_shard
+from everymask.labels.shards import Shard, read_manifest_file, shard_of_part, shards_of
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
 
@@ -77,18 +79,21 @@ def erase(store: LabelStore, image_ids: Iterable[str]) -> Erasure:
     store.check_current()
     ids = frozenset(image_ids)
     parts = _parts_with(store, ids)
-    known = {image_id for _, rows in parts for image_id in rows} | read_history(store).entries.keys()
+    listed = {image_id for shard in shards_of(store.root) for image_id in _listed(shard, ids)}
+    known = {image_id for _, rows in parts for image_id in rows} | read_history(store).entries.keys() | listed
     before = erased_digests(store)
     unknown = sorted(image_id for image_id in ids - known if id_digest(image_id) not in before)
     if unknown:
         shown = ", ".join(map(ascii, unknown[:_SHOWN])) + (", …" if len(unknown) > _SHOWN else "")
         raise ConfigurationError(f"{redact(store.uri)} has no image {shown}; nothing was erased: check the ids")
     _remember(store, ids, before)
-    rows = 0
+    rows = sum(erase_from_shard(store, shard, ids) for shard in shards_of(store.root))
     for part, found in parts:
-        keep = [image_id not in ids for image_id in found]
-        store.keep_rows(part, keep)
-        rows += keep.count(False)
+        of_shard = shard_of_part(part.name)
+        if of_shard is None or not of_shard[1]:
+            keep = [image_id not in ids for image_id in found]
+            store.keep_rows(part, keep)
+            rows += keep.count(False)
     corrections = erase_corrections(store, ids)
     try:
         pictures = [file for file in store.preview.entries() if store.is_ours(file)]
@@ -107,6 +112,12 @@ def _parts_with(store: LabelStore, ids: frozenset[str]) -> list[tuple[Location, 
         raise InputError(f"{redact(store.uri)} is not a label store: it has neither run.json nor labels/*.parquet")
     found = ((part, store.read_columns(part, ["image_id"])["image_id"].to_pylist()) for part in parts)
     return [(part, rows) for part, rows in found if not ids.isdisjoint(rows)]
+
+
+def _listed(shard: Shard, ids: frozenset[str]) -> Iterator[str]:
+    """Which of the images the shard's manifest has, with a row or without."""
+    for file in shard.manifest_files():
+        yield from ids.intersection(read_manifest_file(file, ["image_id"])["image_id"].to_pylist())
 
 
 def id_digest(image_id: str) -> str:

@@ -27,6 +27,7 @@ _METADATA_KEY = b"everymask"
 _FIRST_WITH_DIGEST = 2
 _ROWS_TOGETHER = 256
 """Rows that are packed together: to read one image, so many are read."""
+_COUNTED = ["status", "seconds"]
 # What reading damaged bytes raises, by where the damage is.
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
 _CHECKED = pds.ParquetFileFormat(
@@ -42,6 +43,10 @@ class DamagedPartError(InputError):
 
 class ForeignPartError(InputError):
     """A Parquet file that is no part of a label store."""
+
+
+class MissingPartError(InputError):
+    """A part that is not there any more."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,71 @@ def write_part(file: Location, rows: pa.Table, configuration: Mapping[str, Any])
         OutputError: the place is full or not writable.
     """
     summary = _summarise(rows)
-    content = {"format": FORMAT_VERSION, **asdict(summary), "configuration": dict(configuration)}
-    metadata = {_METADATA_KEY: json.dumps({**content, "sha256": _digest(content)})}
     sink = pa.BufferOutputStream()
-    table = rows.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(metadata)
+    table = rows.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_metadata(summary, configuration))
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=_ROWS_TOGETHER)
     file.write(sink.getvalue())
     return summary
+
+
+def copy_rows(
+    file: Location,
+    parts: Sequence[Location],
+    keep: Sequence[Sequence[bool]] | None = None,
+    change: Callable[[pa.Table], pa.Table] | None = None,
+) -> tuple[PartSummary, int]:
+    """Write a part with the rows of others, whole or not at all, holding a few thousand rows and the file's bytes.
+
+    Args:
+        file: the new part; it may be one of `parts`.
+        parts: of one run.
+        keep: for each part, for each of its rows; None for all.
+        change: what becomes of a table of rows that are kept.
+
+    Returns:
+        what the new part holds, and its bytes.
+
+    Raises:
+        DamagedPartError, ForeignPartError, MissingPartError: as `read_header`.
+        OutputError: the place is full or not writable.
+    """
+    headers = [read_header(part) for part in parts]
+    masks = None if keep is None else [pa.array(rows, pa.bool_()) for rows in keep]
+    if masks is None:
+        summary = sum((header.summary for header in headers), PartSummary())
+    else:
+        counted = (read_mask_columns(part, _COUNTED, ["area"]) for part in parts)
+        summary = sum((_summarise(rows.filter(mask)) for rows, mask in zip(counted, masks, strict=True)), PartSummary())
+    sink = pa.BufferOutputStream()
+    schema = SCHEMA.with_metadata(_metadata(summary, headers[0].configuration or {}))
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        for rows in _gathered(parts, masks):
+            writer.write_table((change(rows) if change else rows).cast(SCHEMA))
+    data = sink.getvalue()
+    file.write(data)
+    return summary, data.size
+
+
+def _gathered(parts: Sequence[Location], masks: Sequence[pa.Array] | None) -> Iterator[pa.Table]:
+    """The rows of parts that are kept, some thousand at a time."""
+    waiting: list[pa.RecordBatch] = []
+    for number, part in enumerate(parts):
+        start = 0
+        for batch in read_batches(part, None, _ROWS_TOGETHER):
+            after = start + batch.num_rows
+            kept = batch if masks is None else batch.filter(masks[number][start:after])
+            start = after
+            waiting.append(kept)
+            if sum(one.num_rows for one in waiting) >= _ROWS_TOGETHER:
+                yield pa.Table.from_batches(waiting, SCHEMA)
+                waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting, SCHEMA)
+
+
+def _metadata(summary: PartSummary, configuration: Mapping[str, Any]) -> dict[bytes, str]:
+    content = {"format": FORMAT_VERSION, **asdict(summary), "configuration": dict(configuration)}
+    return {_METADATA_KEY: json.dumps({**content, "sha256": _digest(content)})}
 
 
 def read_header(file: Location) -> PartHeader:
@@ -106,6 +169,7 @@ def read_header(file: Location) -> PartHeader:
     Raises:
         DamagedPartError: its bytes are not what was written.
         ForeignPartError: it was not written by everymask, or lacks a column.
+        MissingPartError: it is gone.
         ConfigurationError: it has a newer format.
         InputError: the storage does not answer.
     """
@@ -206,9 +270,11 @@ def _with_all(table: pa.Table, columns: list[str]) -> pa.Table:
 def read_batches(file: Location, columns: list[str] | None, batch_size: int) -> Iterator[pa.RecordBatch]:
     """The rows of a part as `SCHEMA` has them, streaming; what older formats lack is null. Raises as `read_header`."""
     read_header(file)
-    dataset = pds.dataset([file.path], schema=SCHEMA, format=_CHECKED, filesystem=file.filesystem)
     try:
+        dataset = pds.dataset([file.path], schema=SCHEMA, format=_CHECKED, filesystem=file.filesystem)
         yield from dataset.to_batches(columns=columns, batch_size=batch_size, batch_readahead=1, fragment_readahead=1)
+    except FileNotFoundError as error:
+        raise _missing(file) from error
     except _DAMAGE as error:
         verify(file)
         raise InputError(f"{file} cannot be read ({one_line(error)})") from error
@@ -227,6 +293,13 @@ def damaged(file: Location, error: Exception) -> DamagedPartError:
     )
 
 
+def _missing(file: Location) -> MissingPartError:
+    return MissingPartError(
+        f"{file} is gone: a run has replaced it, or somebody deleted it; read again, and if it is still missing, "
+        "`everymask label --verify` labels its images again"
+    )
+
+
 def _read_footer(stream: pa.NativeFile) -> tuple[pa.Schema, int]:
     file = pq.ParquetFile(stream)
     return file.schema_arrow, file.metadata.num_rows
@@ -237,10 +310,14 @@ def _checked(file: Location, read: Callable[[pa.NativeFile], T]) -> T:
     try:
         with file.open() as stream:
             return read(stream)
+    except FileNotFoundError as error:
+        raise _missing(file) from error
     except _DAMAGE:
         # Both raise OSError, a storage that fails and a page that is damaged. Bytes in hand tell them apart.
         try:
             content = file.read()
+        except FileNotFoundError as error:
+            raise _missing(file) from error
         except OSError as error:
             raise InputError(
                 f"{file} cannot be read ({one_line(error)}); try again when the storage answers"

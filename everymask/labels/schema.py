@@ -48,6 +48,18 @@ MEMBER = pa.struct(
 )
 """Where an image lies inside a file (`everymask.records.Member`)."""
 
+MANIFEST = pa.schema(
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("member", MEMBER),
+        pa.field("file_size", pa.int64()),
+        pa.field("file_version", pa.string()),
+        pa.field("error", pa.string()),  # why there is no image after all
+    ]
+)
+"""A list of images to label."""
+
 SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),

@@ -2,6 +2,7 @@
 
     STORE/run.json           where the labels come from (`everymask.labels.provenance`)
     STORE/labels/*.parquet   parts: rows of `SCHEMA`, each part written whole or not at all (`everymask.labels.parts`)
+    STORE/shards/            of a large run: what is in each shard, and which parts count (`everymask.labels.shards`)
     STORE/estimate.json      what a sample foretold
     STORE/checkpoint/        work of the current attempt, and a lock
     STORE/preview/           a page of pictures
@@ -22,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -30,9 +32,19 @@ from everymask.errors import ConfigurationError, InputError
 from everymask.files.location import Location
 from everymask.labels.facts import PartFacts, read_facts
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
-from everymask.labels.parts import PartHeader, PartSummary, read_batches, read_columns, read_header, write_part
+from everymask.labels.parts import (
+    PartHeader,
+    PartSummary,
+    copy_rows,
+    read_batches,
+    read_columns,
+    read_header,
+    write_part,
+)
 from everymask.labels.rows import ImageRow, from_batch
 from everymask.labels.schema import FORMAT_VERSION, SCHEMA
+from everymask.labels.shards import Shard, shard_of_part
+from everymask.labels.visible import Visible, part_files, stream_rows, visible_parts
 from everymask.redaction import redact
 
 __all__ = ["LabelStore", "PartSummary"]
@@ -53,6 +65,8 @@ class LabelStore:
         root: the directory.
         run_file: what `everymask.labels.provenance` reads and writes.
         labels: the folder of the parts.
+        shards: the folder of manifests and seals.
+        listing_file: what the manifests were made of.
         estimate_file: what a sample foretold.
         checkpoint: a folder for the work of an attempt.
         preview: the folder of pictures.
@@ -68,6 +82,8 @@ class LabelStore:
         self.root = Location.at(self.uri)
         self.run_file = self.root.child("run.json")
         self.labels = self.root.child("labels")
+        self.shards = self.root.child("shards")
+        self.listing_file = self.shards.child("listing.json")
         self.estimate_file = self.root.child("estimate.json")
         self.checkpoint = self.root.child("checkpoint")
         self.preview = self.root.child("preview")
@@ -82,22 +98,29 @@ class LabelStore:
         return self.run_file.kind() == "file"
 
     def parts(self) -> list[Location]:
-        """All parts, in a fixed order that is random with respect to the images. Foreign files may be among them."""
-        return [
-            file for file in self.labels.entries() if file.name.endswith(".parquet") and not file.name.startswith(".")
-        ]
+        """All parts that count, in a fixed order. Foreign files may be among them. Raises as `visible_parts`."""
+        return [part for group in self.groups() for part in group.parts]
 
-    def write_part(self, rows: pa.Table, configuration: Mapping[str, Any] | None = None) -> PartSummary:
+    def groups(self) -> list[Visible]:
+        """All parts that count, by shard. Raises as `visible_parts`."""
+        return visible_parts(self.root)
+
+    def write_part(
+        self, rows: pa.Table, configuration: Mapping[str, Any] | None = None, shard: int | None = None
+    ) -> PartSummary:
         """Add rows of `SCHEMA`, one part, whole or not at all.
 
         Args:
             rows: at least one.
             configuration: the run's, as in run.json; None for labels that no run made.
+            shard: that the images belong to, if the run has shards.
 
         Raises:
             OutputError: the place is full or not writable.
         """
         name = part_name(rows["image_id"].to_pylist())
+        if shard is not None:
+            name = Shard(self.root, shard).small_part_name(name)
         return write_part(self.labels.child(name), rows, configuration or {})
 
     def keep_rows(
@@ -119,8 +142,7 @@ class LabelStore:
         if header.format < FORMAT_VERSION:
             raise too_old(self.uri, header.format)
         if any(keep):
-            rows = pa.Table.from_batches(read_batches(part, None, batch_size=len(keep))).filter(pa.array(keep))
-            write_part(part, _with_values(rows, new or {}), header.configuration or {})
+            copy_rows(part, [part], [keep], partial(with_values, new=new or {}))
         else:
             part.delete()
 
@@ -142,7 +164,8 @@ class LabelStore:
 
     def is_ours(self, file: Location) -> bool:
         """Whether a file in `labels` or `preview` has a name that a run gives: of a part, a page, or a draft."""
-        return self.is_draft(file) or file.name in _PICTURES or _PART_NAME.fullmatch(file.name) is not None
+        is_part = _PART_NAME.fullmatch(file.name) is not None or shard_of_part(file.name) is not None
+        return self.is_draft(file) or file.name in _PICTURES or is_part
 
     def is_draft(self, file: Location) -> bool:
         """Whether a run that was killed while writing left this file."""
@@ -159,8 +182,11 @@ class LabelStore:
             return list(pool.map(read_header, parts))
 
     def summary(self) -> PartSummary:
-        """What the whole store holds, from the ends of the files. Raises as `headers` does."""
-        return sum((header.summary for header in self.headers(self.parts())), PartSummary())
+        """What the whole store holds, from seals and the ends of files. Raises as `headers` and `groups` do."""
+        groups = self.groups()
+        sealed = sum((group.seal.counts for group in groups if group.seal is not None), PartSummary())
+        headers = self.headers([part for group in groups for part in group.small])
+        return sum((header.summary for header in headers), sealed)
 
     def batches(self, columns: list[str] | None = None, batch_size: int = 64) -> Iterator[pa.RecordBatch]:
         """All rows, streaming: memory does not grow with the store.
@@ -173,7 +199,9 @@ class LabelStore:
             InputError: there is no label store here, or a part is damaged or foreign.
             ConfigurationError: a part has a newer format.
         """
-        yield from self.batches_of(self._some_parts(), columns, batch_size)
+        self._check_there()
+        for _, batch in stream_rows(self.root, columns, batch_size):
+            yield batch
 
     def batches_of(
         self, parts: Sequence[Location], columns: list[str] | None = None, batch_size: int = 64
@@ -189,17 +217,20 @@ class LabelStore:
             InputError: as `batches`, or a row that makes no sense.
             ConfigurationError: as `batches`.
         """
-        yield from self.images_of(self._some_parts(), batch_size)
+        self._check_there()
+        yield from self._images(stream_rows(self.root, None, batch_size))
 
     def images_of(self, parts: Sequence[Location], batch_size: int = 16) -> Iterator[ImageRow]:
         """The images of some parts, streaming. Errors as in `images`."""
+        yield from self._images((part, batch) for part in parts for batch in read_batches(part, None, batch_size))
+
+    def _images(self, rows: Iterable[tuple[Location, pa.RecordBatch]]) -> Iterator[ImageRow]:
         digest = settings_digest(self.configuration())
-        for part in parts:
-            for batch in read_batches(part, None, batch_size):
-                for image in from_batch(batch, str(part)):
-                    if image.labels is not None:
-                        image = replace(image, labels=with_mask_ids(image.labels, image.content_sha256, digest))
-                    yield image
+        for part, batch in rows:
+            for image in from_batch(batch, str(part)):
+                if image.labels is not None:
+                    image = replace(image, labels=with_mask_ids(image.labels, image.content_sha256, digest))
+                yield image
 
     def facts(self, columns: Sequence[str] = ()) -> Iterator[tuple[Location, PartFacts]]:
         """Numbers about images and masks, part by part, without reading outlines.
@@ -211,7 +242,8 @@ class LabelStore:
             InputError: as `images`.
             ConfigurationError: as `images`.
         """
-        for part in self._some_parts():
+        self._check_there()
+        for part in self.parts():
             yield part, read_facts(part, columns)
 
     def configuration(self) -> dict[str, Any]:
@@ -263,14 +295,13 @@ class LabelStore:
         if version < FORMAT_VERSION:
             raise too_old(self.uri, version)
 
-    def _some_parts(self) -> list[Location]:
-        parts = self.parts()
-        if not parts and not self.exists():
+    def _check_there(self) -> None:
+        if not self.exists() and not part_files(self.root):
             raise InputError(f"{self.uri} is not a label store: it has neither run.json nor labels/*.parquet")
-        return parts
 
 
-def _with_values(rows: pa.Table, new: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+def with_values(rows: pa.Table, new: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    """Rows with the values that `new` has by image id, by name of the column; each of these has the same columns."""
     ids = rows["image_id"].to_pylist()
     for name in next(iter(new.values()), {}):
         before = rows[name].to_pylist()

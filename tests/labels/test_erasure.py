@@ -14,6 +14,8 @@ from everymask.labels.correction import new_entry_id
 from everymask.labels.correction_log import read_history, write_corrections
 from everymask.labels.erasure import erase
 from everymask.labels.rows import to_table
+from everymask.labels.sealing import seal_shard
+from everymask.labels.shards import manifest_digest
 from everymask.labels.store import LabelStore
 from everymask_cli.main import main
 from tests.classes.test_embeddings import CONFIG, record
@@ -21,6 +23,7 @@ from tests.classes.toy import picture
 from tests.formats.exporting import run_export
 from tests.labels.examples import images
 from tests.labels.test_correction_log import entry
+from tests.labels.test_sealing import write_shard
 
 GONE = "a/1.jpg"
 
@@ -86,3 +89,18 @@ def test_an_id_that_the_store_does_not_have_is_refused_before_anything_goes(
     assert main(["erase", "--labels", store.uri, "--image-ids", GONE, "nowhere.jpg"]) == 2
     assert "has no image 'nowhere.jpg'; nothing was erased" in capsys.readouterr().err
     assert sorted(image.image_id for image in store.images()) == [GONE, "b/1.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_an_image_of_a_shard_goes_with_its_line_in_the_manifest(tmp_path: Path, sealed: bool) -> None:
+    store = LabelStore(str(tmp_path / "store"))
+    shard = write_shard(store, 3, images())
+    if sealed:
+        seal_shard(store, shard, "0" * 64)
+    assert erase(store, [GONE]).rows == 1
+    assert anywhere(Path(store.root), GONE.encode()) == []
+    assert sorted(image.image_id for image in store.images()) == ["b/1.jpg", "c.jpg"]
+    seal = seal_shard(store, shard, "0" * 64)
+    assert (seal.open, seal.counts.images) == (False, 2)
+    assert seal.manifest_sha256 == manifest_digest(shard.manifest_files())
+    assert erase(store, [GONE]).rows == 0

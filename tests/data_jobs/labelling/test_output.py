@@ -9,9 +9,11 @@ import pytest
 from data_jobs.labelling.output import OutputLock, clear, prepare
 from everymask.errors import ConfigurationError
 from everymask.labels.provenance import RunRecord, write_run
-from everymask.labels.rows import to_table
+from everymask.labels.rows import ImageRow, to_table
+from everymask.labels.sealing import seal_shard
 from everymask.labels.store import LabelStore
 from tests.labels.examples import images
+from tests.labels.test_sealing import write_shard
 
 
 def files(folder: Path) -> list[str]:
@@ -31,6 +33,9 @@ def a_run(folder: Path) -> LabelStore:
     store.preview.child("index.html").write(b"page")
     store.estimate_file.write(b"{}")
     put(folder, "labels/.part-0.parquet." + "0" * 32)
+    seal_shard(store, write_shard(store, 0, [ImageRow("sealed", "/sealed", None, "lost")]), "0" * 64)
+    write_shard(store, 1, [ImageRow("open", "/open", None, "lost")])
+    store.listing_file.write(b"{}")
     return store
 
 
@@ -64,7 +69,7 @@ def test_absent_empty_and_barely_begun_outputs_are_free(tmp_path: Path, overwrit
 
 def test_overwrite_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
     store = a_run(tmp_path)
-    mine = ["labels/mine.parquet", "labels/train/1.txt", "notes.txt", "preview/mine.jpg"]
+    mine = ["labels/mine.parquet", "labels/train/1.txt", "notes.txt", "preview/mine.jpg", "shards/000001/mine"]
     put(tmp_path, *mine)
     prepare(store, overwrite=True)
     clear(store)
