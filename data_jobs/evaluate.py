@@ -7,6 +7,7 @@
     everymask evaluate stored --labels DIR --ground-truth cvat --path FILE.xml        against what people have drawn
     everymask evaluate entities --path DIR [--models oracle]                          the modules of E-SAM, and AMG
     everymask evaluate entities --table 2 --ground-truth entityseg --annotations FILE --path DIR --models vit_b vit_l
+    everymask evaluate classes --path VOC2012 --split val --head pets.safetensors --names cat,dog,background
     everymask evaluate clicks --path DIR [--ground-truth bsds]                        the model's answers to clicks
     everymask evaluate clicks --ground-truth voc --split val --min-area 0.01 --path VOC2012
     everymask evaluate proposals --path DIR                                           recall of AMG's masks
@@ -18,20 +19,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from data_jobs.evaluation.click_figures import measure_clicks, measure_proposals
-from data_jobs.evaluation.config import ClicksConfig, EntitiesConfig, ProposalsConfig, StoredConfig
+from data_jobs.evaluation.config import (
+    ClicksConfig,
+    EntitiesConfig,
+    NamedClassesConfig,
+    ProposalsConfig,
+    StoredConfig,
+)
 from data_jobs.evaluation.figures import Figures, table
+from data_jobs.evaluation.named_classes import measure_classes
 from data_jobs.evaluation.stored_labels import measure_store
 from data_jobs.evaluation.tables import measure_table
+from data_jobs.labelling.config import RECIPES
 from data_jobs.runtime.command import Command, one_of
 from data_jobs.runtime.exit_codes import DONE
+from everymask.classes.head import load_head
 from everymask.evaluation.figure_files import weights_of, write_figures
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 
-C = TypeVar("C", StoredConfig, EntitiesConfig, ClicksConfig, ProposalsConfig)
+C = TypeVar("C", StoredConfig, EntitiesConfig, NamedClassesConfig, ClicksConfig, ProposalsConfig)
 
 
 def _printed(measure: Callable[[C], Figures]) -> Callable[[C], int]:
@@ -51,6 +62,9 @@ def _measured(config: object) -> tuple[dict[str, str], dict[str, str]]:
         return weights_of(config.models, config.checkpoint), {}
     if isinstance(config, ClicksConfig | ProposalsConfig):
         return weights_of([config.model.model], config.model.checkpoint), {}
+    if isinstance(config, NamedClassesConfig):
+        heads = {Path(head).name: load_head(head).file_sha256 or "" for head in config.head}
+        return weights_of([config.model.model], config.model.checkpoint), heads
     assert isinstance(config, StoredConfig)
     record = read_run(LabelStore(config.labels))
     made = record.config if record else {}
@@ -81,6 +95,23 @@ entities = Command(
     },
     interrupted="nothing was measured",
 )
+classes = Command(
+    "evaluate classes",
+    NamedClassesConfig,
+    _printed(measure_classes),
+    "Label annotated pictures by methods that name classes, and give the mIoU (with background) and AP of each, and "
+    "the milliseconds an image takes. mIoU is of labels as they are written, AP of all masks, without a threshold.",
+    groups={
+        "pictures": ("path", "ground_truth", "split", "limit"),
+        "what is measured": ("head", "names", "methods", "measured", "recipe", "by_class"),
+        "model": ("model", "checkpoint", "device"),
+        "figures": ("bootstrap", "json"),
+        "resources": ("workers",),
+    },
+    presets=RECIPES,
+    interrupted="nothing was measured",
+    stand_ins={"names": "cat,dog"},
+)
 clicks = Command(
     "evaluate clicks",
     ClicksConfig,
@@ -103,4 +134,4 @@ proposals = Command(
 )
 
 if __name__ == "__main__":
-    sys.exit(one_of((stored, entities, clicks, proposals))(sys.argv[1:]))
+    sys.exit(one_of((stored, entities, classes, clicks, proposals))(sys.argv[1:]))

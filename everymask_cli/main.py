@@ -51,6 +51,7 @@ COMMANDS = (
     Row("evaluate stored", "data_jobs.evaluate:stored", "measure a label store against ground truth"),
     Row("compare", "data_jobs.compare:command", "say which masks differ between two label stores"),
     Row("evaluate entities", "data_jobs.evaluate:entities", "measure E-SAM's modules, and SAM's automatic masks"),
+    Row("evaluate classes", "data_jobs.evaluate:classes", "measure class heads, and SAM + CLIP"),
     Row("evaluate clicks", "data_jobs.evaluate:clicks", "measure a model's answers to clicks"),
     Row("evaluate proposals", "data_jobs.evaluate:proposals", "measure what the masks of a grid of clicks find"),
     Row("serve", "everymask_cli.serve:command", "start the HTTP service on this machine"),

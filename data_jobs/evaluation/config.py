@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from data_jobs.runtime.options import AddressOptions, ModelOptions
-from data_jobs.runtime.settings import JOINED, WITH_DECIDED
+from data_jobs.runtime.settings import JOINED, WITH_DECIDED, Without
 from everymask.backbone.models import ModelName
+from everymask.classes.config import Recipe
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.evaluation.annotated import ANNOTATION_FORMATS, AnnotationFormat
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.methods.table import MethodName
 
 MeasuredModel = ModelName | Literal["oracle"]
 
@@ -25,18 +28,27 @@ class FiguresOptions:
 
 
 @dataclass(frozen=True)
-class EntityFiguresOptions:
+class IntervalOptions:
+    """How sure figures are."""
+
+    bootstrap: int = 1000
+    """Sets of images drawn for the 95 % intervals; 0 leaves the intervals out."""
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 0:
+            raise ConfigurationError(f"bootstrap must not be negative; got {self.bootstrap}")
+
+
+@dataclass(frozen=True)
+class EntityFiguresOptions(IntervalOptions):
     """How AP^e is given."""
 
     max_dets: int | None = 100
     """Give AP^e also with at most so many masks an image, those with the highest scores; 100 as EntitySeg's evaluator
     and pycocotools have it."""
-    bootstrap: int = 1000
-    """Sets of images drawn for the 95 % intervals of AP^e; 0 leaves the intervals out."""
 
     def __post_init__(self) -> None:
-        if self.bootstrap < 0:
-            raise ConfigurationError(f"bootstrap must not be negative; got {self.bootstrap}")
+        super().__post_init__()
         at_least_1("max_dets", self.max_dets)
 
 
@@ -118,6 +130,47 @@ class EntitiesConfig:
         check_annotations(self.ground_truth, self.annotations)
         if not self.models or (len(self.models) > 1 and self.checkpoint is not None):
             raise ConfigurationError("--checkpoint is of one model; give one name with --models")
+        at_least_1("limit", self.limit)
+        at_least_1("workers", self.workers)
+
+
+@dataclass(frozen=True)
+class NamedClassesConfig:
+    """Methods that name classes, on annotated pictures."""
+
+    path: Path
+    """Folder of ground truth: PASCAL VOC's own layout for voc; instances.json and images/ for coco_instances."""
+    ground_truth: Literal["voc", "coco_instances"] = "voc"
+    """Whose annotations are in it."""
+    split: str | None = None
+    """For voc: a list in ImageSets/Segmentation, e.g. val; by default every segmented image."""
+    limit: int | None = None
+    """Only the first so many pictures, by name."""
+    measured: str | None = None
+    """The classes measured: `cat,dog`, or `airplane=aeroplane,pet=cat+dog` where the ground truth calls them otherwise.
+    By default those that every row can name."""
+    head: tuple[str, ...] = ()
+    """Class heads, a row each by method classes."""
+    names: str | None = None
+    """Names for a row by method clip: `cat,dog,background`."""
+    methods: tuple[MethodName, ...] = ()
+    """Methods to measure; by default classes where a head is given, and clip where names are."""
+    recipe: Recipe = "default"
+    """paper: masks, thresholds and suppression of method classes as published. An option given beside it wins."""
+    by_class: bool = False
+    """Also a row for background and for each class."""
+    model: Annotated[ModelOptions, JOINED] = field(default_factory=ModelOptions)
+    workers: int | None = None
+    """Processes that label the pictures; 1 labels in this one, without Ray. By default one a GPU, or one a CPU core."""
+    intervals: Annotated[IntervalOptions, JOINED] = field(default_factory=IntervalOptions)
+    figures: Annotated[FiguresOptions, JOINED] = field(default_factory=FiguresOptions)
+    labels: Annotated[LabelConfig, JOINED, Without(("method", "entities", "amg", "clip.names", "tiles"))] = field(
+        default_factory=LabelConfig
+    )
+
+    def __post_init__(self) -> None:
+        if not self.head and self.names is None and not self.methods:
+            raise ConfigurationError("nothing is to be measured; give --head FILE, --names cat,dog, or both")
         at_least_1("limit", self.limit)
         at_least_1("workers", self.workers)
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from everymask.evaluation.entity_ap import EntityMatches
 
@@ -26,7 +27,12 @@ def interval(name: str, matches: EntityMatches, bootstrap: int) -> dict[str, flo
     """Lower and upper end of the bootstrap's 95 % interval of AP^e; nothing without a bootstrap."""
     if not bootstrap:
         return {}
-    low, high = np.quantile(matches.bootstrap(bootstrap), (0.025, 0.975))
+    return ends(name, matches.bootstrap(bootstrap))
+
+
+def ends(name: str, drawn: NDArray[np.float64]) -> dict[str, float]:
+    """Lower and upper end of the 95 % interval of a figure, from its bootstrap; sets without an object have none."""
+    low, high = np.nanquantile(drawn, (0.025, 0.975))
     return {f"{name}_low": float(low), f"{name}_high": float(high)}
 
 

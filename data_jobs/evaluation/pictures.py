@@ -1,13 +1,17 @@
-"""Ground truth of entities, and where its pictures are."""
+"""Ground truth, and where its pictures are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data_jobs.evaluation.config import EntitiesConfig, StoredConfig
 from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth import EntityTruth, read_coco_panoptic, read_entityseg
+from everymask.images.decoding import decode_image
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def entity_pictures(config: EntitiesConfig) -> list[EntityPicture]:
         ConfigurationError: ground truth that cannot be used, or a picture that is not there.
     """
     pictures = [
-        EntityPicture(name, _place(config.path, name), truth)
+        EntityPicture(name, picture_path(config.path, name), truth)
         for name, truth in sorted(_annotated(config).items())[: config.limit]
     ]
     if not pictures:
@@ -55,8 +59,29 @@ def _annotated(config: StoredConfig | EntitiesConfig) -> dict[str, EntityTruth]:
     return read_coco_panoptic(config.path)
 
 
-def _place(folder: Path, name: str) -> Path:
-    for path in (folder / "images" / name, folder / name):
+def annotated_image(path: Path, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """The picture that was annotated, (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: it cannot be read.
+        ConfigurationError: it has another size than its annotation.
+    """
+    image = decode_image(path.read_bytes())
+    if image.shape[:2] != size_hw:
+        raise ConfigurationError(
+            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, its annotation {size_hw[1]} x {size_hw[0]}; give "
+            "the pictures that were annotated"
+        )
+    return image
+
+
+def picture_path(folder: Path, name: str) -> Path:
+    """Where an annotated picture lies below the folder of its ground truth.
+
+    Raises:
+        ConfigurationError: it is not there.
+    """
+    for path in (folder / "images" / name, folder / "JPEGImages" / name, folder / name):
         if path.is_file():
             return path
     raise ConfigurationError(f"{folder / name} is annotated but not there; --path needs the images too")

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import ray
-import torch
 from numpy.typing import NDArray
 
 from data_jobs.evaluation.config import EntitiesConfig, MeasuredModel
 from data_jobs.evaluation.figures import Figures, entity_row, interval
-from data_jobs.evaluation.pictures import EntityPicture, entity_pictures
-from data_jobs.runtime.actors import connect
-from data_jobs.runtime.progress import ProgressLine
-from everymask.backbone.devices import device_for
+from data_jobs.evaluation.pictures import EntityPicture, annotated_image, entity_pictures
+from data_jobs.evaluation.workers import label_pictures
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
-from everymask.errors import ConfigurationError
 from everymask.evaluation.ablation import AblationRow, label_rows, table_rows
 from everymask.evaluation.entity_ap import match_entities
-from everymask.images.decoding import decode_image
 from everymask.records import ImageLabels
 from everymask.research.oracle import ORACLE_ERRORS, OracleBackbone, annotated_scene
 
@@ -42,7 +36,8 @@ def measure_table(config: EntitiesConfig) -> Figures:
     figures: Figures = {}
     for model in config.models:
         labels: dict[str, RowLabels] = {row.name: {} for row in rows}
-        for name, found in _labelled(config, model, pictures, rows):
+        labeller = _AblationLabeller(config, model, rows)
+        for name, found in label_pictures(labeller, pictures, config.workers):
             for row_name, row_labels in found.items():
                 labels[row_name][name] = row_labels
         for row in rows:
@@ -73,75 +68,24 @@ class _AblationLabeller:
     model: MeasuredModel
     rows: Sequence[AblationRow]
 
+    @property
+    def device(self) -> str:
+        """Where the model runs; the oracle is no model."""
+        return "cpu" if self.model == "oracle" else self.config.device
+
+    def on(self, device: str) -> _AblationLabeller:
+        return replace(self, config=replace(self.config, device=device))
+
     def load(self) -> PromptableBackbone | None:
         """The backbone; None for the oracle, which is made for each picture."""
         if self.model == "oracle":
             return None
         return load_backbone(self.model, self.config.checkpoint, self.config.device)
 
-    def label(self, loaded: PromptableBackbone | None, picture: EntityPicture) -> RowLabels:
-        image = decode_image(picture.path.read_bytes())
-        if image.shape[:2] != picture.truth.size_hw:
-            raise ConfigurationError(
-                f"{picture.path} has {image.shape[1]} x {image.shape[0]} pixels, its annotation "
-                f"{picture.truth.size_hw[1]} x {picture.truth.size_hw[0]}; give the pictures that were annotated"
-            )
+    def label(self, loaded: PromptableBackbone | None, picture: EntityPicture) -> tuple[str, RowLabels]:
+        image = annotated_image(picture.path, picture.truth.size_hw)
         backbone = loaded or self._oracle(image, picture)
-        return label_rows(backbone, backbone.embed([image])[0], self.rows)
+        return picture.name, label_rows(backbone, backbone.embed([image])[0], self.rows)
 
     def _oracle(self, image: NDArray[np.uint8], picture: EntityPicture) -> OracleBackbone:
         return OracleBackbone([annotated_scene(image, picture.truth)], ORACLE_ERRORS[self.config.oracle])
-
-
-class _Worker:
-    """A labeller in a process of its own."""
-
-    def __init__(self, labeller: _AblationLabeller) -> None:
-        torch.set_num_threads(1)
-        self._labeller = labeller
-        self._backbone = labeller.load()
-
-    def label(self, picture: EntityPicture) -> tuple[str, RowLabels]:
-        return picture.name, self._labeller.label(self._backbone, picture)
-
-
-def _labelled(
-    config: EntitiesConfig, model: MeasuredModel, pictures: Sequence[EntityPicture], rows: Sequence[AblationRow]
-) -> Iterator[tuple[str, RowLabels]]:
-    """Labels of every picture, in the order in which they are finished, under a progress line."""
-    labeller = _AblationLabeller(config, model, rows)
-    progress = ProgressLine(len(pictures))
-    progress.update(0, 0)
-    answers = _in_this_process(labeller, pictures) if config.workers == 1 else _by_workers(labeller, pictures)
-    for finished, answer in enumerate(answers, start=1):
-        progress.update(finished, 0)
-        yield answer
-    progress.close()
-
-
-def _in_this_process(labeller: _AblationLabeller, pictures: Sequence[EntityPicture]) -> Iterator[tuple[str, RowLabels]]:
-    worker = _Worker(labeller)
-    yield from map(worker.label, pictures)
-
-
-def _by_workers(labeller: _AblationLabeller, pictures: Sequence[EntityPicture]) -> Iterator[tuple[str, RowLabels]]:
-    """Each of the Ray actors labels one picture at a time; the next one goes to whoever is done first."""
-    connect()
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = 0 if labeller.config.device == "cpu" or labeller.model == "oracle" else int(resources.get("GPU", 0))
-    # `connect` gives a cluster of its own two CPUs more than there are cores.
-    wanted = labeller.config.workers or gpus or max(1, int(resources.get("CPU", 1)) - 2)
-    count = min(wanted, len(pictures))
-    share = {"num_cpus": 1.0, "num_gpus": min(1.0, gpus / count)}
-    device = device_for(labeller.config.device, share["num_gpus"])
-    labeller = replace(labeller, config=replace(labeller.config, device=device))
-    actor = cast(Any, ray.remote(**share)(_Worker))  # type: ignore[call-overload]  # Ray's hints want literal options
-    actors = [actor.remote(labeller) for _ in range(count)]
-    waiting = list(reversed(pictures))
-    busy = {one.label.remote(waiting.pop()): one for one in actors}
-    while busy:
-        done, _ = ray.wait(list(busy), num_returns=1)
-        free = busy.pop(done[0])
-        if waiting:
-            busy[free.label.remote(waiting.pop())] = free
-        yield ray.get(done[0])

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from everymask.errors import InputError
 from everymask.evaluation.disjoint import overlapping_pixels
 from everymask.evaluation.ground_truth import EntityTruth
+from everymask.evaluation.matches import IOU_THRESHOLDS, MaskMatches
 from everymask.masks.rle import rle_areas
 from everymask.records import ImageLabels
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-_RECALLS = np.linspace(0.0, 1.0, 101)
 _CATEGORY = 1
 
 
@@ -45,64 +43,15 @@ class EntityAp:
     predictions: int
 
 
-@dataclass(frozen=True)
-class EntityMatches:
-    """D predicted masks of I images, in descending score, matched with the truth at every IoU threshold.
-
-    Attributes:
-        image: (D,) int64 in [0, I).
-        rank: (D,) int64, place among the masks of its image.
-        right: (10, D) bool, matched with an entity.
-        ignored: (10, D) bool, matched with a group, and so neither right nor wrong.
-        entities: (I,) int64, entities of each image, groups left out.
-    """
-
-    image: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    right: NDArray[np.bool_]
-    ignored: NDArray[np.bool_]
-    entities: NDArray[np.int64]
-
-    def average_precisions(
-        self, weights: NDArray[np.int64] | None = None, max_dets: int | None = None
-    ) -> NDArray[np.float64]:
-        """(10,) average precision at each IoU threshold, interpolated at 101 recalls as pycocotools does.
-
-        Args:
-            weights: (I,) how often each image counts; once by default.
-            max_dets: only so many masks of an image count, those with the highest scores; all by default.
-        """
-        times = np.ones(len(self.entities), dtype=np.int64) if weights is None else weights
-        total = int((times * self.entities).sum())
-        if not total or not len(self.image):
-            return np.zeros(len(IOU_THRESHOLDS))
-        counted = times[self.image] if max_dets is None else times[self.image] * (self.rank < max_dets)
-        true = np.cumsum(self.right * counted, axis=1)
-        false = np.cumsum(~(self.right | self.ignored) * counted, axis=1)
-        precision = true / np.maximum(true + false, 1)
-        best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        means = []
-        for reached, best in zip(true / total, best_from_here, strict=True):
-            place = np.searchsorted(reached, _RECALLS, side="left")
-            means.append(best[place[place < len(best)]].sum() / len(_RECALLS))
-        return np.array(means)
+class EntityMatches(MaskMatches):
+    """Masks matched with entities."""
 
     def figures(self) -> EntityAp:
         """AP^e with all masks counted."""
         precisions = self.average_precisions()
         at_50, at_75 = (float(precisions[np.isclose(IOU_THRESHOLDS, at)][0]) for at in (0.5, 0.75))
-        counts = len(self.entities), int(self.entities.sum()), len(self.image)
+        counts = len(self.objects), int(self.objects.sum()), len(self.image)
         return EntityAp(float(precisions.mean()), at_50, at_75, *counts)
-
-    def bootstrap(self, samples: int, seed: int = 0) -> NDArray[np.float64]:
-        """(samples,) AP^e of as many sets of I images drawn with replacement.
-
-        The same seed draws the same images for any predictions of the same truth, so that two can be compared pairwise.
-        """
-        generator = np.random.default_rng(seed)
-        images = len(self.entities)
-        drawn = (np.bincount(generator.integers(images, size=images), minlength=images) for _ in range(samples))
-        return np.array([self.average_precisions(weights).mean() for weights in drawn])
 
 
 def match_entities(
@@ -133,31 +82,7 @@ def match_entities(
     entities = np.array([sum(not crowd for crowd in image.iscrowd) for image in truth.values()], dtype=np.int64)
     most = max((len(labels.masks) for labels in predictions.values()), default=0)
     evaluated = _evaluated(images, annotations, detections, most) if detections else []
-    return _matches(evaluated, entities)
-
-
-def _matches(evaluated: list[Any], entities: NDArray[np.int64]) -> EntityMatches:
-    """pycocotools' results, one an image in order of their ids, None for an image with neither masks nor entities."""
-    image, rank, score = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
-    right, ignored = [np.zeros((len(IOU_THRESHOLDS), 0), dtype=np.bool_)], []
-    ignored.append(right[0])
-    for result in evaluated:
-        if result is None:
-            continue
-        count = len(result["dtScores"])
-        image.append(np.full(count, result["image_id"] - 1))
-        rank.append(np.arange(count))
-        score.append(np.asarray(result["dtScores"], dtype=np.float64))
-        ignored.append(np.asarray(result["dtIgnore"], dtype=np.bool_).reshape(len(IOU_THRESHOLDS), count))
-        right.append((np.asarray(result["dtMatches"]).reshape(len(IOU_THRESHOLDS), count) > 0) & ~ignored[-1])
-    order = np.argsort(-np.concatenate(score), kind="stable")
-    return EntityMatches(
-        image=np.concatenate(image)[order],
-        rank=np.concatenate(rank)[order],
-        right=np.concatenate(right, axis=1)[:, order],
-        ignored=np.concatenate(ignored, axis=1)[:, order],
-        entities=entities,
-    )
+    return EntityMatches.of(evaluated, entities)
 
 
 def _check(name: str, labels: ImageLabels, truth: Mapping[str, EntityTruth], allow_overlap: bool) -> None:

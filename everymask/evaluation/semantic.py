@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,12 @@ from pycocotools.cocoeval import COCOeval
 
 from everymask.errors import InputError
 from everymask.evaluation.ground_truth import VOID, ClassTruth
+from everymask.evaluation.matches import MaskMatches, drawn_images
 from everymask.masks.painting import semantic_map
 from everymask.records import ImageLabels
+
+MAX_DETS = 100
+"""Masks of a class and an image that AP looks at, as COCO's evaluator has it."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,53 @@ class SemanticFigures:
     images: int
 
 
-def semantic_figures(
+@dataclass(frozen=True)
+class ClassMatches:
+    """Labels of C classes held against the ground truth of I images.
+
+    Attributes:
+        classes: their names.
+        confusion: (I, C + 1, C + 1) int32 pixels by true (row) and found (column) value, 0 background; void left out.
+        masks: of each class.
+    """
+
+    classes: tuple[str, ...]
+    confusion: NDArray[np.int32]
+    masks: tuple[MaskMatches, ...]
+
+    def figures(self) -> SemanticFigures:
+        """Figures of the whole set."""
+        ious = _ious(self.confusion.sum(axis=0, dtype=np.int64))
+        figures = {"background": ClassFigures(ious[0], None, None, 0)}
+        for name, iou, masks in zip(self.classes, ious[1:], self.masks, strict=True):
+            instances = int(masks.objects.sum())
+            figures[name] = ClassFigures(iou, None, None, instances)
+            if instances:
+                ap = masks.average_precisions(max_dets=MAX_DETS)
+                figures[name] = ClassFigures(iou, float(ap.mean()), float(ap[0]), instances)
+        miou, mean_ap, map50 = self._means()
+        return SemanticFigures(miou, mean_ap, map50, figures, len(self.confusion))
+
+    def bootstrap(self, samples: int, seed: int = 0) -> NDArray[np.float64]:
+        """(samples, 3) mIoU, mean AP and mAP50 of as many sets of I images, as `drawn_images` draws them."""
+        drawn = drawn_images(len(self.confusion), samples, seed)
+        return np.array([self._means(weights) for weights in drawn]).reshape(-1, 3)
+
+    def _means(self, weights: NDArray[np.int64] | None = None) -> tuple[float, float, float]:
+        """mIoU, mean AP and mAP50, each image counting as often as its weight says; NaN where no class is shown."""
+        times = np.ones(len(self.confusion), dtype=np.int64) if weights is None else weights
+        ious = [iou for iou in _ious(np.tensordot(times, self.confusion, axes=1)) if iou is not None]
+        shown = [masks for masks in self.masks if (times * masks.objects).any()]
+        precisions = [masks.average_precisions(times, MAX_DETS) for masks in shown]
+        if not precisions:
+            return float(np.mean(ious)), np.nan, np.nan
+        return float(np.mean(ious)), float(np.mean(precisions)), float(np.mean([each[0] for each in precisions]))
+
+
+def match_classes(
     labels: Mapping[str, ImageLabels], truth: Mapping[str, ClassTruth], classes: Sequence[str]
-) -> SemanticFigures:
-    """Measure labels of classes against ground truth. Images without labels count as unlabelled.
+) -> ClassMatches:
+    """Hold labels of classes against ground truth. Images without labels count as unlabelled.
 
     Args:
         labels: by image file name; `class_name` says the class, masks of other classes are left out.
@@ -68,14 +116,14 @@ def semantic_figures(
         InputError: an image has another size than its ground truth, or no class of `classes` is in the ground truth.
     """
     ids = {name: class_id for class_id, name in enumerate(classes)}
-    confusion = np.zeros((len(classes) + 1, len(classes) + 1), dtype=np.int64)
+    confusion = np.zeros((len(truth), len(classes) + 1, len(classes) + 1), dtype=np.int32)
     detections = []
-    for image_id, (name, image_truth) in enumerate(truth.items(), start=1):
+    for position, (name, image_truth) in enumerate(truth.items()):
         found = _restricted(labels.get(name), ids, image_truth, name)
-        confusion += _confusion(image_truth.semantic, semantic_map(found), len(classes))
+        confusion[position] = _confusion(image_truth.semantic, semantic_map(found), len(classes))
         detections += [
             {
-                "image_id": image_id,
+                "image_id": position + 1,
                 "category_id": int(mask.class_id) + 1,
                 "segmentation": dict(mask.rle),
                 "score": mask.score,
@@ -83,18 +131,22 @@ def semantic_figures(
             for mask in found.masks
             if mask.class_id is not None
         ]
-    ious = _ious(confusion)
-    precisions = _average_precisions(list(truth.values()), detections, len(classes))
-    figures = {"background": ClassFigures(ious[0], None, None, 0)}
-    for class_id, name in enumerate(classes):
-        instances = sum(item.class_id == class_id and not item.iscrowd for t in truth.values() for item in t.instances)
-        figures[name] = ClassFigures(ious[class_id + 1], *precisions[class_id], instances)
-    shown = [iou for iou in ious if iou is not None]
-    found_precisions = [(ap, ap50) for ap, ap50 in precisions if ap is not None and ap50 is not None]
-    if not found_precisions:
+    objects = np.zeros((len(classes), len(truth)), dtype=np.int64)
+    for position, image_truth in enumerate(truth.values()):
+        for item in image_truth.instances:
+            objects[item.class_id, position] += not item.iscrowd
+    if not objects.any():
         raise InputError(f"the ground truth shows none of the classes {', '.join(classes)}; check their names")
-    mean_ap, map50 = (float(mean) for mean in np.mean(found_precisions, axis=0))
-    return SemanticFigures(float(np.mean(shown)), mean_ap, map50, figures, len(truth))
+    evaluated = _evaluated(list(truth.values()), detections, len(classes))
+    masks = (MaskMatches.of(of_class, counts) for of_class, counts in zip(evaluated, objects, strict=True))
+    return ClassMatches(tuple(classes), confusion, tuple(masks))
+
+
+def semantic_figures(
+    labels: Mapping[str, ImageLabels], truth: Mapping[str, ClassTruth], classes: Sequence[str]
+) -> SemanticFigures:
+    """The figures of `match_classes`, which raises the same."""
+    return match_classes(labels, truth, classes).figures()
 
 
 def image_iou(labels: ImageLabels | None, truth: ClassTruth, classes: Sequence[str]) -> float:
@@ -138,10 +190,10 @@ def _ious(confusion: NDArray[np.int64]) -> list[float | None]:
     ]
 
 
-def _average_precisions(
-    truth: Sequence[ClassTruth], detections: list[dict[str, object]], num_classes: int
-) -> list[tuple[float | None, float | None]]:
-    """AP and AP50 of each class as COCO's evaluator gives them: 101-point interpolation, 100 masks an image."""
+def _evaluated(truth: Sequence[ClassTruth], detections: list[dict[str, Any]], num_classes: int) -> list[list[Any]]:
+    """For each class, what COCO's evaluator matched in each image; all None without a detection."""
+    if not detections:
+        return [[None] * len(truth)] * num_classes
     annotations = [
         {
             "id": 0,
@@ -168,18 +220,11 @@ def _average_precisions(
     }
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
-        # The evaluator cannot load an empty list of results.
-        results = coco.loadRes(detections) if detections else COCO()
-        evaluator = COCOeval(coco, results, "segm")
+        evaluator = COCOeval(coco, coco.loadRes(detections), "segm")
         evaluator.params.imgIds = list(range(1, len(truth) + 1))
         evaluator.params.areaRng = [[0, 1e10]]
         evaluator.params.areaRngLbl = ["all"]
-        evaluator.params.maxDets = [100]
+        evaluator.params.maxDets = [MAX_DETS]
         evaluator.evaluate()
-        evaluator.accumulate()
-    # (thresholds, recalls, classes, areas, maxDets); -1 where a class has no instance.
-    precision = evaluator.eval["precision"][:, :, :, 0, 0]
-    return [
-        (float(values.mean()), float(values[0].mean())) if values[0, 0] > -1 else (None, None)
-        for values in np.moveaxis(precision, 2, 0)
-    ]
+    per_image = list(evaluator.evalImgs)  # of the first class, then of the second, …
+    return [per_image[class_id * len(truth) :][: len(truth)] for class_id in range(num_classes)]

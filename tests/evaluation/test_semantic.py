@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError
 from everymask.evaluation.ground_truth import VOID, ClassTruth, InstanceTruth, read_coco_instances, read_voc
-from everymask.evaluation.semantic import semantic_figures
+from everymask.evaluation.semantic import match_classes, semantic_figures
 from everymask.masks.rle import decode_mask, encode_mask
 from everymask.records import ImageLabels, LabelledMask
 
@@ -96,6 +98,76 @@ def test_void_pixels_count_neither_way() -> None:
     image.semantic[RIGHT] = VOID
     figures = semantic_figures({"a": labels(found(LEFT, "cat"), found(RIGHT, "dog"))}, {"a": image}, CLASSES)
     assert figures.miou == pytest.approx(1.0)
+
+
+def drawn_sets(seed: int) -> tuple[dict[str, ImageLabels], dict[str, ClassTruth]]:
+    """Five images with objects of two classes, and masks that are near some of them, in ranks of few values."""
+    rng = np.random.default_rng(seed)
+
+    def somewhere() -> np.ndarray:
+        x, y = rng.integers(0, 20), rng.integers(0, 12)
+        return box(x, y, x + rng.integers(4, 10), y + rng.integers(4, 8))
+
+    answers, wanted = {}, {}
+    for name in "abcde":
+        objects = [(somewhere(), int(rng.integers(2))) for _ in range(rng.integers(0, 4))]
+        near = [(mask & somewhere() if rng.random() < 0.3 else mask, class_id) for mask, class_id in objects]
+        near += [(somewhere(), int(rng.integers(2))) for _ in range(3)]
+        masks = [found(mask, CLASSES[class_id], rng.integers(1, 5) / 5) for mask, class_id in near if mask.any()]
+        answers[name], wanted[name] = labels(*masks), truth(*objects)
+    return answers, wanted
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precisions_are_those_of_cocos_evaluator(seed: int) -> None:
+    answers, wanted = drawn_sets(seed)
+    figures = semantic_figures(answers, wanted, CLASSES)
+    truths, results = COCO(), COCO()
+    results.dataset = {"images": [], "annotations": [], "categories": []}
+    truths.dataset = {
+        "images": [{"id": number, "height": SIZE[0], "width": SIZE[1]} for number in range(len(wanted))],
+        "categories": [{"id": 1}, {"id": 2}],
+        "annotations": [
+            {"image_id": number, "category_id": item.class_id + 1, "segmentation": item.rle, "area": 1, "iscrowd": 0}
+            for number, image in enumerate(wanted.values())
+            for item in image.instances
+        ],
+    }
+    for number, annotation in enumerate(truths.dataset["annotations"], start=1):
+        annotation["id"] = number
+    truths.createIndex()
+    found_masks = [
+        {
+            "image_id": number,
+            "category_id": CLASSES.index(str(mask.class_name)) + 1,
+            "segmentation": dict(mask.rle),
+            "score": mask.score,
+        }
+        for number, image in enumerate(answers.values())
+        for mask in image.masks
+    ]
+    evaluator = COCOeval(truths, truths.loadRes(found_masks), "segm")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]
+    for class_id, name in enumerate(CLASSES):
+        assert figures.classes[name].ap == pytest.approx(precision[:, :, class_id].mean())
+        assert figures.classes[name].ap50 == pytest.approx(precision[0, :, class_id].mean())
+
+
+def test_an_image_that_is_drawn_twice_counts_twice() -> None:
+    answers, wanted = drawn_sets(5)
+    weights = np.array([2, 0, 1, 1, 1])
+    names = [f"{name}{again}" for name, times in zip("abcde", weights, strict=True) for again in range(times)]
+    repeated = semantic_figures(
+        {name: answers[name[0]] for name in names}, {name: wanted[name[0]] for name in names}, CLASSES
+    )
+    matches = match_classes(answers, wanted, CLASSES)
+    assert matches._means(weights) == pytest.approx((repeated.miou, repeated.mean_ap, repeated.map50))
+    low, high = np.nanquantile(matches.bootstrap(200), (0.025, 0.975), axis=0)
+    figures = matches.figures()
+    assert (low < (figures.miou, figures.mean_ap, figures.map50)).all()
+    assert (high > (figures.miou, figures.mean_ap, figures.map50)).all()
 
 
 def test_a_crowd_is_no_mistake_and_no_find() -> None:

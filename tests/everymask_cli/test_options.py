@@ -62,12 +62,16 @@ VISIBLE = {
     ),
     "evaluate stored": (
         *("labels", "path", "ground-truth", "annotations", "classes", "split", "worst", "thresholds", "uncorrected"),
-        *("overlaps", "max-dets", "bootstrap", "json", "local-root", "allow-private-networks"),
+        *("overlaps", "bootstrap", "max-dets", "json", "local-root", "allow-private-networks"),
     ),
     "compare": ("before", "after", "page", "uncorrected", "json", "local-root", "allow-private-networks"),
     "evaluate entities": (
         *("path", "ground-truth", "annotations", "limit", "table", "models", "oracle", "checkpoint", "max-dets"),
         *("bootstrap", "json", "device", "workers"),
+    ),
+    "evaluate classes": (
+        *("path", "ground-truth", "split", "limit", "head", "names", "methods", "measured", "recipe", "by-class"),
+        *(*MODEL, "bootstrap", "json", "workers"),
     ),
     "evaluate clicks": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "details", "json"),
     "evaluate proposals": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "json"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.config import ClassesConfig
 from everymask.classes.head import ClassHead
@@ -27,5 +29,6 @@ METHOD = Method(
     _segment,
     needs_picture=lambda config, head: _settings(config, head).masks.describer == "crop",
     class_names=lambda config, head: None if head is None else head.spec.classes,
+    every_mask=lambda config: replace(config, classes=replace(config.classes, score_thresh=0.0, class_score_thresh={})),
     suppression=_settings,
 )

@@ -27,6 +27,7 @@ class Method:
         load: loads what it needs beside the backbone and the head; raises ConfigurationError where it cannot.
         needs_picture: whether it looks at the picture beside its embedding.
         class_names: the classes its masks may have; None where they have none.
+        every_mask: the same settings with no least score of a mask: AP is measured over all of them.
         suppression: how masks that repeat each other within a class are suppressed once those of tiles are together;
             None where masks are disjoint.
         has_crops: whether it cuts pictures into parts of its own.
@@ -37,6 +38,7 @@ class Method:
     load: Callable[[LabelConfig, torch.device], object] | None = None
     needs_picture: Callable[[LabelConfig, ClassHead | None], bool] = lambda config, head: False
     class_names: Callable[[LabelConfig, ClassHead | None], tuple[str, ...] | None] = lambda config, head: None
+    every_mask: Callable[[LabelConfig], LabelConfig] = lambda config: config
     suppression: Callable[[LabelConfig, ClassHead | None], ClassesConfig] | None = None
     has_crops: Callable[[LabelConfig], bool] = lambda config: False
     segment_in_parts: Callable[[PromptableBackbone, NDArray[np.uint8], LabelConfig], ImageLabels] | None = None
