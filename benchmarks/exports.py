@@ -25,6 +25,7 @@ import tyro
 
 from everymask.formats.export import ExportRequest, export
 from everymask.formats.registry import find_format
+from everymask.labels.mask_ids import with_mask_ids
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import boxes_from_rles, encode_label_map, rle_areas
@@ -68,7 +69,7 @@ def regions(config: Config, seed: int) -> ImageLabels:
         for number, (rle, box, area) in enumerate(zip(rles, boxes, areas, strict=True))
         if area
     ]
-    return ImageLabels(size, tuple(masks), 1.0)
+    return with_mask_ids(ImageLabels(size, tuple(masks), 1.0), None, "")
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ last, so the id is a text attribute, `everymask_id`, declared on every label, an
 
 from __future__ import annotations
 
-import io
+import itertools
+from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -15,33 +16,21 @@ from numpy.typing import NDArray
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.spool import Spool
-from everymask.masks.runs import crop_of, rle_from_crop, row_major_runs
+from everymask.masks.column_runs import ColumnRuns
 from everymask.records import LabelledMask, Rle
 
 ID_ATTRIBUTE, SCORE_ATTRIBUTE = "everymask_id", "score"
 _NOT_IN_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
 
 
-def crop_of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """(h, w) bool of run lengths in row-major order, background first.
-
-    Raises:
-        ValueError: they do not add up to h x w.
-    """
-    if runs.min(initial=0) < 0 or int(runs.sum()) != size_hw[0] * size_hw[1]:
-        raise ValueError(f"its run lengths do not add up to its box of {size_hw[1]} x {size_hw[0]} pixels")
-    return np.repeat(np.arange(runs.size) % 2 == 1, runs).reshape(size_hw)
-
-
-def cvat_mask(mask: LabelledMask, crop: NDArray[np.bool_]) -> str:
+def cvat_mask(mask: LabelledMask, runs: str) -> str:
     """One mask, which is not empty, as an element.
 
     Args:
         mask: the mask.
-        crop: its pixels inside its box.
+        runs: its run lengths inside its box, row by row, as text.
     """
     x0, y0, x1, y1 = mask.box_xyxy
-    runs = ", ".join(map(str, row_major_runs(crop, (0, 0), (y1 - y0, x1 - x0)).tolist()))
     return (
         f'    <mask label={quoteattr(ClassNames.name(mask))} source="auto" occluded="0" rle="{runs}" left="{x0}" '
         f'top="{y0}" width="{x1 - x0}" height="{y1 - y0}" z_order="0">\n'
@@ -49,6 +38,26 @@ def cvat_mask(mask: LabelledMask, crop: NDArray[np.bool_]) -> str:
         f'      <attribute name="{SCORE_ATTRIBUTE}">{mask.score!r}</attribute>\n'
         "    </mask>\n"
     )
+
+
+def runs_in_boxes(masks: Sequence[LabelledMask], size_hw: tuple[int, int]) -> list[str]:
+    """Run lengths of each mask inside its box, row by row, background first, as text."""
+    rows = ColumnRuns.of_rles([mask.rle for mask in masks], size_hw).transposed()
+    runs, bounds = rows.in_boxes(_transposed_boxes(masks))
+    texts = list(map(str, runs.tolist()))
+    return [", ".join(texts[first:last]) for first, last in itertools.pairwise(bounds.tolist())]
+
+
+def rles_of_runs(texts: Sequence[str], masks: Sequence[LabelledMask], size_hw: tuple[int, int]) -> list[Rle]:
+    """The masks that a reader of `runs_in_boxes` finds."""
+    counts = [text.count(",") + 1 for text in texts]
+    runs = np.fromstring(", ".join(texts), dtype=np.int64, sep=",")
+    rows = ColumnRuns.of_boxes(runs, np.cumsum([0, *counts]), _transposed_boxes(masks), size_hw[::-1])
+    return rows.transposed().rles(len(masks))
+
+
+def _transposed_boxes(masks: Sequence[LabelledMask]) -> NDArray[np.int64]:
+    return np.array([mask.box_xyxy for mask in masks], dtype=np.int64).reshape(-1, 4)[:, [1, 0, 3, 2]]
 
 
 class CvatWriter:
@@ -61,22 +70,14 @@ class CvatWriter:
     def add(self, exported: ExportedImage) -> list[Rle]:
         """See `Writer`."""
         height, width = exported.labels.size_hw
-        text = io.StringIO()
+        masks = [mask for mask in exported.labels.masks if mask.area]
+        runs = runs_in_boxes(masks, (height, width))
+        read = iter(rles_of_runs(runs, masks, (height, width)))
         name = quoteattr(exported.name)
-        text.write(f'  <image id="{exported.number - 1}" name={name} width="{width}" height="{height}">\n')
-        written = []
-        for mask in exported.labels.masks:
-            if mask.area == 0:
-                written.append(mask.rle)
-                continue
-            x0, y0, x1, y1 = mask.box_xyxy
-            element = cvat_mask(mask, crop_of(mask.rle, mask.box_xyxy))
-            text.write(element)
-            runs = np.fromstring(element.split('rle="', 1)[1].split('"', 1)[0], dtype=np.int64, sep=",")
-            written.append(rle_from_crop(crop_of_runs(runs, (y1 - y0, x1 - x0)), (x0, y0), (height, width)))
-        text.write("  </image>\n")
-        self._images.add(exported.number, text.getvalue().encode())
-        return written
+        text = f'  <image id="{exported.number - 1}" name={name} width="{width}" height="{height}">\n'
+        text += "".join(map(cvat_mask, masks, runs)) + "  </image>\n"
+        self._images.add(exported.number, text.encode())
+        return [next(read) if mask.area else mask.rle for mask in exported.labels.masks]
 
     def close(self) -> None:
         """See `Writer`."""

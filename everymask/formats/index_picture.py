@@ -7,22 +7,19 @@ another have them, all others do not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from everymask.errors import ConfigurationError
 from everymask.formats.class_names import ClassNames
+from everymask.formats.flat_png import flat_png
 from everymask.formats.format import ExportedImage
-from everymask.masks.painting import label_map_by_score
+from everymask.masks.painting import painted
 from everymask.masks.rle import encode_label_map
 from everymask.records import ImageLabels, Rle
 
 _MAX_MASKS = 65_535
-_COMPRESSION = 1
-"""Index pictures are mostly flat: higher levels spare little and take long."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,10 @@ def indexed(labels: ImageLabels, names: ClassNames, image_id: str) -> IndexedIma
         raise ConfigurationError(
             f"{image_id} has {len(masks):,} masks, an index picture holds {_MAX_MASKS:,}; export it as coco"
         )
-    numbers = label_map_by_score(labels)
-    buffer = BytesIO()
-    values = (numbers + 1).astype(np.uint8 if len(masks) < 256 else np.uint16)
-    Image.fromarray(values).save(buffer, "PNG", compress_level=_COMPRESSION)
-    shown = encode_label_map(numbers, len(masks))
+    picture = painted(
+        labels, np.array([*range(1, len(masks) + 1), 0], dtype=np.uint8 if len(masks) < 256 else np.uint16)
+    )
+    _, *shown = encode_label_map(picture, len(masks) + 1)
     objects, written = [], []
     for mask, visible in zip(masks, shown, strict=True):
         x0, y0, x1, y1 = mask.box_xyxy
@@ -74,7 +70,7 @@ def indexed(labels: ImageLabels, names: ClassNames, image_id: str) -> IndexedIma
             }
         )
         written.append(mask.rle if hidden else visible)
-    return IndexedImage(buffer.getvalue(), objects, written)
+    return IndexedImage(flat_png(picture), objects, written)
 
 
 def described(exported: ExportedImage, objects: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ import numpy as np
 from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import stem_path
 from everymask.formats.outlines import simplified_pixels
+from everymask.masks.column_runs import Ints
 from everymask.masks.pixel_polygons import fill_pixel_polygons, pixel_polygons
-from everymask.masks.tracing import Ints
 from everymask.records import LabelledMask, Rle
 
 _INSET = 0.4
@@ -46,21 +46,38 @@ def _pixels_read(length: int) -> Ints:
     return read_pixels(_tokens(length), length)
 
 
-def yolo_line(polygon: Ints, class_index: int, size_hw: tuple[int, int]) -> str:
-    """One ring of (K, 2) pixels (x, y) as a line; an empty string for an empty ring."""
+def _polygons_read(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> list[Ints]:
+    """What Ultralytics takes rings for that are written with `_tokens`."""
+    if not polygons:
+        return []
+    corners = np.concatenate(polygons)
+    read = np.stack([_pixels_read(size_hw[1])[corners[:, 0]], _pixels_read(size_hw[0])[corners[:, 1]]], axis=1)
+    return np.split(read, np.cumsum([len(polygon) for polygon in polygons])[:-1])
+
+
+def yolo_lines(polygons: Sequence[Ints], classes: Sequence[int], size_hw: tuple[int, int]) -> list[str]:
+    """Rings of (K, 2) pixels (x, y) as lines; an empty string for an empty ring."""
     height, width = size_hw
-    if not len(polygon):
-        return ""
-    (x0, y0), (x1, y1) = polygon.min(axis=0), polygon.max(axis=0)
-    if x0 == x1 or y0 == y1:
-        left, top, right, bottom = (x0 - _INSET, y0 - _INSET, x1 + _INSET, y1 + _INSET)
-        ring = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        tokens = [f"{(value + 0.5) / length:.7g}" for x, y in ring for value, length in ((x, width), (y, height))]
-        return f"{class_index} {' '.join(tokens)}"
-    texts = [""] * (2 * len(polygon))
-    texts[0::2] = map(_tokens(width).__getitem__, polygon[:, 0].tolist())
-    texts[1::2] = map(_tokens(height).__getitem__, polygon[:, 1].tolist())
-    return f"{class_index} {' '.join(texts)}"
+    corners = np.concatenate([*polygons, np.zeros((0, 2), dtype=np.int64)])
+    texts = [""] * (2 * len(corners))
+    texts[0::2] = map(_tokens(width).__getitem__, corners[:, 0].tolist())
+    texts[1::2] = map(_tokens(height).__getitem__, corners[:, 1].tolist())
+    lines, first = [], 0
+    for polygon, class_index in zip(polygons, classes, strict=True):
+        last = first + 2 * len(polygon)
+        tokens, first = texts[first:last], last
+        if tokens and (len(set(tokens[0::2])) == 1 or len(set(tokens[1::2])) == 1):
+            tokens = _thin_ring(polygon, size_hw)
+        lines.append(f"{class_index} {' '.join(tokens)}" if tokens else "")
+    return lines
+
+
+def _thin_ring(polygon: Ints, size_hw: tuple[int, int]) -> list[str]:
+    """The coordinates of a ring around pixels that are one line."""
+    height, width = size_hw
+    (left, top), (right, bottom) = polygon.min(axis=0) - _INSET, polygon.max(axis=0) + _INSET
+    ring = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    return [f"{(value + 0.5) / length:.7g}" for x, y in ring for value, length in ((x, width), (y, height))]
 
 
 def box_line(mask: LabelledMask, class_index: int) -> str:
@@ -95,10 +112,8 @@ class YoloWriter:
             read = [mask.rle for mask in masks]
         else:
             polygons = yolo_polygons(masks, size_hw, self._options.tolerance_px)
-            lines = [yolo_line(polygon, index, size_hw) for polygon, index in zip(polygons, classes, strict=True)]
-            height, width = size_hw
-            columns, rows = _pixels_read(width), _pixels_read(height)
-            read = fill_pixel_polygons([np.stack([columns[p[:, 0]], rows[p[:, 1]]], axis=1) for p in polygons], size_hw)
+            lines = yolo_lines(polygons, classes, size_hw)
+            read = fill_pixel_polygons(_polygons_read(polygons, size_hw), size_hw)
         path = self._destination.folder / "labels" / exported.split / f"{stem_path(exported.name)}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")

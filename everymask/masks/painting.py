@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.masks.runs import pixels_between, runs_of_rles
+from everymask.masks.runs import spans_of_rles
 from everymask.records import ImageLabels
+
+
+def painted(labels: ImageLabels, values: NDArray[Any]) -> NDArray[Any]:
+    """(H, W) the value of the highest-scoring mask at each pixel, the first of equals.
+
+    Args:
+        labels: one image's labels, of N masks.
+        values: (N + 1,) a value for each mask, and that of pixels without one.
+    """
+    (height, width), masks = labels.size_hw, labels.masks
+    starts, stops, owners = spans_of_rles([mask.rle for mask in masks])
+    starts, stops = starts - owners * (height * width), stops - owners * (height * width)
+    order = np.argsort(starts)
+    edges = np.stack([starts[order], stops[order]], axis=1).reshape(-1)
+    lengths = np.diff(edges, prepend=0, append=height * width)
+    if lengths.min() >= 0:  # no two masks share a pixel
+        of_runs = np.full(lengths.size, values[-1])
+        of_runs[1::2] = values[owners[order]]
+        columns = np.repeat(of_runs, lengths)
+    else:
+        columns = np.full(height * width, values[-1])
+        ranks = np.empty(len(masks), dtype=np.int64)
+        ranks[np.lexsort([-np.arange(len(masks)), np.array([mask.score for mask in masks])])] = np.arange(len(masks))
+        order = np.argsort(ranks[owners], kind="stable")
+        of_spans = values[owners[order]].tolist()
+        for start, stop, value in zip(starts[order].tolist(), stops[order].tolist(), of_spans, strict=True):
+            columns[start:stop] = value
+    return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
 def label_map_by_score(labels: ImageLabels) -> NDArray[np.int32]:
     """(H, W) int32 index of the highest-scoring mask at each pixel, the first of equals; -1 where there is none."""
-    height, width = labels.size_hw
-    columns = np.full(height * width, -1, dtype=np.int32)
-    runs = runs_of_rles([mask.rle for mask in labels.masks])
-    for index in sorted(range(len(labels.masks)), key=lambda index: (labels.masks[index].score, -index)):
-        start, stop = _span(runs[index])
-        np.copyto(columns[start:stop], index, where=pixels_between(runs[index], start, stop))
-    return np.ascontiguousarray(columns.reshape(width, height).T)
-
-
-def _span(runs: NDArray[np.int64]) -> tuple[int, int]:
-    """The first pixel of the foreground, and the one after its last."""
-    background_after = int(runs[-1]) if len(runs) % 2 else 0
-    return (int(runs[0]), int(runs.sum()) - background_after) if len(runs) > 1 else (0, 0)
+    return painted(labels, np.array([*range(len(labels.masks)), -1], dtype=np.int32))
 
 
 def semantic_map(labels: ImageLabels) -> NDArray[np.int32]:
@@ -34,7 +51,5 @@ def semantic_map(labels: ImageLabels) -> NDArray[np.int32]:
     Masks without a class are left out.
     """
     masks = tuple(mask for mask in labels.masks if mask.class_id is not None)
-    # The last value is read by index -1.
     values = np.array([*(int(mask.class_id or 0) + 1 for mask in masks), 0], dtype=np.int32)
-    painted: NDArray[np.int32] = values[label_map_by_score(replace(labels, masks=masks))]
-    return painted
+    return painted(replace(labels, masks=masks), values)

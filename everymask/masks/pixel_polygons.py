@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from everymask.masks.column_runs import ColumnRuns, Ints
 from everymask.masks.rle import rle_areas
-from everymask.masks.runs import rles_from_runs, rles_from_spans
-from everymask.masks.tracing import ColumnRuns, Ints, places_within, trace
+from everymask.masks.runs import places_within, rles_from_runs, rles_from_spans
+from everymask.masks.tracing import trace
 from everymask.records import Rle
 
 
@@ -195,6 +196,6 @@ def _union(starts: Ints, stops: Ints, num_masks: int, size_hw: tuple[int, int]) 
     fresh[1:] = (starts[1:] > reach[:-1]) | (masks[1:] > masks[:-1])
     starts, stops = starts[fresh], reach[np.append(np.flatnonzero(fresh)[1:] - 1, starts.size - 1)]
     masks = masks[fresh]
-    bounds = np.searchsorted(masks, np.arange(num_masks + 1)).tolist()
+    bounds = np.searchsorted(masks, np.arange(num_masks + 1))
     before = masks * (height * width)
     return rles_from_spans(starts - before, stops - before, bounds, size_hw)

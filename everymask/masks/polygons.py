@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.masks.tracing import ColumnRuns, trace
+from everymask.masks.column_runs import ColumnRuns
+from everymask.masks.tracing import trace
 from everymask.records import Rle
 
 Ring = NDArray[np.int64]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from everymask.masks.runs import rle_from_crop, rles_from_spans
+from everymask.masks.runs import rle_from_crop, rles_from_spans, undo_differences
 from everymask.records import Rle
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def encode_label_map(label_map: NDArray[np.integer], num_labels: int) -> list[Rl
     order = np.argsort(labels, kind="stable")
     starts, ends, labels = starts[order], ends[order], labels[order]
     firsts = np.searchsorted(labels, np.arange(num_labels + 1))
-    return rles_from_spans(starts, ends, firsts.tolist(), (height, width))
+    background = firsts[0]
+    return rles_from_spans(starts[background:], ends[background:], firsts - background, (height, width))
 
 
 @dataclass(frozen=True)
@@ -159,25 +160,11 @@ def _sound_runs(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.in
     numbers = np.add.reduceat((characters & 0x1F) << (5 * np.minimum(place, _MAX_DIGITS)), starts)
     negative = (characters[ends] & 0x10) != 0
     numbers[negative] -= np.int64(1) << (5 * np.minimum(digits, _MAX_DIGITS + 1))[negative]
-    runs = _undo_differences(numbers, owner[starts])
-    sound[owner[starts][runs < 0]] = False
-    return runs, owner[starts], sound
-
-
-def _undo_differences(numbers: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Lengths of runs: from its fourth run on, an encoding states by how much a run is longer than the last but one."""
-    first = np.flatnonzero(np.diff(owner, prepend=-1))
-    chained = numbers.copy()
-    chained[first] = 0  # the first run starts no chain
-    sums = np.concatenate([[0, 0], chained])
-    for parity in (0, 1):
-        sums[parity::2] = np.cumsum(sums[parity::2])
-    lengths = np.diff(np.append(first, len(numbers)))
-    offset = np.arange(len(numbers)) - np.repeat(first, lengths)
-    # Of each chain what lies before the encoding is taken away: two sums stand before its first run.
-    runs: NDArray[np.int64] = sums[2:] - sums[np.repeat(first, lengths) + offset % 2]
-    runs[first] = numbers[first]
-    return runs
+    owners = owner[starts]
+    first = np.flatnonzero(np.diff(owners, prepend=-1))
+    runs = undo_differences(numbers, first, np.diff(np.append(first, len(owners))))
+    sound[owners[runs < 0]] = False
+    return runs, owners, sound
 
 
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:

@@ -32,25 +32,52 @@ def concatenated_runs(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[n
     from the last but one (`rleToString` of cocoapi's maskApi.c).
     """
     texts = [rle["counts"] for rle in rles]
-    characters = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    characters = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8) - np.uint8(48)
     if characters.size == 0:
         return np.zeros(0, dtype=np.int64), np.zeros(len(texts) + 1, dtype=np.int64)
-    ends = np.flatnonzero((characters & 0x20) == 0)
+    ends = np.flatnonzero(characters < 0x20)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    place = np.arange(characters.size) - np.repeat(starts, lengths)
-    values = np.add.reduceat((characters & 0x1F) << (5 * place), starts)
-    negative = (characters[ends] & 0x10) != 0
-    values -= negative.astype(np.int64) << (5 * lengths)
+    values = (characters[starts] & 0x1F).astype(np.int64)
+    longer = np.flatnonzero(ends > starts)
+    place = 0
+    while longer.size:
+        place += 1
+        values[longer] |= (characters[starts[longer] + place] & 0x1F).astype(np.int64) << (5 * place)
+        longer = longer[ends[longer] > starts[longer] + place]
+    negative = np.flatnonzero(characters[ends] & 0x10)
+    values[negative] -= np.int64(1) << (5 * (ends - starts + 1)[negative])
     # The first number of each encoding, and the number behind its last.
     bounds = np.searchsorted(starts, np.cumsum([0, *map(len, texts)]))
-    number = np.arange(values.size) - np.repeat(bounds[:-1], np.diff(bounds))
+    return undo_differences(values, bounds[:-1], np.diff(bounds)), bounds
+
+
+def undo_differences(
+    numbers: NDArray[np.int64], first: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Run lengths from the numbers of N texts: from the fourth on, each is a difference from the last but one.
+
+    Args:
+        numbers: (K,) of all texts, one after the other.
+        first: (N,) places of the first number of each.
+        lengths: (N,) how many numbers each has.
+    """
+    heads = first[lengths > 0]
+    chained = numbers.copy()
+    chained[heads] = 0  # the first run starts no chain
+    sums = np.concatenate([[0, 0], chained])
     for parity in (0, 1):
-        chosen = (number % 2 == parity) & (number > 0)
-        sums = np.concatenate([[0], np.cumsum(np.where(chosen, values, 0))])
-        before = np.repeat(sums[bounds[:-1]], np.diff(bounds))
-        values = np.where(chosen, sums[1:] - before, values)
-    return values, bounds
+        sums[parity::2] = np.cumsum(sums[parity::2])
+    # Of each chain what lies before its text is taken away: two sums stand before its first run.
+    base = sums[np.repeat(first, lengths) + (places_within(lengths) & 1)]
+    runs: NDArray[np.int64] = sums[2:] - base
+    runs[heads] = numbers[heads]
+    return runs
+
+
+def places_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, …, length - 1 for each of (N,) lengths, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - lengths, lengths)
 
 
 def rle_from_runs(runs: NDArray[np.int64] | list[int], size_hw: tuple[int, int]) -> Rle:
@@ -70,47 +97,109 @@ def rles_from_runs(runs: Sequence[NDArray[np.int64]], size_hw: tuple[int, int]) 
     Raises:
         ValueError: some do not add up to the pixels of the image, or one is negative.
     """
+    return _encoded(np.concatenate([*runs, np.zeros(0, dtype=np.int64)]), np.cumsum([0, *map(len, runs)]), size_hw)
+
+
+def _encoded(counts: NDArray[np.int64], bounds: NDArray[np.int64], size_hw: tuple[int, int]) -> list[Rle]:
+    """Encodings of the runs of masks, one after the other, with the (N + 1,) bounds of each."""
+    if bounds.size < 2:
+        return []
     height, width = size_hw
     pixels = height * width
-    for counts in runs:
-        # One by one, too: sums of numbers near 2^63 wrap.
-        if counts.min(initial=0) < 0 or counts.max(initial=0) > pixels or counts.sum() != pixels:
-            raise ValueError(f"runs of {counts.sum()} pixels do not make a mask of {width} x {height}")
-    if not runs:
-        return []
-    counts, bounds = np.concatenate(runs), np.cumsum([0, *map(len, runs)])
-    number = np.arange(counts.size) - np.repeat(bounds[:-1], np.diff(bounds))
-    numbers = counts - np.where(number > 2, np.roll(counts, 2), 0)
+    # The sums wrap only where a number is out of range by itself.
+    sums = np.diff(np.concatenate([[0], np.cumsum(counts)])[bounds])
+    wrong = sums != pixels
+    if counts.min(initial=0) < 0 or counts.max(initial=0) > pixels or wrong.any():
+        total = int(sums[wrong][0]) if wrong.any() else pixels
+        raise ValueError(f"runs of {total} pixels do not make a mask of {width} x {height}")
+    numbers = counts.copy()
+    numbers[2:] -= counts[:-2]
+    # The first three of each mask are no differences.
+    plain = np.minimum(bounds[:-1, None] + np.arange(3), bounds[1:, None] - 1)
+    numbers[plain] = counts[plain]
     # A number has as many characters as 5-bit digits are needed for it in two's complement, sign included.
-    lengths = 1 + np.searchsorted(_LARGEST, np.where(numbers < 0, ~numbers, numbers), side="right")
-    place = np.arange(lengths.max(initial=1))
-    digits = (numbers[:, None] >> (5 * place)) & 0x1F
-    digits[place < lengths[:, None] - 1] |= 0x20
-    characters: NDArray[np.uint8] = (digits[place < lengths[:, None]] + 48).astype(np.uint8)
-    text = characters.tobytes().decode("ascii")
-    cuts = np.concatenate([[0], np.cumsum(lengths)])[bounds].tolist()
+    sizes = numbers ^ (numbers >> 63)
+    lengths = np.ones(numbers.size, dtype=np.int64)
+    longer = np.flatnonzero(sizes >= _LARGEST[0])
+    for largest in _LARGEST[1:]:
+        lengths[longer] += 1
+        longer = longer[sizes[longer] >= largest]
+    ends = np.cumsum(lengths)
+    first = ends - lengths
+    characters = np.empty(int(ends[-1]), dtype=np.uint8)
+    characters[first] = numbers & 0x1F
+    longer = np.flatnonzero(lengths > 1)
+    place = 0
+    while longer.size:
+        characters[first[longer] + place] |= 0x20
+        place += 1
+        characters[first[longer] + place] = (numbers[longer] >> (5 * place)) & 0x1F
+        longer = longer[lengths[longer] > place + 1]
+    text = (characters + np.uint8(48)).tobytes().decode("ascii")
+    cuts = np.concatenate([[0], ends])[bounds].tolist()
     return [Rle(size=[height, width], counts=text[first:last]) for first, last in itertools.pairwise(cuts)]
 
 
-def rles_from_spans(
-    starts: NDArray[np.int64], stops: NDArray[np.int64], bounds: Sequence[int], size_hw: tuple[int, int]
-) -> list[Rle]:
-    """Encodings of N masks of one size from spans of their pixels.
+def spans_of_rles(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The spans of pixels of N masks of one size, mask by mask and ascending; no two of one mask touch.
+
+    Returns:
+        starts: (S,) first pixels in column-major order, those of mask i after i times the pixels of an image.
+        stops: (S,) the pixels behind their last.
+        owners: (S,) the mask of each.
+    """
+    return spans_of_runs(*concatenated_runs(rles))
+
+
+def spans_of_runs(
+    runs: NDArray[np.int64], bounds: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """As `spans_of_rles`, of run lengths and the (N + 1,) bounds of each mask: pixels are counted through all masks."""
+    lengths = np.diff(bounds)
+    owners = np.repeat(np.arange(lengths.size), lengths)
+    edges = np.concatenate([[0], np.cumsum(runs)])
+    inside = ((places_within(lengths) & 1) == 1) & (runs > 0)
+    starts, stops, owners = edges[:-1][inside], edges[1:][inside], owners[inside]
+    # There may be a background run of no length: its neighbours are one span.
+    joined = np.flatnonzero((starts[1:] == stops[:-1]) & (owners[1:] == owners[:-1]))
+    if joined.size:
+        starts, owners = np.delete(starts, joined + 1), np.delete(owners, joined + 1)
+        stops = np.delete(stops, joined)
+    return starts, stops, owners
+
+
+def runs_from_spans(
+    starts: NDArray[np.int64], stops: NDArray[np.int64], bounds: NDArray[np.int64], pixels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Run lengths of N masks, one after the other, background first, and the (N + 1,) bounds of each.
 
     Args:
-        starts: (S,) first pixels of spans in column-major order, ascending within a mask; no two touch.
+        starts: (S,) first pixels of spans, ascending within a mask; no two touch.
         stops: (S,) the pixels behind their last.
         bounds: (N + 1,) places of the first span of each mask, and S.
-        size_hw: (height, width) of the masks.
+        pixels: (N,) pixels of each mask's image.
     """
-    pixels = size_hw[0] * size_hw[1]
-    runs = []
-    for first, last in itertools.pairwise(bounds):
-        edges = np.stack([starts[first:last], stops[first:last]], axis=1).reshape(-1)
-        counts = np.diff(edges, prepend=0, append=pixels)
-        # A trailing foreground run needs nothing after it.
-        runs.append(counts[:-1] if counts.size > 1 and counts[-1] == 0 else counts)
-    return rles_from_runs(runs, size_hw)
+    some = bounds[1:] > bounds[:-1]
+    before = np.concatenate([[0], stops])
+    lasts = np.where(some, before[bounds[1:]], 0)
+    before[bounds[:-1]] = 0  # nothing comes before a mask's first span
+    # Of each mask its runs, two for a span, and the background behind them, which is left out where there is none.
+    place = np.arange(starts.size) * 2 + np.repeat(np.arange(some.size), np.diff(bounds))
+    runs = np.empty(2 * starts.size + some.size, dtype=np.int64)
+    runs[place] = starts - before[:-1]
+    runs[place + 1] = stops - starts
+    tails = 2 * bounds[1:] + np.arange(some.size)
+    runs[tails] = pixels - lasts
+    full = some & (lasts == pixels)
+    return np.delete(runs, tails[full]), 2 * bounds + np.concatenate([[0], np.cumsum(~full)])
+
+
+def rles_from_spans(
+    starts: NDArray[np.int64], stops: NDArray[np.int64], bounds: NDArray[np.int64], size_hw: tuple[int, int]
+) -> list[Rle]:
+    """Encodings of N masks of one size from spans of their pixels, as for `runs_from_spans`, in column-major order."""
+    pixels = np.full(bounds.size - 1, size_hw[0] * size_hw[1])
+    return _encoded(*runs_from_spans(starts, stops, bounds, pixels), size_hw)
 
 
 def crop_of(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:

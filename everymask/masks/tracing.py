@@ -6,65 +6,15 @@ work is done for all masks together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.masks.runs import concatenated_runs
-from everymask.records import Rle
+from everymask.masks.column_runs import ColumnRuns, Ints
 
-Ints = NDArray[np.int64]
 _TOP, _BOTTOM = 0, 1
-
-
-@dataclass(frozen=True)
-class ColumnRuns:
-    """Unbroken vertical runs of pixels of N masks of one size, sorted by mask, column and row; no two touch.
-
-    Attributes:
-        size_hw: (height, width) of the masks.
-        lines: (R,) mask x width + column.
-        tops: (R,) first row.
-        bottoms: (R,) row behind the last.
-    """
-
-    size_hw: tuple[int, int]
-    lines: Ints
-    tops: Ints
-    bottoms: Ints
-
-    @classmethod
-    def of_rles(cls, rles: Sequence[Rle], size_hw: tuple[int, int]) -> ColumnRuns:
-        """Those of encodings that all have size `size_hw`."""
-        height, width = size_hw
-        runs, bounds = concatenated_runs(rles)
-        # Every mask runs over all pixels of its image, so a running sum counts pixels through all masks.
-        edges = np.concatenate([[0], np.cumsum(runs)])
-        inside = (np.arange(runs.size) - np.repeat(bounds[:-1], np.diff(bounds))) % 2 == 1
-        inside &= runs > 0
-        starts, ends = edges[:-1][inside], edges[1:][inside]
-        # An encoding may hold a background run of no length: its neighbours are one run.
-        joined = np.flatnonzero((starts[1:] == ends[:-1]) & (starts[1:] % (height * width) != 0))
-        starts, ends = np.delete(starts, joined + 1), np.delete(ends, joined)
-        first, last = starts // height, (ends - 1) // height
-        columns = last - first + 1
-        lines = np.repeat(first, columns) + places_within(columns)
-        tops = np.maximum(np.repeat(starts, columns), lines * height) - lines * height
-        bottoms = np.minimum(np.repeat(ends, columns), (lines + 1) * height) - lines * height
-        return cls(size_hw, lines, tops, bottoms)
-
-    @classmethod
-    def of_mask(cls, mask: NDArray[np.bool_]) -> ColumnRuns:
-        """Those of one (H, W) mask."""
-        height, width = mask.shape
-        padded = np.zeros((width, height + 1), dtype=np.int8)
-        padded[:, :height] = mask.T
-        edges = np.flatnonzero(np.diff(padded.reshape(-1), prepend=np.int8(0)))
-        starts, ends = edges[0::2], edges[1::2]
-        lines = starts // (height + 1)
-        return cls((height, width), lines, starts - lines * (height + 1), ends - lines * (height + 1))
 
 
 @dataclass(frozen=True)
@@ -92,23 +42,23 @@ class Outlines:
 
     def corner_rings(self) -> list[Ints]:
         """(K,) rings of corners (x, y), without repeated ones."""
-        vertices, bounds = _without(self.corners.reshape(-1, 2), 2 * self.bounds, _repeated)
-        return np.split(vertices, bounds[1:-1]) if len(vertices) else []
+        x, y = self.corners.reshape(-1, 2).T
+        return _rings(*_without(x, y, 2 * self.bounds, _repeated))
 
     def pixel_rings(self) -> list[Ints]:
         """(K,) rings of pixels (x, y): neighbours are on a horizontal, vertical or diagonal line through the mask."""
-        following = _following(self.bounds)
-        x, y, next_y = self.corners[:, 1, 0], self.corners[:, 1, 1], self.corners[following, 0, 1]
+        edge_x, edge_y = self.corners[:, 1].T
+        down = _next(self.corners[:, 0, 1], self.bounds) > edge_y
         # Along a vertical edge the mask lies to the left of one that goes down.
-        down = next_y > y
-        column = x - down
-        first = np.stack([column, y - ~down], axis=1)
-        last = np.stack([column, next_y - down], axis=1)
-        first[self.jumps] = last[self.jumps] = self.pixels[self.jumps, 1]
-        vertices = np.stack([self.pixels[:, 0], self.pixels[:, 1], first, last], axis=1).reshape(-1, 2)
-        vertices, bounds = _without(vertices, 4 * self.bounds, _repeated)
-        vertices, bounds = _without(vertices, bounds, _straight)
-        return np.split(vertices, bounds[1:-1]) if len(vertices) else []
+        x, y = np.empty((len(down), 4), dtype=np.int64), np.empty((len(down), 4), dtype=np.int64)
+        x[:, :2], y[:, :2] = self.pixels[:, :, 0], self.pixels[:, :, 1]
+        x[:, 2] = x[:, 3] = edge_x - down
+        y[:, 2] = edge_y - ~down
+        y[:, 3] = _next(self.corners[:, 0, 1], self.bounds) - down
+        x[self.jumps, 2:] = self.pixels[self.jumps, 1, :1]
+        y[self.jumps, 2:] = self.pixels[self.jumps, 1, 1:]
+        found = _without(x.reshape(-1), y.reshape(-1), 4 * self.bounds, _repeated)
+        return _rings(*_without(*found, _straight))
 
 
 def trace(runs: ColumnRuns, diagonals_join: bool = False, join_holes: bool = False) -> Outlines:
@@ -234,53 +184,56 @@ def _corners(runs: ColumnRuns, diagonals_join: bool) -> tuple[Ints, Ints, Ints, 
 def _walk(following: Ints) -> tuple[Ints, Ints]:
     """Every cycle of a permutation in order of its least element: all elements, and bounds of the cycles."""
     after: list[int] = following.tolist()
-    seen = bytearray(len(after))
     order: list[int] = []
+    take = order.append
     bounds = [0]
     for start in range(len(after)):
-        if seen[start]:
-            continue
         element = start
-        while not seen[element]:
-            seen[element] = 1
-            order.append(element)
-            element = after[element]
-        bounds.append(len(order))
+        while (then := after[element]) >= 0:
+            take(element)
+            after[element] = -1  # been there
+            element = then
+        if len(order) > bounds[-1]:
+            bounds.append(len(order))
     return np.array(order, dtype=np.int64), np.array(bounds, dtype=np.int64)
 
 
-def places_within(lengths: Ints) -> Ints:
-    """0, 1, …, length - 1 for each of (N,) lengths, one after the other."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - lengths, lengths)
+def _next(values: Ints, bounds: Ints) -> Ints:
+    """For each vertex of rings the value of the one after it."""
+    after = np.empty_like(values)
+    after[:-1] = values[1:]
+    after[bounds[1:] - 1] = values[bounds[:-1]]
+    return after
 
 
-def _following(bounds: Ints) -> Ints:
-    """For each element of rings the one after it."""
-    following = np.arange(1, bounds[-1] + 1)
-    following[bounds[1:] - 1] = bounds[:-1]
-    return following
-
-
-def _repeated(vertices: Ints, following: Ints) -> NDArray[np.bool_]:
+def _repeated(x: Ints, y: Ints, bounds: Ints) -> NDArray[np.bool_]:
     """Whether each vertex is followed by itself."""
-    same: NDArray[np.bool_] = (vertices[following] == vertices).all(axis=1)
+    same: NDArray[np.bool_] = (_next(x, bounds) == x) & (_next(y, bounds) == y)
     return same
 
 
-def _straight(vertices: Ints, following: Ints) -> NDArray[np.bool_]:
+def _straight(x: Ints, y: Ints, bounds: Ints) -> NDArray[np.bool_]:
     """Whether the ring goes straight on at each vertex; neighbours lie along one of eight directions."""
-    ahead = np.sign(vertices[following] - vertices)
-    straight = np.empty(len(vertices), dtype=np.bool_)
-    straight[following] = (ahead[following] == ahead).all(axis=1)
+    ahead = 3 * np.sign(_next(x, bounds) - x) + np.sign(_next(y, bounds) - y)
+    behind = np.empty_like(ahead)
+    behind[1:] = ahead[:-1]
+    behind[bounds[:-1]] = ahead[bounds[1:] - 1]
+    straight: NDArray[np.bool_] = ahead == behind
     return straight
 
 
-def _without(vertices: Ints, bounds: Ints, is_unwanted: Callable[[Ints, Ints], NDArray[np.bool_]]) -> tuple[Ints, Ints]:
+def _without(
+    x: Ints, y: Ints, bounds: Ints, is_unwanted: Callable[[Ints, Ints, Ints], NDArray[np.bool_]]
+) -> tuple[Ints, Ints, Ints]:
     """Rings without some of their vertices, but never without all, and the new bounds of the rings."""
-    if not len(vertices):
-        return vertices, bounds
-    keep = ~is_unwanted(vertices, _following(bounds))
-    kept = np.add.reduceat(keep.astype(np.int64), bounds[:-1])
+    if not x.size:
+        return x, y, bounds
+    keep = ~is_unwanted(x, y, bounds)
+    kept = np.diff(np.concatenate([[0], np.cumsum(keep)])[bounds])
     keep[bounds[:-1][kept == 0]] = True
-    return vertices[keep], np.concatenate([[0], np.cumsum(np.maximum(kept, 1))])
+    return x[keep], y[keep], np.concatenate([[0], np.cumsum(np.maximum(kept, 1))])
+
+
+def _rings(x: Ints, y: Ints, bounds: Ints) -> list[Ints]:
+    """(K, 2) vertices of each ring."""
+    return np.split(np.stack([x, y], axis=1), bounds[1:-1]) if x.size else []

@@ -1,0 +1,126 @@
+"""Masks as vertical runs of pixels, all masks of an image at once: what outlines and formats along rows are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everymask.masks.runs import places_within, rles_from_spans, runs_from_spans, spans_of_rles, spans_of_runs
+from everymask.records import Rle
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ColumnRuns:
+    """Unbroken vertical runs of pixels of N masks of one size, sorted by mask, column and row; no two touch.
+
+    Attributes:
+        size_hw: (height, width) of the masks.
+        lines: (R,) mask x width + column.
+        tops: (R,) first row.
+        bottoms: (R,) row behind the last.
+    """
+
+    size_hw: tuple[int, int]
+    lines: Ints
+    tops: Ints
+    bottoms: Ints
+
+    @classmethod
+    def of_rles(cls, rles: Sequence[Rle], size_hw: tuple[int, int]) -> ColumnRuns:
+        """Those of encodings that all have size `size_hw`."""
+        starts, stops, _ = spans_of_rles(rles)
+        return cls(size_hw, *_cut(starts, stops, np.full(starts.size, size_hw[0]))[:3])
+
+    @classmethod
+    def of_mask(cls, mask: NDArray[np.bool_]) -> ColumnRuns:
+        """Those of one (H, W) mask."""
+        height, width = mask.shape
+        padded = np.zeros((width, height + 1), dtype=np.int8)
+        padded[:, :height] = mask.T
+        edges = np.flatnonzero(np.diff(padded.reshape(-1), prepend=np.int8(0)))
+        starts, ends = edges[0::2], edges[1::2]
+        lines = starts // (height + 1)
+        return cls((height, width), lines, starts - lines * (height + 1), ends - lines * (height + 1))
+
+    @classmethod
+    def of_boxes(cls, runs: Ints, bounds: Ints, boxes_xyxy: Ints, size_hw: tuple[int, int]) -> ColumnRuns:
+        """Those of N masks that are given inside boxes, as `in_boxes` gives them."""
+        x0, y0, x1, y1 = boxes_xyxy.T
+        areas = (x1 - x0) * (y1 - y0)
+        starts, stops, owners = spans_of_runs(runs, bounds)
+        before = (np.cumsum(areas) - areas)[owners]
+        heights = (y1 - y0)[owners]
+        columns, tops, bottoms, number = _cut(starts - before, stops - before, heights)
+        owners = np.repeat(owners, number)
+        lines = owners * size_hw[1] + x0[owners] + columns
+        return cls(size_hw, lines, tops + y0[owners], bottoms + y0[owners])
+
+    def in_boxes(self, boxes_xyxy: Ints) -> tuple[Ints, Ints]:
+        """Run lengths of each mask inside a box, column after column, background first.
+
+        Args:
+            boxes_xyxy: (N, 4) half-open boxes that hold the masks.
+
+        Returns:
+            The runs of all masks, one after the other, and the (N + 1,) bounds of each.
+        """
+        x0, y0, x1, y1 = boxes_xyxy.T
+        owners, columns = np.divmod(self.lines, self.size_hw[1])
+        heads = (columns - x0[owners]) * (y1 - y0)[owners] - y0[owners]
+        starts, stops, owners = _joined(heads + self.tops, heads + self.bottoms, owners)
+        bounds = np.searchsorted(owners, np.arange(len(boxes_xyxy) + 1))
+        return runs_from_spans(starts, stops, bounds, (x1 - x0) * (y1 - y0))
+
+    def transposed(self) -> ColumnRuns:
+        """The masks with rows and columns exchanged: what was a horizontal run of pixels is a vertical one."""
+        height, width = self.size_hw
+        lines = self.lines + self.lines // width  # there is one line between columns more than there are columns
+        ends = np.concatenate([lines * (height + 1) + self.tops, lines * (height + 1) + self.bottoms])
+        keys = np.concatenate([ends, ends + height + 1])
+        keys.sort()
+        # Where runs of neighbouring columns end alike, nothing changes from one to the other.
+        alike = np.flatnonzero(keys[1:] == keys[:-1])
+        keep = np.ones(keys.size, dtype=np.bool_)
+        keep[alike] = keep[alike + 1] = False
+        keys = keys[keep]
+        starts, lengths = keys[0::2], keys[1::2] - keys[0::2]
+        lines, tops = np.divmod(starts, height + 1)
+        masks, x = np.divmod(lines, width + 1)
+        rows = np.repeat(masks * height + tops, lengths) + places_within(lengths)
+        changes = rows * (width + 1) + np.repeat(x, lengths)
+        changes.sort()
+        rows, first = np.divmod(changes[0::2], width + 1)
+        return ColumnRuns((width, height), rows, first, changes[1::2] - rows * (width + 1))
+
+    def rles(self, num_masks: int) -> list[Rle]:
+        """The masks' encodings."""
+        height, width = self.size_hw
+        owners, columns = np.divmod(self.lines, width)
+        starts, stops, owners = _joined(columns * height + self.tops, columns * height + self.bottoms, owners)
+        return rles_from_spans(starts, stops, np.searchsorted(owners, np.arange(num_masks + 1)), self.size_hw)
+
+
+def _cut(starts: Ints, stops: Ints, heights: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Spans cut where a column ends: columns, first rows, rows behind the last, and the pieces of each span."""
+    first, last = starts // heights, (stops - 1) // heights
+    pieces = last - first + 1
+    columns = np.repeat(first, pieces) + places_within(pieces)
+    heights = np.repeat(heights, pieces)
+    heads = columns * heights
+    tops = np.maximum(np.repeat(starts, pieces) - heads, 0)
+    bottoms = np.minimum(np.repeat(stops, pieces) - heads, heights)
+    return columns, tops, bottoms, pieces
+
+
+def _joined(starts: Ints, stops: Ints, owners: Ints) -> tuple[Ints, Ints, Ints]:
+    """Spans of which neighbours in one mask may touch, with those in one piece."""
+    apart = (starts[1:] != stops[:-1]) | (owners[1:] != owners[:-1])
+    if not starts.size or apart.all():
+        return starts, stops, owners
+    begins, ends = np.concatenate([[True], apart]), np.concatenate([apart, [True]])
+    return starts[begins], stops[ends], owners[begins]
