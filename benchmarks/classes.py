@@ -13,67 +13,49 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.doubt import doubt_correlation, labelled_doubt_correlation
+from benchmarks.class_material import (
+    Material,
+    Measured,
+    pasted,
+    prepare,
+    read_truth,
+    taxonomy_of,
+    truth_name,
+    with_crops,
+)
 from data_jobs.runtime.command import parse
-from everymask.backbone.embedding import embed_images
-from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
-from everymask.backbone.registry import load_backbone
 from everymask.classes.config import ClassesConfig, Recipe
-from everymask.classes.embeddings import StoredEmbeddings, load_embeddings, open_embeddings, write_embeddings
-from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
+from everymask.classes.embeddings import StoredEmbeddings, load_embeddings, write_embeddings
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, PAPER_TRAINING, below
-from everymask.classes.segmenter import classify_masks, describe_masks
+from everymask.classes.segmenter import classify_masks
 from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import make_bags
+from everymask.classes.training.corrections import NamedMasks
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
-from everymask.errors import ConfigurationError
+from everymask.evaluation.doubt import DoubtFigures, doubt_figures
 from everymask.evaluation.figure_files import weights_of, write_figures
-from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances, read_voc
-from everymask.evaluation.ground_truth.voc import VOC_CLASSES
+from everymask.evaluation.ground_truth import ClassTruth
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
 from everymask.images.decoding import decode_image
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 
 GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boat+car+motorcycle,person,chair"
-SHARD = 25
+ENOUGH = 10
+"""Objects of a class, at least, for its figures to say something alone."""
 PAPER = {**below("classes", PAPER_CLASSES), **below("classes.masks", PAPER_MASKS), **below("training", PAPER_TRAINING)}
 RECIPES = {"recipe": {"paper": PAPER}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What is measured, with what."""
-
-    exemplars: Path
-    """Folder of exemplars, a directory per COCO class."""
-    ground_truth: Path
-    """Folder with instances.json and images/, or in VOC's layout."""
-    split: str = "val"
-    """Which list in VOC's ImageSets/Segmentation."""
-    work: Path = Path("runs/benchmark-classes")
-    """Where mask embeddings are kept."""
-    model: str = "nano"
-    """Backbone."""
-    checkpoint: str | None = None
-    """Other weights for it."""
-    seeds: int = 5
-    """Trainings, each with its own split, initial weights and order."""
-    per_class: int | None = None
-    """Only the first so many exemplars of each class."""
-    threads: int = 2
-    """torch threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,40 +76,6 @@ class BenchmarkConfig(Measured):
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
-def with_crops(config: ClassesConfig) -> ClassesConfig:
-    """Masks are described by their crops, too, as a head that reads crops wants them."""
-    return replace(config, masks=replace(config.masks, describer="crop"))
-
-
-def embedded(
-    backbone: PromptableBackbone, images: Iterable[tuple[str, Path]], store: Path, config: ClassesConfig
-) -> dict[str, StoredEmbeddings]:
-    """Mask embeddings of images by id, made where the store has none.
-
-    Raises:
-        ConfigurationError: the store was made with other settings of masks.
-    """
-    images = list(images)
-    known: dict[str, StoredEmbeddings] = {}
-    if any(store.glob("*.parquet")):
-        if open_embeddings(store)[1] != config.masks:
-            raise ConfigurationError(f"{store} holds masks made with other settings; give another --work")
-        known = {record.image_id: record for record in load_embeddings(store)}
-    missing = [(image_id, path) for image_id, path in images if image_id not in known]
-    for first in range(0, len(missing), SHARD):
-        records = [_describe(backbone, image_id, path, config) for image_id, path in missing[first : first + SHARD]]
-        write_embeddings(store, records, config.masks)
-        known |= {record.image_id: record for record in records}
-        print(f"embedded {min(first + SHARD, len(missing))} of {len(missing)} images into {store}", flush=True)
-    return {image_id: known[image_id] for image_id, _ in images}
-
-
-def _describe(backbone: PromptableBackbone, image_id: str, path: Path, config: ClassesConfig) -> StoredEmbeddings:
-    (embedding,) = embed_images(backbone, [decode_image(path.read_bytes())], keep_picture=True)
-    assert isinstance(embedding, ImageEmbedding)
-    return StoredEmbeddings(image_id, str(path), "", describe_masks(backbone, embedding, config))
-
-
 def measure(
     head: ClassHead,
     images: dict[str, StoredEmbeddings],
@@ -140,70 +88,15 @@ def measure(
     return semantic_figures(labels, truth, classes)
 
 
-@dataclass(frozen=True)
-class Material:
-    """What all measurements share."""
-
-    backbone: PromptableBackbone
-    exemplars: list[Exemplar]
-    bags: list[StoredEmbeddings]
-    images: dict[str, StoredEmbeddings]
-
-
-VOC_NAMES = {"airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor"}
-"""COCO's classes that have another name in VOC."""
-
-
-def taxonomy_of(exemplars: Sequence[Exemplar]) -> Taxonomy:
-    """The classes of some exemplars."""
-    return Taxonomy(tuple(dict.fromkeys((item.origin.subject, item.class_name) for item in exemplars)))
-
-
-def is_voc(folder: Path) -> bool:
-    """Whether a folder of ground truth is in VOC's layout."""
-    return (folder / "SegmentationClass").is_dir()
-
-
-def truth_name(folder: Path, split: str) -> str:
-    """Names the mask embeddings of a ground truth's images."""
-    return "-".join([*folder.resolve().parts[-2:], *([split] if is_voc(folder) else [])])
-
-
-def read_truth(folder: Path, split: str, taxonomy: Taxonomy) -> tuple[dict[str, ClassTruth], tuple[str, ...], Path]:
-    """Ground truth by file name, the classes it is of, and the folder of its images."""
-    if not is_voc(folder):
-        return read_coco_instances(folder, taxonomy), taxonomy.classes, folder / "images"
-    subjects = [(VOC_NAMES.get(subject, subject), name) for subject, name in taxonomy.subjects]
-    known = Taxonomy(tuple((subject, name) for subject, name in subjects if subject in VOC_CLASSES))
-    return read_voc(folder, known, split), known.classes, folder / "JPEGImages"
-
-
-def prepare(config: BenchmarkConfig) -> Material:
-    """Embed exemplars and images, or find them embedded."""
-    backbone = load_backbone(config.model, config.checkpoint, "cpu")
-    store = config.work / f"{backbone.name}-{backbone.weights_sha256[:12]}"
-    exemplars: list[Exemplar] = []
-    taken: dict[str, int] = {}
-    for item in load_exemplars(config.exemplars):
-        taken[item.origin.subject] = taken.get(item.origin.subject, 0) + 1
-        if config.per_class is None or taken[item.origin.subject] <= config.per_class:
-            exemplars.append(item)
-    bags = embedded(
-        backbone, ((item.bag_id, config.exemplars / item.file) for item in exemplars), store / "bags", config.classes
-    )
-    truth, _, folder = read_truth(config.ground_truth, config.split, taxonomy_of(exemplars))
-    truth_store = store / truth_name(config.ground_truth, config.split)
-    images = embedded(backbone, ((name, folder / name) for name in sorted(truth)), truth_store, config.classes)
-    return Material(backbone, exemplars, list(bags.values()), images)
-
-
-def train(material: Material, taxonomy: Taxonomy, config: TrainingConfig) -> tuple[ClassHead, ClassHead, float, int]:
+def train(
+    material: Material, taxonomy: Taxonomy, config: TrainingConfig, composites: NamedMasks | None = None
+) -> tuple[ClassHead, ClassHead, float, int]:
     """Student, teacher, seconds from stored bags to the student, and epochs of both."""
     started = time.perf_counter()
     subjects = {item.bag_id: item.origin.subject for item in material.exemplars}
     bags = make_bags(material.bags, subjects, taxonomy, config.features)
     spec = head_spec(taxonomy.classes, material.backbone, config)
-    result = train_head(bags, spec, config)
+    result = train_head(bags, spec, config, corrections=composites)
     return result.head, result.teacher, time.perf_counter() - started, len(result.history)
 
 
@@ -213,19 +106,20 @@ def over_seeds(
     """Figures of MIL alone and of MIL with distillation for every seed, with mean and standard deviation."""
     truth, measured, _ = read_truth(config.ground_truth, config.split, taxonomy)
     rows: dict[str, list[SemanticFigures]] = {"mil": [], "distilled": []}
+    unlimited: list[SemanticFigures] = []
     seconds: list[float] = []
-    correlations: dict[str, list[float | None]] = {
-        "uncertainty_correlation": [],
-        "labelled_uncertainty_correlation": [],
-    }
+    doubts: list[DoubtFigures] = []
+    masks = {name: record.embeddings for name, record in material.images.items()}
+    composites: NamedMasks | None = None
     for seed in range(config.seeds):
         training = replace(config.training, seed=seed, features=features, distillation=True)
-        student, teacher, elapsed, epochs = train(material, taxonomy, training)
+        if config.scenes is not None and composites is None:
+            composites = pasted(material, taxonomy, train(material, taxonomy, training)[0], config, config.classes)
+        student, teacher, elapsed, epochs = train(material, taxonomy, training, composites)
         seconds.append(elapsed)
-        correlations["uncertainty_correlation"].append(doubt_correlation(student, material.images, truth, measured))
-        correlations["labelled_uncertainty_correlation"].append(
-            labelled_doubt_correlation(student, material.images, truth, measured, config.classes)
-        )
+        doubts.append(doubt_figures(student, masks, truth, measured))
+        no_threshold = replace(config.classes, score_thresh=0.0, class_score_thresh={})
+        unlimited.append(measure(student, material.images, truth, measured, no_threshold))
         for name, head in (("mil", teacher), ("distilled", student)):
             figures = measure(head, material.images, truth, measured, config.classes)
             rows[name].append(figures)
@@ -236,8 +130,10 @@ def over_seeds(
             )
     return {
         "training_seconds": seconds,
-        **{name: _mean(values) for name, values in correlations.items()},
+        "wrong_name_auroc": _mean([doubt.wrong_name for doubt in doubts]),
+        "missed_object_auroc": _mean([doubt.missed_object for doubt in doubts]),
         **{name: _summary(figures) for name, figures in rows.items()},
+        "no_threshold": _summary(unlimited),
         "gain": {
             "miou": _spread([b.miou - a.miou for a, b in zip(rows["mil"], rows["distilled"], strict=True)]),
             "map50": _spread([b.map50 - a.map50 for a, b in zip(rows["mil"], rows["distilled"], strict=True)]),
@@ -250,10 +146,20 @@ def _summary(figures: Sequence[SemanticFigures]) -> dict[str, Any]:
     return {
         "miou": _spread([item.miou for item in figures]),
         "map50": _spread([item.map50 for item in figures]),
+        "frequent": {
+            "miou": _spread([_frequent_mean(item, "iou") for item in figures]),
+            "map50": _spread([_frequent_mean(item, "ap50") for item in figures]),
+        },
         "iou": {name: _mean([item.classes[name].iou for item in figures]) for name in names},
         "ap50": {name: _mean([item.classes[name].ap50 for item in figures]) for name in names},
         "instances": {name: figures[0].classes[name].instances for name in names},
     }
+
+
+def _frequent_mean(figures: SemanticFigures, measure: Literal["iou", "ap50"]) -> float:
+    """Mean over the classes with enough objects; of IoU with background."""
+    rows = [row for name, row in figures.classes.items() if row.instances >= ENOUGH or name == "background"]
+    return statistics.mean(value for row in rows if (value := getattr(row, measure)) is not None)
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
@@ -307,7 +213,7 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     if any("crop" in kind for kind in config.features):
         config = replace(config, classes=with_crops(config.classes))
-    material = prepare(config)
+    material = prepare(config, config.classes)
     taxonomy = taxonomy_of(material.exemplars)
     figures: dict[str, Any] = {
         "machine": {"cpu": platform.processor() or platform.machine(), "threads": config.threads},
@@ -340,13 +246,20 @@ def table(figures: dict[str, Any]) -> str:
             lines.append(
                 f"{kind:>12} {name:>9}: mIoU {percent(row[name]['miou'])}, mAP50 {percent(row[name]['map50'])}"
             )
+        lines.append(f"{kind:>12}  mAP50 without a threshold: {percent(row['no_threshold']['map50'])}")
+        lines.append(
+            f"{kind:>12}  classes with at least {ENOUGH} objects: mIoU "
+            f"{percent(row['distilled']['frequent']['miou'])}, mAP50 without a threshold "
+            f"{percent(row['no_threshold']['frequent']['map50'])}"
+        )
         lines.append(f"{kind:>12}  training: {statistics.mean(row['training_seconds']):.1f} s")
-        for masks, name in (("masks", "uncertainty_correlation"), ("labels", "labelled_uncertainty_correlation")):
-            shown = "not known" if row[name] is None else f"r = {row[name]:.2f}"
-            lines.append(f"{kind:>12}  uncertainty and being misnamed, over {masks} that match an object: {shown}")
+        for what in ("wrong name", "missed object"):
+            auroc = row[f"{what.replace(' ', '_')}_auroc"]
+            lines.append(f"{kind:>12}  AUROC of doubt, {what}: " + ("not known" if auroc is None else f"{auroc:.2f}"))
         for name, iou in row["distilled"]["iou"].items():
             ap50 = row["distilled"]["ap50"][name]
             shown = "" if ap50 is None else f", AP50 {ap50:.1%} of {row['distilled']['instances'][name]}"
+            shown += "" if ap50 is None else f", {row['no_threshold']['ap50'][name]:.1%} without a threshold"
             lines.append(f"{'':>24}{name}: " + ("not shown" if iou is None else f"IoU {iou:.1%}{shown}"))
     speed = figures["relabelling"]
     lines.append(

@@ -6,7 +6,8 @@
     python benchmarks/paper_tables.py --table 4 --exemplars DIR --ground-truth VOC2012      MIL alone, and distilled
 
 The paper has a row for synthetic and one for crawled exemplars: run a table once with each. Its own figures are of SAM
-ViT-H, the default here. Mask embeddings are kept in --work. Table 3 needs the weights of CLIP.
+ViT-H, the default here. Mask embeddings are kept in --work. Table 3 needs the weights of CLIP. Every table begins with
+what labelling nothing gets; `--features token token+pooled` adds heads that read image features under the mask, too.
 """
 
 from __future__ import annotations
@@ -21,19 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import tyro
 
-from benchmarks.classes import (
-    BenchmarkConfig,
-    Material,
-    Measured,
-    is_voc,
-    over_seeds,
-    prepare,
-    read_truth,
-    taxonomy_of,
-)
+from benchmarks.class_material import Material, Measured, is_voc, prepare, read_truth, taxonomy_of
+from benchmarks.classes import BenchmarkConfig, over_seeds
 from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.classes.config import ClipConfig
+from everymask.classes.features import FeatureKind
 from everymask.classes.names import segment_names
 from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, paper_classes
 from everymask.classes.training.train import TrainingConfig
@@ -52,6 +46,8 @@ class TableConfig(Measured):
     """Backbone."""
     work: Path = Path("runs/benchmark-paper")
     """Where mask embeddings are kept."""
+    features: tuple[FeatureKind, ...] = ("token",)
+    """What heads read of a mask, a row each; the paper's read tokens."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """Table 3: CLIP. Its names are the classes of the exemplars."""
 
@@ -67,7 +63,7 @@ def benchmark_config(config: TableConfig) -> BenchmarkConfig:
         raise ConfigurationError(f"table {config.table} is measured on {'PASCAL VOC' if wanted else 'COCO instances'}")
     return BenchmarkConfig(
         **{item.name: getattr(config, item.name) for item in fields(Measured)},
-        features=("token",),
+        features=config.features,
         classes=paper_classes(),
         training=TrainingConfig(**PAPER_TRAINING),
     )
@@ -91,19 +87,24 @@ def rows(config: TableConfig) -> list[str]:
     """The table as lines of text."""
     torch.set_num_threads(config.threads)
     chosen = benchmark_config(config)
-    material = prepare(chosen)
-    lines = []
+    material = prepare(chosen, chosen.classes)
+    taxonomy = taxonomy_of(material.exemplars)
+    truth, classes, _ = read_truth(config.ground_truth, config.split, taxonomy)
+    nothing = semantic_figures({}, truth, classes)
+    lines = [f"nothing labelled        mIoU {nothing.miou:7.2%}          mAP50 {nothing.map50:7.2%}"]
     if config.table == 3:
         figures = with_clip(material, config)
         lines.append(f"SAM + CLIP              mIoU {figures.miou:7.2%}          mAP50 {figures.map50:7.2%}")
-    measured = over_seeds(material, taxonomy_of(material.exemplars), chosen, "token")
-    if config.table == 4:
-        lines.append(_row("MIL", measured["mil"]))
-    lines.append(_row("U-SAM (MIL, distilled)", measured["distilled"]))
-    for name, iou in measured["distilled"]["iou"].items():
-        ap50 = measured["distilled"]["ap50"][name]
-        if iou is not None:
-            lines.append(f"  {name:<22}IoU {iou:7.1%}" + ("" if ap50 is None else f"            AP50 {ap50:7.1%}"))
+    for features in config.features:
+        measured = over_seeds(material, taxonomy, chosen, features)
+        read = "" if features == "token" else f", {features}"
+        if config.table == 4:
+            lines.append(_row(f"MIL{read}", measured["mil"]))
+        lines.append(_row(f"U-SAM{read}", measured["distilled"]))
+        for name, iou in measured["distilled"]["iou"].items():
+            ap50 = measured["distilled"]["ap50"][name]
+            if iou is not None:
+                lines.append(f"  {name:<22}IoU {iou:7.1%}" + ("" if ap50 is None else f"            AP50 {ap50:7.1%}"))
     return lines
 
 

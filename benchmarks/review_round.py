@@ -26,16 +26,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import tyro
 
-from benchmarks.classes import (
-    BenchmarkConfig,
+from benchmarks.class_material import (
     Material,
+    Measured,
     embedded,
-    measure,
     prepare,
     taxonomy_of,
     truth_name,
     with_crops,
 )
+from benchmarks.classes import measure
 from everymask.classes.config import ClassesConfig
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
@@ -212,14 +212,14 @@ def run(config: RoundConfig) -> dict[str, tuple[float, float]]:
     if "crop" in config.features:
         config = replace(config, classes=with_crops(config.classes))
     material = prepare(
-        BenchmarkConfig(
+        Measured(
             exemplars=config.exemplars,
             ground_truth=config.data / "train",
             work=config.work,
             model=config.model,
             per_class=config.per_class,
-            classes=config.classes,
-        )
+        ),
+        config.classes,
     )
     taxonomy = taxonomy_of(material.exemplars)
     train_truth = read_coco_instances(config.data / "train", taxonomy)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_jobs.exemplars.bags import BagSpec, embed_exemplars, pending_exemplars
+from data_jobs.exemplars.composites import planned_composites, write_composites
 from data_jobs.runtime.actors import connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
@@ -33,11 +34,13 @@ from everymask.backbone.registry import load_backbone
 from everymask.classes.config import MaskConfig, Recipe
 from everymask.classes.embeddings import StoredEmbeddings, load_embeddings
 from everymask.classes.exemplars.filters import SingleObjectFilter
+from everymask.classes.exemplars.folder import folder_pictures
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
-from everymask.classes.head import save_head
+from everymask.classes.head import ClassHead, save_head
 from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, below
 from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import make_bags, no_bags
+from everymask.classes.training.composites import composite_masks
 from everymask.classes.training.corrections import (
     CorrectedImage,
     NamedMasks,
@@ -73,6 +76,11 @@ class TrainClassesConfig:
     read again."""
     negatives: str | None = None
     """Folder of pictures that show none of the classes, beside exemplars: all that is in them is background."""
+    scenes: str | None = None
+    """Folder of pictures like those to be labelled, or these themselves, beside exemplars. Objects cut out of exemplars
+    are pasted into those that show no class, as far as the head can tell, and are learnt from, too."""
+    composites: int = 200
+    """With --scenes: so many pictures with pasted objects, of as many scenes at most."""
     classes: str | None = None
     """Which classes, as for `everymask exemplars`: `cat,dog`, or `animals=cat+dog,person` to gather several subjects
     into one class. By default those of the manifest, or every directory; without exemplars, the corrections'."""
@@ -97,6 +105,10 @@ class TrainClassesConfig:
             raise ConfigurationError("there is nothing to learn from; give --exemplars, --corrections, or both")
         if self.negatives is not None and self.exemplars is None:
             raise ConfigurationError("--negatives go with exemplars, which are missing; give --exemplars, too")
+        if self.scenes is not None and self.exemplars is None:
+            raise ConfigurationError("--scenes go with exemplars, which are missing; give --exemplars, too")
+        if self.composites < 1:
+            raise ConfigurationError(f"composites must be at least 1, not {self.composites}")
         if self.embeddings is not None and self.corrections is None:
             raise ConfigurationError("--embeddings are of the images of --corrections, which are missing; give both")
 
@@ -153,6 +165,11 @@ def run(config: TrainClassesConfig) -> int:
             f"{len(corrections) - objects:,} of background"
         )
         named.append(corrections)
+    if config.scenes is not None:
+        first = train_head(bags, spec, config.training, _show_epoch, NamedMasks.joined(named) if named else None).head
+        composites = _composites(config, first, chosen, records, taxonomy, name)
+        if composites is not None:
+            named.append(composites)
     print(
         f"training {len(spec.classes)} classes on {len(bags):,} exemplars with {len(bags.inputs):,} masks", flush=True
     )
@@ -170,6 +187,7 @@ def run(config: TrainClassesConfig) -> int:
     taught = [
         ("exemplars", f"{len(chosen):,}"),
         ("negatives", f"{len(negatives):,}"),
+        ("composites", f"{config.composites if config.scenes else 0:,}"),
         ("corrected images", f"{len(corrected):,}"),
     ]
     _write_report(config, page, result, records, {item.bag_id: item for item in chosen}, taught, seconds)
@@ -205,6 +223,41 @@ def _embedded(
         embed_exemplars(pending, folder, spec, actors)
     wanted = {item.bag_id for item in exemplars}
     return [record for record in load_embeddings(directory) if record.image_id in wanted]
+
+
+def _composites(
+    config: TrainClassesConfig,
+    head: ClassHead,
+    exemplars: Sequence[Exemplar],
+    records: Sequence[StoredEmbeddings],
+    taxonomy: Taxonomy,
+    name: str,
+) -> NamedMasks | None:
+    """Masks of composites, of which it is known what they are."""
+    assert config.scenes is not None
+    assert config.exemplars is not None
+    bags = config.bags or f"{config.exemplars}/.bags"
+    scenes = folder_pictures(config.scenes, "--scenes", config.composites)
+    classes = {subject: taxonomy.classes.index(one) for subject, one in taxonomy.subjects}
+    plans = planned_composites(
+        _embedded(config, scenes, config.scenes, f"{bags}/scenes/{name}"),
+        records,
+        {item.bag_id: classes[item.origin.subject] for item in exemplars},
+        head,
+        config.composites,
+        config.training.seed,
+    )
+    files = {item.bag_id: Path(str(config.exemplars)) / item.file for item in exemplars}
+    files |= {item.bag_id: Path(config.scenes) / item.file for item in scenes}
+    pasted = {item.bag_id: (item, objects) for item, objects in write_composites(plans, files, f"{bags}/composites")}
+    described = _embedded(
+        config, [item for item, _ in pasted.values()], f"{bags}/composites", f"{bags}/composites/{name}"
+    )
+    return composite_masks(
+        ((pasted[record.image_id][1], record.embeddings) for record in described),
+        config.training.features,
+        len(taxonomy.classes),
+    )
 
 
 def _clear(config: TrainClassesConfig, records: list[StoredEmbeddings]) -> list[StoredEmbeddings]:
@@ -274,8 +327,24 @@ command = Command(
     "Train a class head on exemplars (from `everymask exemplars`, or any directory of pictures per class), on "
     "corrected labels, or on both. The masks of every picture are described once; then a head is trained in a minute.",
     groups={
-        "input and output": ("exemplars", "corrections", "embeddings", "negatives", "classes", "output", "bags"),
-        "method": ("recipe", "training.features", "training.epochs", "training.seed", "single_object_only"),
+        "input and output": (
+            "exemplars",
+            "corrections",
+            "embeddings",
+            "negatives",
+            "scenes",
+            "classes",
+            "output",
+            "bags",
+        ),
+        "method": (
+            "recipe",
+            "composites",
+            "training.features",
+            "training.epochs",
+            "training.seed",
+            "single_object_only",
+        ),
         "model": ("model", "checkpoint", "device"),
         "resources": ("actors", "gpus_per_actor"),
     },

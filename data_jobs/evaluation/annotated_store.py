@@ -70,6 +70,11 @@ def measure_annotated(config: StoredConfig) -> Figures:
     taxonomy = Taxonomy.parse(config.classes) if config.classes else Taxonomy(tuple((name, name) for name in named))
     truth = class_truth(annotated, taxonomy, sizes, config.path)
     figures = _class_rows(rows.seen, truth, taxonomy.classes)
+    if config.embeddings is not None and config.head is not None:
+        # Here alone: half a GiB of model code that others do without.
+        from data_jobs.evaluation.by_head import with_head_figures
+
+        figures = with_head_figures(figures, config.embeddings, config.head, truth, taxonomy.classes, str)
     if config.thresholds is not None:
         figures = _with_thresholds(config.thresholds, store, rows, truth, taxonomy.classes, figures)
     if config.worst is not None:

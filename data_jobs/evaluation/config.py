@@ -75,6 +75,11 @@ class StoredConfig:
     gathers several of the ground truth. By default the classes that the labels name."""
     split: str | None = None
     """For voc: a list in ImageSets/Segmentation, e.g. val; by default every segmented image."""
+    embeddings: str | None = None
+    """For classes: mask embeddings of the images (`everymask label --save-embeddings`). With --head, AP50 without a
+    threshold is given, too, and how well doubt tells of wrong names and of missed objects (AUROC)."""
+    head: str | None = None
+    """The class head that named the masks, to go with --embeddings."""
     worst: Path | None = None
     """With annotations of a tool: write a page of the 24 worst images, annotated and labelled side by side (.html)."""
     thresholds: Path | None = None
@@ -91,6 +96,10 @@ class StoredConfig:
 
     def __post_init__(self) -> None:
         check_annotations(self.ground_truth, self.annotations)
+        if (self.embeddings is None) != (self.head is None):
+            raise ConfigurationError("--embeddings and --head go together; give both, or neither")
+        if self.head is not None and self.ground_truth in ("coco_panoptic", "entityseg", "bsds"):
+            raise ConfigurationError("--head measures classes; name a --ground-truth of classes, or leave it out")
         if (self.worst or self.thresholds) and self.ground_truth not in ANNOTATION_FORMATS:
             raise ConfigurationError("--worst and --thresholds need annotations of a tool, such as --ground-truth cvat")
 

@@ -71,4 +71,11 @@ def _class_figures(config: StoredConfig, labels: dict[str, ImageLabels]) -> Figu
     rows = {
         name: {"IoU": row.iou, "AP50": row.ap50, "instances": row.instances} for name, row in figures.classes.items()
     }
-    return means | rows
+    if config.embeddings is None or config.head is None:
+        return means | rows
+    # Here alone: half a GiB of model code that others do without.
+    from data_jobs.evaluation.by_head import with_head_figures
+
+    return with_head_figures(
+        means | rows, config.embeddings, config.head, truth, taxonomy.classes, lambda image_id: Path(image_id).name
+    )

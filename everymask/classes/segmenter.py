@@ -91,11 +91,9 @@ def class_thresholds(classes: tuple[str, ...], config: ClassesConfig, recommende
 
 
 def confident_masks(probabilities: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
-    """(K,) int64 indices of masks whose likeliest class is no background and passes its threshold."""
-    best, index = probabilities.max(dim=-1)
-    is_object = index < thresholds.shape[0]
-    passes = best >= torch.cat([thresholds, thresholds.new_ones(1)])[index]
-    return (is_object & passes).nonzero().flatten()
+    """(K,) int64 indices of masks whose likeliest class passes its threshold, however probable background is."""
+    best, index = probabilities[:, :-1].max(dim=-1)
+    return (best >= thresholds[index]).nonzero().flatten()
 
 
 def missed_masks(probabilities: torch.Tensor, predicted_iou: torch.Tensor, chosen: torch.Tensor) -> float:
@@ -111,15 +109,19 @@ def missed_masks(probabilities: torch.Tensor, predicted_iou: torch.Tensor, chose
     """
     left_out = torch.ones(len(probabilities), dtype=torch.bool)
     left_out[chosen] = False
-    evidence = probabilities[:, :-1].max(dim=1).values.double() * predicted_iou.cpu().float().double().clamp(0, 1)
-    return float(evidence[left_out].sum())
+    return float(object_evidence(probabilities, predicted_iou)[left_out].sum())
+
+
+def object_evidence(probabilities: torch.Tensor, predicted_iou: torch.Tensor) -> torch.Tensor:
+    """(K,) float64 in [0, 1]: how probable the likeliest class of each mask is, times its predicted IoU."""
+    return probabilities[:, :-1].max(dim=1).values.double() * predicted_iou.cpu().float().double().clamp(0, 1)
 
 
 def label_masks(
     embeddings: MaskEmbeddings, probabilities: torch.Tensor, classes: tuple[str, ...], config: ClassesConfig
 ) -> ImageLabels:
     """Labelled masks of K confident masks with (K, C + 1) probabilities, after NMS within each class."""
-    likelihood, class_ids = probabilities.max(dim=-1)
+    likelihood, class_ids = probabilities[:, :-1].max(dim=-1)
     scores = likelihood
     if config.score == "probability_times_iou":
         scores = likelihood * torch.from_numpy(embeddings.predicted_iou).clamp(0, 1)

@@ -202,6 +202,14 @@ def rle_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]
     return np.asarray(coco_mask.iou(list(first), list(second), crowd), dtype=np.float64)
 
 
+def shares_inside(masks: Sequence[Rle], others: Sequence[Rle]) -> NDArray[np.float64]:
+    """(N,) share in [0, 1] of each mask that lies in the union of others of its size, without decoding."""
+    if not masks or not others:
+        return np.zeros(len(masks))
+    # For a "crowd", pycocotools divides the intersection by the area of the first mask.
+    return np.asarray(coco_mask.iou(list(masks), [coco_mask.merge(list(others))], [1]), dtype=np.float64)[:, 0]
+
+
 def boxes_from_rles(rles: Sequence[Rle]) -> NDArray[np.int64]:
     """(N, 4) boxes_xyxy of encoded masks, without decoding."""
     xywh = np.asarray(coco_mask.toBbox(list(rles)), dtype=np.int64).reshape(-1, 4)

@@ -6,12 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data_jobs.evaluation.config import StoredConfig
 from data_jobs.evaluation.figures import table
 from data_jobs.evaluation.stored_labels import measure_store
+from everymask.classes.config import ClassesConfig, MaskConfig
+from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, write_embeddings
+from everymask.classes.features import MaskFeatures
+from everymask.classes.head import ClassHead, HeadSpec, save_head
+from everymask.classes.segmenter import classify_masks
+from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
+from everymask.evaluation.doubt import doubt_figures
+from everymask.evaluation.ground_truth import read_coco_instances
+from everymask.evaluation.semantic import semantic_figures
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
@@ -73,3 +83,41 @@ def test_pascal_voc(tmp_path: Path) -> None:
     assert measure_store(StoredConfig(path=tmp_path, labels=uri, ground_truth="voc"))["mean"]["AP50"] == pytest.approx(
         1.0
     )
+
+
+def test_a_head_and_mask_embeddings_tell_of_doubt_and_of_masks_below_the_threshold(tmp_path: Path, coco: Path) -> None:
+    uri = store(tmp_path, (half(0, 5), "cat"))
+    rng = np.random.default_rng(0)
+    tokens, rles = rng.normal(size=(5, 4)).astype(np.float16), [encode_mask(half(*at)) for at in _HALVES]
+    ones, nothing = np.ones(5, dtype=np.float32), np.zeros((5, 0), dtype=np.float16)
+    features, grid = MaskFeatures(tokens, nothing, nothing), np.zeros((5, 256), dtype=np.uint8)
+    points = np.zeros((5, 2), dtype=np.float32)
+    masks = MaskEmbeddings(SIZE, features, ones, ones, ones, grid, points, tuple(rles), "colour", "a" * 64)
+    write_embeddings(tmp_path / "masks", [StoredEmbeddings("deep/a.jpg", "", "", masks)], MaskConfig())
+    torch.manual_seed(3)
+    head = ClassHead(HeadSpec(("cat", "dog"), "colour", "a" * 64, "token", 4, 0, score_thresh=1.0)).eval()
+    save_head(head, tmp_path / "head.safetensors")
+
+    config = StoredConfig(uri, coco, "coco_instances", classes="cat,dog")
+    with_head = {"embeddings": str(tmp_path / "masks"), "head": str(tmp_path / "head.safetensors")}
+    figures = measure_store(replace(config, **with_head))
+    truth = read_coco_instances(coco, Taxonomy.parse("cat,dog"))
+    doubt = doubt_figures(head, {"a.jpg": masks}, truth, ("cat", "dog"))
+    assert doubt.wrong_name is not None or doubt.missed_object is not None
+    assert figures["mean"]["AUROC wrong name"] == doubt.wrong_name
+    assert figures["mean"]["AUROC missed object"] == doubt.missed_object
+    named = classify_masks(masks, head, ClassesConfig(score_thresh=0.0))
+    direct = semantic_figures({"a.jpg": named}, truth, ("cat", "dog"))
+    assert figures["mean"]["AP50, no threshold"] == direct.map50 > 0
+    assert figures["dog"]["AP50, no threshold"] == direct.classes["dog"].ap50
+    assert "AUROC" in table(figures)
+
+
+_HALVES = ((0, 5), (10, 20), (5, 10), (0, 6), (11, 20))
+
+
+def test_embeddings_go_with_a_head(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="go together"):
+        StoredConfig("labels", tmp_path, "coco_instances", embeddings="masks")
+    with pytest.raises(ConfigurationError, match="measures classes"):
+        StoredConfig("labels", tmp_path, embeddings="masks", head="head.safetensors")

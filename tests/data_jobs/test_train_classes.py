@@ -151,6 +151,31 @@ def test_negatives_teach_what_is_background(
     assert "is an exemplar of fox, too" in capsys.readouterr().err
 
 
+def test_objects_of_exemplars_are_pasted_into_scenes_and_learnt(
+    exemplars: Path, model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scenes" / "deep").mkdir(parents=True)
+    for number, place in enumerate(("a.jpg", "b.jpg", "deep/c.jpg")):
+        (tmp_path / "scenes" / place).write_bytes(picture_file(70 + number, (60, 80)))
+    output, bags = tmp_path / "pasted.safetensors", tmp_path / "bags"
+    command = ["--exemplars", str(exemplars), "--output", str(output), "--bags", str(bags), *model, *MASKS, *FAST]
+    command += ["--scenes", str(tmp_path / "scenes"), "--composites", "5", "--training.score-thresh", "0"]
+    assert train(command) == 0
+    assert "5 composites of the objects in" in capsys.readouterr().out
+    pasted = {path.name: path.read_bytes() for path in (bags / "composites").glob("*.jpg")}
+    assert len(pasted) == 5
+    assert "composites" in output.with_suffix(".html").read_text()
+    first = output.read_bytes()
+
+    assert train(command) == 0
+    assert "embedding the masks" not in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in (bags / "composites").glob("*.jpg")} == pasted
+    assert output.read_bytes() == first
+
+    assert train([*command, "--scenes", str(tmp_path / "nowhere")]) == 2
+    assert "--scenes names one with pictures" in capsys.readouterr().err
+
+
 def test_masks_that_were_kept_are_labelled_again_alike(
     head: Path, exemplars: Path, model: list[str], tmp_path: Path
 ) -> None:

@@ -53,16 +53,17 @@ VISIBLE = {
         *("actors", "gpus-per-actor"),
     ),
     "train classes": (
-        *("exemplars", "corrections", "embeddings", "negatives", "classes", "output", "bags", "recipe"),
-        *("training.features", "training.epochs", "training.seed", "single-object-only", *MODEL),
+        *("exemplars", "corrections", "embeddings", "negatives", "scenes", "classes", "output", "bags", "recipe"),
+        *("composites", "training.features", "training.epochs", "training.seed", "single-object-only", *MODEL),
         *("actors", "gpus-per-actor"),
     ),
     "train nano": (
         *("data", "work", "output", "minutes", "borders-share", "sources", "limit", "evaluate", "threads", "seed"),
     ),
     "evaluate stored": (
-        *("labels", "path", "ground-truth", "annotations", "classes", "split", "worst", "thresholds", "uncorrected"),
-        *("overlaps", "bootstrap", "max-dets", "json", "local-root", "allow-private-networks"),
+        *("labels", "path", "ground-truth", "annotations", "classes", "split", "embeddings", "head", "worst"),
+        *("thresholds", "uncorrected", "overlaps", "bootstrap", "max-dets", "json", "local-root"),
+        "allow-private-networks",
     ),
     "compare": ("before", "after", "page", "uncorrected", "json", "local-root", "allow-private-networks"),
     "evaluate entities": (

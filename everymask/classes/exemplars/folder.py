@@ -1,13 +1,16 @@
-"""Exemplars from a directory per class."""
+"""Pictures from folders: exemplars from a directory per class, and pictures that are of no class."""
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from everymask.classes.exemplars.manifest import Origin, walk_class_folders
+from everymask.classes.exemplars.manifest import Exemplar, Origin, walk_class_folders
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
+from everymask.images.decoding import IMAGE_SUFFIXES
 
 
 def class_folder_pictures(directory: str | Path, taxonomy: Taxonomy) -> Iterator[tuple[Origin, bytes]]:
@@ -29,3 +32,40 @@ def class_folder_pictures(directory: str | Path, taxonomy: Taxonomy) -> Iterator
     for subject, paths in files.items():
         for path in paths:
             yield Origin(subject, "folder", url=str(path.absolute())), path.read_bytes()
+
+
+def folder_pictures(directory: str | Path, option: str, most: int | None = None) -> list[Exemplar]:
+    """The pictures of a folder and its subfolders, by path, without a class; hidden ones are left out.
+
+    Args:
+        directory: the folder.
+        option: that names it, for errors.
+        most: at most so many, drawn at random, always the same ones; all by default.
+
+    Raises:
+        ConfigurationError: the folder is missing, or holds no picture.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise ConfigurationError(f"there is no folder {folder}; {option} names one with pictures")
+    paths = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+    if not paths:
+        raise ConfigurationError(f"{folder} holds no picture; {option} names a folder with some")
+    if most is not None and len(paths) > most:
+        paths = sorted(random.Random(0).sample(paths, most))
+    return [
+        Exemplar(
+            path.relative_to(folder).as_posix(),
+            "",
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            "",
+            Origin("", "folder", url=str(path)),
+        )
+        for path in paths
+    ]

@@ -12,8 +12,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
@@ -30,7 +28,7 @@ from everymask.images.decoding import ImageLimits, decode_image
 from everymask.images.files import read_labelled_bytes
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, read_corrections
 from everymask.labels.store import LabelStore
-from everymask.masks.rle import rle_areas, rle_ious
+from everymask.masks.rle import rle_areas, rle_ious, shares_inside
 from everymask.records import Member, Rle
 
 SAME_MASK_IOU = 0.8
@@ -226,20 +224,12 @@ def _named(
     beside = [mask.rle for mask in correction.masks if mask.action == "deleted"]
     if proposals:
         beside += [
-            rle for rle, share in zip(proposals, _share_inside(proposals, rles), strict=True) if share < _OUTSIDE
+            rle for rle, share in zip(proposals, shares_inside(proposals, rles), strict=True) if share < _OUTSIDE
         ]
     visible = rle_areas([*rles, *beside]) > 0
     pairs = zip([*rles, *beside], labels + [background] * len(beside), visible, strict=True)
     kept = [(rle, label) for rle, label, seen in pairs if seen]
     return [rle for rle, _ in kept], [label for _, label in kept]
-
-
-def _share_inside(masks: Sequence[Rle], left: Sequence[Rle]) -> NDArray[np.float64]:
-    """(M,) share of each mask that lies in the union of others."""
-    if not left:
-        return np.zeros(len(masks))
-    # For a "crowd", pycocotools divides the intersection by the area of the first mask.
-    return np.asarray(coco_mask.iou(list(masks), [coco_mask.merge(list(left))], [1]), dtype=np.float64)[:, 0]
 
 
 def _stored(

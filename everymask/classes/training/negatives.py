@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from everymask.classes.embeddings import StoredEmbeddings
-from everymask.classes.exemplars.manifest import Exemplar, Origin
+from everymask.classes.exemplars.folder import folder_pictures
+from everymask.classes.exemplars.manifest import Exemplar
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
 from everymask.classes.training.corrections import NamedMasks
 from everymask.errors import ConfigurationError
-from everymask.images.decoding import IMAGE_SUFFIXES
 
 SURE = 0.9
 """A negative with a mask of some class at this probability, after training, is worth a look."""
@@ -36,23 +34,14 @@ def negative_pictures(directory: str, exemplars: Sequence[Exemplar]) -> list[Exe
     Raises:
         ConfigurationError: the folder is missing or empty, or a picture is an exemplar of a class, too.
     """
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise ConfigurationError(f"there is no folder {folder} of negatives; --negatives names one with pictures")
     class_of = {item.sha256: item.class_name for item in exemplars}
-    found = []
-    for path in sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts):
-            continue
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        if sha256 in class_of:
+    found = folder_pictures(directory, "--negatives")
+    for item in found:
+        if item.sha256 in class_of:
             raise ConfigurationError(
-                f"the negative {path} is an exemplar of {class_of[sha256]}, too; take it out of one of the two folders"
+                f"the negative {item.origin.url} is an exemplar of {class_of[item.sha256]}, too; take it out of one of "
+                "the two folders"
             )
-        found.append(Exemplar(relative.as_posix(), "", sha256, "", Origin("", "folder", url=str(path))))
-    if not found:
-        raise ConfigurationError(f"{folder} holds no picture; give --negatives pictures that show none of the classes")
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 
 from everymask.classes.head import ClassHead
 from everymask.classes.training.bags import Bags
-from everymask.classes.uncertainty import normalised_entropy
+from everymask.classes.uncertainty import auroc, normalised_entropy
 
 _BINS = 10
 
@@ -36,12 +36,12 @@ class Reliability:
         bins: of equal width, those without masks left out, by probability.
         calibration_error: mean distance of probability and share, weighted by count (expected calibration error,
             Guo et al. 2017, arXiv:1706.04599), [0, 1].
-        uncertainty_correlation: `error_correlation` of the masks.
+        wrong_name_auroc: of uncertainty: does a wrong mask have more? None where all are right, or none.
     """
 
     bins: tuple[ReliabilityBin, ...]
     calibration_error: float
-    uncertainty_correlation: float | None
+    wrong_name_auroc: float | None
 
 
 @torch.no_grad()
@@ -77,11 +77,4 @@ def reliability(likelihood: torch.Tensor, uncertainty: torch.Tensor, right: torc
         if bool(inside.any())
     )
     error = sum(abs(each.probability - each.right) * each.count for each in bins) / len(likelihood)
-    return Reliability(bins, error, error_correlation(uncertainty, right))
-
-
-def error_correlation(uncertainty: torch.Tensor, right: torch.Tensor) -> float | None:
-    """Pearson correlation of (K,) uncertainty with being wrong (0 or 1); None where either is the same everywhere."""
-    if not 0 < int(right.sum()) < len(right) or float(uncertainty.std()) == 0:
-        return None
-    return float(torch.corrcoef(torch.stack([uncertainty.double(), (~right).double()]))[0, 1])
+    return Reliability(bins, error, auroc(uncertainty.numpy(), ~right.numpy()))

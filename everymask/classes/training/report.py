@@ -188,8 +188,8 @@ def _reliability_chart(found: Reliability | None) -> str:
         for x, y, each in points
     )
     (x0, y0), (x1, y1) = place(0, 0), place(1, 1)
-    correlation = found.uncertainty_correlation
-    doubt = "none is wrong, or all are" if correlation is None else f"r = {correlation:.2f}"
+    auroc = found.wrong_name_auroc
+    doubt = "none is wrong, or all are" if auroc is None else f"AUROC {auroc:.2f}"
     return f"""<figure class="curve"><svg viewBox="0 0 {left + side + 180} {12 + side + bottom}" role="img" \
 aria-label="share of masks that is right, by probability">
 <line x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/><polyline class="training" points="{line}"/>{dots}
@@ -197,7 +197,7 @@ aria-label="share of masks that is right, by probability">
 <text x="{left}" y="{side + bottom + 6}">probable 0%</text>
 <text x="{left + side}" y="{side + bottom + 6}" text-anchor="end">100%</text></svg>
 <figcaption>share that is right, of {masks:,} masks · calibration error {found.calibration_error:.1%} · uncertainty \
-against being wrong: {doubt}</figcaption></figure>"""
+tells of wrong ones: {doubt}</figcaption></figure>"""
 
 
 def _gallery(pictures: Sequence[tuple[NDArray[np.uint8], str]]) -> str:

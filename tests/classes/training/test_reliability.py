@@ -21,18 +21,17 @@ def test_masks_as_often_right_as_they_are_probable_have_no_calibration_error() -
 def test_overconfidence_is_the_calibration_error() -> None:
     found = reliability(torch.full((10,), 0.9), torch.zeros(10), torch.arange(10) < 4)
     assert found.calibration_error == pytest.approx(0.5)
-    assert found.uncertainty_correlation is None
+    assert found.wrong_name_auroc == 0.5
 
 
-def test_uncertainty_correlates_with_error_where_it_tells_of_it() -> None:
+def test_uncertainty_orders_wrong_masks_before_right_ones_where_it_tells_of_them() -> None:
     right = torch.tensor([True, True, False, False])
     telling = reliability(torch.full((4,), 0.8), torch.tensor([0.1, 0.1, 0.9, 0.9]), right)
     misleading = reliability(torch.full((4,), 0.8), torch.tensor([0.9, 0.9, 0.1, 0.1]), right)
-    assert telling.uncertainty_correlation == pytest.approx(1)
-    assert misleading.uncertainty_correlation == pytest.approx(-1)
-    assert reliability(
-        torch.full((4,), 0.8), torch.rand(4), torch.ones(4, dtype=torch.bool)
-    ).uncertainty_correlation is (None)
+    saying_nothing = reliability(torch.full((4,), 0.8), torch.full((4,), 0.3), right)
+    assert (telling.wrong_name_auroc, misleading.wrong_name_auroc, saying_nothing.wrong_name_auroc) == (1, 0, 0.5)
+    all_right = reliability(torch.full((4,), 0.8), torch.rand(4), torch.ones(4, dtype=torch.bool))
+    assert all_right.wrong_name_auroc is None
 
 
 def test_a_head_is_judged_by_pictures_it_has_not_learnt_from() -> None:

@@ -1,0 +1,99 @@
+"""Composites of exemplars and of the user's own pictures: made, described as exemplars are, and named."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from everymask.classes.embeddings import StoredEmbeddings
+from everymask.classes.exemplars.manifest import Exemplar, Origin
+from everymask.classes.head import ClassHead
+from everymask.classes.training.composites import (
+    CompositePlan,
+    PastedObjects,
+    Read,
+    compose,
+    find_objects,
+    plan_composites,
+    shows_no_class,
+)
+from everymask.errors import ConfigurationError
+from everymask.files.location import Location
+from everymask.images.decoding import decode_image
+
+_READ_AT_ONCE = 64
+"""Pictures held in memory while composites are made."""
+
+
+def planned_composites(
+    scenes: Sequence[StoredEmbeddings],
+    exemplars: Sequence[StoredEmbeddings],
+    class_ids: Mapping[str, int],
+    head: ClassHead,
+    count: int,
+    seed: int,
+) -> list[CompositePlan]:
+    """Which objects of which exemplars go into which of the user's pictures.
+
+    Args:
+        scenes: mask embeddings of the user's pictures.
+        exemplars: those of exemplars.
+        class_ids: what each exemplar shows, by image id.
+        head: trained on the exemplars; finds the objects, and the scenes that show none.
+        count: how many composites.
+        seed: of the draw.
+
+    Raises:
+        ConfigurationError: every scene may show a class, or no object is found.
+    """
+    empty = [record.image_id for record in scenes if shows_no_class(record.embeddings, head)]
+    objects = find_objects(exemplars, class_ids, head)
+    if not empty or not objects:
+        raise ConfigurationError(
+            f"no composite can be made: {len(empty):,} of {len(scenes):,} scenes show none of the classes, and the "
+            f"object is found in {len(objects):,} of {len(exemplars):,} exemplars; give other --scenes, or none"
+        )
+    print(
+        f"{count:,} composites of the objects in {len(objects):,} of {len(exemplars):,} exemplars and the "
+        f"{len(empty):,} of {len(scenes):,} scenes that show no class",
+        flush=True,
+    )
+    return plan_composites(empty, objects, count, seed)
+
+
+def write_composites(
+    plans: Sequence[CompositePlan], files: Mapping[str, Path], folder: str
+) -> list[tuple[Exemplar, PastedObjects]]:
+    """The planned pictures, as files in a folder, with what was pasted into each.
+
+    Args:
+        plans: the composites.
+        files: where scenes and exemplars are, by image id.
+        folder: local; made if it is not there.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+
+    @lru_cache(maxsize=_READ_AT_ONCE)
+    def read(image_id: str) -> NDArray[np.uint8]:
+        return decode_image(files[image_id].read_bytes())
+
+    return [_write(plan, read, folder) for plan in plans]
+
+
+def _write(plan: CompositePlan, read: Read, folder: str) -> tuple[Exemplar, PastedObjects]:
+    pixels, pasted = compose(plan, read)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=95)
+    data = stream.getvalue()
+    file = f"{plan.image_id}.jpg"
+    Location.at(f"{folder}/{file}").write(data)
+    return Exemplar(file, "", hashlib.sha256(data).hexdigest(), "", Origin("", "folder")), pasted
