@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo serve ui test test-fast test-slow lint format browser nginx image-tools readers mutants constraints notice image clean
+.PHONY: help install demo serve ui test test-fast test-slow lint site format browser nginx image-tools readers mutants constraints notice image clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,10 @@ lint: $(STAMP) ## Check style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/oxlint --deny-warnings --quiet ui tests/ui
+	$(MAKE) --no-print-directory site
+
+site: $(STAMP) ## Make the documentation's site in runs/site; broken links are errors.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 format: $(STAMP) ## Mend what ruff can mend.
 	$(BIN)/ruff check --fix .

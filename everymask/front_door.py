@@ -81,8 +81,11 @@ def label_folder(
 
     Args:
         folder: a local folder.
+        model: as for `label`.
+        config: as for `label`.
+        head: as for `label`.
+        limits: as for `label`.
         progress: whether to show a bar.
-        model, config, head, limits: as for `label`.
 
     Yields:
         the path inside the folder with its labels, or with the error that says why there are none, in the order of
