@@ -39,6 +39,7 @@ from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.classes.exemplars.folder import class_folder_pictures
 from everymask.classes.exemplars.likeness import ALIKE, likeness
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin, load_exemplars
+from everymask.classes.exemplars.queries import Queries, further_queries, read_queries
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import ImageLimits, decode_image
@@ -65,6 +66,9 @@ class MakeExemplarsConfig:
     """Folder with a directory of pictures per subject, for --source folder; or of the images, for --source boxes."""
     boxes: str | None = None
     """Where the objects are, for --source boxes: a COCO file (.json), a YOLO data.yaml, or a label store of classes."""
+    queries: str | None = None
+    """What is asked for, for --source crawl and --source diffusion: a JSON file of {subject: [query, …]}. Common
+    subjects have several by default, such as `person walking` and `person from behind`; others have their name."""
     addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
     margin: float = 0.15
     """Surroundings that a cut-out keeps on each side, as a share of its box's longer side."""
@@ -111,8 +115,8 @@ def run(config: MakeExemplarsConfig) -> int:
         place = subject if subject == name else f"{subject} ({name})"
         print(f"{place}: {folder.count(subject):,} pictures, {rejected[subject]:,} candidates rejected")
     if config.sheet_pictures:
-        for subject, pictures in _write_sheets(config, taxonomy).items():
-            _warn_of_likeness(subject, pictures)
+        for subject, shown in _write_sheets(config, taxonomy).items():
+            _warn_of_likeness(subject, *shown)
     missing = [subject for subject, _ in taxonomy.subjects if not folder.count(subject)]
     if missing:
         raise ConfigurationError(
@@ -128,19 +132,24 @@ def run(config: MakeExemplarsConfig) -> int:
 def _outcomes(config: MakeExemplarsConfig, taxonomy: Taxonomy, folder: ExemplarFolder) -> Iterator[Outcome]:
     """Every candidate with None if it was kept, or the reason why not."""
     if config.source == "crawl":
-        yield from crawl(taxonomy, folder, config.crawl)
+        yield from crawl(taxonomy, folder, config.crawl, _queries(config))
     elif config.source in ("folder", "boxes"):
         for origin, data in _own_pictures(config, taxonomy):
             if not folder.knows(origin):
                 yield origin, folder.add(data, origin)
     else:
-        planned = [origin for origin in planned_pictures(taxonomy, config.diffusion) if not folder.knows(origin)]
+        planned = planned_pictures(taxonomy, config.diffusion, _queries(config))
+        planned = [origin for origin in planned if not folder.knows(origin)]
         if planned:
             connect()
             actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, config.diffusion.model)
             device = device_for(config.device, actors.gpus)
             for number, data in generate(planned, config.diffusion, device, actors):
                 yield planned[number], folder.add(data, planned[number])
+
+
+def _queries(config: MakeExemplarsConfig) -> Queries:
+    return Queries() if config.queries is None else read_queries(config.queries)
 
 
 def _own_pictures(config: MakeExemplarsConfig, taxonomy: Taxonomy) -> Iterator[tuple[Origin, bytes]]:
@@ -158,18 +167,24 @@ def _own_pictures(config: MakeExemplarsConfig, taxonomy: Taxonomy) -> Iterator[t
     return class_folder_pictures(config.input, taxonomy)
 
 
-def _write_sheets(config: MakeExemplarsConfig, taxonomy: Taxonomy) -> dict[str, list[NDArray[np.uint8]]]:
-    """A contact sheet of every subject; the pictures on it."""
+def _write_sheets(
+    config: MakeExemplarsConfig, taxonomy: Taxonomy
+) -> dict[str, tuple[list[NDArray[np.uint8]], set[str]]]:
+    """A contact sheet of every subject, with pictures from first to last; these, and what was asked for to get all."""
     folder = Path(config.output)
     files: dict[str, list[str]] = {subject: [] for subject, _ in taxonomy.subjects}
+    asked: dict[str, set[str]] = {subject: set() for subject, _ in taxonomy.subjects}
     for exemplar in load_exemplars(folder) if (folder / "manifest.jsonl").is_file() else []:
-        of_subject = files.get(exemplar.origin.subject, [])
-        if len(of_subject) < config.sheet_pictures:
-            of_subject.append(exemplar.file)
+        if exemplar.origin.subject in files:
+            files[exemplar.origin.subject].append(exemplar.file)
+            asked[exemplar.origin.subject].add(exemplar.origin.prompt)
     shown = {}
-    for subject, names in files.items():
-        if names:
-            pictures = shown[subject] = [decode_image((folder / name).read_bytes()) for name in names]
+    for subject, found in files.items():
+        if found:
+            count = min(len(found), config.sheet_pictures)
+            names = [found[index * len(found) // count] for index in range(count)]
+            pictures = [decode_image((folder / name).read_bytes()) for name in names]
+            shown[subject] = pictures, asked[subject]
             sheet = contact_sheet(pictures, [Path(name).name for name in names], columns=8, cell=160)
             stream = io.BytesIO()
             Image.fromarray(sheet).save(stream, "JPEG", quality=88)
@@ -179,13 +194,14 @@ def _write_sheets(config: MakeExemplarsConfig, taxonomy: Taxonomy) -> dict[str, 
     return shown
 
 
-def _warn_of_likeness(subject: str, pictures: list[NDArray[np.uint8]]) -> None:
+def _warn_of_likeness(subject: str, pictures: list[NDArray[np.uint8]], asked: set[str]) -> None:
     alike = likeness(pictures, torch.device("cpu"))
     if alike is not None and alike > ALIKE:
+        words = ", ".join(f"“{query}”" for query in further_queries(subject, asked))
         print(
             f"{subject}: its pictures look alike (mean similarity {alike:.2f}, above {ALIKE:g}), so it will be found "
-            "only where it looks like them; add pictures of other views, or cut them out of your scenes with "
-            "--source boxes"
+            f"only where it looks like them; add other views, such as {words} with --queries, or cut it out of your "
+            "scenes with --source boxes"
         )
 
 
@@ -202,7 +218,7 @@ command = Command(
     "scenes. Several sources may fill one folder, one after another. The same command again resumes.",
     groups={
         "input and output": ("classes", "output", "source", "input", "boxes", "margin", "sheet_pictures"),
-        "which pictures": ("duplicate_bits", "crawl.images_per_subject", "crawl.licenses"),
+        "which pictures": ("queries", "duplicate_bits", "crawl.images_per_subject", "crawl.licenses"),
         "diffusion model": ("diffusion.model", "diffusion.images_per_subject", "device", "actors", "gpus_per_actor"),
     },
     interrupted="what is finished is kept, the same command resumes",

@@ -48,7 +48,7 @@ VISIBLE = {
     "review import": ("labels", "from", "format"),
     "review report": ("labels", "queue"),
     "exemplars": (
-        *("classes", "output", "source", "input", "boxes", "margin", "sheet-pictures", "duplicate-bits"),
+        *("classes", "output", "source", "input", "boxes", "margin", "sheet-pictures", "queries", "duplicate-bits"),
         *("crawl.images-per-subject", "crawl.licenses", "diffusion.model", "diffusion.images-per-subject", "device"),
         *("actors", "gpus-per-actor"),
     ),

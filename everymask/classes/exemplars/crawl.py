@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from everymask.classes.exemplars.manifest import ExemplarFolder, Origin
+from everymask.classes.exemplars.queries import Queries
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.files.download_limits import DownloadConfig, DownloadError
@@ -30,7 +31,7 @@ class CrawlConfig:
     endpoint: str = "https://api.openverse.org/v1/images/"
     """An image search that speaks the Openverse API."""
     query: str = "{c}"
-    """Search words; {c} stands for the subject."""
+    """Search words; {c} stands for the subject's query."""
     images_per_subject: int = 200
     """Pictures of every subject."""
     licenses: tuple[str, ...] = ("cc0", "pdm", "by", "by-sa")
@@ -38,7 +39,7 @@ class CrawlConfig:
     category: str = "photograph"
     """Kind of picture; empty for all."""
     max_pages: int = 60
-    """Most pages of results read for a subject."""
+    """Most pages of results read for a query."""
     threads: int = 8
     """Pictures fetched at once, from different hosts mostly."""
     download: DownloadConfig = field(default_factory=DownloadConfig)
@@ -52,8 +53,12 @@ class CrawlConfig:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
-def crawl(taxonomy: Taxonomy, folder: ExemplarFolder, config: CrawlConfig) -> Iterator[tuple[Origin, str | None]]:
+def crawl(
+    taxonomy: Taxonomy, folder: ExemplarFolder, config: CrawlConfig, queries: Queries
+) -> Iterator[tuple[Origin, str | None]]:
     """Fill a folder until every subject has its pictures or the search has no more; resumes where it was stopped.
+
+    Every query of a subject brings its share; the next ones make up for what one lacks.
 
     Yields:
         each candidate with None if it was kept, or the reason why not.
@@ -66,22 +71,25 @@ def crawl(taxonomy: Taxonomy, folder: ExemplarFolder, config: CrawlConfig) -> It
 
     with HttpClient(config.download) as client, ThreadPoolExecutor(config.threads) as pool:
         for subject, _ in taxonomy.subjects:
-            for page in range(1, config.max_pages + 1):
-                if folder.count(subject) >= config.images_per_subject:
-                    break
-                found = _search(client, subject, page, config)
-                fresh = [origin for origin in found if not folder.knows(origin)]
-                bodies = pool.map(lambda origin: _fetch(client, origin.url), fresh)
-                for origin, body in zip(fresh, bodies, strict=True):
-                    if folder.count(subject) >= config.images_per_subject:
+            asked = queries.of(subject)
+            for number, words in enumerate(asked, start=1):
+                enough = config.images_per_subject * number // len(asked)
+                for page in range(1, config.max_pages + 1):
+                    if folder.count(subject) >= enough:
                         break
-                    if isinstance(body, DownloadError):
-                        folder.reject(origin, str(body))
-                        yield origin, str(body)
-                    else:
-                        yield origin, folder.add(body, origin)
-                if not found:
-                    break
+                    found = _search(client, subject, config.query.replace("{c}", words), page, config)
+                    fresh = [origin for origin in found if not folder.knows(origin)]
+                    bodies = pool.map(lambda origin: _fetch(client, origin.url), fresh)
+                    for origin, body in zip(fresh, bodies, strict=True):
+                        if folder.count(subject) >= enough:
+                            break
+                        if isinstance(body, DownloadError):
+                            folder.reject(origin, str(body))
+                            yield origin, str(body)
+                        else:
+                            yield origin, folder.add(body, origin)
+                    if not found:
+                        break
             if folder.count(subject) < config.images_per_subject:
                 logger.warning(
                     "only %d of %d pictures of %s were found", folder.count(subject), config.images_per_subject, subject
@@ -95,9 +103,8 @@ def _fetch(client: HttpClient, url: str) -> bytes | DownloadError:
         return error
 
 
-def _search(client: HttpClient, subject: str, page: int, config: CrawlConfig) -> list[Origin]:
+def _search(client: HttpClient, subject: str, query: str, page: int, config: CrawlConfig) -> list[Origin]:
     """One page of results; empty past the last."""
-    query = config.query.replace("{c}", subject)
     params = {
         "q": query,
         "page": str(page),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from everymask.backbone.registry import choose_device
 from everymask.classes.exemplars.manifest import Origin
+from everymask.classes.exemplars.queries import Queries
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 
@@ -25,7 +26,7 @@ class DiffusionConfig:
     model: str = "CompVis/stable-diffusion-v1-4"
     """A diffusers text-to-image model: an id on the Hugging Face Hub or a local folder. The default is the paper's."""
     prompt: str = "a photo of a {c}"
-    """Text prompt; {c} stands for the subject."""
+    """Text prompt; {c} stands for the subject's query."""
     images_per_subject: int = 200
     """Pictures of every subject, as in the paper."""
     first_seed: int = 0
@@ -51,18 +52,18 @@ class DiffusionConfig:
             raise ConfigurationError(f"size_px must be a multiple of 8, not {self.size_px}")
 
 
-def planned_pictures(taxonomy: Taxonomy, config: DiffusionConfig) -> list[Origin]:
-    """Every picture of a run, in order: its prompt and seed."""
+def planned_pictures(taxonomy: Taxonomy, config: DiffusionConfig, queries: Queries) -> list[Origin]:
+    """Every picture of a run, in order: its prompt and seed. The queries of a subject take turns."""
     return [
         Origin(
             subject,
             "diffusion",
-            prompt=config.prompt.replace("{c}", subject),
+            prompt=config.prompt.replace("{c}", words[number % len(words)]),
             seed=config.first_seed + number,
             model=config.model,
             license="made by the model; see its licence",
         )
-        for subject, _ in taxonomy.subjects
+        for subject, words in ((subject, queries.of(subject)) for subject, _ in taxonomy.subjects)
         for number in range(config.images_per_subject)
     ]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from everymask.classes.exemplars.crawl import CrawlConfig, crawl
 from everymask.classes.exemplars.manifest import ExemplarFolder, load_exemplars
+from everymask.classes.exemplars.queries import Queries
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.files.download_limits import DownloadConfig
@@ -21,6 +23,7 @@ DOWNLOAD = DownloadConfig(
     requests_per_second=1e6, backoff_s=0.001, retries=1, allowed_private_networks=("127.0.0.1/32",)
 )
 CATS = Taxonomy.parse("cat")
+PLAIN = Queries({"cat": ("cat",)})
 
 
 @pytest.fixture
@@ -34,9 +37,9 @@ def result(url: str, **fields: object) -> dict[str, object]:
     return {"url": url, **plain, **fields}
 
 
-def run(site: Site, results: int, folder: Path, **settings: Any) -> list[Any]:
+def run(site: Site, results: int, folder: Path, queries: Queries = PLAIN, **settings: Any) -> list[Any]:
     config = CrawlConfig(endpoint=site.search(results), download=DOWNLOAD, **settings)
-    return list(crawl(CATS, ExemplarFolder(folder, CATS), config))
+    return list(crawl(CATS, ExemplarFolder(folder, CATS), config, queries))
 
 
 def bomb() -> bytes:
@@ -73,12 +76,32 @@ def test_only_as_many_as_asked_for_and_only_accepted_licences(site: Site, tmp_pa
     assert {item.origin.license for item in load_exemplars(tmp_path)} == {"by 2.0"}
 
 
+def test_every_query_of_a_subject_brings_its_share_and_the_last_makes_up_for_the_others(
+    site: Site, tmp_path: Path
+) -> None:
+    found = {
+        words: [result(site.serve(f"/{words}{i}.jpg", picture_file(10 * start + i))) for i in range(6)]
+        for start, words in enumerate(("sitting", "walking"))
+    }
+
+    def answer(query: dict[str, str], count: int) -> tuple[int, dict[str, str], bytes]:
+        results = found.get(query["q"], []) if query["page"] == "1" else []
+        return 200, {"Content-Type": "application/json"}, json.dumps({"page_count": 1, "results": results}).encode()
+
+    config = CrawlConfig(site.answer("/v1/images/", answer), images_per_subject=9, download=DOWNLOAD)
+    queries = Queries({"cat": ("sitting", "asleep", "walking")})
+    list(crawl(CATS, ExemplarFolder(tmp_path, CATS), config, queries))
+    asked = Counter(item.origin.prompt for item in load_exemplars(tmp_path))
+    assert asked == {"sitting": 3, "walking": 6}
+    assert {item.origin.subject for item in load_exemplars(tmp_path)} == {"cat"}
+
+
 def test_a_server_that_ignores_the_licence_filter_is_not_trusted(site: Site, tmp_path: Path) -> None:
     item = result(site.serve("/1.jpg", picture_file(1)), license="by-nc")
     answer = json.dumps({"page_count": 1, "results": [item]}).encode()
     endpoint = site.answer("/v1/images/", lambda query, count: (200, {"Content-Type": "application/json"}, answer))
     config = CrawlConfig(endpoint=endpoint, download=DOWNLOAD)
-    assert list(crawl(CATS, ExemplarFolder(tmp_path, CATS), config)) == []
+    assert list(crawl(CATS, ExemplarFolder(tmp_path, CATS), config, PLAIN)) == []
 
 
 def test_every_bad_picture_is_rejected_with_its_reason_and_the_good_ones_are_kept(site: Site, tmp_path: Path) -> None:
@@ -113,7 +136,7 @@ def test_the_search_is_retried_when_the_api_asks_to_slow_down(site: Site, tmp_pa
     site.answer(
         "/v1/images/", lambda query, count: (429, {"Retry-After": "0"}, b"") if count == 0 else usual(query, count)
     )
-    list(crawl(CATS, ExemplarFolder(tmp_path, CATS), CrawlConfig(endpoint=endpoint, download=DOWNLOAD)))
+    list(crawl(CATS, ExemplarFolder(tmp_path, CATS), CrawlConfig(endpoint=endpoint, download=DOWNLOAD), PLAIN))
     assert len(load_exemplars(tmp_path)) == 1
 
 
@@ -139,5 +162,5 @@ def test_a_search_that_does_not_answer_is_one_sentence_and_keeps_what_there_is(s
     ):
         config = CrawlConfig(endpoint=site.answer("/v1/images/", broken), download=DOWNLOAD)
         with pytest.raises(ConfigurationError, match="run the same command again"):
-            list(crawl(CATS, ExemplarFolder(tmp_path, CATS), config))
+            list(crawl(CATS, ExemplarFolder(tmp_path, CATS), config, PLAIN))
     assert len(load_exemplars(tmp_path)) == 3

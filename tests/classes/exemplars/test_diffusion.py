@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from everymask.classes.exemplars.diffusion import DiffusionConfig, PictureGenerator, planned_pictures
+from everymask.classes.exemplars.queries import Queries
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import decode_image
@@ -25,11 +26,17 @@ def generator(config: DiffusionConfig) -> PictureGenerator:
 
 
 def test_every_picture_of_a_run_is_planned_with_its_prompt_and_seed(config: DiffusionConfig) -> None:
-    plan = planned_pictures(Taxonomy.parse("animals=bird+cat,chair"), config)
+    queries = Queries({"cat": ("cat",), "chair": ("armchair", "office chair")})
+    plan = planned_pictures(Taxonomy.parse("animals=bird+cat,chair"), config, queries)
     assert [(origin.subject, origin.seed) for origin in plan] == [
         (subject, seed) for subject in ("bird", "cat", "chair") for seed in (7, 8, 9)
     ]
     assert plan[3].prompt == "a photo of a cat"
+    assert [origin.prompt.removeprefix("a photo of a ") for origin in plan[6:]] == [
+        "armchair",
+        "office chair",
+        "armchair",
+    ]
     assert len({origin.key for origin in plan}) == len(plan)
 
 
