@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A file's tests stay in one process, in their order, so that its fixtures are made once.
+FAST := $(BIN)/python -m pytest -m "not (slow or ray or serve or browser)" --numprocesses auto --dist loadfile
 
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
@@ -35,11 +37,14 @@ serve: $(STAMP) ## Start the HTTP service on http://127.0.0.1:8000.
 ui: $(STAMP) ## Start the Gradio front end of a running service.
 	$(BIN)/everymask ui
 
-test: $(STAMP) browser nginx ## Run the suite (all but the minutes-long tests).
-	$(BIN)/python -m pytest -m "not slow"
+test: $(STAMP) browser nginx ## Run the suite (all but the minutes-long tests): the fast part, then what starts clusters, servers, browsers.
+	failed=0; \
+	$(FAST) || failed=1; \
+	$(BIN)/python -m pytest -m "(ray or serve or browser) and not slow" || failed=1; \
+	exit $$failed
 
 test-fast: $(STAMP) ## Run the part that needs no cluster, server or browser.
-	$(BIN)/python -m pytest -m "not (slow or ray or serve or browser)"
+	$(FAST)
 
 test-slow: $(STAMP) browser image-tools ## Run the minutes-long tests: autoscaling, node loss, training recipes; installs what they need.
 	-$(MAKE) --no-print-directory readers

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.machine import SLOW, announced, is_for_want_of_a_tool
 
@@ -21,6 +22,13 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # here rather than in the test that needs them.
 os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")
 os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as processors, so a thread each; PyTorch reads it as it loads
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+# The same examples in every run, and none is late on a busy machine.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -22,6 +22,7 @@ def test_missing_tools_are_announced_with_what_installs_them_and_counted(tmp_pat
         "def test_of_another_machine(): pytest.skip('no GPU')\n"
     )
     environment = {"PATH": str(tmp_path), "EVERYMASK_READERS": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # importing them takes seconds
     command = [sys.executable, "-m", "pytest", "--rootdir", str(tmp_path), "-p", "tests.conftest", "-rs", "-m", "slow"]
     output = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
     head = output.partition("collected")[0]

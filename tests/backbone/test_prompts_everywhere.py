@@ -58,7 +58,7 @@ def check_canvas(canvas: Canvas, canvas_image: NDArray[np.uint8], objects: NDArr
 
 
 @given(size_hw=SHAPES, frame=st.sampled_from(sorted(FRAMES)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_prompts_land_where_the_model_sees_their_place(size_hw: tuple[int, int], frame: str) -> None:
     image, objects = nine_objects(size_hw)
     place = FRAMES[frame](size_hw)
@@ -77,7 +77,7 @@ def test_prompts_land_where_the_model_sees_their_place(size_hw: tuple[int, int],
 
 
 @given(size_hw=SHAPES, frame=st.sampled_from(sorted(FRAMES)), per_side=st.integers(2, 12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_grid_covers_the_image_evenly(size_hw: tuple[int, int], frame: str, per_side: int) -> None:
     """Each of equally many equal boxes of what the model sees of the image holds one point."""
     place = FRAMES[frame](size_hw)

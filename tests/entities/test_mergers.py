@@ -35,7 +35,6 @@ def similarity_by_definition(masks: Any, features: Any, cells: Any, k: int) -> N
     return result
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_similarity_follows_equation_seven(data: st.DataObject) -> None:
     count, cells = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 9))
@@ -144,7 +143,7 @@ def merged_slowly(masks: Any, owner_of: Any, features: Any, answers_at: Any, con
             return shapes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_mergers_are_those_of_the_slow_way(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -183,7 +183,7 @@ def overlapping_scenes(draw: st.DrawFn) -> Any:
     return masks, scores, answers, answer_map
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(overlapping_scenes(), st.sampled_from([0.05, 0.3]), st.sampled_from([0.3, 0.6]))
 def test_overlaps_are_settled_as_by_the_slow_way(scene: Any, overlap_thresh: float, vote_thresh: float) -> None:
     masks, scores, answers, answer_map = scene

@@ -97,7 +97,7 @@ def scripted_backbones(draw: st.DrawFn) -> tuple[ScriptedBackbone, NDArray[np.ui
     return ScriptedBackbone(answers, answer_map, features), image
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scripted_backbones(), st.tuples(st.booleans(), st.booleans()))
 def test_whatever_the_model_says_entities_are_disjoint_ranked_and_the_same_lazily_and_eagerly(
     case: Any, modules: tuple[bool, bool]

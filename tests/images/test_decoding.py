@@ -283,7 +283,7 @@ def test_limits_must_be_positive() -> None:
 FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_bytes_decode_or_raise_input_error_and_nothing_else(data: st.DataObject) -> None:
     good = bytearray(encode(corners().resize((16, 16)), data.draw(st.sampled_from(FORMATS))))

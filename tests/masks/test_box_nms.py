@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from everymask.masks.box_nms import box_nms
@@ -24,7 +24,6 @@ def test_it_keeps_what_torchvision_keeps_in_its_order(iou_thresh: float) -> None
     assert (len(kept) < 200) == (iou_thresh < 1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 4)] * 4, st.sampled_from([0.2, 0.5, 0.9])), max_size=12), st.floats(0, 1))
 def test_ties_and_boxes_without_an_area_are_treated_as_torchvision_does(
     drawn: list[tuple[int, int, int, int, float]], iou_thresh: float

@@ -119,7 +119,7 @@ def test_distinct_points_stand_for_their_groups(nano: NanoBackbone, embedding: I
     torch.testing.assert_close(few.tokens[inverse], every.tokens, atol=1e-4, rtol=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.floats(0, 159.9), st.floats(0, 119.9)), min_size=1, max_size=40))
 def test_distinct_points_are_the_first_of_each_cell(
     nano: NanoBackbone, embedding: ImageEmbedding, coords: list[tuple[float, float]]

@@ -47,7 +47,7 @@ SIZES = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SIZES, st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.sampled_from([1.0, 4.0, 10.0]))
 def test_a_label_map_of_one_region_is_sams_own_mask(
     size_hw: tuple[int, int], x: float, y: float, radius: float, slope: float

@@ -17,10 +17,10 @@ DIM = 6
 CONFIG = TrainingConfig(
     features="token",
     hidden_dim=32,
-    epochs=60,
+    epochs=30,
     patience=20,
     batch_size=16,
-    learning_rate=5e-3,
+    learning_rate=1e-2,
     topk_divisor=4,
     held_out_share=0.25,
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_jobs.labelling.id_set import IdSet
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sets(st.text(max_size=3), max_size=20), max_size=12), st.sets(st.text(max_size=3), max_size=20))
 def test_it_equals_a_dict(batches: list[set[str]], asked: set[str]) -> None:
     known: dict[str, int] = {}

@@ -34,9 +34,9 @@ def as_lines(rows: list[dict[str, str]]) -> bytes:
     ("name", "content"),
     [
         ("m.csv", as_csv(ROWS)),
-        ("m.csv.gz", gzip.compress(as_csv(ROWS))),
+        ("m.csv.gz", gzip.compress(as_csv(ROWS), mtime=0)),
         ("m.jsonl", as_lines(ROWS)),
-        ("m.jsonl.gz", gzip.compress(as_lines(ROWS))),
+        ("m.jsonl.gz", gzip.compress(as_lines(ROWS), mtime=0)),
         ("m.ndjson", as_lines(ROWS)),
         ("m.parquet", None),
     ],

@@ -45,14 +45,14 @@ def packs(nodes: list[Node], demands: list[Demand]) -> bool:
 
 
 @given(nodes, demands)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_set_it_calls_placeable_is_placeable(nodes: list[Node], demands: list[Demand]) -> None:
     if shortage(nodes, demands) is None:
         assert packs(nodes, demands)
 
 
 @given(nodes, demands)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_one_worker_of_one_stage_is_judged_exactly(nodes: list[Node], demands: list[Demand]) -> None:
     alone = [Demand("stage", demands[0].cpus, demands[0].gpus)]
     assert (shortage(nodes, alone) is None) == packs(nodes, alone)
@@ -98,7 +98,7 @@ def can_block(nodes: list[Node], demand: Demand, workers: int, reserved_cpus: fl
     st.sampled_from([0.5, 0.75, 1.0]),
     st.sampled_from([0.0, 1.0]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_reader_is_never_starved_by_the_most_workers(nodes: list[Node], cpus: float, gpus: float) -> None:
     demand = Demand("labelling", cpus, gpus)
     most = most_workers_beside(nodes, demand, reserved_cpus=1.0)

@@ -53,11 +53,11 @@ def test_what_is_not_annotated_is_nothing() -> None:
 
 @pytest.mark.parametrize("regions", [1, 200, 1000])
 def test_drawn_scenes_have_the_regions_asked_for(regions: int) -> None:
-    scene = drawn_scene(regions, (480, 640))
-    assert scene.image.shape == (480, 640, 3)
+    scene = drawn_scene(regions, (240, 320))
+    assert scene.image.shape == (240, 320, 3)
     assert_nested(scene, scene.objects)
     assert 0.9 * regions <= len(np.unique(scene.object)) <= regions
-    assert np.array_equal(scene.image, drawn_scene(regions, (480, 640)).image)
+    assert np.array_equal(scene.image, drawn_scene(regions, (240, 320)).image)
 
 
 def test_a_digest_tells_pictures_of_the_same_bytes_apart_by_their_size() -> None:
