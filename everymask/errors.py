@@ -13,14 +13,22 @@
 
 from __future__ import annotations
 
+import re
+
 from everymask.redaction import redact
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class EverymaskError(Exception):
-    """Base of every error a user can cause and mend. No message repeats the secrets of an address."""
+    """Base of every error a user can cause and mend.
+
+    No message repeats the secrets of an address, and each is one line, whatever the names in it hold: a stranger's file
+    name must not add a line to a log, or steer a terminal.
+    """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(redact(message))
+        super().__init__(_CONTROL.sub(lambda odd: odd[0].encode("unicode_escape").decode(), redact(message)))
 
 
 class InputError(EverymaskError):

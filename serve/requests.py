@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from everymask.files.json_text import parse_json
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.clicks import ClickPrompt
 from serve.errors import ServiceError
@@ -163,8 +163,8 @@ async def _read_form(request: Request, body: type[_Body]) -> tuple[_Body, bytes 
 
 def _from_json(name: str, text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         raise invalid_request(f"form field {name[:_NAME_LENGTH]!r} must hold JSON, such as [[120, 80]]") from None
 
 

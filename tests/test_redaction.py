@@ -142,3 +142,9 @@ def test_no_error_repeats_a_secret() -> None:
     assert str(error) == "https://***@h/a.pth answered 403"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert str(EverymaskError()) == ""
+
+
+def test_every_error_is_one_line_whatever_a_name_holds() -> None:
+    error = ConfigurationError("a\nb\x1b[2J\u2028\x9b.jpg of ünï is not there")
+    assert str(error) == r"a\nb\x1b[2J\u2028\x9b.jpg of ünï is not there"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -26,6 +26,7 @@ from data_jobs.labelling.resume import Pending, write_pending
 from data_jobs.runtime.actors import Actors
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.scheduling import alive_nodes
+from everymask.files.json_text import parse_json
 from everymask.labels.store import LabelStore, PartSummary
 
 MIN_IMAGES = 4
@@ -224,9 +225,12 @@ def save(store: LabelStore, foretold: Estimate) -> None:
 
 
 def load(store: LabelStore) -> Estimate | None:
-    """The estimate that was kept in the store, None where there is none."""
+    """The estimate that was kept in the store, None where there is none, or none that makes sense."""
     if store.estimate_file.kind() != "file":
         return None
-    kept = json.loads(store.estimate_file.read())
-    prices = kept.pop("prices", None)
-    return Estimate(**kept, prices=prices and Prices(**prices))
+    try:
+        kept = parse_json(store.estimate_file.read())
+        prices = kept.pop("prices", None)
+        return Estimate(**kept, prices=prices and Prices(**prices))
+    except (ValueError, TypeError, AttributeError):
+        return None

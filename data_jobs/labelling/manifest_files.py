@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError
+from everymask.files.json_text import parse_json
 from everymask.files.storage import is_remote, one_line, resolve, split_query
 from everymask.images.decoding import IMAGE_SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 INVENTORY_NAME = "manifest.json"
 _ROWS = 8192
-_DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, csv.Error)
+_DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, KeyError, TypeError, csv.Error)
 # Columns of an inventory, by their names in its CSV and its Parquet files without case and underscores.
 _INVENTORY = ("bucket", "key", "size", "etag", "islatest", "isdeletemarker")
 
@@ -65,9 +65,8 @@ def read_rows(location: str) -> Iterator[ManifestRow]:
                 raise ConfigurationError(f"the manifest {location} has {problem}")
             yield ManifestRow(str(row["uri"]), None if row.get("image_id") is None else str(row["image_id"]))
     except _DAMAGE as error:
-        raise ConfigurationError(
-            f"the manifest {location} cannot be read ({one_line(error)}); make it again"
-        ) from error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else one_line(error)
+        raise ConfigurationError(f"the manifest {location} cannot be read ({reason}); make it again") from error
 
 
 def _parquet(location: str) -> Iterator[dict[str, Any]]:
@@ -88,7 +87,7 @@ def _text_rows(location: str, name: str) -> Iterator[Mapping[str, Any]]:
             return
         for line in lines:
             if line.strip():
-                row = json.loads(line)
+                row = parse_json(line)
                 if not isinstance(row, dict):
                     raise ConfigurationError(f"the manifest {location} has a line that is no JSON object")
                 yield row
@@ -106,7 +105,7 @@ def _inventory(location: str) -> Iterator[ManifestRow]:
     """Images of an S3 Inventory, named by its manifest.json; other objects are passed over."""
     filesystem, path = resolve(location)
     with filesystem.open_input_stream(path) as stream:
-        content = json.loads(bytes(stream.read()))
+        content = parse_json(bytes(stream.read()))
     if not isinstance(content, dict) or not {"fileFormat", "files", "destinationBucket"} <= content.keys():
         raise ConfigurationError(
             f"{location} is no manifest of an S3 Inventory: it has no fileFormat, files or destinationBucket"

@@ -106,7 +106,9 @@ class _Download:
         self.attempts = attempts
         self.pause_s = pause_s
         self.quiet = quiet
-        file_name = unquote(urlsplit(source.url).path).rsplit("/", 1)[-1] or "weights"
+        file_name = unquote(urlsplit(source.url).path).rsplit("/", 1)[-1]
+        if file_name in ("", ".", "..") or not file_name.isprintable():
+            file_name = "weights"
         # The digest keeps apart files of one name from different places.
         identity = source.sha256 or hashlib.sha256(source.url.encode()).hexdigest()
         self.target = cache_directory() / identity[:16] / file_name
@@ -182,10 +184,10 @@ class _Download:
                 raise _Interrupted("the partial download did not fit the file") from error
             if error.code < 500 and error.code not in (408, 429):
                 raise CheckpointError(
-                    f"{self.source.url} answered {error.code} {error.reason}; check the URL, "
+                    f"{self.source.url} answered {error.code} {_reason(error)}; check the URL, "
                     "or download the file yourself and give it with --checkpoint"
                 ) from error
-            raise _Interrupted(f"{error.code} {error.reason}") from error
+            raise _Interrupted(f"{error.code} {_reason(error)}") from error
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             raise _Interrupted(str(getattr(error, "reason", None) or error or type(error).__name__)) from error
 
@@ -245,6 +247,11 @@ class _Download:
             f"no space for {self.target.name} in {self.target.parent}{amount}; "
             f"free some, or set {CACHE_VARIABLE} to a directory on a larger disk"
         )
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """In one line: what Python says of a loop of redirects has several."""
+    return " ".join(str(error.reason).split())
 
 
 class _Progress:

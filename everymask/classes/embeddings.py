@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from everymask.classes.config import MaskConfig
 from everymask.classes.features import MaskFeatures
 from everymask.errors import ConfigurationError, HeadMismatchError, InputError
+from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import one_line, resolve
 from everymask.masks.rle import encoded_pixels
@@ -298,12 +299,12 @@ def _read_settings(filesystem: pafs.FileSystem, root: str) -> dict[str, Any] | N
     with filesystem.open_input_file(path) as file:
         data = file.read()
     try:
-        settings: dict[str, Any] = json.loads(data)
+        settings: dict[str, Any] = parse_json(data)
         if not isinstance(settings["version"], str):
             raise TypeError(f"its version is {settings['version']!r}")
         if settings["version"] == str(FORMAT_VERSION):
             MaskConfig(**settings["masks"])
-    except (ValueError, KeyError, TypeError, ConfigurationError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, ConfigurationError) as error:
         raise ConfigurationError(
             f"{path} does not say how its mask embeddings were made ({one_line(error)}); restore it, or make them again"
         ) from error

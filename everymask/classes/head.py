@@ -18,6 +18,7 @@ from torch import nn
 
 from everymask.classes.features import FeatureKind, MaskFeatures
 from everymask.errors import ConfigurationError, HeadMismatchError, OutputError
+from everymask.files.json_text import parse_json
 
 FORMAT = "everymask class head"
 FORMAT_VERSION = 1
@@ -206,13 +207,13 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
             f"{FORMAT_VERSION}; {remedy}"
         )
     try:
-        fields = json.loads(metadata["head"])
+        fields = parse_json(metadata["head"])
         spec = HeadSpec(**{**fields, "classes": tuple(fields["classes"])})
         # The description must not reserve memory that the file's own tensors do not fill.
         with torch.device("meta"):
             head = ClassHead(spec)
         head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError, RecursionError, ConfigurationError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigurationError) as error:
         raise ConfigurationError(f"the class head {file} does not fit together ({error}); {remedy}") from error
     head.file_sha256 = hashlib.sha256(content).hexdigest()
     return head.to(device).eval()
@@ -221,5 +222,5 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
 def _metadata(content: bytes) -> dict[str, str]:
     """What a safetensors file says of itself: JSON behind its own length in 8 bytes, little endian."""
     length = int.from_bytes(content[:8], "little")
-    found: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    found: dict[str, str] = parse_json(content[8 : 8 + length]).get("__metadata__", {})
     return found

@@ -75,7 +75,7 @@ def _read_mapping(path: Path) -> dict[str, str]:
 
     try:
         content = json.loads(path.read_text(), object_pairs_hook=unique)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"the classes in {path} cannot be read ({error}); write a JSON object") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content.values()):
         raise ConfigurationError(f"{path} must hold a JSON object of {{subject: class}}, both strings")

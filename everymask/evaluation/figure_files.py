@@ -16,6 +16,7 @@ import torch
 
 from everymask.backbone.registry import load_backbone
 from everymask.errors import InputError
+from everymask.files.json_text import parse_json
 
 _SOURCES = Path(__file__).resolve().parent
 
@@ -56,7 +57,7 @@ def read_figures(path: Path) -> dict[str, Any]:
         InputError: it is not such a file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not isinstance(content["figures"], dict) or "weights" not in content:
             raise ValueError("it has no figures with their weights")
     except (OSError, ValueError, KeyError) as error:

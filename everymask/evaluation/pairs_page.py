@@ -10,6 +10,7 @@ from html import escape
 from everymask.errors import EverymaskError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
+from everymask.formats.naming import shown
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.images.files import read_labelled_bytes
 from everymask.pictures.embedded import data_uri
@@ -71,7 +72,7 @@ def _card(left: str, right: str, pair: Pair, limits: ImageLimits, policy: Addres
             for name, labels in ((left, pair.left), (right, pair.right))
         )
     except (EverymaskError, OSError) as error:
-        logger.warning("no picture of %s: %s", pair.image_id, one_line(error))
+        logger.warning("no picture of %s: %s", shown(pair.image_id), one_line(error))
         figures = "<p>the image is not where it was, or not the one that was labelled</p>"
     return f"<li><b>{escape(pair.image_id)}</b> <span>{escape(pair.said)}</span><div>{figures}</div></li>"
 

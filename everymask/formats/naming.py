@@ -112,8 +112,7 @@ def _check_collisions(image_ids: Sequence[str], naming: Naming) -> None:
     first: dict[str, str] = {}
     groups: dict[str, list[str]] = {}
     for image_id in image_ids:
-        # File systems of macOS take the composed and the decomposed spelling of a name for one.
-        path = unicodedata.normalize("NFC", path_of(image_id))
+        path = _folded(path_of(image_id))
         if path in first:
             groups.setdefault(path, [first[path]]).append(image_id)
         else:
@@ -125,6 +124,12 @@ def _check_collisions(image_ids: Sequence[str], naming: Naming) -> None:
             f"this format names labels by {naming.value}, so these collide: {examples}{more}. Nothing was written; "
             "use --images link or --images copy, which gives every image a name of its own, or choose coco"
         )
+
+
+def _folded(path: str) -> str:
+    """What two names have in common that are one on some file system: those of Windows and macOS take capitals and
+    small letters for the same, and macOS the composed and the decomposed spelling."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def _spelled(image_id: str) -> str:
@@ -150,10 +155,10 @@ def _unique_names(ordered: Sequence[str]) -> dict[str, str]:
             shortened = f"{shortened}-{digest[:8]}"
         length = 8
         candidate = shortened
-        while candidate.casefold() in taken:
+        while _folded(candidate) in taken:
             candidate = f"{shortened}-{digest[:length]}"
             length += 8
-        taken.add(candidate.casefold())
+        taken.add(_folded(candidate))
         names[image_id] = candidate + suffix
     return names
 

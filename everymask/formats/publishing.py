@@ -21,6 +21,7 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from everymask.errors import OutputError
+from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import one_line
 
@@ -109,7 +110,7 @@ def _settle(place: Location, new: Location, files: list[str], old: set[str]) -> 
 def _files_of(place: Location, part: str) -> list[str]:
     """The files of an earlier export in a folder, by its marker, or all, where that is of a version without names."""
     try:
-        content = json.loads(place.child(MARKER).read())
+        content = parse_json(place.child(MARKER).read())
         found = content.get("files") and [*content["files"], *content.get("stale", [])]
     except (OSError, ValueError, AttributeError, TypeError):
         return []

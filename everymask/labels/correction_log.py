@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError, EverymaskError, InputError
+from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import one_line
 from everymask.labels.correction import ACTIONS, CorrectedMask, ImageCorrection
@@ -261,7 +262,7 @@ def _read(file: Location) -> list[ImageCorrection]:
     try:
         with file.open() as stream:
             table = pq.read_table(stream, page_checksum_verification=True)
-        version = int(json.loads((table.schema.metadata or {})[b"everymask"])["corrections"])
+        version = int(parse_json((table.schema.metadata or {})[b"everymask"])["corrections"])
         if version > FORMAT_VERSION:
             raise ConfigurationError(f"{file} is of a newer format; upgrade everymask to read it")
         return _from_table(table, file.name, version)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError, EverymaskError, InputError, OutputError
+from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import canonical_uri, one_line
 from everymask.labels.correction_log import erase_corrections, read_history
@@ -173,7 +174,7 @@ def made_exports(store: LabelStore) -> list[MadeExport]:
     found = []
     for file in _exports(store).entries():
         with suppress(ValueError, TypeError, OSError):
-            found.append(MadeExport(**json.loads(file.read())))
+            found.append(MadeExport(**parse_json(file.read())))
     return sorted(found, key=lambda made: made.output)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow.dataset as pds
 import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import one_line
 from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA
@@ -178,9 +179,13 @@ def read_header(file: Location) -> PartHeader:
     if _METADATA_KEY not in metadata:
         raise ForeignPartError(f"{file} was not written by everymask; move it out of the label store")
     try:
-        content = json.loads(metadata[_METADATA_KEY])
-        version = content["format"]
-        summary = PartSummary(**{field.name: content[field.name] for field in fields(PartSummary)})
+        content = parse_json(metadata[_METADATA_KEY])
+        version = int(content["format"])
+        images, errors, masks = (int(content[name]) for name in ("images", "errors", "masks"))
+        summary = PartSummary(images, errors, masks, float(content["seconds"]))
+        configuration = content.get("configuration")
+        if not isinstance(configuration, dict | None):
+            raise TypeError("its configuration is no JSON object")
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(file, error) from error
     if version > FORMAT_VERSION:
@@ -196,7 +201,7 @@ def read_header(file: Location) -> PartHeader:
         raise ForeignPartError(f"{file} has no column {', '.join(missing)}; move it out of the label store")
     if version == FORMAT_VERSION and not schema.equals(SCHEMA):
         raise damaged(file, ValueError("its columns are not those of its format"))
-    return PartHeader(summary, content.get("configuration"), version)
+    return PartHeader(summary, configuration, version)
 
 
 def read_columns(file: Location, columns: list[str]) -> pa.Table:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.json_text import parse_json
 from everymask.labels.parts import read_header
 from everymask.labels.schema import FORMAT_VERSION
 from everymask.labels.store import LabelStore, PartSummary
@@ -117,7 +118,7 @@ def read_run(store: LabelStore) -> RunRecord | None:
 
 
 def _parse(data: bytes) -> RunRecord:
-    content = json.loads(data)
+    content = parse_json(data)
     if content["format"] > FORMAT_VERSION:
         raise ConfigurationError(
             f"run.json has format {content['format']}; this everymask reads up to {FORMAT_VERSION}: upgrade it"

@@ -17,7 +17,6 @@ a run that was killed; readers pass over them.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from typing import Any
 import pyarrow as pa
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.labels.facts import PartFacts, read_facts
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
@@ -260,7 +260,7 @@ class LabelStore:
         if not self.exists():
             return {}
         try:
-            return dict(json.loads(self.run_file.read())["config"])
+            return dict(parse_json(self.run_file.read())["config"])
         except (ValueError, KeyError, TypeError):
             return {}
 
@@ -278,7 +278,7 @@ class LabelStore:
         found = [FORMAT_VERSION]
         if self.exists():
             with suppress(ValueError, KeyError, TypeError):  # damaged; the parts know
-                found.append(int(json.loads(self.run_file.read())["format"]))
+                found.append(int(parse_json(self.run_file.read())["format"]))
         for part in self.parts():
             with suppress(InputError):  # damaged or foreign; the next may be sound
                 found.append(read_header(part).format)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from everymask.errors import EverymaskError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
+from everymask.formats.naming import shown
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.images.files import read_labelled_bytes
 from everymask.labels.doubt import mask_doubt
@@ -77,7 +78,7 @@ def _picture(image: ImageRow, limits: ImageLimits, policy: AddressPolicy) -> NDA
             return None
         return overlay(pixels, image.labels, max_side=_THUMBNAIL_SIDE)
     except (EverymaskError, OSError) as error:
-        logger.warning("no picture of %s: %s", image.image_id, one_line(error))
+        logger.warning("no picture of %s: %s", shown(image.image_id), one_line(error))
         return None
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import one_line
 from everymask.labels.corrections import ImageCorrection, is_stale, read_corrections
@@ -155,8 +156,10 @@ def read_queue(uri: str) -> Queue:
         InputError: it is not there, or is no queue.
     """
     try:
-        content: dict[str, Any] = json.loads(Location.at(uri).read())
+        content: dict[str, Any] = parse_json(Location.at(uri).read())
         images = tuple(QueuedImage(**image) for image in content["images"])
+        if not all(isinstance(image.image_id, str) for image in images):
+            raise TypeError("an image id is no text")
         return Queue(images, content["candidates"], content["seed"])
     except OSError as error:
         raise InputError(f"{uri} cannot be read ({one_line(error)}); make it with `everymask review queue`") from error

@@ -61,6 +61,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         behaviour = self.server.behaviour
         behaviour.asked.append(self.headers.get("Range"))
         status = behaviour.statuses.pop(0) if behaviour.statuses else None
+        if self.path == "/circle":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+            return
         if status is not None or self.path == "/missing":
             self.send_error(status or 404)
             return
@@ -222,6 +227,18 @@ def test_a_file_without_an_end_is_given_up_at_its_known_size(server: Server, cac
 def test_a_length_that_is_no_number_is_no_length(server: Server) -> None:
     server.behaviour.length = "abc"
     assert fetch(WeightSource(f"{server.url}/sam.pth", SHA256)).sha256 == SHA256
+
+
+@pytest.mark.parametrize("name", ["", ".", "%2e%2e", "a%00b", "a%0Ab"])
+def test_a_name_that_no_file_can_have_is_not_the_files(server: Server, cache: Path, name: str) -> None:
+    path = fetch(WeightSource(f"{server.url}/{name}", SHA256)).path
+    assert (path.name, path.parent.parent) == ("weights", cache)
+
+
+def test_a_server_that_leads_in_circles_is_one_sentence(server: Server) -> None:
+    with pytest.raises(CheckpointError, match="answered 302") as refusal:
+        fetch(f"{server.url}/circle")
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_busy_server_is_asked_again(server: Server) -> None:

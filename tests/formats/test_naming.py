@@ -52,6 +52,9 @@ CAFE = "café.jpg"
         ["/x/a.jpg", "x/a.jpg", "x//a.jpg"],
         [unicodedata.normalize("NFC", CAFE), unicodedata.normalize("NFD", CAFE)],
         ["a\\b.jpg", "a/b.jpg"],
+        ["IMG.jpg", "img.jpg"],
+        ["Raw/IMG.JPG", "raw/img.jpg"],
+        ["STRASSE.jpg", "straße.jpg"],
     ],
 )
 def test_names_that_would_share_a_file_are_refused_by_name(ids: list[str], naming: Naming) -> None:
@@ -71,6 +74,16 @@ def test_equal_stems_collide_only_where_the_ending_is_left_out() -> None:
     assert plan_names(ids, Naming.PATH, r"\0", unique=False).name("cmyk.tif") == "cmyk.tif"
     with pytest.raises(ConfigurationError, match=r"cmyk\.jpg and cmyk\.tif"):
         plan_names(ids, Naming.STEM, r"\0", unique=False)
+
+
+def test_names_that_differ_in_capitals_only_are_told_apart_where_images_are_put_beside_labels() -> None:
+    ids = ["IMG.jpg", "img.JPG"]
+    with pytest.raises(ConfigurationError, match=r"IMG\.jpg and img\.JPG"):
+        plan_names(ids, Naming.STEM, r"\0", unique=False)
+    assert plan_names(ids, Naming.IMAGE_ID, r"\0", unique=False).name("img.JPG") == "img.JPG"
+    plan = plan_names(ids, Naming.STEM, r"\0", unique=True)
+    first, second = (stem_path(plan.name(image_id)).casefold() for image_id in ids)
+    assert first != second
 
 
 def test_a_character_the_format_cannot_write_is_refused() -> None:

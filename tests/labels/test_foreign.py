@@ -98,6 +98,30 @@ def test_a_configuration_that_was_altered_is_noticed(tmp_path: Path) -> None:
         list(store.images())
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "x"},
+        {"format": None},
+        {"format": 1, "images": [3]},
+        {"format": 1, "seconds": "long"},
+        {"format": 1, "configuration": 5},
+        None,
+    ],
+)
+def test_metadata_that_make_no_sense_are_a_sentence(tmp_path: Path, change: dict[str, Any] | None) -> None:
+    store = LabelStore(str(tmp_path))
+    store.write_part(to_table(images()), {"method": "amg"})
+    (part,) = store.parts()
+    table = pq.read_table(part.path)
+    metadata = json.loads(table.schema.metadata[b"everymask"])
+    text = "[" * 100_000 if change is None else json.dumps(metadata | change)
+    pq.write_table(table.replace_schema_metadata({b"everymask": text}), part.path)
+    with pytest.raises(DamagedPartError):
+        list(store.images())
+    assert store.configuration() == {}
+
+
 def test_no_flipped_byte_passes_for_labels(tmp_path: Path) -> None:
     """Whatever byte of a part is altered: it is noticed, or changes nothing."""
     store = LabelStore(str(tmp_path))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from data_jobs.review import QueueConfig
-from everymask.errors import ConfigurationError
+from everymask.errors import ConfigurationError, InputError
 from everymask.labels.correction import ImageCorrection
 from everymask.labels.correction_history import untouched
 from everymask.labels.corrections import write_corrections
@@ -16,7 +17,7 @@ from everymask.labels.doubt import image_doubt, mask_doubt
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
-from everymask.review.queue import make_queue, read_queue, write_queue
+from everymask.review.queue import QueuedImage, make_queue, read_queue, write_queue
 from tests.labels.examples import labels
 
 NOTHING = ImageLabels((40, 60), (), 0.0)
@@ -46,6 +47,29 @@ def test_the_queue_shows_what_lacks_most_before_what_is_rightly_empty(tmp_path: 
 
     write_queue(queue, str(tmp_path / "queue.json"))
     assert read_queue(str(tmp_path / "queue.json")) == queue
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "[" * 100_000,
+        "\udcff",
+        '{"images": 5}',
+        '{"images": [5], "candidates": 1, "seed": 0}',
+        json.dumps(
+            {
+                "images": [asdict(QueuedImage("a", "doubt", 0, 0, 0, 0, 1)) | {"image_id": [1]}],
+                "candidates": 1,
+                "seed": 0,
+            }
+        ),
+    ],
+)
+def test_what_is_no_queue_is_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "queue.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match="is no review queue"):
+        read_queue(str(tmp_path / "queue.json"))
 
 
 def test_the_queue_and_its_page_have_names_of_their_own() -> None:

@@ -18,6 +18,7 @@ from everymask.backbone.nano.efficientnet import load_efficientnet
 from everymask.backbone.nano.encoder import EncoderConfig, NanoEncoder
 from everymask.backbone.nano.regions import RegionConfig
 from everymask.errors import CheckpointError
+from everymask.files.json_text import parse_json
 
 FORMAT = "everymask-nano"
 VERSION = "2"
@@ -81,7 +82,7 @@ def load_checkpoint(path: Path) -> NanoModel:
             "install the everymask that wrote it, or train again with `everymask train nano`"
         )
     try:
-        model = NanoModel(_read_config(json.loads(metadata["config"])))
+        model = NanoModel(_read_config(parse_json(metadata["config"])))
         trunk = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_TRUNK)}
         model.load_state_dict(tensors | trunk)
     except (RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:

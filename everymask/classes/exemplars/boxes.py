@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import math
 from collections import Counter
@@ -20,6 +19,7 @@ from everymask.classes.exemplars.manifest import Origin
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.addresses import AddressPolicy
+from everymask.files.json_text import parse_json
 from everymask.files.storage import one_line
 from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits, decode_image
 from everymask.images.files import read_bytes, read_labelled_bytes
@@ -153,7 +153,7 @@ def _boxed_images(
 def _coco(path: Path, images: str | None, read: Callable[[str], bytes]) -> Iterator[BoxedImage]:
     if images is None:
         raise ConfigurationError(f"{path} does not say where its images are; give their folder with --input")
-    content = _read(path, json.loads)
+    content = _read(path, parse_json)
     try:
         names = {item["id"]: str(item["name"]) for item in content["categories"]}
         files = {item["id"]: str(item["file_name"]) for item in content["images"]}

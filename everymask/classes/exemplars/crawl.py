@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from everymask.classes.exemplars.queries import Queries
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.files.download_limits import DownloadConfig, DownloadError
+from everymask.files.json_text import parse_json
 
 if TYPE_CHECKING:
     from everymask.files.download import HttpClient
@@ -115,11 +115,11 @@ def _search(client: HttpClient, subject: str, query: str, page: int, config: Cra
     if config.category:
         params["category"] = config.category
     try:
-        answer = json.loads(client.get(config.endpoint, accept=("application/json",), params=params))
+        answer = parse_json(client.get(config.endpoint, accept=("application/json",), params=params))
         results = answer["results"] if page <= int(answer.get("page_count", page)) else []
         return [_origin(subject, query, item) for item in results if _usable(item, config.licenses)]
-    # AttributeError: the JSON is no object; RecursionError: it is nested too deeply.
-    except (DownloadError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    # AttributeError: the JSON is no object.
+    except (DownloadError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"the image search at {config.endpoint} does not answer for {query!r} ({error}); what was fetched is kept, "
             "run the same command again later"

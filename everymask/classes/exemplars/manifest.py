@@ -22,6 +22,7 @@ from typing import Any, Literal
 from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError, OutputError
+from everymask.files.json_text import parse_json
 from everymask.images.decoding import IMAGE_SUFFIXES, decode_image, image_format
 from everymask.redaction import redact, redact_all
 
@@ -282,7 +283,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
         except ValueError as error:
             raise ConfigurationError(f"line {number} of {path} is no JSON ({error}); mend or delete it") from error
         if not isinstance(fields, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.files.json_text import parse_json
 from everymask.masks.checked import rle_from_coco
 from everymask.records import Rle
 
@@ -35,8 +35,8 @@ def json_object(path: Path) -> dict[str, Any]:
         ConfigurationError: it cannot be read, or holds no JSON object.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} is no complete JSON ({error}); restore it") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} is no COCO file: it holds no JSON object")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from everymask.errors import InputError
+from everymask.files.json_text import parse_json
 from everymask.masks.checked import check_class_name, checked_size
 
 MAX_FILE_BYTES = 2**31
@@ -38,8 +38,8 @@ def read_json(path: Path) -> Any:
     """
     data = read_file(path)
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
+        return parse_json(data)
+    except ValueError as error:
         raise InputError(f"{path} is not complete JSON ({error}); export it again from the tool") from error
 
 

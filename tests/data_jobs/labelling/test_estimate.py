@@ -139,6 +139,9 @@ def test_estimate_is_kept_in_the_store(tmp_path: Path) -> None:
     save(store, foretold)
     assert load(store) == foretold
     assert math.isfinite(foretold.margin_s)
+    for damaged in (b"", b"[]", b"[" * 100_000, b'{"images": 4}', b'{"prices": 5}'):
+        store.estimate_file.write(damaged)
+        assert load(store) is None
 
 
 def test_selected_images_are_those_at_the_positions(tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def test_the_same_rows_are_the_same_images(tmp_path: Path, name: str, content: b
         ("m.jsonl", b'["a.jpg"]', "a line that is no JSON object"),
         ("m.csv.gz", b"no gzip", "cannot be read"),
         ("m.csv", b"uri\n\xff\xfe\n", "cannot be read"),
+        ("m.jsonl", b"[" * 100_000, "nested too deeply"),
+        ("manifest.json", b'{"fileFormat": "CSV", "destinationBucket": "b", "files": 5}', "cannot be read"),
+        ("manifest.json", b'{"fileFormat": "CSV", "destinationBucket": "b", "files": [{}]}', "it has no 'key'"),
         ("manifest.json", b"{}", "is no manifest of an S3 Inventory"),
     ],
 )
