@@ -131,7 +131,8 @@ def time_job(spec: ModelSpec, folder: Path, actors: int) -> tuple[float, list[Im
         store = LabelStore(output)
         pending = write_pending(store, list_images(str(folder)), IdSet())
         started = time.monotonic()
-        label_pending(store, pending, spec, {}, plan_actors(str(actors), 0.0, spec.model), batch_size=1)
+        policy = AddressPolicy(any_local_file=True)
+        label_pending(store, pending, spec, {}, plan_actors(str(actors), 0.0, spec.model), 1, policy)
         return time.monotonic() - started, list(store.images())
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from ray.serve.handle import DeploymentHandle
@@ -20,6 +21,8 @@ from everymask.classes.segmenter import describe_masks
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.labelling.clicks import segment_clicks
 from everymask.labelling.label import label_embedding
+from everymask.labelling.overlap import images_at_once
+from everymask.labelling.turns import TakesTurns
 from everymask.records import ImageLabels
 from serve.cache import BoundedCache, answer_bytes, embedding_bytes
 from serve.calls import result, start
@@ -65,8 +68,11 @@ class Refiner:
         )
         self._stage = StageTimer()
         self._cache_metrics = CacheMetrics()
-        # One image at a time: two side by side on one device only slow each other down.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refine")
+        # On a CPU one image at a time: two side by side only slow each other down. A GPU computes for one image while
+        # the host refines others.
+        at_once = max(1, images_at_once(self._backbone.device))
+        self._workers = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="refine")
+        self._turn = threading.Lock()
 
     def check_health(self) -> None:
         """Called by Serve every few seconds. A gauge that is not set again drops out of Ray's metrics after twenty.
@@ -160,7 +166,8 @@ class Refiner:
             with self._stage(stage, spent):
                 return work(model)
 
-        return await run_interruptibly(self._worker, self._backbone, timed)
+        model = cast(PromptableBackbone, TakesTurns(self._backbone, self._turn))
+        return await run_interruptibly(self._workers, model, timed)
 
     def _check_cost(self, embedding: ImageEmbedding) -> None:
         height, width = embedding.canvas.original_size_hw

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from dataclasses import dataclass, replace
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from data_jobs.labelling.ledger import MAX_STARTS, Bookkeeper
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
+from data_jobs.labelling.room import Room
+from data_jobs.labelling.spent import SPENT, BusyClock
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
-from everymask.classes.embeddings import MaskEmbeddings, StoredEmbeddings, write_embeddings
+from everymask.classes.embeddings import StoredEmbeddings, write_embeddings
 from everymask.classes.head import ClassHead, check_backbone, load_head
 from everymask.classes.segmenter import config_for
-from everymask.errors import ConfigurationError, EverymaskError, InputError, LabelFailure, UnforeseenError
-from everymask.files.storage import one_line
-from everymask.images.decoding import decode_image
-from everymask.images.difference_hash import difference_hash
-from everymask.labelling.label import label_images, label_images_keeping_masks
+from everymask.errors import ConfigurationError, InputError
+from everymask.labelling.label import ImageLabeller
 from everymask.labelling.methods.table import find_method
+from everymask.labelling.overlap import File, FileLabels, OverlappedLabeller
+from everymask.labelling.turns import StageSeconds
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.members import read_member
 from everymask.labels.rows import ImageRow, to_table
@@ -88,17 +88,37 @@ def check_facts(found: ModelFacts, expected: ModelFacts) -> None:
 
 
 class Labeller:
-    """Decodes, encodes and segments images. Each worker has one and loads the weights once; raises as `load_model`."""
+    """Decodes, encodes and segments images. Each worker has one and loads the weights once; raises as `load_model`.
 
-    def __init__(self, spec: ModelSpec, ledger: Bookkeeper) -> None:
+    On a GPU several threads may call it at once, so that one call's images follow upon the other's without a gap.
+    """
+
+    def __init__(self, spec: ModelSpec, ledger: Bookkeeper, together: int = 1, at_once: int | None = None) -> None:
+        """
+        Args:
+            spec: the model and what is done with it.
+            ledger: what is in work.
+            together: images encoded together.
+            at_once: as `OverlappedLabeller` takes it.
+        """
         torch.set_num_threads(spec.threads)
         self._spec = spec
         self._ledger = ledger
+        self._together = together
         self._backbone, self._head = load_model(spec)
         facts = _facts(spec, self._backbone, self._head)
         self._settings_sha256 = settings_digest(facts.settings(spec.config))
         # Ray hides what a constructor raises, and starts it again; what a call raises reaches the driver.
         self._facts = facts
+        self._labeller: LabelsFiles = OverlappedLabeller(
+            self._backbone,
+            ImageLabeller(spec.config, self._head, keep_masks=spec.save_embeddings is not None),
+            limits=spec.limits,
+            together=together,
+            at_once=at_once,
+        )
+        self._room = Room()
+        self._clock = BusyClock()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """`LOADED_SCHEMA` → rows of the label store, in order.
@@ -108,104 +128,89 @@ class Labeller:
         """
         if self._spec.expected is not None:
             check_facts(self._facts, self._spec.expected)
-        rows = [_LoadedRow(**row) for row in batch.to_pylist()]
-        starts = self._ledger.begin_batch([row.image_id for row in rows])
-        together = [row for row, count in zip(rows, starts, strict=True) if count == 0]
-        images = {image.image_id: image for image in self._label_and_book(together)}
-        for row, count in zip(rows, starts, strict=True):
-            if 0 < count < MAX_STARTS:
-                self._ledger.begin_alone(row.image_id)
-                images[row.image_id] = self._label_and_book([row])[0]
-            elif count:
-                images[row.image_id] = row.failed(f"given up: {MAX_STARTS} workers died while labelling this image")
-                self._ledger.finish([row.image_id], errors=1)
-        return to_table(images[row.image_id] for row in rows)
+        images: dict[str, ImageRow] = {}
+        started_before: list[tuple[int, int]] = []
+        with self._room.together():
+            for image in self._label_and_book(self._never_started(batch, started_before)):
+                images[image.image_id] = image
+        for place, starts in started_before:
+            (row,) = _rows(batch.slice(place, 1))
+            images[row.image_id] = self._again(row, starts)
+        return to_table(images[image_id] for image_id in batch["image_id"].to_pylist())
 
-    def _label_and_book(self, rows: list[_LoadedRow]) -> list[ImageRow]:
-        images = self._label(rows)
-        if images:
-            self._ledger.finish([image.image_id for image in images], sum(image.error is not None for image in images))
-        return images
+    def _never_started(self, batch: pa.Table, others: list[tuple[int, int]]) -> Iterator[list[_LoadedRow]]:
+        """Rows in groups that are encoded together, booked as each is asked for; places and starts of all others."""
+        for first in range(0, len(batch), self._together):
+            # Not all at once: the files of a batch may take gigabytes.
+            rows = _rows(batch.slice(first, self._together))
+            starts = self._ledger.begin_batch([row.image_id for row in rows])
+            others += [(first + place, count) for place, count in enumerate(starts) if count]
+            fresh = [row for row, count in zip(rows, starts, strict=True) if not count]
+            if fresh:
+                yield fresh
 
-    def _label(self, rows: list[_LoadedRow]) -> list[ImageRow]:
-        started = time.perf_counter()
-        decoded = [self._decode(row) for row in rows]
-        pixels = [image for image in decoded if isinstance(image, np.ndarray)]
-        answers = iter(self._segment(pixels))
-        results = [next(answers) if isinstance(image, np.ndarray) else ImageResult(image) for image in decoded]
-        self._keep_masks(rows, results)
-        seconds = (time.perf_counter() - started) / max(len(rows), 1)
-        return [
-            self._row(row, picture, result.labels, seconds)
-            for row, picture, result in zip(rows, decoded, results, strict=True)
-        ]
+    def _again(self, row: _LoadedRow, starts: int) -> ImageRow:
+        """An image that was in work when its worker died: nothing else is, so that it takes no other with it."""
+        if starts >= MAX_STARTS:
+            self._ledger.finish([row.image_id], errors=1)
+            return row.failed(f"given up: {MAX_STARTS} workers died while labelling this image")
+        with self._room.alone():
+            self._ledger.begin_alone(row.image_id)
+            (image,) = self._label_and_book([[row]])
+        return image
 
-    def _row(
-        self,
-        row: _LoadedRow,
-        picture: NDArray[np.uint8] | InputError,
-        result: ImageLabels | LabelFailure,
-        seconds: float,
-    ) -> ImageRow:
-        dhash = difference_hash(picture) if isinstance(picture, np.ndarray) else None
+    def _label_and_book(self, groups: Iterable[list[_LoadedRow]]) -> Iterator[ImageRow]:
+        begun: deque[tuple[list[_LoadedRow], float]] = deque()
+
+        def files() -> Iterator[list[File]]:
+            for rows in groups:
+                begun.append((rows, self._clock.now()))
+                yield [row.file() for row in rows]
+
+        try:
+            for found in self._labeller.label(files()):
+                rows, began = begun.popleft()
+                self._keep_masks(rows, found)
+                busy = self._clock.since(began)
+                images = [self._row(row, file, busy / len(rows)) for row, file in zip(rows, found, strict=True)]
+                self._ledger.finish([row.image_id for row in rows], sum(image.error is not None for image in images))
+                self._count(found, busy)
+                yield from images
+        except torch.AcceleratorError:
+            # The GPU context is lost with this process; the ledger makes sure that this ends.
+            logger.exception("the accelerator failed; this worker ends and is replaced")
+            os._exit(1)
+
+    def _count(self, files: list[FileLabels], busy: float) -> None:
+        spent = StageSeconds()
+        for file in files:
+            spent.add(file.spent)
+        SPENT.add({**asdict(spent), "busy": busy}, len(files))
+
+    def _row(self, row: _LoadedRow, file: FileLabels, seconds: float) -> ImageRow:
+        result = file.result.labels
         if not isinstance(result, ImageLabels):
-            return replace(row.failed(str(result), seconds), dhash=dhash)
+            return replace(row.failed(str(result), seconds), dhash=file.dhash)
         labels = with_mask_ids(result, row.content_sha256, self._settings_sha256)
-        return replace(row.labelled(labels, seconds), dhash=dhash)
+        return replace(row.labelled(labels, seconds), dhash=file.dhash)
 
-    def _keep_masks(self, rows: list[_LoadedRow], answers: list[ImageResult]) -> None:
+    def _keep_masks(self, rows: list[_LoadedRow], files: list[FileLabels]) -> None:
         """Before the labels: an image with a row has its embeddings, wherever the job is killed."""
         records = [
-            StoredEmbeddings(row.image_id, row.uri, row.content_sha256 or "", answer.masks)
-            for row, answer in zip(rows, answers, strict=True)
-            if answer.masks is not None
+            StoredEmbeddings(row.image_id, row.uri, row.content_sha256 or "", file.result.masks)
+            for row, file in zip(rows, files, strict=True)
+            if file.result.masks is not None
         ]
         if records and self._spec.save_embeddings is not None:
             assert self._head is not None
             masks = config_for(self._head.spec, self._spec.config.classes).masks
             write_embeddings(self._spec.save_embeddings, records, masks)
 
-    def _decode(self, row: _LoadedRow) -> NDArray[np.uint8] | InputError:
-        if row.data is None:
-            return InputError(row.error or "no bytes")
-        try:
-            return decode_image(row.data, self._spec.limits)
-        except InputError as error:
-            return error
 
-    def _segment(self, images: list[NDArray[np.uint8]]) -> list[ImageResult]:
-        if not images:
-            return []
-        try:
-            return self._answers(images)
-        except torch.AcceleratorError:
-            # The GPU context is lost with this process; the ledger makes sure that this ends.
-            logger.exception("the accelerator failed; this worker ends and is replaced")
-            os._exit(1)
-        except EverymaskError:
-            raise
-        except Exception as error:  # one image the library did not foresee must not end a run of a million
-            if len(images) > 1:
-                return [answer for image in images for answer in self._segment([image])]
-            logger.exception("labelling failed")
-            reason = f"labelling failed unexpectedly ({type(error).__name__}: {one_line(error)})"
-            return [ImageResult(UnforeseenError(reason))]
+class LabelsFiles(Protocol):
+    """What the labeller needs of `OverlappedLabeller`."""
 
-    def _answers(self, images: list[NDArray[np.uint8]]) -> list[ImageResult]:
-        config = self._spec.config
-        if self._spec.save_embeddings is None or self._head is None:
-            labelled = label_images(self._backbone, images, config, self._head)
-            return [ImageResult(labels) for labels in labelled]
-        with_masks = label_images_keeping_masks(self._backbone, images, config, self._head)
-        return [ImageResult(*answer) if isinstance(answer, tuple) else ImageResult(answer) for answer in with_masks]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageResult:
-    """Labels of one image, or why there are none; and its mask embeddings where they are kept."""
-
-    labels: ImageLabels | LabelFailure
-    masks: MaskEmbeddings | None = None
+    def label(self, groups: Iterable[Sequence[File]]) -> Iterator[list[FileLabels]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +225,10 @@ class _LoadedRow:
     error: str | None
     data: bytes | None
     content_sha256: str | None
+
+    def file(self) -> File:
+        """The image's bytes, or why there are none."""
+        return InputError(self.error or "no bytes") if self.data is None else self.data
 
     def labelled(self, labels: ImageLabels, seconds: float) -> ImageRow:
         return self._image(labels, None, seconds)
@@ -239,3 +248,7 @@ class _LoadedRow:
             file_size=self.file_size,
             file_version=self.file_version,
         )
+
+
+def _rows(batch: pa.Table) -> list[_LoadedRow]:
+    return [_LoadedRow(**row) for row in batch.to_pylist()]

@@ -130,12 +130,10 @@ def _build(
         )
         .map_batches(
             LabellerStage,
-            fn_constructor_kwargs={"spec": spec, "ledger": RemoteLedger(ledger)},
-            batch_size=min(batch_size, block_rows),
+            fn_constructor_kwargs={"spec": spec, "ledger": RemoteLedger(ledger), "together": batch_size},
+            batch_size=None,  # the labeller has several of a block's images in work at once
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(
-                min_size=actors.minimum, max_size=actors.maximum, max_tasks_in_flight_per_actor=2
-            ),
+            compute=_labellers(actors),
             num_cpus=actors.cpus,
             num_gpus=actors.gpus,
             label_selector=dict(actors.labels),
@@ -147,6 +145,18 @@ def _build(
             batch_format="pyarrow",
             num_cpus=WRITE_CPUS,
         )
+    )
+
+
+def _labellers(actors: Actors) -> ActorPoolStrategy:
+    """On a GPU a labeller takes two blocks at once: images of the next are in work before the last of one is done."""
+    blocks = 2 if actors.gpus else 1
+    return ActorPoolStrategy(
+        min_size=actors.minimum,
+        max_size=actors.maximum,
+        max_tasks_in_flight_per_actor=blocks + 1,
+        max_concurrent_calls_per_actor=blocks,
+        enable_true_multi_threading=blocks > 1,
     )
 
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from data_jobs.labelling.ledger import Bookkeeper
 from data_jobs.labelling.model_spec import ModelSpec
+from data_jobs.labelling.spent import SPENT
 from everymask.errors import EverymaskError, InputError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
@@ -61,7 +62,7 @@ def load_bytes(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy) -> p
     `policy` says what is opened of the addresses.
     """
     rows = batch.to_pylist()
-    with ThreadPoolExecutor(READ_THREADS) as pool:
+    with SPENT.timed("read"), ThreadPoolExecutor(READ_THREADS) as pool:
         loaded = list(pool.map(lambda group: _load_group(group, limits, policy), _groups(rows)))
     return pa.Table.from_pylist([row for group in loaded for row in group], LOADED_SCHEMA)
 
@@ -120,10 +121,10 @@ def _with_retries(uri: str, read: Callable[[], T]) -> T:
 class LabellerStage:
     """The `Labeller`, imported on the worker: the driver, which only names it, needs no model code."""
 
-    def __init__(self, spec: ModelSpec, ledger: Bookkeeper) -> None:
+    def __init__(self, spec: ModelSpec, ledger: Bookkeeper, together: int) -> None:
         from data_jobs.labelling.labeller import Labeller
 
-        self._labeller = Labeller(spec, ledger)
+        self._labeller = Labeller(spec, ledger, together)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """`LOADED_SCHEMA` → rows of the label store, in order."""
@@ -136,4 +137,6 @@ def write_part(rows: pa.Table, store: LabelStore, configuration: Mapping[str, An
     Raises:
         OutputError: the store cannot be written.
     """
-    return pa.Table.from_pylist([asdict(store.write_part(rows, configuration))], schema=SUMMARY_SCHEMA)
+    with SPENT.timed("write"):
+        summary = store.write_part(rows, configuration)
+    return pa.Table.from_pylist([asdict(summary)], schema=SUMMARY_SCHEMA)

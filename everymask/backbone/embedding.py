@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
+from everymask.backbone.protocol import ImageEmbedding, PreparedImage, PreparesAhead, PromptableBackbone
 from everymask.errors import InputError, LabelFailure, ModelOutputError
 from everymask.images.resizing import shrink
 
@@ -16,22 +16,44 @@ PICTURE_SIDE_PX = 1024
 """Longest side of the picture that an embedding carries where crops of it are looked at."""
 
 
-def embed_images(
-    backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]], keep_picture: bool = False
-) -> list[ImageEmbedding | LabelFailure]:
-    """One batch if every image can be embedded, else each on its own to find out which cannot.
+@dataclass(frozen=True, slots=True)
+class ReadyImage:
+    """An image with the host's work on it done, as far as the backbone can do it ahead; and the picture to keep."""
 
-    With `keep_picture` the embeddings carry the image at up to `PICTURE_SIDE_PX`, for describers that look at crops.
-    """
+    image: PreparedImage | NDArray[np.uint8]
+    picture: NDArray[np.uint8] | None
+
+
+def make_ready(backbone: PromptableBackbone, image: NDArray[np.uint8], keep_picture: bool = False) -> ReadyImage:
+    """Do what needs no device. With `keep_picture` the embedding will carry the image at up to `PICTURE_SIDE_PX`, for
+    describers that look at crops."""
+    prepared = backbone.prepare(image) if isinstance(backbone, PreparesAhead) else image
+    return ReadyImage(prepared, shrink(image, PICTURE_SIDE_PX) if keep_picture else None)
+
+
+def embed_ready(backbone: PromptableBackbone, images: Sequence[ReadyImage]) -> list[ImageEmbedding | LabelFailure]:
+    """One batch if every image can be embedded, else each on its own to find out which cannot."""
     try:
-        embeddings = backbone.embed(images)
-        if not keep_picture:
-            return [*embeddings]
         return [
-            replace(embedding, picture=shrink(image, PICTURE_SIDE_PX))
-            for embedding, image in zip(embeddings, images, strict=True)
+            embedding if ready.picture is None else replace(embedding, picture=ready.picture)
+            for embedding, ready in zip(_embed(backbone, images), images, strict=True)
         ]
     except (InputError, ModelOutputError) as error:
         if len(images) == 1:
             return [error]
-    return [embedding for image in images for embedding in embed_images(backbone, [image], keep_picture)]
+    return [embedding for image in images for embedding in embed_ready(backbone, [image])]
+
+
+def _embed(backbone: PromptableBackbone, images: Sequence[ReadyImage]) -> list[ImageEmbedding]:
+    prepared = [ready.image for ready in images if isinstance(ready.image, PreparedImage)]
+    if prepared:
+        assert isinstance(backbone, PreparesAhead)
+        return backbone.embed_prepared(prepared)
+    return backbone.embed([ready.image for ready in images if isinstance(ready.image, np.ndarray)])
+
+
+def embed_images(
+    backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]], keep_picture: bool = False
+) -> list[ImageEmbedding | LabelFailure]:
+    """`embed_ready` of images that are made ready here."""
+    return embed_ready(backbone, [make_ready(backbone, image, keep_picture) for image in images])

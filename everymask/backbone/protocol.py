@@ -149,6 +149,34 @@ class PromptMasks:
     point_coords: torch.Tensor
 
 
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image on the host, ready for an encoder.
+
+    Attributes:
+        size_hw: (height, width) in original pixels.
+        pixels: (h, w, 3) uint8 RGB, scaled as far as the host scales it; in pinned memory where a GPU is to read it.
+        canvas_image: as in `ImageEmbedding`; None where the device makes it.
+    """
+
+    size_hw: tuple[int, int]
+    pixels: torch.Tensor
+    canvas_image: NDArray[np.uint8] | None
+
+
+@runtime_checkable
+class PreparesAhead(Protocol):
+    """A backbone that can do the host's share of `embed` in any thread, before the device's."""
+
+    def prepare(self, image: NDArray[np.uint8]) -> PreparedImage:
+        """Make an RGB uint8 (H, W, 3) image ready."""
+        ...
+
+    def embed_prepared(self, images: Sequence[PreparedImage]) -> list[ImageEmbedding]:
+        """`PromptableBackbone.embed` of images that were made ready."""
+        ...
+
+
 @runtime_checkable
 class PromptableBackbone(Protocol):
     """A segmenter with SAM's interface. Stateless between calls."""

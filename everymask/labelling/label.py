@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.backbone.embedding import embed_images
+from everymask.backbone.embedding import ReadyImage, embed_images, embed_ready, make_ready
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead
@@ -20,7 +20,18 @@ from everymask.labelling.methods.table import check_given, find_method
 from everymask.labelling.region_sizes import limit_region_sizes
 from everymask.records import ImageLabels
 
-T = TypeVar("T")
+Ready = ReadyImage | NDArray[np.uint8]
+"""An image ready to be embedded, or one that is embedded part by part as it is labelled."""
+Embedded = ImageEmbedding | NDArray[np.uint8] | LabelFailure
+"""An image that was embedded, one that is embedded part by part, or why it cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """Labels of one image, or why there are none; and its mask embeddings where they are kept."""
+
+    labels: ImageLabels | LabelFailure
+    masks: MaskEmbeddings | None = None
 
 
 def label_images(
@@ -38,15 +49,77 @@ def label_images(
     Raises:
         ConfigurationError: the options do not fit together, or the head does not fit the backbone.
     """
-    method = checked_method(config, head)
-    if config.tiles > 1 or method.has_crops(config):
-        return [_label_in_parts(method, backbone, image, config, head) for image in images]
-    return _label_each(
-        backbone,
-        images,
-        lambda embedding: finish(method.segment(backbone, embedding, config, head), config),
-        method.needs_picture(config, head),
-    )
+    labeller = ImageLabeller(config, head)
+    ready = [labeller.make_ready(backbone, image) for image in images]
+    return [labeller.label(backbone, embedded).labels for embedded in labeller.embed(backbone, ready)]
+
+
+class ImageLabeller:
+    """The three steps from images to labels. Where the model fails on one image, an answer holds the error."""
+
+    def __init__(self, config: LabelConfig, head: ClassHead | None = None, *, keep_masks: bool = False) -> None:
+        """
+        Args:
+            config: method and options.
+            head: the class head of method classes.
+            keep_masks: keep the embeddings of all masks, where there is a head: from them another head labels the same
+                images with `label_masks`, without the backbone.
+
+        Raises:
+            ConfigurationError: the options do not fit together.
+        """
+        self._config = config
+        self._head = head
+        self._keep_masks = keep_masks and head is not None
+        self._method = checked_method(config, head)
+        self._in_parts = config.tiles > 1 or self._method.has_crops(config)
+
+    def make_ready(self, backbone: PromptableBackbone, image: NDArray[np.uint8]) -> Ready:
+        """The host's work on an RGB uint8 (H, W, 3) image, before the device's."""
+        if self._in_parts:
+            return image
+        return make_ready(backbone, image, self._method.needs_picture(self._config, self._head))
+
+    def embed(self, backbone: PromptableBackbone, images: Sequence[Ready]) -> list[Embedded]:
+        """Embed images as a batch."""
+        if self._in_parts:
+            return [image for image in images if isinstance(image, np.ndarray)]
+        return [*embed_ready(backbone, [image for image in images if isinstance(image, ReadyImage)])]
+
+    def label(self, backbone: PromptableBackbone, embedded: Embedded) -> ImageResult:
+        """Label one image from what `embed` gave.
+
+        Raises:
+            ConfigurationError: the head does not fit the backbone.
+        """
+        try:
+            if isinstance(embedded, np.ndarray):
+                return ImageResult(self._label_parts(backbone, embedded))
+            if not isinstance(embedded, ImageEmbedding):
+                return ImageResult(embedded)
+            if not self._keep_masks:
+                labels = self._method.segment(backbone, embedded, self._config, self._head)
+                return ImageResult(finish(labels, self._config))
+            assert self._head is not None
+            classes = config_for(self._head.spec, self._config.classes)
+            masks = describe_masks(backbone, embedded, classes)
+            return ImageResult(finish(classify_masks(masks, self._head, classes), self._config), masks)
+        except (InputError, ModelOutputError) as error:
+            return ImageResult(error)
+
+    def _label_parts(self, backbone: PromptableBackbone, image: NDArray[np.uint8]) -> ImageLabels:
+        """By crops or tiles, each of which is embedded."""
+        method, config = self._method, self._config
+
+        def segment_tile(tile: NDArray[np.uint8]) -> ImageLabels:
+            (embedding,) = embed_images(backbone, [tile], method.needs_picture(config, self._head))
+            if not isinstance(embedding, ImageEmbedding):
+                raise embedding
+            return method.segment(backbone, embedding, config, self._head)
+
+        if method.segment_in_parts is not None:
+            return finish(method.segment_in_parts(backbone, image, config), config)
+        return finish(method.segment_tiles(image, config, self._head, segment_tile), config)
 
 
 def label_embedding(
@@ -59,25 +132,6 @@ def label_embedding(
         ConfigurationError: the options do not fit together, or the head does not fit the backbone.
     """
     return finish(checked_method(config, head).segment(backbone, embedding, config, head), config)
-
-
-def label_images_keeping_masks(
-    backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]], config: LabelConfig, head: ClassHead
-) -> list[tuple[ImageLabels, MaskEmbeddings] | LabelFailure]:
-    """`label_images` for method classes, with the embeddings of all masks beside the labels.
-
-    Another head labels the same images from these embeddings with `label_masks`, without the backbone.
-
-    Raises:
-        ConfigurationError: the head does not fit the backbone.
-    """
-
-    def label(embedding: ImageEmbedding) -> tuple[ImageLabels, MaskEmbeddings]:
-        masks = describe_masks(backbone, embedding, classes)
-        return finish(classify_masks(masks, head, classes), config), masks
-
-    classes = config_for(head.spec, config.classes)
-    return _label_each(backbone, images, label, classes.masks.describer == "crop")
 
 
 def label_masks(masks: MaskEmbeddings, config: LabelConfig, head: ClassHead) -> ImageLabels:
@@ -103,44 +157,3 @@ def checked_method(config: LabelConfig, head: ClassHead | None) -> Method:
     """
     check_given(config.method, head=head is not None, names=bool(config.clip.names))
     return find_method(config.method).implementation()
-
-
-def _label_in_parts(
-    method: Method,
-    backbone: PromptableBackbone,
-    image: NDArray[np.uint8],
-    config: LabelConfig,
-    head: ClassHead | None,
-) -> ImageLabels | LabelFailure:
-    """By crops or tiles, each of which is embedded."""
-
-    def segment_tile(tile: NDArray[np.uint8]) -> ImageLabels:
-        (embedding,) = embed_images(backbone, [tile], method.needs_picture(config, head))
-        if not isinstance(embedding, ImageEmbedding):
-            raise embedding
-        return method.segment(backbone, embedding, config, head)
-
-    try:
-        if method.segment_in_parts is not None:
-            return finish(method.segment_in_parts(backbone, image, config), config)
-        return finish(method.segment_tiles(image, config, head, segment_tile), config)
-    except (InputError, ModelOutputError) as error:
-        return error
-
-
-def _label_each(
-    backbone: PromptableBackbone,
-    images: Sequence[NDArray[np.uint8]],
-    label: Callable[[ImageEmbedding], T],
-    keep_picture: bool,
-) -> list[T | LabelFailure]:
-    results: list[T | LabelFailure] = []
-    for embedding in embed_images(backbone, images, keep_picture):
-        if not isinstance(embedding, ImageEmbedding):
-            results.append(embedding)
-            continue
-        try:
-            results.append(label(embedding))
-        except (InputError, ModelOutputError) as error:
-            results.append(error)
-    return results

@@ -62,7 +62,8 @@ def check_canvas(canvas: Canvas, canvas_image: NDArray[np.uint8], objects: NDArr
 def test_prompts_land_where_the_model_sees_their_place(size_hw: tuple[int, int], frame: str) -> None:
     image, objects = nine_objects(size_hw)
     place = FRAMES[frame](size_hw)
-    pixels, canvas_image = place.prepare(image, CPU)
+    prepared = place.on_host(image)
+    pixels, canvas_image = place.to_network(prepared, prepared.pixels)
     check_canvas(place.canvas(), canvas_image, objects)
     points = point_grid(size_hw, 16)
     coords = place.to_input(points)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.backbone.sam import SamBackbone
@@ -92,10 +91,10 @@ class FailingOn:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
-        if any(image.shape[0] == self._height for image in images):
+    def embed_prepared(self, images: Sequence[PreparedImage]) -> list[ImageEmbedding]:
+        if any(image.size_hw[0] == self._height for image in images):
             raise RuntimeError("an index out of range, say")
-        return self._model.embed(images)
+        return self._model.embed_prepared(images)
 
 
 def test_a_batch_does_not_share_the_failure_of_one_of_its_images(

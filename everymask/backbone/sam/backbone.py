@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from segment_anything.modeling import PromptEncoder, Sam
 
+from everymask.backbone.constants import pinned
 from everymask.backbone.points import group_equal
-from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptMasks
+from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PreparedImage, PromptMasks
 from everymask.backbone.sam.config import SamConfig
 from everymask.backbone.sam.features import pool_tokens, sample_tokens
 from everymask.backbone.sam.frame import Frame, ImageFrame
@@ -114,24 +115,36 @@ class SamBackbone:
     def device(self) -> torch.device:
         return self._device
 
-    @torch.no_grad()
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
+        return self.embed_prepared([self.prepare(image) for image in images])
+
+    def prepare(self, image: NDArray[np.uint8]) -> PreparedImage:
+        """See `PreparesAhead`."""
+        prepared = self._frame_of((image.shape[0], image.shape[1])).on_host(image)
+        return replace(prepared, pixels=pinned(prepared.pixels, self._device))
+
+    @torch.no_grad()
+    def embed_prepared(self, images: Sequence[PreparedImage]) -> list[ImageEmbedding]:
+        """See `PreparesAhead`."""
         if not images:
             return []
-        frames = [self._frame_of((image.shape[0], image.shape[1])) for image in images]
-        prepared = [frame.prepare(image, self._device) for frame, image in zip(frames, images, strict=True)]
-        features = self._encode(torch.stack([pixels for pixels, _ in prepared]))
+        frames = [self._frame_of(image.size_hw) for image in images]
+        inputs = [
+            frame.to_network(image, image.pixels.to(self._device, non_blocking=True))
+            for frame, image in zip(frames, images, strict=True)
+        ]
+        features = self._encode(torch.stack([pixels for pixels, _ in inputs]))
         self._check_finite(*features.values())
         dtype = torch.float32 if self._device.type == "cpu" else torch.float16
         return [
             ImageEmbedding(
-                canvas=frame.canvas(),
+                canvas=frame.canvas(self._device),
                 canvas_image=canvas_image,
                 # A copy of its own: a slice would keep the whole batch alive, and be pickled with it.
                 features={name: tensor[index].to(dtype, copy=True) for name, tensor in features.items()},
                 weights_sha256=self._weights_sha256,
-            ).to(self._device)
-            for index, (frame, (_, canvas_image)) in enumerate(zip(frames, prepared, strict=True))
+            )
+            for index, (frame, (_, canvas_image)) in enumerate(zip(frames, inputs, strict=True))
         ]
 
     @torch.no_grad()

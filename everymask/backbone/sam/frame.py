@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F
 
-from everymask.backbone.protocol import Canvas
+from everymask.backbone.constants import DeviceConstant
+from everymask.backbone.protocol import Canvas, PreparedImage
 from everymask.backbone.sam.architecture import PIXEL_MEAN, PIXEL_STD
 
 DECODER_STRIDE = 4
@@ -19,6 +20,9 @@ DECODER_STRIDE = 4
 
 DECODER_PIXELS_PER_TOKEN = 4
 """Along one side: the decoder up-scales image tokens four times, whatever the patch size."""
+
+_PIXEL_MEAN, _PIXEL_STD = (DeviceConstant([[[value]] for value in values]) for values in (PIXEL_MEAN, PIXEL_STD))
+"""(3, 1, 1) float32 each."""
 
 
 class ImageFrame(Protocol):
@@ -43,12 +47,17 @@ class ImageFrame(Protocol):
         """(..., 2) points (x, y) in original pixels → network pixels, float64."""
         ...
 
-    def prepare(self, image: NDArray[np.uint8], device: torch.device) -> tuple[torch.Tensor, NDArray[np.uint8]]:
-        """(H, W, 3) uint8 → (3, S, S) float32 network input, and the (H', W', 3) uint8 image on the canvas."""
+    def on_host(self, image: NDArray[np.uint8]) -> PreparedImage:
+        """The host's share of scaling an image (H, W, 3) uint8."""
         ...
 
-    def canvas(self) -> Canvas:
-        """The canvas, on the CPU; every decoder pixel is a cell."""
+    def to_network(self, prepared: PreparedImage, pixels: torch.Tensor) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+        """The device's share: `pixels`, those of a prepared image on the device → (3, S, S) float32 network input, and
+        the (H', W', 3) uint8 image on the canvas."""
+        ...
+
+    def canvas(self, device: torch.device | str = "cpu") -> Canvas:
+        """The canvas, on a device; every decoder pixel is a cell."""
         ...
 
     def to_original(self, logits: torch.Tensor) -> torch.Tensor:
@@ -99,24 +108,31 @@ class Frame:
         scale = torch.tensor([input_width / width, input_height / height], dtype=torch.float64, device=coords.device)
         return coords.double() * scale
 
-    def prepare(self, image: NDArray[np.uint8], device: torch.device) -> tuple[torch.Tensor, NDArray[np.uint8]]:
-        """See `ImageFrame`; the padding is zeros, after normalisation."""
+    def on_host(self, image: NDArray[np.uint8]) -> PreparedImage:
+        """See `ImageFrame`."""
         resized = self.resize(image)
-        return network_input(resized, self.image_size, device), self.canvas_image(resized)
+        return PreparedImage(self.original_size_hw, torch.tensor(resized), self.canvas_image(resized))
+
+    def to_network(self, prepared: PreparedImage, pixels: torch.Tensor) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+        """See `ImageFrame`; the padding is zeros, after normalisation."""
+        assert prepared.canvas_image is not None
+        return network_input(pixels, self.image_size), prepared.canvas_image
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 → (h, w, 3) at `input_size_hw`, by PIL's antialiased bilinear filter as SAM does it."""
         height, width = self.input_size_hw
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
-    def canvas(self) -> Canvas:
-        """The canvas, on the CPU; every decoder pixel is a cell."""
+    def canvas(self, device: torch.device | str = "cpu") -> Canvas:
+        """The canvas, on a device; every decoder pixel is a cell."""
         height, width = self.canvas_size_hw
-        cell_index = torch.arange(height * width).view(height, width)
+        cell_index = torch.arange(height * width, device=device).view(height, width)
         input_height, input_width = self.input_size_hw
         # A canvas cut at the network's own size may end a fraction of a pixel before the image does.
         extent_hw = (min(height, input_height / DECODER_STRIDE), min(width, input_width / DECODER_STRIDE))
-        return Canvas(cell_index, torch.ones(height * width), self.original_size_hw, extent_hw, DECODER_STRIDE)
+        return Canvas(
+            cell_index, torch.ones(height * width, device=device), self.original_size_hw, extent_hw, DECODER_STRIDE
+        )
 
     def canvas_image(self, resized: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(h, w, 3) uint8 at `input_size_hw` → (H', W', 3), the mean colour under each decoder pixel."""
@@ -140,10 +156,8 @@ class Frame:
         return F.interpolate(cropped, self.original_size_hw, mode="bilinear", align_corners=False)[:, 0]
 
 
-def network_input(resized: NDArray[np.uint8], image_size: int, device: torch.device) -> torch.Tensor:
+def network_input(resized: torch.Tensor, image_size: int) -> torch.Tensor:
     """(h, w, 3) uint8 → (3, S, S) float32, normalised with SAM's mean and deviation, padded with zeros at the end."""
-    pixels = torch.tensor(resized, device=device).permute(2, 0, 1).float()
-    mean = torch.tensor(PIXEL_MEAN, device=device)[:, None, None]
-    deviation = torch.tensor(PIXEL_STD, device=device)[:, None, None]
     height, width = resized.shape[:2]
-    return F.pad((pixels - mean) / deviation, (0, image_size - width, 0, image_size - height))
+    normalised = (resized.permute(2, 0, 1).float() - _PIXEL_MEAN[resized.device]) / _PIXEL_STD[resized.device]
+    return F.pad(normalised, (0, image_size - width, 0, image_size - height))

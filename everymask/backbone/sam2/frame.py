@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from everymask.backbone.protocol import Canvas
+from everymask.backbone.constants import DeviceConstant
+from everymask.backbone.protocol import Canvas, PreparedImage
 from everymask.backbone.sam.frame import DECODER_PIXELS_PER_TOKEN
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -53,25 +55,34 @@ class SquashedFrame:
         size = torch.tensor([width, height], dtype=torch.float64, device=coords.device)
         return coords.double() / size * self.image_size
 
-    def prepare(self, image: NDArray[np.uint8], device: torch.device) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+    def on_host(self, image: NDArray[np.uint8]) -> PreparedImage:
+        """See `ImageFrame`; the device scales the image."""
+        return PreparedImage(self.original_size_hw, torch.tensor(image), None)
+
+    def to_network(self, prepared: PreparedImage, pixels: torch.Tensor) -> tuple[torch.Tensor, NDArray[np.uint8]]:
         """See `ImageFrame`; the image is scaled in floating point, as SAM 2 does it."""
-        pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float() / 255
+        scaled = pixels.permute(2, 0, 1)[None].float() / 255
         size = (self.image_size, self.image_size)
-        squashed = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
+        squashed = F.interpolate(scaled, size, mode="bilinear", align_corners=False, antialias=True)[0]
         if self.rounded:
             squashed = (255 * squashed).round() / 255
         on_canvas = F.adaptive_avg_pool2d(squashed, self.canvas_size_hw)
         canvas_image = (255 * on_canvas + 0.5).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        mean = torch.tensor(self.mean, device=device)[:, None, None]
-        deviation = torch.tensor(self.deviation, device=device)[:, None, None]
+        mean, deviation = (_per_channel(values)[pixels.device] for values in (self.mean, self.deviation))
         return (squashed - mean) / deviation, canvas_image
 
-    def canvas(self) -> Canvas:
-        """The canvas, on the CPU; every decoder pixel is a cell."""
+    def canvas(self, device: torch.device | str = "cpu") -> Canvas:
+        """The canvas, on a device; every decoder pixel is a cell."""
         height, width = self.canvas_size_hw
-        cell_index = torch.arange(height * width).view(height, width)
-        return Canvas(cell_index, torch.ones(height * width), self.original_size_hw)
+        cell_index = torch.arange(height * width, device=device).view(height, width)
+        return Canvas(cell_index, torch.ones(height * width, device=device), self.original_size_hw)
 
     def to_original(self, logits: torch.Tensor) -> torch.Tensor:
         """(M, H', W') decoder logits → (M, H, W) float32: SAM 2's `postprocess_masks`."""
         return F.interpolate(logits[:, None].float(), self.original_size_hw, mode="bilinear", align_corners=False)[:, 0]
+
+
+@cache
+def _per_channel(values: tuple[float, float, float]) -> DeviceConstant:
+    """(3, 1, 1) float32."""
+    return DeviceConstant([[[value]] for value in values])

@@ -92,7 +92,8 @@ def picture(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
 
 def pixels_of(image: NDArray[np.uint8]) -> torch.Tensor:
     frame = SquashedFrame((image.shape[0], image.shape[1]), TINY.image_size, TINY.patch_size)
-    return frame.prepare(image, torch.device("cpu"))[0][None]
+    prepared = frame.on_host(image)
+    return frame.to_network(prepared, prepared.pixels)[0][None]
 
 
 def test_implements_the_protocol(backbone: SamBackbone) -> None:

@@ -78,7 +78,8 @@ def test_clicks_give_what_transformers_gives(reference: Any) -> None:
     backbone = make_backbone(sam, name="sam3", weights_sha256="0" * 64, device=torch.device("cpu"))
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8)
     frame = SquashedFrame((60, 90), TINY.image_size, TINY.patch_size, (0.5,) * 3, (0.5,) * 3, rounded=True)
-    pixels = frame.prepare(image, torch.device("cpu"))[0][None]
+    prepared = frame.on_host(image)
+    pixels = frame.to_network(prepared, prepared.pixels)[0][None]
     points = torch.tensor([[0.0, 0.0], [45.0, 20.0], [89.0, 59.0]])
     embedding = backbone.embed([image])[0]
     answers = backbone.decode_points(embedding, points)

@@ -67,7 +67,7 @@ def spec(tiny_sam_checkpoint: Path) -> ModelSpec:
 
 
 def run(spec: ModelSpec, ledger: Ledger, table: pa.Table) -> dict[str, ImageRow]:
-    rows = from_batch(Labeller(spec, ledger)(table))
+    rows = from_batch(Labeller(spec, ledger, together=8)(table))
     assert [row.image_id for row in rows] == table["image_id"].to_pylist()
     return {row.image_id: row for row in rows}
 

@@ -1,0 +1,45 @@
+"""A worker's images side by side, or one of them alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Room:
+    """Many may be in it at once, or one that is alone. Who wants to be alone goes before newcomers."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._together = 0
+        self._wanting_alone = 0
+        self._alone = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Enter beside others, as soon as nobody is alone or wants to be."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone and not self._wanting_alone)
+            self._together += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._together -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Enter once everybody has left."""
+        with self._changed:
+            self._wanting_alone += 1
+            self._changed.wait_for(lambda: not self._alone and not self._together)
+            self._wanting_alone -= 1
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
