@@ -36,7 +36,7 @@ class LostDevice:
     def embed(self, *args: Any, **options: Any) -> Any:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    decode_points = embed
+    decode_points = embed_prepared = embed
 
 
 def test_a_refiner_that_lost_its_device_says_so_to_client_and_serve(
