@@ -24,7 +24,7 @@ from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import ImageLabeller, label_images
 from everymask.labelling.overlap import File, FileLabels, OverlappedLabeller, images_at_once
 from everymask.records import ImageLabels
-from tests.entities.scripted import Answer, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 AMG = LabelConfig("amg", amg=AmgConfig(points_per_side=4, pred_iou_thresh=0, stability_score_thresh=0))
 SIZE = (12, 16)
@@ -104,7 +104,7 @@ def two_halves() -> list[NDArray[np.bool_]]:
 
 def test_two_images_are_refined_at_once_and_the_model_answers_one_at_a_time() -> None:
     left, right = two_halves()
-    backbone = MeetingBackbone([Answer.one(left, 0.9), Answer.one(right, 0.95)], painted(SIZE, right))
+    backbone = MeetingBackbone([Reply.one(left, 0.9), Reply.one(right, 0.95)], painted(SIZE, right))
     answers = found(OverlappedLabeller(backbone, ImageLabeller(ENTITIES), at_once=2), [[marked(1)], [marked(2)]])
     assert all(isinstance(one.result.labels, ImageLabels) for one in answers), "each waited for the other"
     assert set(backbone.asked) == {1, 2}
@@ -134,9 +134,7 @@ class FailingBackbone(ScriptedBackbone):
 def test_what_fails_on_one_image_costs_no_other(at_once: int, stage: int) -> None:
     left, right = two_halves()
     failures = {stage + 1: ModelOutputError("NaN"), stage + 3: RuntimeError("nobody\nforesaw this")}
-    backbone = FailingBackbone(
-        [Answer.one(left, 0.9), Answer.one(right, 0.95)], painted(SIZE, right), failures=failures
-    )
+    backbone = FailingBackbone([Reply.one(left, 0.9), Reply.one(right, 0.95)], painted(SIZE, right), failures=failures)
     groups = [[marked(value) for value in range(start, start + 2)] for start in (0, 2, 4)]
     labels = [
         file.result.labels
@@ -151,14 +149,14 @@ def test_what_fails_on_one_image_costs_no_other(at_once: int, stage: int) -> Non
 @pytest.mark.parametrize("error", [ConfigurationError("of all images"), torch.AcceleratorError("the device is gone")])
 def test_what_fails_for_all_images_is_raised(error: Exception) -> None:
     left, right = two_halves()
-    backbone = FailingBackbone([Answer.one(left), Answer.one(right)], painted(SIZE, right), failures={102: error})
+    backbone = FailingBackbone([Reply.one(left), Reply.one(right)], painted(SIZE, right), failures={102: error})
     with pytest.raises(type(error)):
         found(OverlappedLabeller(backbone, ImageLabeller(ENTITIES), at_once=2), [[marked(1)], [marked(2)], [marked(3)]])
 
 
 def test_files_are_asked_for_as_there_is_room_for_them() -> None:
     left, right = two_halves()
-    backbone = ScriptedBackbone([Answer.one(left), Answer.one(right)], painted(SIZE, right))
+    backbone = ScriptedBackbone([Reply.one(left), Reply.one(right)], painted(SIZE, right))
     asked = 0
 
     def files() -> Iterator[list[File]]:
@@ -175,7 +173,7 @@ def test_files_are_asked_for_as_there_is_room_for_them() -> None:
 
 def test_two_callers_share_the_places_and_each_gets_its_own() -> None:
     left, right = two_halves()
-    backbone = ScriptedBackbone([Answer.one(left), Answer.one(right)], painted(SIZE, right))
+    backbone = ScriptedBackbone([Reply.one(left), Reply.one(right)], painted(SIZE, right))
     labeller = OverlappedLabeller(backbone, ImageLabeller(ENTITIES), together=3, at_once=2)
     hashes: dict[int, list[str | None]] = {}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
+from everymask.backbone.protocol import ImageEmbedding, PreparedImage, PromptableBackbone, PromptMasks
 from everymask.backbone.sam import SamBackbone
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
