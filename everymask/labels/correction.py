@@ -12,6 +12,10 @@ Action = Literal["confirmed", "edited", "relabelled", "deleted", "added", "kept"
 ACTIONS: tuple[Action, ...] = ("confirmed", "edited", "relabelled", "deleted", "added")
 """What a person may do with a mask; `kept` is left for those that nobody has judged."""
 
+Outline = Literal["box", "ellipse"]
+"""What a mask may have been drawn as that is no outline of an object."""
+OUTLINES: tuple[Outline, ...] = ("box", "ellipse")
+
 
 def new_entry_id() -> str:
     """32 random hexadecimal digits."""
@@ -31,6 +35,7 @@ class CorrectedMask:
         class_id: index into the class list, None for entities.
         class_name: None for entities.
         iou: with the parent, [0, 1]; None for an added one.
+        drawn_as: what the person drew in place of an outline; None for masks and polygons.
     """
 
     action: Action
@@ -40,6 +45,7 @@ class CorrectedMask:
     class_id: int | None
     class_name: str | None
     iou: float | None
+    drawn_as: Outline | None = None
 
 
 @dataclass(frozen=True)

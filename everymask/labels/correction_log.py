@@ -24,7 +24,7 @@ from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import one_line
-from everymask.labels.correction import ACTIONS, CorrectedMask, ImageCorrection
+from everymask.labels.correction import ACTIONS, OUTLINES, CorrectedMask, ImageCorrection
 from everymask.labels.correction_history import CorrectionHistory, on_top
 from everymask.labels.members import read_member
 from everymask.labels.rows import MaskExtent, check_numbers, checked_rle, is_mask_id, mask_extents
@@ -63,12 +63,15 @@ SCHEMA = pa.schema(
         pa.field("bases", pa.list_(pa.string()), nullable=False),
         pa.field("undoes", pa.string()),
         pa.field("masks", pa.list_(_MASK), nullable=False),
+        # Of each mask; null where all are outlines. Beside the masks, so that older readers pass over it.
+        pa.field("drawn_as", pa.list_(pa.string())),
     ]
 )
 """A file of corrections: one entry a row."""
 
 _RELISTINGS = 5
-_IN_FIRST_FORMAT = frozenset(SCHEMA.names) - {"uri", "member", "entry_id", "bases", "undoes"}
+_IN_FIRST_FORMAT = frozenset(SCHEMA.names) - {"uri", "member", "entry_id", "bases", "undoes", "drawn_as"}
+_OPTIONAL = frozenset({"drawn_as"})
 
 
 class CorrectionConflictError(EverymaskError):
@@ -255,6 +258,8 @@ def _write(file: Location, corrections: Sequence[ImageCorrection]) -> None:
 def _to_row(correction: ImageCorrection) -> dict[str, Any]:
     row = asdict(correction)
     row["height"], row["width"] = row.pop("size_hw")
+    drawn = [mask.pop("drawn_as") for mask in row["masks"]]
+    row["drawn_as"] = drawn if any(drawn) else None
     return row
 
 
@@ -279,7 +284,8 @@ def _from_table(table: pa.Table, name: str, version: int) -> list[ImageCorrectio
     Raises:
         InputError, KeyError, TypeError, ValueError: one makes no sense.
     """
-    table = table.select([column for column in SCHEMA.names if version > 1 or column in _IN_FIRST_FORMAT])
+    expected = SCHEMA.names if version > 1 else [name for name in SCHEMA.names if name in _IN_FIRST_FORMAT]
+    table = table.select([name for name in expected if name in table.column_names or name not in _OPTIONAL])
     rows = table.to_pylist()
     if version == 1:
         rows = [{**row, **_first_format(name, row["image_id"])} for row in rows]
@@ -313,18 +319,25 @@ def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> ImageCorrec
     size_hw = checked_size(row.pop("height"), row.pop("width"))
     if None in (row["image_id"], row["tool"], row["imported_at"], row["entry_id"], row["bases"]):
         raise InputError("a row names no image, no tool, no time or no entry")
-    masks = tuple(_from_mask(mask, size_hw, next(extents)) for mask in row["masks"])
+    drawn = row.pop("drawn_as", None) or [None] * len(row["masks"])
+    masks = tuple(
+        _from_mask(mask, size_hw, next(extents), shape) for mask, shape in zip(row["masks"], drawn, strict=True)
+    )
     changed = {"masks": masks, "size_hw": size_hw, "bases": tuple(row["bases"]), "member": read_member(row["member"])}
     return ImageCorrection(**row | changed)
 
 
-def _from_mask(mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: MaskExtent) -> CorrectedMask:
+def _from_mask(
+    mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: MaskExtent, drawn_as: Any
+) -> CorrectedMask:
     rle = checked_rle(mask, size_hw, extent)
     assert mask is not None
     if mask["action"] not in (*ACTIONS, "kept"):
         raise InputError(f"a mask was {mask['action']!r}, not one of {', '.join(ACTIONS)}")
     if not is_mask_id(mask["mask_id"]) or not (mask["parent_id"] is None or is_mask_id(mask["parent_id"])):
         raise InputError(f"a mask has the ids {mask['mask_id']!a} and {mask['parent_id']!a}")
+    if drawn_as is not None and drawn_as not in OUTLINES:
+        raise InputError(f"a mask was drawn as {drawn_as!a}, not one of {', '.join(OUTLINES)}")
     check_class(mask["class_id"], mask["class_name"])
     check_numbers(mask, (), ("iou",))
-    return CorrectedMask(**mask | {"rle": rle})
+    return CorrectedMask(**mask | {"rle": rle, "drawn_as": drawn_as})

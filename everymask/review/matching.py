@@ -13,7 +13,7 @@ from everymask.labels.corrections import Action, CorrectedMask, ImageCorrection
 from everymask.labels.rows import ImageRow
 from everymask.masks.checked import fill_polygons
 from everymask.masks.rle import rle_ious
-from everymask.records import ImageLabels, LabelledMask, Rle
+from everymask.records import ImageLabels, LabelledMask
 from everymask.review.reviewed import ReviewedImage, ReviewedMask, crosses_itself
 
 SAME_MASK_IOU = 0.5
@@ -55,18 +55,19 @@ def correct_image(
         class_id = classes[mask.class_name]
         if parent is None:
             _check_outline(mask, image)
-            masks.append(_new(image, mask.rle, "added", None, class_id, mask.class_name, None))
+            masks.append(_new(image, mask, "added", None, class_id, None))
             continue
         met.add(parent.mask_id)
+        was = earlier.get(str(parent.mask_id))
         name = None if class_id is None else mask.class_name
         if _same(mask, parent, reviewed.tolerance_px):
             action: Action = "confirmed" if class_id == parent.class_id else "relabelled"
-            kept = CorrectedMask(action, str(parent.mask_id), parent.mask_id, parent.rle, class_id, name, 1.0)
+            drawn = was.drawn_as if was else None
+            kept = CorrectedMask(action, str(parent.mask_id), parent.mask_id, parent.rle, class_id, name, 1.0, drawn)
         else:
             _check_outline(mask, image)
             iou = float(rle_ious([mask.rle], [parent.rle])[0, 0])
-            kept = _new(image, mask.rle, "edited", parent.mask_id, class_id, mask.class_name, iou)
-        was = earlier.get(str(parent.mask_id))
+            kept = _new(image, mask, "edited", parent.mask_id, class_id, iou)
         masks.append(kept if was is not None and was.action == "deleted" else _with_history(kept, was))
     masks += [_deleted(mask, earlier.get(str(mask.mask_id))) for mask in shown.masks if mask.mask_id not in met]
     masks += [mask for mask in earlier.values() if mask.action == "deleted" and mask.mask_id not in met]
@@ -176,17 +177,16 @@ def _same(mask: ReviewedMask, parent: LabelledMask, tolerance_px: float) -> bool
 
 def _new(
     image: ImageRow,
-    rle: Rle,
+    drawn: ReviewedMask,
     action: Action,
     parent_id: str | None,
     class_id: int | None,
-    class_name: str,
     iou: float | None,
 ) -> CorrectedMask:
-    name = None if class_id is None else class_name
-    content = json.dumps([image.content_sha256, image.image_id, action, parent_id, dict(rle), class_id, name])
+    name = None if class_id is None else drawn.class_name
+    content = json.dumps([image.content_sha256, image.image_id, action, parent_id, dict(drawn.rle), class_id, name])
     mask_id = hashlib.sha256(content.encode()).hexdigest()[:24]
-    return CorrectedMask(action, mask_id, parent_id, rle, class_id, name, iou)
+    return CorrectedMask(action, mask_id, parent_id, drawn.rle, class_id, name, iou, drawn.drawn_as)
 
 
 def _with_history(mask: CorrectedMask, earlier: CorrectedMask | None) -> CorrectedMask:
@@ -202,5 +202,5 @@ def _deleted(mask: LabelledMask, earlier: CorrectedMask | None) -> CorrectedMask
     """The end of a mask; None for one that only a person had added."""
     if earlier is not None and earlier.parent_id is None:
         return None
-    parent = earlier.parent_id if earlier else mask.mask_id
-    return CorrectedMask("deleted", str(mask.mask_id), parent, mask.rle, mask.class_id, mask.class_name, 0.0)
+    parent, drawn = (earlier.parent_id, earlier.drawn_as) if earlier else (mask.mask_id, None)
+    return CorrectedMask("deleted", str(mask.mask_id), parent, mask.rle, mask.class_id, mask.class_name, 0.0, drawn)

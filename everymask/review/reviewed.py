@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from everymask.labels.correction import Outline
 from everymask.masks.checked import fill_polygons
 from everymask.records import Rle
 
 EditingFormat = Literal["label-studio", "x-anylabeling", "labelme", "cvat", "coco"]
-Outline = Literal["box", "ellipse"]
 _MAX_CORNERS_CHECKED = 20_000
 _PAIRS_AT_A_TIME = 2**22
 

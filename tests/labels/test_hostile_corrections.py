@@ -63,6 +63,8 @@ def test_a_sound_correction_is_read(tmp_path: Path) -> None:
         ({"iou": float("nan")}, "its iou is nan"),
         ({"member": {"kind": "range", "offset": -1, "size": 5}}, "says of no place in a file"),
         ({"member": {"kind": "elsewhere"}}, "says of no place in a file"),
+        ({"drawn_as": ["star"]}, "was drawn as 'star'"),
+        ({"drawn_as": ["box", "box"]}, ""),
         ({"metadata": b'{"corrections": "x"}'}, ""),
         ({"metadata": b'{"corrections": null}'}, ""),
         ({"metadata": b"[]"}, ""),

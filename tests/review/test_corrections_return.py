@@ -125,6 +125,30 @@ def test_a_cancelled_annotation_is_none_and_an_empty_one_is_an_empty_image(store
     assert {image.image_id: len(labels.masks) for image, labels in labelled_images(store)}["shapes/all.png"] == 0
 
 
+def test_a_box_and_an_ellipse_of_cvat_stay_marked_as_such(store: LabelStore, tmp_path: Path) -> None:
+    path = export_for(store, "cvat", tmp_path)
+    drawn = (
+        '<box label="cat" xtl="61" ytl="30" xbr="69" ybr="38"/><ellipse label="dog" cx="66" cy="48" rx="4" ry="3"/>'
+        '<polygon label="cat" points="40,45;44,45;44,49;40,49"/>'
+    )
+    text, replaced = re.subn(r'(<image [^>]*name="shapes/all.png"[^>]*>)', rf"\1{drawn}", path.read_text())
+    assert replaced == 1
+    path.write_text(text)
+    assert import_corrections(store, path, "cvat").drawn == {"box": 1, "ellipse": 1}
+
+    def marks() -> list[str | None]:
+        masks = read_corrections(store)["shapes/all.png"].masks
+        assert {mask.drawn_as for mask in masks if mask.action != "added"} == {None}
+        return [mask.drawn_as for mask in masks if mask.action == "added"]
+
+    assert marks() == ["box", "ellipse", None]
+    assert import_corrections(store, path, "cvat").again == 3
+    # Another image of the project was changed, and one more mask of this one, with a drawn one relabelled.
+    path.write_text(path.read_text().replace('<box label="cat"', '<box label="dog"'))
+    assert import_corrections(store, path, "cvat").images == 1
+    assert marks() == ["box", "ellipse", None]
+
+
 def edit_coco(content: Any) -> Any:
     """Relabel one mask, edit one, delete one, add one; ids of two are lost on the way."""
     annotations = {one["everymask_id"]: one for one in content["annotations"]}
