@@ -42,7 +42,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # In this file's own folder, `serve` would be this file and not the package.
 sys.path[0] = str(REPOSITORY)
 
-from benchmarks.running_service import RunningService, start_service  # noqa: E402
 from benchmarks.serve_files import load_files, shrunk, unseen  # noqa: E402
 from benchmarks.serve_table import Parts, table  # noqa: E402
 from everymask.backbone.embedding import embed_images  # noqa: E402
@@ -59,6 +58,7 @@ from everymask.masks.rle import (  # noqa: E402
 from everymask.records import ImageLabels, LabelledMask  # noqa: E402
 from serve.answers import labels_answer  # noqa: E402
 from serve.settings import ServiceSettings, read_settings  # noqa: E402
+from tests.serve.running_service import RunningService, start_service  # noqa: E402
 
 CACHE_MIB = 64
 FORM = {"point_coords": "[[120, 90]]"}

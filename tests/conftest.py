@@ -13,8 +13,8 @@ from hypothesis import settings
 from tests.machine import SLOW, announced, is_for_want_of_a_tool
 
 if TYPE_CHECKING:
-    from benchmarks.running_service import RunningService
     from everymask.backbone.sam import SamBackbone
+    from tests.serve.running_service import RunningService
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -76,7 +76,7 @@ def service(
     tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningService]:
     """The real service on loopback: those weights, coarse grids, two refiners, API keys, small limits."""
-    from benchmarks.running_service import start_service, write_head
+    from tests.serve.running_service import start_service, write_head
 
     heads = tmp_path_factory.mktemp("heads")
     write_head(heads, "discs", tiny_sam)

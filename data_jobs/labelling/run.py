@@ -310,6 +310,7 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
     from data_jobs.labelling.relabel import relabel_pending, unfinished
     from everymask.classes.embeddings import open_embeddings
     from everymask.classes.head import check_backbone, load_head
+    from everymask.classes.segmenter import masks_asked_for
 
     shards, masks = open_embeddings(config.embeddings)
     head = load_head(config.head)
@@ -320,7 +321,7 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
         spec.backbone, "cpu", spec.weights_sha256, head.file_sha256, spec.classes, head_score_thresh=spec.score_thresh
     )
     labels = config.label_config()
-    labels = replace(labels, classes=replace(labels.classes, masks=masks))
+    labels = replace(labels, classes=replace(labels.classes, masks=masks_asked_for(spec, masks)))
     configuration = run_configuration(config.embeddings, labels, facts, config.limits)
     earlier = Earlier.read(config.store, store, configuration)
     this = Run.open("relabel", config, store, earlier, configuration, facts.device)

@@ -9,7 +9,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
-from everymask.classes.config import ClassesConfig
+from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.head import ClassHead, HeadSpec, check_backbone
 from everymask.classes.proposals import describe_features, full_size_masks, propose_masks
@@ -36,6 +36,11 @@ def config_for(spec: HeadSpec, config: ClassesConfig) -> ClassesConfig:
     if not spec.reads_crops or config.masks.describer == "crop":
         return config
     return replace(config, masks=replace(config.masks, describer="crop"))
+
+
+def masks_asked_for(spec: HeadSpec, made_with: MaskConfig) -> MaskConfig:
+    """The settings that gave `made_with` in `config_for`: what a head needs of itself is no setting of a run."""
+    return replace(made_with, describer="none") if spec.reads_crops else made_with
 
 
 def classify_masks(embeddings: MaskEmbeddings, head: ClassHead, config: ClassesConfig) -> ImageLabels:

@@ -6,9 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
 
-from everymask.classes.config import ClassesConfig, MaskConfig
+from everymask.classes.config import MaskConfig
 from everymask.classes.embeddings import (
     StoredEmbeddings,
     load_embeddings,
@@ -16,17 +15,9 @@ from everymask.classes.embeddings import (
     read_embeddings,
     write_embeddings,
 )
-from everymask.classes.segmenter import describe_masks
 from everymask.errors import ConfigurationError, HeadMismatchError, InputError, OutputError
+from tests.classes.stored import CONFIG, record
 from tests.classes.toy import ColourBackbone, picture
-
-CONFIG = MaskConfig(points_per_side=8)
-
-
-def record(image_id: str, image: NDArray[np.uint8], backbone: ColourBackbone | None = None) -> StoredEmbeddings:
-    backbone = backbone or ColourBackbone()
-    embeddings = describe_masks(backbone, backbone.embed([image])[0], ClassesConfig(masks=CONFIG))
-    return StoredEmbeddings(image_id, f"/images/{image_id}", "0" * 64, embeddings)
 
 
 @pytest.fixture

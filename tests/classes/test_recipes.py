@@ -13,7 +13,7 @@ from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, PAPER_TRAINING, paper_classes
 from everymask.classes.training.train import TrainingConfig, picture_loss
 from serve.settings import read_settings
-from tests.classes.training.test_train import synthetic_bags
+from tests.classes.training.synthetic import synthetic_bags
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import MaskEmbeddings
-from everymask.classes.head import ClassHead, HeadSpec
+from everymask.classes.head import ClassHead
 from everymask.classes.recipes import PAPER_CLASSES
 from everymask.classes.segmenter import (
     classify_masks,
@@ -21,28 +21,10 @@ from everymask.errors import ConfigurationError, HeadMismatchError
 from everymask.masks.painting import semantic_map
 from everymask.masks.rle import decode_mask, encode_mask
 from everymask.records import ImageLabels
-from tests.classes.toy import COLOURS, ColourBackbone, picture
+from tests.classes.toy import COLOURS, ColourBackbone, colour_head, picture
 
 CHERRY_BOX = (4, 6, 20, 18)
 LIME_BOX = (26, 20, 40, 36)
-
-
-class NearestColour(torch.nn.Module):
-    """Logits by distance to the colour of each class, grey for background: a classifier with nothing to learn."""
-
-    def __init__(self, sharpness: float) -> None:
-        super().__init__()
-        self.sharpness = sharpness
-        self.register_buffer("anchors", torch.tensor([COLOURS["cherry"], COLOURS["lime"], (128, 128, 128)]) / 255)
-
-    def forward(self, colours: torch.Tensor) -> torch.Tensor:
-        return -self.sharpness * torch.cdist(colours, self.anchors)
-
-
-def colour_head(sharpness: float = 40.0, sha256: str = "a" * 64) -> ClassHead:
-    head = ClassHead(HeadSpec(("cherry", "lime"), "colour", sha256, "token", 3, 3))
-    head.layers = NearestColour(sharpness)
-    return head.eval()
 
 
 def label(image: NDArray[np.uint8], head: ClassHead | None = None, config: ClassesConfig | None = None) -> ImageLabels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from data_jobs.label_dataset import command as label
 from data_jobs.relabel import command as relabel
 from data_jobs.train_classes import command as train
+from everymask.classes.describers import imagenet
 from everymask.classes.embeddings import load_embeddings
-from everymask.classes.head import load_head
+from everymask.classes.head import ClassHead, load_head, save_head
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, write_corrections
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
@@ -176,19 +178,33 @@ def test_objects_of_exemplars_are_pasted_into_scenes_and_learnt(
     assert "--scenes names one with pictures" in capsys.readouterr().err
 
 
+def looking_head(head: Path, folder: Path) -> Path:
+    """A head of random weights that reads crops of masks, for the model of another."""
+    torch.manual_seed(1)
+    spec = replace(load_head(head).spec, features="token+crop", crop_dim=imagenet.DIM, describer=imagenet.IDENTITY)
+    save_head(ClassHead(spec), folder / "looking.safetensors")
+    return folder / "looking.safetensors"
+
+
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+@pytest.mark.parametrize("reads_crops", [False, True])
 def test_masks_that_were_kept_are_labelled_again_alike(
-    head: Path, exemplars: Path, model: list[str], tmp_path: Path
+    head: Path, exemplars: Path, model: list[str], tmp_path: Path, reads_crops: bool, recipe: str
 ) -> None:
+    """The same masks with the same ids."""
+    head = looking_head(head, tmp_path) if reads_crops else head
     kept, first, second = (str(tmp_path / name) for name in ("kept", "first", "second"))
     # Without a threshold many masks get a label, so that there is something to compare.
-    classes = ["--method", "classes", "--head", str(head), *model, "--classes.score-thresh", "0", "--actors", "1"]
-    assert label(["--input", str(exemplars / "cat"), "--output", first, "--save-embeddings", kept, *classes]) == 0
+    options = ["--head", str(head), "--recipe", recipe, "--classes.score-thresh", "0"]
+    labelling = ["--input", str(exemplars / "cat"), "--output", first, "--method", "classes", "--save-embeddings", kept]
+    labelling += ["--classes.masks.points-per-side", "3", *model, "--actors", "1"]
+    assert label([*labelling, *options]) == 0
     assert {record.image_id for record in load_embeddings(kept)} == {f"{number}.jpg" for number in range(4)}
-    again = ["--embeddings", kept, "--head", str(head), "--output", second, "--classes.score-thresh", "0"]
-    assert relabel(again) == 0
+    assert relabel(["--embeddings", kept, "--output", second, *options]) == 0
     labels = [{image.image_id: image.labels for image in LabelStore(uri).images()} for uri in (first, second)]
     assert labels[0] == labels[1]
     assert len(labels[0]) == 4
+    assert any(image.masks for image in labels[0].values())
 
 
 def corrected_store(folder: Path) -> str:

@@ -11,32 +11,16 @@ from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
-from everymask.backbone.sam import build_sam, make_backbone
+from everymask.backbone.sam import make_backbone
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
+from tests.entities.scattered import LOOSE, random_image, scattered_sam
 from tests.entities.scripted import Reply, ScriptedBackbone
-from tests.tiny_sam import TINY
 
 SIZES_HW = [(96, 150), (131, 64)]
-LOOSE = AmgConfig(points_per_side=8, points_per_batch=10, stability_score_offset=0.05)
-
-
-def scattered_sam() -> Sam:
-    """A tiny SAM whose masks are few spots instead of half the image, so that their boxes differ."""
-    sam = build_sam(TINY, seed=5)
-    # One up-scaled channel is made constant, and every mask's filter is given the same negative weight on it.
-    second = sam.mask_decoder.output_upscaling[3]
-    second.weight[:, 0], second.bias[0] = 0, 3
-    for network in sam.mask_decoder.output_hypernetworks_mlps:
-        network.layers[-1].weight[0], network.layers[-1].bias[0] = 0, -1.5
-    return sam
-
-
-def random_image(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
 
 
 def segment(sam: Sam, image: NDArray[np.uint8], config: AmgConfig) -> ImageLabels:

@@ -19,7 +19,7 @@ from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
-from tests.entities.test_amg import LOOSE, random_image, scattered_sam
+from tests.entities.scattered import LOOSE, random_image, scattered_sam
 
 CROPPED = replace(
     LOOSE, crop_n_layers=1, pred_iou_thresh=0.9, stability_score_thresh=0.5, box_nms_thresh=0.9, crop_nms_thresh=0.8

@@ -15,9 +15,9 @@ from everymask.backbone.protocol import Canvas
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
 from everymask.entities.mergers import merge_similar, neighbour_counts
+from tests.entities.galleries import SIZE, box, gallery_of
 from tests.entities.scenes import mask_set, pixels
 from tests.entities.scripted import Reply, ScriptedBackbone
-from tests.entities.test_overlaps import SIZE, box, gallery_of
 
 CANVAS = Canvas(torch.arange(SIZE[0] * SIZE[1]).reshape(SIZE), torch.ones(SIZE[0] * SIZE[1]), SIZE)
 

@@ -13,23 +13,12 @@ from everymask.backbone.points import point_grid
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
 from everymask.entities.overlaps import split_overlaps
+from tests.entities.galleries import SIZE, box, gallery_of
 from tests.entities.scenes import mask_set, pixels
-from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
+from tests.entities.scripted import Reply, ScriptedBackbone, rectangle
 from tests.entities.waits import Waits
 
-SIZE = (20, 40)
 AREA = torch.ones(SIZE[0] * SIZE[1])
-
-
-def box(x0: int, x1: int, y0: int = 0, y1: int = 20) -> NDArray[np.bool_]:
-    return rectangle(SIZE, x0, y0, x1, y1)
-
-
-def gallery_of(answers: Any, *regions: NDArray[np.bool_], config: EntityConfig | None = None) -> Gallery:
-    """Answer 0 outside the regions, answer i + 1 on region i."""
-    backbone = ScriptedBackbone(answers, painted(SIZE, *regions))
-    embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
-    return Gallery(backbone, embedding, config or EntityConfig(gallery_points_per_side=20, pred_iou_thresh=0.0))
 
 
 def split(masks: Any, scores: Any, gallery: Gallery, **settings: Any) -> Any:

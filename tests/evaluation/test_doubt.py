@@ -16,8 +16,7 @@ from everymask.evaluation.doubt import doubt_figures
 from everymask.evaluation.ground_truth import ClassTruth
 from everymask.evaluation.ground_truth.records import InstanceTruth
 from everymask.masks.rle import encode_mask
-from tests.classes.test_segmenter import colour_head
-from tests.classes.toy import COLOURS
+from tests.classes.toy import COLOURS, colour_head
 
 SIZE = (20, 60)
 """Six squares side by side."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import sys
-import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from PIL import Image
 from everymask.errors import ConfigurationError, ImageTooLargeError, InputError
 from everymask.images import decoding
 from everymask.images.decoding import ImageLimits, decode_image
+from tests.images.bombs import bomb
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -245,16 +244,6 @@ def test_truncated(format: str) -> None:
 def test_too_many_bytes_are_refused_before_the_header_is_read() -> None:
     with pytest.raises(ImageTooLargeError, match=r"^the file has 11 bytes, more than the limit of 10; raise max-bytes"):
         decode_image(b"not a image", ImageLimits(max_bytes=10))
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A valid PNG header for width x height pixels, and no pixels."""
-
-    def chunk(kind: bytes, payload: bytes) -> bytes:
-        return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def test_a_decompression_bomb_is_refused_before_decoding_with_both_sizes_named() -> None:

@@ -18,8 +18,7 @@ from everymask.labelling.label import label_images
 from everymask.labelling.tiles import make_tiles
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
-from tests.classes.test_segmenter import colour_head
-from tests.classes.toy import ColourBackbone, picture
+from tests.classes.toy import ColourBackbone, colour_head, picture
 
 SIZE_HW = (240, 320)
 COUNT = 3

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from everymask.errors import InputError
-from everymask.labels.correction import CorrectedMask, ImageCorrection, new_entry_id
+from everymask.labels.correction import new_entry_id
 from everymask.labels.correction_history import on_top, undo, untouched
 from everymask.labels.correction_log import (
     CorrectionConflictError,
@@ -29,12 +29,11 @@ from everymask.labels.corrections import (
     survey,
     write_corrections,
 )
-from everymask.labels.rows import ImageRow, to_table
+from everymask.labels.rows import to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
+from tests.labels.entries import IMAGE, entry
 from tests.labels.examples import images
-
-IMAGE = images(classes=True)[0]
 
 
 @pytest.fixture
@@ -42,18 +41,6 @@ def store(tmp_path: Path) -> LabelStore:
     store = LabelStore(str(tmp_path))
     store.write_part(to_table(images(classes=True)))
     return store
-
-
-def entry(*actions: str, at: int = 0, image: ImageRow = IMAGE, **fields: object) -> ImageCorrection:
-    """What became of the two masks of the example."""
-    assert image.labels is not None
-    masks = tuple(
-        CorrectedMask(action, str(mask.mask_id), mask.mask_id, mask.rle, mask.class_id, mask.class_name, 1.0)  # type: ignore[arg-type]
-        for action, mask in zip(actions, image.labels.masks, strict=True)
-    )
-    time = f"2026-11-29T10:00:{at:02d}.000+00:00"
-    made = ImageCorrection(image.image_id, image.content_sha256, (40, 60), "browser", "ada", time, time, masks)
-    return replace(made, uri=image.uri, **fields)  # type: ignore[arg-type]
 
 
 def actions(store: LabelStore, image_id: str = IMAGE.image_id) -> list[str]:
@@ -179,7 +166,7 @@ def test_a_step_that_was_confirmed_survives_kill_9(store: LabelStore) -> None:
 import sys
 from everymask.labels.correction_log import CorrectionLog
 from everymask.labels.store import LabelStore
-from tests.labels.test_correction_log import IMAGE, entry
+from tests.labels.entries import IMAGE, entry
 from everymask.labels.correction_history import on_top
 log = CorrectionLog(LabelStore(sys.argv[1]), "ada")
 for step in range(10_000):

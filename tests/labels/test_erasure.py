@@ -18,12 +18,12 @@ from everymask.labels.sealing import seal_shard
 from everymask.labels.shards import manifest_digest
 from everymask.labels.store import LabelStore
 from everymask_cli.main import main
-from tests.classes.test_embeddings import CONFIG, record
+from tests.classes.stored import CONFIG, record
 from tests.classes.toy import picture
 from tests.formats.exporting import run_export
+from tests.labels.entries import entry
 from tests.labels.examples import images
-from tests.labels.test_correction_log import entry
-from tests.labels.test_sealing import write_shard
+from tests.labels.shard_files import write_shard
 
 GONE = "a/1.jpg"
 

@@ -28,6 +28,7 @@ from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.cut_filesystem import CutFileSystem, Killed, address, register
 from tests.labels.examples import images
+from tests.labels.shard_files import write_shard
 
 CONFIG = "c" * 64
 
@@ -39,17 +40,6 @@ def rows(count: int = 12) -> list[ImageRow]:
         for n in range(count - 2)
     ]
     return [first, *others, ImageRow("z.jpg", "/in/z.jpg", None, "the file is not there")]
-
-
-def write_shard(store: LabelStore, number: int, found: list[ImageRow], rows_per_part: int = 3) -> Shard:
-    shard = Shard(store.root, number)
-    listed = pa.table({"image_id": [row.image_id for row in found], "uri": [row.uri for row in found]})
-    for name in MANIFEST.names[2:]:
-        listed = listed.append_column(MANIFEST.field(name), pa.nulls(len(found), MANIFEST.field(name).type))
-    write_manifest_file(shard.manifest_file(0), listed)
-    for start in range(0, len(found), rows_per_part):
-        store.write_part(to_table(found[start : start + rows_per_part]), {"method": "amg"}, shard=number)
-    return shard
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from everymask.masks.rle import encoded_pixels
-from tests.masks.test_rle import compress
+from tests.masks.compressed import compress
 
 
 def pixels_by_reading(text: str) -> int:

@@ -17,6 +17,7 @@ from everymask.masks.rle import (
     rle_areas,
     rle_ious,
 )
+from tests.masks.compressed import compress
 from tests.masks.strategies import STANDING_CASES, mask_stacks
 
 
@@ -29,19 +30,6 @@ def counts_by_walking(mask: NDArray[np.bool_]) -> list[int]:
             value, run = pixel, 0
         run += 1
     return [*counts, run]
-
-
-def compress(counts: list[int]) -> str:
-    """COCO's text form of counts: differences to the count before last, five bits a character, low bits first."""
-    text = []
-    for position, count in enumerate(counts):
-        value = count - counts[position - 2] if position > 2 else count
-        more = True
-        while more:
-            bits, value = value & 31, value >> 5
-            more = value != (-1 if bits & 16 else 0)
-            text.append(chr((bits | (32 if more else 0)) + 48))
-    return "".join(text)
 
 
 @pytest.mark.parametrize("mask", STANDING_CASES.values(), ids=STANDING_CASES.keys())

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.running_service import API_KEY, OTHER_API_KEY, RunningService, start_service, write_head
 from everymask.backbone.sam import SamBackbone
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
+from tests.serve.running_service import API_KEY, OTHER_API_KEY, RunningService, start_service, write_head
 
 
 @pytest.fixture(scope="package")

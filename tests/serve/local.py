@@ -15,7 +15,6 @@ from ray import serve
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
-from benchmarks.running_service import await_that
 from serve.api import create_app
 from serve.auth import ApiKeys
 from serve.classifier import Classifier
@@ -23,6 +22,7 @@ from serve.encoder import Encoder
 from serve.graph import Graph
 from serve.refiner import Refiner
 from serve.settings import read_settings
+from tests.serve.running_service import await_that
 
 
 class LocalClassifier(Classifier):

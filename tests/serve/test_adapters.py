@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from benchmarks.running_service import API_KEY
 from everymask.formats.label_studio import read_region
 from everymask.masks.rle import decode_mask
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
+from tests.serve.running_service import API_KEY
 
 SIZE_HW = (64, 96)
 FILE = encoded(picture(60))

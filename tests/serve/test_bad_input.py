@@ -13,8 +13,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from benchmarks.running_service import API_KEY, RunningService
 from tests.serve.pictures import encoded, picture, picture_file
+from tests.serve.running_service import API_KEY, RunningService
 
 pytestmark = pytest.mark.serve
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from benchmarks.running_service import RunningService, await_that
 from tests.serve.pictures import encoded, picture_file
+from tests.serve.running_service import RunningService, await_that
 
 pytestmark = pytest.mark.serve
 

@@ -8,7 +8,6 @@ import pytest
 import safetensors
 import safetensors.torch
 
-from benchmarks.running_service import CLASSES, write_head
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import ClassHead
 from everymask.errors import ConfigurationError, HeadMismatchError
@@ -17,6 +16,7 @@ from serve.head_files import HeadFolders
 from serve.heads import Heads
 from serve.schema import HeadsAnswer
 from serve.tasks import ModelDescription
+from tests.serve.running_service import CLASSES, write_head
 
 
 @pytest.fixture

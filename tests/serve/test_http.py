@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.running_service import CLASSES, OTHER_API_KEY, RunningService, write_head
 from everymask.backbone.sam import SamBackbone
 from everymask.labelling.clicks import ClickPrompt, segment_clicks
 from everymask.masks.rle import decode_mask
 from tests.serve.pictures import encoded, picture, picture_file
+from tests.serve.running_service import CLASSES, OTHER_API_KEY, RunningService, write_head
 
 pytestmark = pytest.mark.serve
 

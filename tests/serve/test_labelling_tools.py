@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.running_service import API_KEY, REPOSITORY, RunningService
 from tests.machine import READERS, readers_folder, skip_without
 from tests.serve.pictures import picture_file
+from tests.serve.running_service import API_KEY, REPOSITORY, RunningService
 
 pytestmark = [pytest.mark.serve, pytest.mark.slow]
 

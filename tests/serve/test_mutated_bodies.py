@@ -3,8 +3,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from benchmarks.mutated_bodies import mutated_bodies, send
-from benchmarks.running_service import API_KEY
+from tests.serve.mutated_bodies import mutated_bodies, send
+from tests.serve.running_service import API_KEY
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.running_service import API_KEY, write_head
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.config import ClipConfig, MaskConfig
 from everymask.classes.head import load_head, save_head
@@ -26,6 +25,7 @@ from serve.settings import read_settings
 from tests.classes.tiny_clip import save_tiny_clip
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
+from tests.serve.running_service import API_KEY, write_head
 
 IMAGE = picture(80, (96, 64))
 FILE = encoded(IMAGE)

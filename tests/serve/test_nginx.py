@@ -16,8 +16,8 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from benchmarks.running_service import REPOSITORY, await_that, free_port
 from tests.serve.local import listening
+from tests.serve.running_service import REPOSITORY, await_that, free_port
 from tests.ui.answering import answering
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.running_service import API_KEY, REPOSITORY, RunningService
+from tests.serve.running_service import API_KEY, REPOSITORY, RunningService
 
 pytestmark = pytest.mark.serve
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.running_service import API_KEY, RunningService, await_that
 from tests.serve.pictures import picture_file
+from tests.serve.running_service import API_KEY, RunningService, await_that
 
 pytestmark = pytest.mark.serve
 

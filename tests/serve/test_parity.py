@@ -16,7 +16,6 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.running_service import REPOSITORY, RunningService
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import load_head
 from everymask.labelling.label import label_images
@@ -24,6 +23,7 @@ from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels, LabelledMask
 from serve.settings import read_settings
 from tests.serve.pictures import encoded, picture
+from tests.serve.running_service import REPOSITORY, RunningService
 
 pytestmark = pytest.mark.serve
 

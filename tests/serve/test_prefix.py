@@ -9,8 +9,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from benchmarks.running_service import API_KEY, RunningService
 from tests.serve.pictures import picture_file
+from tests.serve.running_service import API_KEY, RunningService
 
 pytestmark = pytest.mark.serve
 

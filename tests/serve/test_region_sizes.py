@@ -11,7 +11,6 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.running_service import API_KEY
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import load_head
 from everymask.labelling.label import label_images
@@ -21,6 +20,7 @@ from everymask.records import ImageLabels
 from serve.settings import ServiceSettings, read_settings
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
+from tests.serve.running_service import API_KEY
 
 IMAGE = picture(80, (96, 64))
 FILE = encoded(IMAGE)

@@ -14,15 +14,15 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.running_service import API_KEY
 from everymask.backbone.sam import SamBackbone
 from everymask.labelling.clicks import ClickPrompt, segment_clicks
 from everymask.masks.rle import boxes_from_rles, encode_label_map, rle_areas
 from everymask.records import ImageLabels, LabelledMask
 from serve.answers import labels_answer
+from tests.serve.asking import Client, gate, scope
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture, picture_file
-from tests.serve.test_gate import Client, gate, scope
+from tests.serve.running_service import API_KEY
 
 KEY = {"Authorization": f"Bearer {API_KEY}"}
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from benchmarks.running_service import API_KEY, RunningService, free_port
 from tests.serve.pictures import picture_file
+from tests.serve.running_service import API_KEY, RunningService, free_port
 from tests.ui.answering import answering
 from ui.client import Prompt, ServiceClient, ServiceProblem
 

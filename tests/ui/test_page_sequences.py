@@ -16,13 +16,13 @@ from playwright.sync_api import Browser, Page, expect
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from benchmarks.running_service import free_port
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import ClassHead, save_head
 from everymask.classes.training.train import TrainingConfig, head_spec
 from tests.serve.local import listening, local_app
 from tests.serve.pictures import encoded, picture
-from tests.ui.test_page_browser import (
+from tests.serve.running_service import free_port
+from tests.ui.browsing import (
     LAPTOP,
     download_coco,
     find_all_masks,

@@ -14,8 +14,7 @@ from gradio.data_classes import ImageData
 from PIL import Image
 
 from everymask.images.decoding import decode_image
-from tests.images.test_decoding import bomb
-from tests.images.test_structure import BOMBS
+from tests.images.bombs import BOMBS, bomb
 from tests.serve.pictures import encoded, picture
 from ui.client import ServiceClient
 from ui.decoding import LONGEST_SIDE

@@ -23,8 +23,7 @@ from everymask.classes.training.composites import (
     shows_no_class,
 )
 from everymask.masks.rle import decode_mask, decode_masks, encode_mask
-from tests.classes.test_segmenter import colour_head
-from tests.classes.toy import ColourBackbone, picture
+from tests.classes.toy import ColourBackbone, colour_head, picture
 
 EXEMPLARS = {
     "cherry": picture([("cherry", (8, 8, 36, 32))]),

@@ -7,7 +7,7 @@ from everymask.classes.head import ClassHead
 from everymask.classes.training.bags import no_bags
 from everymask.classes.training.reliability import held_out_reliability, reliability
 from everymask.classes.training.train import train_head
-from tests.classes.training.test_train import CONFIG, DIM, spec, synthetic_bags
+from tests.classes.training.synthetic import CONFIG, DIM, spec, synthetic_bags
 
 
 def test_masks_as_often_right_as_they_are_probable_have_no_calibration_error() -> None:

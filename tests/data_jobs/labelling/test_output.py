@@ -13,7 +13,7 @@ from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.sealing import seal_shard
 from everymask.labels.store import LabelStore
 from tests.labels.examples import images
-from tests.labels.test_sealing import write_shard
+from tests.labels.shard_files import write_shard
 
 
 def files(folder: Path) -> list[str]:

@@ -16,7 +16,6 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.running_service import write_head
 from data_jobs.labelling.labeller import Labeller, load_model, model_facts
 from data_jobs.labelling.ledger import MAX_STARTS, Ledger
 from data_jobs.labelling.model_spec import ModelSpec
@@ -35,6 +34,7 @@ from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.rows import ImageRow, from_batch
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.records import ImageLabels
+from tests.serve.running_service import write_head
 
 LIMITS = ImageLimits(max_bytes=50_000, max_pixels=10_000)
 AMG = LabelConfig("amg", amg=AmgConfig(points_per_side=4, pred_iou_thresh=0, stability_score_thresh=0))

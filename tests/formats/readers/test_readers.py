@@ -20,8 +20,8 @@ from everymask.formats.registry import FORMATS
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from tests.formats.exporting import run_export
+from tests.formats.readers.environments import python_of
 from tests.formats.shapes import shape_store, shapes
-from tests.machine import READERS, readers_folder, skip_without
 
 READ_EXPORT = Path(__file__).parent / "read_export.py"
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -120,14 +120,6 @@ def test_pillow_reads_label_maps(store: LabelStore, tmp_path: Path) -> None:
     iou = worst_iou(store, [*found, portrait == 1])
     tell("entity-png", "", "Pillow", iou)
     assert iou == 1.0
-
-
-def python_of(environment: str) -> Path:
-    """The interpreter of one of the readers' environments, or a skip that says how to make it."""
-    python = readers_folder() / environment / "bin" / "python"
-    if not python.is_file():
-        skip_without(READERS)
-    return python
 
 
 def read_by(environment: str, tool: str, path: Path) -> tuple[list[str], Masks, list[str]]:

@@ -24,7 +24,7 @@ from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
 from tests.formats.exporting import run_export
-from tests.formats.readers.test_readers import python_of
+from tests.formats.readers.environments import python_of
 from tests.labels.examples import mask_record
 
 TRAINED = Path(__file__).parent / "trained.py"

@@ -10,7 +10,7 @@ from everymask.research.nano_training.augment import AugmentConfig, random_squar
 from everymask.research.nano_training.borders import group_loss, training_crop
 from everymask.research.nano_training.boundaries import UNKNOWN
 from everymask.research.nano_training.ground_truth import VIEWS, planned_views
-from tests.research.nano_training.test_samples import annotated
+from tests.research.nano_training.annotated import annotated
 
 PLAIN = AugmentConfig(longest_side=(120, 160), jitter=0)
 

@@ -14,11 +14,7 @@ from everymask.research.nano_training.boundaries import UNKNOWN, boundary_target
 from everymask.research.nano_training.decoding import mirror, window
 from everymask.research.nano_training.objective import ObjectiveConfig, cell_iou, collate, draw_prompts, interior_cells
 from everymask.research.nano_training.samples import Sample, make_sample, segment_coverage
-
-
-def annotated(image: NDArray[np.uint8], complete: bool = True) -> AnnotatedPicture:
-    labels = np.where(image[..., 0] > 160, 1, np.where(image[..., 2] > 160, 2, 0)).astype(np.int32)
-    return AnnotatedPicture("shapes", image, (labels,), complete)
+from tests.research.nano_training.annotated import annotated
 
 
 def sample_of(nano: NanoBackbone, picture: AnnotatedPicture) -> Sample:

@@ -30,7 +30,7 @@ from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead, save_head
 from everymask.classes.training.train import TrainingConfig, head_spec
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 API_KEY = "correct horse battery staple"
 OTHER_API_KEY = "of somebody else"
 CLASSES = ("disc", "field")
