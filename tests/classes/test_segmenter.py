@@ -7,13 +7,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from everymask.classes.config import ClassesConfig
+from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import MaskEmbeddings
+from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
-from everymask.classes.recipes import PAPER_CLASSES
+from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS
 from everymask.classes.segmenter import (
     classify_masks,
+    config_for,
     describe_masks,
+    masks_asked_for,
     segment_classes,
 )
 from everymask.classes.uncertainty import normalised_entropy
@@ -40,6 +43,16 @@ def test_each_object_gets_its_mask_at_original_resolution_and_its_name() -> None
     assert [mask.area for mask in sorted(labels.masks, key=lambda mask: mask.class_id)] == [16 * 12, 14 * 16]
     assert labels.coverage == pytest.approx((16 * 12 + 14 * 16) / (40 * 48))
     assert decode_mask(labels.masks[0].rle).shape == (40, 48)
+
+
+@pytest.mark.parametrize("masks", [MaskConfig(), MaskConfig(**PAPER_MASKS)])
+@pytest.mark.parametrize("features", ["token", "token+crop"])
+def test_what_a_head_needs_of_itself_is_no_setting_of_the_run(features: FeatureKind, masks: MaskConfig) -> None:
+    """Labels of masks that were kept have the ids of labels made from the images."""
+    spec = HeadSpec(("cherry",), "colour", "a" * 64, features, 3, 3, crop_dim=2)
+    made_with = config_for(spec, ClassesConfig(masks=masks)).masks
+    assert made_with.describer == ("crop" if "crop" in features else "none")
+    assert masks_asked_for(spec, made_with) == masks
 
 
 def test_two_objects_of_one_class_are_two_masks_and_a_repeated_mask_is_one() -> None:
