@@ -45,6 +45,12 @@ def test_no_arrow_points_back(folder: str) -> None:
     assert not offenders
 
 
+def test_what_tests_share_lies_in_modules_that_hold_no_test() -> None:
+    borrowing = re.compile(r"^\s*(?:from|import) tests(?:\.\w+)*\.test_\w+", re.MULTILINE)
+    sources = sorted((REPOSITORY / "tests").rglob("*.py"))
+    assert [source.name for source in sources if borrowing.search(source.read_text(encoding="utf-8"))] == []
+
+
 def room(module: str) -> str:
     """The folder or file below everymask/ that a module lies in: `everymask.masks.rle` → `masks/`."""
     name = module.split(".")[1]

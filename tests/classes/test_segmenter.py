@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.features import FeatureKind
-from everymask.classes.head import ClassHead
+from everymask.classes.head import ClassHead, HeadSpec
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS
 from everymask.classes.segmenter import (
     classify_masks,

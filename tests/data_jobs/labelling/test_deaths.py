@@ -19,7 +19,7 @@ from data_jobs.labelling.labeller import Labeller
 from data_jobs.labelling.ledger import MAX_STARTS, Bookkeeper, Ledger
 from data_jobs.labelling.model_spec import ModelSpec
 from everymask.labels.rows import ImageRow, from_batch
-from tests.data_jobs.labelling.test_stages import AMG, LIMITS, fail_on_plain_pictures, loaded, png
+from tests.data_jobs.labelling.read_images import AMG, LIMITS, fail_on_plain_pictures, loaded, png
 
 FORK = multiprocessing.get_context("fork")
 

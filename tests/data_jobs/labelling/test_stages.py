@@ -10,7 +10,6 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -19,14 +18,13 @@ from PIL import Image
 from data_jobs.labelling.labeller import Labeller, load_model, model_facts
 from data_jobs.labelling.ledger import MAX_STARTS, Ledger
 from data_jobs.labelling.model_spec import ModelSpec
-from data_jobs.labelling.stages import LOADED_SCHEMA, load_bytes, write_part
+from data_jobs.labelling.stages import load_bytes, write_part
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import load_embeddings
-from everymask.entities.config import AmgConfig
 from everymask.errors import CheckpointError, ConfigurationError
 from everymask.files.addresses import AddressPolicy
-from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.decoding import decode_image
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.labelling.settings import label_settings
@@ -34,31 +32,8 @@ from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.rows import ImageRow, from_batch
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.records import ImageLabels
+from tests.data_jobs.labelling.read_images import AMG, LIMITS, fail_on_plain_pictures, loaded, png
 from tests.serve.running_service import write_head
-
-LIMITS = ImageLimits(max_bytes=50_000, max_pixels=10_000)
-AMG = LabelConfig("amg", amg=AmgConfig(points_per_side=4, pred_iou_thresh=0, stability_score_thresh=0))
-
-
-def png(size: tuple[int, int], seed: int = 0) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def loaded(**images: bytes | None) -> pa.Table:
-    rows = [
-        {
-            "image_id": name,
-            "uri": f"/in/{name}",
-            "data": data,
-            "content_sha256": None,
-            "error": None if data else "lost",
-        }
-        for name, data in images.items()
-    ]
-    return pa.Table.from_pylist(rows, schema=LOADED_SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -157,15 +132,6 @@ def test_a_read_that_fails_is_tried_three_times(tmp_path: Path, failures: int) -
     else:
         assert row["data"] is None
         assert row["error"].startswith("the file cannot be read (")
-
-
-def fail_on_plain_pictures(module: torch.nn.Module, inputs: tuple[object, ...]) -> None:
-    """A fault in the network that one image of a batch brings about."""
-    images = inputs[0] if inputs else None
-    if isinstance(images, torch.Tensor) and images.ndim == 4 and images.shape[1] == 3:
-        for image in images:
-            if (image == image[:, :1, :1]).all():
-                raise RuntimeError("no plain pictures\nhere")
 
 
 def test_an_error_that_nobody_foresaw_costs_one_image_not_its_batch(spec: ModelSpec) -> None:
