@@ -54,7 +54,7 @@ lint: $(STAMP) ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/oxlint --deny-warnings --quiet ui tests/ui
+	$(BIN)/oxlint --deny-warnings --quiet browse ui tests/ui
 	$(MAKE) --no-print-directory site
 
 site: $(STAMP) ## Make the documentation's site in runs/site; broken links are errors.

@@ -42,6 +42,7 @@ COMMANDS = (
     Row("export", "data_jobs.export_labels:command", "turn a label store into a format that other tools read"),
     Row("upgrade", "data_jobs.upgrade_store:command", "copy a label store of an older format into today's"),
     Row("erase", "data_jobs.erase_images:command", "remove images from a label store for good"),
+    Row("browse", "everymask_cli.browse:command", "look at a whole label store in a browser, and correct it there"),
     Row("review queue", "data_jobs.review:queue", "choose what a person should see first"),
     Row("review import", "data_jobs.review:import_", "take corrections back from an annotation tool"),
     Row("review report", "data_jobs.review:report", "say how much was changed in a queue"),

@@ -15,10 +15,11 @@ import everymask
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FORBIDDEN = {
-    "everymask": {"ray", "fastapi", "gradio", "starlette", "data_jobs", "serve", "ui", "everymask_cli"},
-    "data_jobs": {"serve", "ui", "gradio", "fastapi", "everymask_cli"},
-    "serve": {"data_jobs", "ui", "gradio", "everymask_cli"},
-    "ui": {"everymask", "data_jobs", "serve", "ray", "torch", "everymask_cli"},
+    "browse": {"ray", "gradio", "torch", "data_jobs", "serve", "everymask_cli"},
+    "everymask": {"ray", "fastapi", "gradio", "starlette", "browse", "data_jobs", "serve", "ui", "everymask_cli"},
+    "data_jobs": {"browse", "serve", "ui", "gradio", "fastapi", "everymask_cli"},
+    "serve": {"browse", "data_jobs", "ui", "gradio", "everymask_cli"},
+    "ui": {"everymask", "browse", "data_jobs", "serve", "ray", "torch", "everymask_cli"},
 }
 
 

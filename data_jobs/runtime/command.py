@@ -45,6 +45,7 @@ class Command(Generic[C]):
         interrupted: what Ctrl-C leaves.
         stand_ins: path of a setting that only the user can choose → a value that passes the configuration's checks
             while it is printed, by default `-` for what has no default.
+        first: path of the setting whose value may come first, without its option.
     """
 
     words: str
@@ -55,9 +56,11 @@ class Command(Generic[C]):
     presets: Presets = field(default_factory=dict)
     interrupted: str = "nothing was written"
     stand_ins: Mapping[str, str] = field(default_factory=dict)
+    first: str = ""
 
     def __call__(self, arguments: Sequence[str]) -> int:
         """Run it with what was typed after its words."""
+        arguments = self._named(arguments)
         if {"-h", "--help"} & set(arguments):
             print(self.help(min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 0)).columns)), end="")
             return DONE
@@ -72,7 +75,12 @@ class Command(Generic[C]):
 
     def parse(self, arguments: Sequence[str]) -> C:
         """As the function `parse`."""
-        return parse(self.config, arguments, f"everymask {self.words}", self.presets)
+        return parse(self.config, self._named(arguments), f"everymask {self.words}", self.presets)
+
+    def _named(self, arguments: Sequence[str]) -> Sequence[str]:
+        """What was typed, with the option of a value that came first without it."""
+        unnamed = self.first and arguments and not arguments[0].startswith("-")
+        return [f"--{self.first}", *arguments] if unnamed else arguments
 
     @property
     def required(self) -> list[Setting]:
@@ -96,7 +104,7 @@ class Command(Generic[C]):
         """What `--help` prints, in lines of at most so many characters: the settings of `groups`, or all."""
         settings = {setting.path: setting for setting in settings_of(self.config)}
         groups = self.groups or {"options": tuple(settings)}
-        lines = [f"usage: everymask {self.words} [OPTIONS]", ""]
+        lines = [f"usage: everymask {self.words} {f'{self.first.upper()} ' if self.first else ''}[OPTIONS]", ""]
         lines += textwrap.wrap(self.summary, width)
         for title, paths in groups.items():
             lines += ["", f"{title}:"]

@@ -146,7 +146,7 @@ def plan_splits(
         ConfigurationError: the file does not name an image and no shares are given, or there is no such column.
         InputError: the file or the store cannot be read.
     """
-    listed = _read_file(options.file) if options.file else {}
+    listed = read_split_file(options.file) if options.file else {}
     wanted = set(image_ids)
     if not options.shares:
         if missing := [image_id for image_id in image_ids if image_id not in listed]:
@@ -245,7 +245,12 @@ def _checked_column(store: LabelStore, column: str | None) -> str:
     return str(column)
 
 
-def _read_file(path: str) -> dict[str, str]:
+def read_split_file(path: str) -> dict[str, str]:
+    """Splits by image id.
+
+    Raises:
+        InputError: it cannot be read, or is no such file.
+    """
     try:
         text = Location.at(path).read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import asdict
 from typing import Any
 
@@ -105,10 +106,16 @@ class CorrectionLog:
 
     def __init__(self, store: LabelStore, annotator: str | None = None) -> None:
         self._store = store
-        self._writer = f"{_digest(annotator or '')[:8]}-{uuid.uuid4().hex[:12]}"
+        self._writer = _writer_of(annotator)
         self._written = 0
         self._read: set[str] = set()
         self.history = CorrectionHistory()
+
+    def for_annotator(self, annotator: str) -> CorrectionLog:
+        """A writer for another person, who shares what was read."""
+        other = copy(self)
+        other._writer, other._written = _writer_of(annotator), 0
+        return other
 
     def refresh(self) -> CorrectionHistory:
         """Read the files that were added since.
@@ -309,6 +316,10 @@ def _first_format(name: str, image_id: str) -> dict[str, Any]:
 
 def _first_entry_id(number: int, image_id: str) -> str:
     return _digest(f"{number} {image_id}")[:32]
+
+
+def _writer_of(annotator: str | None) -> str:
+    return f"{_digest(annotator or '')[:8]}-{uuid.uuid4().hex[:12]}"
 
 
 def _digest(text: str) -> str:

@@ -213,6 +213,13 @@ def crop_of(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
     return np.ascontiguousarray(columns[:, y0:y1].T)
 
 
+def pixels_at(rle: Rle, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(R, C) bool: the pixels of an encoded mask where some rows and columns cross, without decoding the rest."""
+    places = columns * rle["size"][0] + rows[:, None]
+    inside: NDArray[np.bool_] = np.searchsorted(np.cumsum(rle_runs(rle)), places, side="right") % 2 == 1
+    return inside
+
+
 def pixels_between(runs: NDArray[np.int64], start: int, stop: int) -> NDArray[np.bool_]:
     """(stop - start,) bool: the pixels `start` to `stop` of runs that are alternately background and foreground."""
     lengths = np.diff(np.cumsum(runs).clip(start, stop), prepend=start)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.images.resizing import shrink
-from everymask.masks.rle import decode_mask
+from everymask.masks.runs import pixels_at
 from everymask.pictures.colours import mask_colours
 from everymask.records import ImageLabels
 
@@ -36,7 +36,11 @@ def overlay(
     """
     if image.shape[:2] != labels.size_hw:
         raise ValueError(f"the image is {image.shape[:2]}, its labels are for {labels.size_hw}")
-    small = shrink(image, max_side)
+    return painted(shrink(image, max_side), labels, alpha)
+
+
+def painted(small: NDArray[np.uint8], labels: ImageLabels, alpha: float = 0.5) -> NDArray[np.uint8]:
+    """`overlay` of an image that was made smaller: (h, w, 3) uint8 RGB of any size."""
     index = _top_mask(labels, small.shape[0], small.shape[1])
     colours = _colours(labels)
     covered = index != _NONE
@@ -55,7 +59,12 @@ def _top_mask(labels: ImageLabels, height: int, width: int) -> NDArray[np.int64]
     columns = ((np.arange(width) + 0.5) * labels.size_hw[1] / width).astype(np.int64)
     index = np.full((height, width), _NONE, dtype=np.int64)
     for position in sorted(range(len(labels.masks)), key=lambda i: labels.masks[i].area, reverse=True):
-        index[decode_mask(labels.masks[position].rle)[rows[:, None], columns]] = position
+        mask = labels.masks[position]
+        x0, y0, x1, y1 = mask.box_xyxy
+        top, bottom = np.searchsorted(rows, (y0, y1))
+        left, right = np.searchsorted(columns, (x0, x1))
+        inside = pixels_at(mask.rle, rows[top:bottom], columns[left:right])
+        index[top:bottom, left:right][inside] = position
     return index
 
 

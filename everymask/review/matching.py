@@ -55,7 +55,7 @@ def correct_image(
         class_id = classes[mask.class_name]
         if parent is None:
             _check_outline(mask, image)
-            masks.append(_new(image, mask, "added", None, class_id, None))
+            masks.append(new_mask(image, mask, "added", None, class_id, None))
             continue
         met.add(parent.mask_id)
         was = earlier.get(str(parent.mask_id))
@@ -67,7 +67,7 @@ def correct_image(
         else:
             _check_outline(mask, image)
             iou = float(rle_ious([mask.rle], [parent.rle])[0, 0])
-            kept = _new(image, mask, "edited", parent.mask_id, class_id, iou)
+            kept = new_mask(image, mask, "edited", parent.mask_id, class_id, iou)
         masks.append(kept if was is not None and was.action == "deleted" else _with_history(kept, was))
     masks += [_deleted(mask, earlier.get(str(mask.mask_id))) for mask in shown.masks if mask.mask_id not in met]
     masks += [mask for mask in earlier.values() if mask.action == "deleted" and mask.mask_id not in met]
@@ -175,7 +175,7 @@ def _same(mask: ReviewedMask, parent: LabelledMask, tolerance_px: float) -> bool
     return any(fill_polygons(polygons, size_hw)["counts"] == mask.rle["counts"] for polygons in ways)
 
 
-def _new(
+def new_mask(
     image: ImageRow,
     drawn: ReviewedMask,
     action: Action,
@@ -183,6 +183,7 @@ def _new(
     class_id: int | None,
     iou: float | None,
 ) -> CorrectedMask:
+    """A mask with an outline that the image did not have before, and an id made of what it is."""
     name = None if class_id is None else drawn.class_name
     content = json.dumps([image.content_sha256, image.image_id, action, parent_id, dict(drawn.rle), class_id, name])
     mask_id = hashlib.sha256(content.encode()).hexdigest()[:24]

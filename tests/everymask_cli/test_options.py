@@ -76,6 +76,9 @@ VISIBLE = {
     ),
     "evaluate clicks": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "details", "json"),
     "evaluate proposals": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "json"),
+    "browse": (
+        *("labels", "service", "annotator", "splits", "host", "port", "cache", "local-root", "allow-private-networks"),
+    ),
     "serve": ("config", "model", "heads", "host", "port"),
     "doctor": ("json",),
     "ui": ("endpoint", "host", "port", "examples"),

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from everymask.masks.rle import encode_mask
 from everymask.masks.runs import (
     crop_of,
+    pixels_at,
     rle_from_crop,
     rle_from_runs,
     rle_runs,
@@ -76,3 +77,11 @@ def test_runs_that_do_not_fill_the_image_are_refused() -> None:
         rle_from_runs([3, 4], (4, 2))
     with pytest.raises(ValueError, match="reaches beyond an image of 3 x 3"):
         rle_from_crop(np.ones((2, 2), bool), (2, 2), (3, 3))
+
+
+@given(masks(), st.data())
+def test_some_rows_and_columns_are_those_of_the_whole_mask(mask: NDArray[np.bool_], data: st.DataObject) -> None:
+    rows, columns = (
+        np.array(data.draw(st.lists(st.integers(0, side - 1), max_size=9)), dtype=np.int64) for side in mask.shape
+    )
+    np.testing.assert_array_equal(pixels_at(encode_mask(mask), rows, columns), mask[rows[:, None], columns])

@@ -17,7 +17,7 @@ from supply.hashes import hashed_requirements
 from supply.licences import Licence, licence_of, needed_packages
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PACKAGES = ("everymask", "everymask_cli", "data_jobs", "serve", "ui")
+PACKAGES = ("everymask", "everymask_cli", "browse", "data_jobs", "serve", "ui")
 HASHED = REPOSITORY / "constraints-hashed.txt"
 
 

@@ -1,0 +1,170 @@
+"""Who may ask: this machine, or whoever has the key; and from the page itself, never from another site.
+
+Nothing here answers with CORS headers, so other sites read nothing. They cannot write either: a write has a header that
+no form can send, and comes from the page's own origin. A name that leads to 127.0.0.1 by an attacker's own DNS is not
+one that the page is called by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+COOKIE = "everymask_browse"
+WRITE_HEADER = "x-everymask"
+MAX_BODY_BYTES = 8 * 2**20
+MIN_KEY_LENGTH = 16
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_LOGIN = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>everymask</title>
+<link rel="stylesheet" href="/static/page.css">
+<form class="login" method="post" action="/login"><h1>everymask</h1>
+<p>{message}</p><label>Key <input name="key" type="password" autocomplete="current-password" autofocus></label>
+<button>Open</button></form></html>"""
+
+
+class Guard:
+    """ASGI middleware.
+
+    Args:
+        app: what is guarded.
+        names: host names, beside those of this machine, that the page is called by where there is no key.
+        key: opens the page; None lets everyone in who reaches it, which should be this machine only.
+    """
+
+    def __init__(self, app: ASGIApp, names: Iterable[str] = (), key: str | None = None) -> None:
+        self._app = app
+        self._names = LOCAL_NAMES | {name.lower() for name in names}
+        self._token = None if key is None else _token(key)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # no websockets here
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        body = await _body(scope, receive)
+        answer: ASGIApp = self._app
+        if body is None:
+            answer = PlainTextResponse("the request is too large", 413)
+        elif (refusal := self._refusal(Request(scope), body)) is not None:
+            answer = refusal
+        await answer(scope, _replayed(body or b"", receive), send_with_headers)
+
+    def _refusal(self, request: Request, body: bytes) -> Response | None:
+        """Why a request is not passed on; None for one that is."""
+        headers, path = request.headers, request.url.path
+        if self._token is None and _host_name(headers) not in self._names:
+            return PlainTextResponse("this page is not called by that name; open it by its own address", 421)
+        opens = request.method == "GET" and path == "/" and headers.get("sec-fetch-mode") == "navigate"
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not opens:
+            return PlainTextResponse("other sites may not ask", 403)
+        if request.method not in ("GET", "HEAD", "POST"):
+            return PlainTextResponse("only GET and POST", 405, {"Allow": "GET, HEAD, POST"})
+        logs_in = self._token is not None and path == "/login"
+        if request.method == "POST" and (_is_foreign(headers) or not (logs_in or WRITE_HEADER in headers)):
+            return PlainTextResponse("writes come from the page itself", 403)
+        if self._token is None:
+            return None
+        if logs_in and request.method == "POST":
+            return self._opened(parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0])
+        if path == "/" and "key" in request.query_params:
+            return self._opened(request.query_params["key"])
+        if self._is_known(request) or path == "/static/page.css":
+            return None
+        if path == "/":
+            return HTMLResponse(_LOGIN.format(message="This page asks for its key."), 401)
+        return PlainTextResponse("this page asks for its key; open it anew", 401)
+
+    def _opened(self, key: str) -> Response:
+        assert self._token is not None
+        if not hmac.compare_digest(_token(key), self._token):
+            return HTMLResponse(_LOGIN.format(message="That is not the key."), 401)
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(COOKIE, self._token, httponly=True, samesite="lax", path="/")
+        return answer
+
+    def _is_known(self, request: Request) -> bool:
+        assert self._token is not None
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        given = [_token(key.strip())] if scheme.lower() == "bearer" else []
+        try:
+            cookie = SimpleCookie(request.headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            cookie = None
+        given += [cookie.value] if cookie else []
+        return any(hmac.compare_digest(one.encode(), self._token.encode()) for one in given)
+
+
+def _token(key: str) -> str:
+    """What a browser keeps in place of the key."""
+    return hashlib.sha256(f"everymask browse {key}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _host_name(headers: Headers) -> str:
+    host = headers.get("host", "").lower()
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
+
+
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a write comes from another origin than the page's. Programs send none."""
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes | None:
+    """The body of a write; None where it is too large, whatever its length said."""
+    if scope["method"] != "POST":
+        return b""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if sum(map(len, parts)) > MAX_BODY_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body, as if it came now; then whatever else comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return again

@@ -1,0 +1,190 @@
+"""The index of a label store: made once, kept in a cache folder, brought up to date when parts come, change or go."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+from filelock import FileLock
+
+from browse.segments import OF_IMAGES, Segment, joined, of_part, read_segment, write_segment
+from everymask.errors import ConfigurationError, InputError
+from everymask.files.durable import make_folder, write_file
+from everymask.files.location import Location
+from everymask.labels.facts import read_facts
+from everymask.labels.store import LabelStore
+
+Progress = Callable[[int, int], None]
+"""Called with the parts that were read, and how many there are to read."""
+
+_READERS = 4
+_PARTS_AT_A_TIME = 16
+_IMAGES_PER_SEGMENT = 200_000
+_MOST_SEGMENTS = 12
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A segment, its file, and the state that each of its parts had when it was read."""
+
+    segment: Segment
+    file: str
+    states: Mapping[str, str]
+
+
+class Index:
+    """Segments of all images of a store. Safe to share between threads, and processes may share the folder.
+
+    Args:
+        store: the label store.
+        folder: where the index of this store is kept; made if need be.
+
+    Attributes:
+        epoch: rises whenever images that were there before have another place, or are gone.
+        problems: a sentence for each part that cannot be read, by its name.
+    """
+
+    def __init__(self, store: LabelStore, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+        self._kept: tuple[_Kept, ...] = ()
+        self._renewing = threading.Lock()
+        self._bad: dict[str, str] = {}
+        self.epoch = 0
+        self.problems: dict[str, str] = {}
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What is known now."""
+        return tuple(kept.segment for kept in self._kept)
+
+    def renew(self, progress: Progress = lambda done, total: None) -> bool:
+        """Read what is new in the store, and forget what is gone; whether anything has changed.
+
+        Raises:
+            InputError: there is no label store.
+            OSError: the store cannot be listed, or the folder cannot be written.
+        """
+        with self._renewing:
+            make_folder(str(self._folder))
+            with FileLock(self._folder / "lock"):
+                return self._renew(progress)
+
+    def _renew(self, progress: Progress) -> bool:
+        parts = self._store.parts()
+        if not parts and not self._store.exists():
+            raise InputError(f"{self._store.uri} is not a label store: it has neither run.json nor labels/*.parquet")
+        states = _states(self._store, parts)
+        before = self._kept or self._read()
+        kept = [left for one in before if (left := self._still_there(one, states)) is not None]
+        moved = any(one is not old for one, old in zip(kept, before, strict=False)) or len(kept) < len(before)
+        if moved or not self._kept:
+            self._publish(kept, moved=moved)
+        known = {name for one in kept for name in one.states}
+        self._bad = {name: state for name, state in self._bad.items() if states.get(name) == state}
+        self.problems = {name: problem for name, problem in self.problems.items() if name in self._bad}
+        unknown = states.keys() - known - self._bad.keys()
+        new = [part for part in parts if part.name in unknown]
+        for segments in self._segments_of(new, states, progress):
+            kept.append(self._keep(segments, {name: states[name] for one in segments for name in one.parts}))
+            self._publish(kept, moved=False)
+        if len(kept) > _MOST_SEGMENTS:
+            kept = self._put_together(kept)
+            self._publish(kept, moved=True)
+        if moved or new or kept != list(before):
+            self._write(kept)
+        return moved or bool(new)
+
+    def _publish(self, kept: Sequence[_Kept], moved: bool) -> None:
+        self._kept = tuple(kept)
+        self.epoch += moved
+
+    def _still_there(self, kept: _Kept, states: Mapping[str, str]) -> _Kept | None:
+        """The segment without parts that are gone or another now; itself where all are there, None where none is."""
+        gone = {name for name, state in kept.states.items() if states.get(name) != state}
+        if not gone:
+            return kept
+        left = kept.states.keys() - gone
+        return self._keep([kept.segment.without(gone)], {name: states[name] for name in left}) if left else None
+
+    def _segments_of(
+        self, parts: Sequence[Location], states: Mapping[str, str], progress: Progress
+    ) -> Iterator[list[Segment]]:
+        """Segments of single parts, as many at a time as one segment should hold."""
+        waiting: list[Segment] = []
+        done = 0
+        with ThreadPoolExecutor(_READERS) as pool:
+            for start in range(0, len(parts), _PARTS_AT_A_TIME):
+                some = parts[start : start + _PARTS_AT_A_TIME]
+                for part, found in zip(some, pool.map(_read_part, some), strict=True):
+                    done += 1
+                    progress(done, len(parts))
+                    if isinstance(found, Segment):
+                        waiting.append(found)
+                    else:
+                        self._bad[part.name] = states[part.name]
+                        self.problems = {**self.problems, part.name: str(found)}
+                    if sum(map(len, waiting)) >= _IMAGES_PER_SEGMENT:
+                        yield waiting
+                        waiting = []
+        if waiting:
+            yield waiting
+
+    def _put_together(self, kept: Sequence[_Kept]) -> list[_Kept]:
+        """Large segments as they are, the small ones as one."""
+        large = [one for one in kept if len(one.segment) >= _IMAGES_PER_SEGMENT]
+        small = [one for one in kept if len(one.segment) < _IMAGES_PER_SEGMENT]
+        states = {name: state for one in small for name, state in one.states.items()}
+        return [*large, self._keep([one.segment for one in small], states)] if small else large
+
+    def _keep(self, segments: Sequence[Segment], states: Mapping[str, str]) -> _Kept:
+        """Write segments as one, and go on with the file, whose pages the kernel may drop, in place of the memory."""
+        name = f"segment-{uuid.uuid4().hex}.arrow"
+        write_segment(joined(segments), self._folder / name)
+        return _Kept(read_segment(self._folder / name), name, states)
+
+    def _read(self) -> tuple[_Kept, ...]:
+        """What an earlier process has kept; nothing where a file is missing or of another version."""
+        try:
+            content = json.loads((self._folder / "index.json").read_text())
+            if content["version"] != _VERSION:
+                return ()
+            return tuple(
+                _Kept(read_segment(self._folder / one["file"]), one["file"], one["parts"])
+                for one in content["segments"]
+            )
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            return ()
+
+    def _write(self, kept: Sequence[_Kept]) -> None:
+        segments = [{"file": one.file, "parts": dict(one.states)} for one in kept]
+        content = {"version": _VERSION, "store": self._store.uri, "segments": segments}
+        write_file(str(self._folder / "index.json"), json.dumps(content).encode())
+        named = {one.file for one in kept}
+        for file in self._folder.glob("segment-*.arrow"):
+            if file.name not in named:
+                with suppress(OSError):
+                    file.unlink()
+
+
+def _read_part(part: Location) -> Segment | Exception:
+    try:
+        return of_part(read_facts(part, OF_IMAGES), part.name)
+    except (InputError, ConfigurationError, OSError) as error:
+        return error
+
+
+def _states(store: LabelStore, parts: Sequence[Location]) -> dict[str, str]:
+    """What tells a part from another of its name: its size and its time, as the listing has them."""
+    listed = store.labels.filesystem.get_file_info(pafs.FileSelector(store.labels.path)) if parts else []
+    states = {info.base_name: f"{info.size}:{info.mtime_ns}" for info in listed}
+    return {part.name: states[part.name] for part in parts if part.name in states}

@@ -1,0 +1,128 @@
+"""`everymask browse` as a process: it starts, it says where, it ends, and no step that it confirmed is lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from everymask.labels.corrections import read_corrections
+from everymask.labels.store import LabelStore
+from everymask_cli.browse import command
+from tests.browse.stores import rows_with_pictures, store_of
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+WRITES = {"X-Everymask": "browse"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    return store_of(rows_with_pictures(tmp_path / "photos"), tmp_path / "labels", tmp_path / "photos")
+
+
+@contextmanager
+def started(store: LabelStore, cache: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and the address it names."""
+    words = ["browse", store.uri, "--port", "0", "--cache", str(cache), *options]
+    with subprocess.Popen(
+        [sys.executable, "-m", "everymask_cli", *words], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().removeprefix("open ").strip()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["nowhere"], "is not a label store"),
+        (["LABELS", "--service", "localhost:8000"], "no http"),
+        (["LABELS", "--port", "99999"], "99999 cannot be used"),
+        (["LABELS", "--splits", "nowhere.csv"], "cannot be read"),
+        ([], "labels"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    store: LabelStore, tmp_path: Path, words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [store.uri if word == "LABELS" else word for word in words]
+    try:
+        code = command([*arguments, "--cache", str(tmp_path / "cache")])
+    except SystemExit as ended:  # what is missing is said by tyro
+        code = int(ended.code or 0)
+    said = capsys.readouterr()
+    assert (code, problem in said.err + said.out) == (2, True)
+
+
+def test_a_used_port_is_one_sentence(store: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert command([store.uri, "--port", port, "--cache", str(tmp_path)]) == 2
+    assert re.fullmatch(rf"error: 127\.0\.0\.1:{port} cannot be used .*--port\n", capsys.readouterr().err)
+
+
+@pytest.mark.serve
+def test_kill_9_loses_no_step_that_was_confirmed(store: LabelStore, tmp_path: Path) -> None:
+    """Twice: killed while steps are on their way, started again, and gone on with."""
+    image_id, confirmed, seen = "photo 00.png", 0, []
+    for kill_after in (7, 12):
+        with (
+            started(store, tmp_path / "cache") as (process, url),
+            httpx.Client(base_url=url, headers=WRITES, timeout=30) as http,
+        ):
+            image = _looked(http, image_id)
+            assert len(image["history"]) >= confirmed
+            confirmed, seen = len(image["history"]), image["seen"]
+            for number in range(10_000):
+                action = "restore" if image["masks"][0]["action"] == "deleted" else "delete"
+                step = {"action": action, "masks": [image["masks"][0]["id"]]}
+                wish = {"id": image_id, "seen": seen, "steps": [step]}
+                if number == kill_after:
+                    os.kill(process.pid, signal.SIGKILL)
+                try:
+                    answer = http.post("/api/steps", json={"annotator": "ada", "images": [wish]})
+                except httpx.HTTPError:
+                    break
+                image = answer.json()["images"][0]["image"]
+                seen = image["seen"]
+                confirmed += 1
+        entry = read_corrections(store)[image_id]
+        assert confirmed >= kill_after
+        assert entry.entry_id in seen or entry.bases == tuple(seen), "the last that was confirmed, or one after it"
+    with started(store, tmp_path / "cache") as (process, url), httpx.Client(base_url=url, timeout=30) as http:
+        assert len(_looked(http, image_id)["history"]) in (confirmed, confirmed + 1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+def _looked(http: httpx.Client, image_id: str) -> dict:
+    """An image, once the page has read the store."""
+    while True:
+        answer = http.get("/api/image", params={"id": image_id})
+        if answer.status_code == 200:
+            return answer.json()  # type: ignore[no-any-return]
+
+
+@pytest.mark.serve
+def test_where_others_reach_it_a_key_is_made_and_printed(store: LabelStore, tmp_path: Path) -> None:
+    with started(store, tmp_path / "cache", "--host", "0.0.0.0") as (process, url):
+        address, _, key = url.partition("/?key=")
+        assert len(key) >= 32
+        local = address.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(f"{local}/api/store", timeout=30).status_code == 401
+        assert (
+            httpx.get(f"{local}/api/store", headers={"Authorization": f"Bearer {key}"}, timeout=30).status_code == 200
+        )
+        process.terminate()
+        assert process.wait(30) == 143
