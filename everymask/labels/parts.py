@@ -136,7 +136,7 @@ def copy_rows(
     schema = SCHEMA.with_metadata(_metadata(summary, headers[0].configuration or {}))
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for rows in _gathered(parts, masks):
-            writer.write_table((change(rows) if change else rows).cast(SCHEMA))
+            writer.write_table((change(rows) if change else rows).cast(SCHEMA), row_group_size=_ROWS_TOGETHER)
     data = sink.getvalue()
     file.write(data)
     return summary, data.size

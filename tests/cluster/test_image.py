@@ -99,6 +99,7 @@ def test_no_compiler_and_no_private_file_is_there(idle: Container) -> None:
     assert sorted(idle.output("ls", "-A", "/app").split()) == [
         "LICENSE",
         "README.md",
+        "browse",
         "constraints.txt",
         "data_jobs",
         "everymask",
