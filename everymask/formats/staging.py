@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import filecmp
+import json
 import os
 import re
 import shutil
@@ -17,6 +19,11 @@ import pyarrow.fs as pafs
 from everymask.errors import ConfigurationError, OutputError
 from everymask.files.storage import is_remote, one_line, resolve, split_query
 from everymask.formats.publishing import MARKER, is_stage, marker_text, publish
+
+_OLD = ".old."
+"""In a stage: begins the name of the folder that old parts wait in, and is followed by the name of the main file."""
+_FIRST = ".first"
+"""In that folder: names the parts that had no old one."""
 
 
 def main_file(output: str, suffix: str) -> str:
@@ -55,7 +62,7 @@ def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool) -> 
     local = not is_remote(output)
     try:
         if local:
-            _tidy([Path(part) for part in parts])
+            _tidy(Path(target))
         _check_free(filesystem, parts, is_folder, overwrite)
         parent = Path(target).parent if local else Path(tempfile.gettempdir())
         with _stage(parent) as stage:
@@ -68,9 +75,9 @@ def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool) -> 
             elif is_folder:
                 _swap(stage, Path(target))
             else:
-                for name in [*beside, Path(target).name]:  # the main file last: where it is, all is
-                    if (stage / name).exists():
-                        _swap(stage / name, Path(folder) / name)
+                _swap_parts(
+                    stage, Path(folder), Path(target).name, [name for name in beside if (stage / name).exists()]
+                )
     except OSError as error:
         raise OutputError(
             f"cannot write {split_query(output)[0]}: {one_line(error)}; nothing was left there: make room or give "
@@ -93,22 +100,22 @@ def _stage(parent: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def _tidy(parts: list[Path]) -> None:
-    """Remove what killed exports have left beside the parts of an export, and put back what they had put aside."""
-    parent = parts[0].parent
+def _tidy(target: Path) -> None:
+    """Remove what killed exports have left beside an export, and put back what they had put aside."""
+    parent = target.parent
     if not parent.is_dir():
         return
     for left in list(parent.iterdir()):
         if is_stage(left.name) and left.is_dir() and not _is_in_use(left):
+            _put_back(left)
             shutil.rmtree(left, ignore_errors=True)
-    for part in parts:
-        name = re.compile(rf"\.{re.escape(part.name)}\.[0-9a-f]{{32}}")
-        for aside in list(parent.iterdir()):
-            if name.fullmatch(aside.name) and (aside / MARKER).is_file():
-                if part.exists():
-                    shutil.rmtree(aside, ignore_errors=True)
-                else:
-                    os.rename(aside, part)
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}")
+    for aside in list(parent.iterdir()):
+        if name.fullmatch(aside.name) and (aside / MARKER).is_file():
+            if target.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                os.rename(aside, target)
 
 
 def _is_in_use(stage: Path) -> bool:
@@ -164,3 +171,58 @@ def _swap(new: Path, target: Path) -> None:
             os.rename(old, target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _swap_parts(stage: Path, folder: Path, main: str, beside: list[str]) -> None:
+    """Put a file and what lies beside it in place of the old ones.
+
+    The old main file goes first and the new one comes last, so that nobody reads old labels with new images. The old
+    parts wait in the stage, from where they are put back if this breaks off.
+    """
+    changed = [name for name in beside if not _is_same_file(stage / name, folder / name)]
+    if changed:
+        old = stage / f"{_OLD}{main}"
+        old.mkdir()
+        first = [name for name in changed if not (folder / name).exists()]
+        (old / _FIRST).write_text(json.dumps(first), encoding="utf-8")
+        try:
+            for name in (main, *changed):
+                if (folder / name).exists():
+                    os.rename(folder / name, old / name)
+            for name in (*changed, main):
+                os.rename(stage / name, folder / name)
+        except OSError:
+            _put_back(stage)
+            raise
+    else:
+        os.replace(stage / main, folder / main)
+
+
+def _put_back(stage: Path) -> None:
+    """Undo a swap of parts that broke off; one that had not begun, or was finished, is left as it is."""
+    for old in stage.glob(f"{_OLD}*"):
+        main, folder = old.name.removeprefix(_OLD), stage.parent
+        if (folder / main).exists():
+            continue
+        try:
+            first = json.loads((old / _FIRST).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # killed before it was written: nothing was moved yet
+            continue
+        for name in (Path(name).name for name in first):
+            if not (stage / name).exists():
+                _remove_ours(folder / name)
+        waiting = [path.name for path in old.iterdir() if path.name != _FIRST]
+        for name in sorted(waiting, key=lambda name: name == main):
+            _remove_ours(folder / name)
+            os.rename(old / name, folder / name)
+
+
+def _remove_ours(part: Path) -> None:
+    if (part / MARKER).is_file():
+        shutil.rmtree(part)
+    elif part.is_file():
+        part.unlink()
+
+
+def _is_same_file(new: Path, there: Path) -> bool:
+    return new.is_file() and there.is_file() and filecmp.cmp(new, there, shallow=False)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -168,6 +171,73 @@ def test_what_a_killed_export_left_is_tidied_and_the_old_one_put_back(tmp_path: 
     assert (output / "data.yaml").read_text() == "old"
     write(str(output), {"data.yaml": "new"}, overwrite=True)
     assert (output / "data.yaml").read_text() == "new"
+
+
+OLD_FILE = {"o.json": "old", "o.LICENSES.txt": "terms", "images/a.jpg": "old a", "images/gone.jpg": "gone"}
+NEW_FILE = {"o.json": "new", "o.LICENSES.txt": "other terms", "images/a.jpg": "new a", "images/b.jpg": "b"}
+BESIDE = ["o.LICENSES.txt", "images"]
+
+
+def killed_at(change: int, output: Path) -> bool:
+    """Whether an export was killed right before one of its renames or deletions, counted from 1."""
+
+    def dying(real: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal change
+            change -= 1
+            if change == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **options)
+
+        return call
+
+    def work() -> None:
+        os.rename, os.replace, shutil.rmtree = dying(os.rename), dying(os.replace), dying(shutil.rmtree)
+        write(str(output), NEW_FILE, overwrite=True, beside=BESIDE)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def seen(folder: Path) -> dict[str, str]:
+    """What a reader sees: the file, and what lies beside it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+    return {name: text for name, text in names.items() if not any(part[0] == "." for part in name.split("/"))}
+
+
+@pytest.mark.parametrize("there", [OLD_FILE, {}], ids=["replaced", "first"])
+def test_wherever_an_export_with_images_beside_it_is_killed_labels_and_images_fit(
+    tmp_path: Path, there: dict[str, str]
+) -> None:
+    moment, done = 0, False
+    while not done:
+        moment += 1
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        if there:
+            write(str(folder / "o.json"), there, beside=BESIDE)
+        done = not killed_at(moment, folder / "o.json")
+        left = seen(folder)
+        assert "o.json" not in left or left in (there, NEW_FILE)
+        with suppress(ConfigurationError):  # the next export of the same name, which finds the old one or none
+            write(str(folder / "o.json"), NEW_FILE, beside=BESIDE)
+        assert seen(folder) in (there, NEW_FILE)
+        assert not [path for path in folder.iterdir() if path.name[0] == "."]
+        write(str(folder / "o.json"), NEW_FILE, overwrite=True, beside=BESIDE)
+        assert seen(folder) == NEW_FILE
+    assert moment > 4
+
+
+def test_a_file_is_never_away_where_nothing_beside_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"o.json": "old", "o.LICENSES.txt": "terms"}
+    write(str(tmp_path / "o.json"), files, beside=BESIDE)
+    monkeypatch.setattr(os, "rename", None)
+    write(str(tmp_path / "o.json"), files | {"o.json": "new"}, overwrite=True, beside=BESIDE)
+    assert seen(tmp_path) == files | {"o.json": "new"}
 
 
 def test_an_export_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
