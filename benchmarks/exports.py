@@ -1,16 +1,19 @@
-"""How fast a label store is exported, and in how much memory: a synthetic store of entities, one process.
+"""How fast a label store is exported, and in how much memory: a synthetic store of entities.
 
     python benchmarks/exports.py                                  1,000 images of 640 x 480 with 30 masks
     python benchmarks/exports.py --images 10000 --formats coco cvat
+    python benchmarks/exports.py --processes 1 2                  the same export by one process and by two
+    python benchmarks/exports.py --images 100000 --masks 7        a large store
 
-Prints images for each second of CPU time, and the process's peak memory before and after each export. The masks written
-are compared with the store's by the export itself, and anything but IoU 1 is an error where the format is exact. The
-images themselves are left out.
+Prints images for each second of CPU time and of the clock, the peak memory of this process before and after each
+export, and that of its largest child. The masks written are compared with the store by the export itself, and anything
+but IoU 1 is an error where the format is exact. The images themselves are left out.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -24,6 +27,7 @@ import numpy as np
 import tyro
 
 from everymask.formats.export import ExportRequest, export
+from everymask.formats.processes import cores, write_here, write_in_processes
 from everymask.formats.registry import find_format
 from everymask.labels.mask_ids import with_mask_ids
 from everymask.labels.rows import ImageRow, to_table
@@ -52,6 +56,8 @@ class Config:
         *("huggingface", "webdataset"),
     )
     """Formats, with a way to write masks behind a colon."""
+    processes: tuple[int, ...] = (1,)
+    """How many processes write."""
 
 
 def regions(config: Config, seed: int) -> ImageLabels:
@@ -82,30 +88,52 @@ def main() -> None:
             store.write_part(
                 to_table(ImageRow(f"{n:07d}.jpg", f"{n:07d}.jpg", distinct[n % len(distinct)]) for n in numbers)
             )
+        print(json.dumps(machine()), flush=True)
         for entry in config.formats:
-            name, _, segmentation = entry.partition(":")
-            chosen = find_format(name)
-            options = chosen.options(segmentation or None, None, None, "benchmark")
-            limit = 0.0 if chosen.exact else None
-            request = ExportRequest(
-                chosen, options, f"{folder}/out-{name}-{segmentation}{chosen.suffix}", max_loss=limit
-            )
-            before, started = _peak_mib(), time.process_time()
-            report = export(store, request)
-            seconds = time.process_time() - started
-            figures = {
-                "format": entry,
-                "images": report.images,
-                "masks": report.masks,
-                "images_per_cpu_s": round(report.images / seconds, 1),
-                "peak_mib_before": round(before),
-                "peak_mib": round(_peak_mib()),
-            }
-            print(json.dumps(figures), flush=True)
+            for processes in config.processes:
+                print(json.dumps(measured(store, entry, processes, folder)), flush=True)
 
 
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def machine() -> dict[str, object]:
+    """What the figures hang on."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    flags = next(line for line in text.splitlines() if line.startswith("flags")).split()
+    model = next(line for line in text.splitlines() if line.startswith("model name")).partition(": ")[2]
+    vectors = [flag for flag in ("avx2", "avx512f") if flag in flags]
+    return {"processor": model, "vectors": vectors, "cores": cores(), "load": os.getloadavg()[0]}
+
+
+def measured(store: LabelStore, entry: str, processes: int, folder: str) -> dict[str, object]:
+    """One export."""
+    name, _, segmentation = entry.partition(":")
+    chosen = find_format(name)
+    options = chosen.options(segmentation or None, None, None, "benchmark")
+    output = f"{folder}/out-{name}-{segmentation}-{processes}{chosen.suffix}"
+    request = ExportRequest(chosen, options, output, max_loss=0.0 if chosen.exact else None)
+    before, started, clock = _peak_mib(), _cpu_seconds(), time.perf_counter()
+    report = export(store, request, write_shares=write_in_processes(processes) if processes > 1 else write_here)
+    seconds, elapsed = _cpu_seconds() - started, time.perf_counter() - clock
+    return {
+        "format": entry,
+        "processes": processes,
+        "images": report.images,
+        "masks": report.masks,
+        "images_per_cpu_s": round(report.images / seconds, 1),
+        "images_per_s": round(report.images / elapsed, 1),
+        "peak_mib_before": round(before),
+        "peak_mib": round(_peak_mib()),
+        "peak_mib_child": round(_peak_mib(resource.RUSAGE_CHILDREN)),
+    }
+
+
+def _cpu_seconds() -> float:
+    """Of this process and the children that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def _peak_mib(whose: int = resource.RUSAGE_SELF) -> float:
+    return resource.getrusage(whose).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     everymask export --labels labels --format coco --output instances.json
     everymask export --labels labels --format yolo --output yolo --split 0.8/0.1/0.1
 
-An export is written whole or not at all, and ends with what it lost and what to type next. Exit codes: 0 done; 2 usage,
+An export is written by all cores, whole or not at all, and ends with what it lost and what to type next; one that was
+killed goes on where it was when the same command is given again. Exit codes: 0 done; 2 usage,
 no label store, names that collide, a loss above --max-loss, or an output that cannot be written.
 """
 
@@ -20,8 +21,10 @@ from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.options import AddressOptions
 from data_jobs.runtime.progress import ProgressLine
 from data_jobs.runtime.settings import JOINED
+from everymask.errors import ConfigurationError
 from everymask.formats.export import ExportReport, ExportRequest, export
 from everymask.formats.format import ImagesMode
+from everymask.formats.processes import cores, write_here, write_in_processes
 from everymask.formats.registry import FORMATS, find_format, help_text
 from everymask.formats.splits import SplitOptions
 from everymask.labels.address_policy import address_policy
@@ -66,6 +69,10 @@ class ExportConfig:
     """Only the images of a review queue, from `everymask review queue`."""
     exemplars: str | None = None
     """Folder of the exemplars that the class head was trained on: LICENSES.txt names their licences and creators."""
+    file_mib: float | None = None
+    """For formats that are one file: write a folder of numbered files of about this size and an index of them."""
+    processes: int | None = None
+    """How many processes write; by default one for each core."""
     uncorrected: bool = False
     """Write the labels as the model made them, without the corrections of people."""
     overwrite: bool = False
@@ -101,7 +108,11 @@ def write(config: ExportConfig) -> ExportReport:
         not config.uncorrected,
         policy=address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks),
         exemplars=config.exemplars,
+        file_mib=config.file_mib,
     )
+    if config.processes is not None and config.processes < 1:
+        raise ConfigurationError(f"--processes must be at least 1; got {config.processes}")
+    processes = config.processes or cores()
     line: ProgressLine | None = None
 
     def show(done: int, total: int) -> None:
@@ -110,7 +121,7 @@ def write(config: ExportConfig) -> ExportReport:
         line.update(done, 0)
 
     try:
-        return export(store, request, show)
+        return export(store, request, show, write_in_processes(processes) if processes > 1 else write_here)
     finally:
         if line is not None:
             line.close()

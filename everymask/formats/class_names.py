@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
@@ -47,7 +49,19 @@ class ClassNames:
             ConfigurationError: one class_id has two names, or is no plausible number.
         """
         index = 0 if mask.class_id is None else mask.class_id
-        name = self.name(mask)
+        self._learn(index, self.name(mask))
+        return index
+
+    def merge(self, known: Mapping[int, str]) -> None:
+        """Learn what others have learned. Raises as `index`."""
+        for index, name in known.items():
+            self._learn(index, name)
+
+    def known(self) -> dict[int, str]:
+        """Names by index, as far as they are known."""
+        return dict(self._names)
+
+    def _learn(self, index: int, name: str) -> None:
         if not 0 <= index < MAX_CLASSES:
             raise ConfigurationError(f"class {name!r} has the id {index}; ids lie below {MAX_CLASSES:,}")
         if self._names.setdefault(index, name) != name:
@@ -55,7 +69,6 @@ class ClassNames:
                 f"class {index} is {self._names[index]!r} in one row and {name!r} in another; the store mixes class "
                 "heads, so label it again with one"
             )
-        return index
 
     @staticmethod
     def name(mask: LabelledMask) -> str:

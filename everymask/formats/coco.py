@@ -13,19 +13,19 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from everymask.formats.class_names import ClassNames
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.outlines import coco_polygons, coco_polygons_of
 from everymask.formats.spool import Spool
 from everymask.masks.checked import fill_polygons
 from everymask.masks.runs import rles_from_runs, runs_of_rles
 from everymask.records import LabelledMask, Rle
 
+_IMAGES, _ANNOTATIONS = "images-{}", "annotations-{}"
+"""Purposes of spools, by folder."""
 _CHARACTERS_AT_ONCE = 1 << 16
 """Of run-length text. Worked on, each takes some hundred bytes."""
 
@@ -118,59 +118,13 @@ class Layout:
             return listed
         return [{"id": 0, "name": self.supercategory, "supercategory": "none"}, *listed]
 
-
-class InstancesFile:
-    """One COCO file; images and annotations wait on disk until their order is known."""
-
-    def __init__(self, path: Path, names: ClassNames, options: ExportOptions, layout: Layout) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._names = names
-        self._options = options
-        self._layout = layout
-        self._images = Spool(path.with_name(f"{path.stem}.images.spool"))
-        self._annotations = Spool(path.with_name(f"{path.stem}.annotations.spool"))
-
-    def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
-        height, width = exported.labels.size_hw
-        number = exported.number - 1 + self._layout.first_id
-        entry = {"id": number, "file_name": exported.name, "width": width, "height": height}
-        if exported.name != exported.image.image_id:
-            entry["everymask_image_id"] = exported.image.image_id
-        self._images.add(exported.number, json.dumps(entry).encode())
-        lines: list[str] = []
-        written: list[Rle] = []
-        for masks in _groups(exported.labels.masks):
-            segmentations, read = coco_segmentations_of(masks, exported.labels.size_hw, self._options)
-            for mask, segmentation in zip(masks, segmentations, strict=True):
-                lines.append(json.dumps(coco_annotation(mask, segmentation, number, self._names.index(mask) + 1)))
-            written += read
-        self._annotations.add(exported.number, "\n".join(lines).encode())
-        return written
-
-    def close(self) -> None:
-        """See `Writer`."""
-        info = {"description": "everymask", "version": self._options.model_version}
-        if self._options.tolerance_px:
-            info["everymask_tolerance_px"] = str(self._options.tolerance_px)
-        with self._path.open("wb") as stream:
-            stream.write(b'{"info": ' + json.dumps(info).encode() + b', "licenses": [],\n"images": [')
-            for number, piece in enumerate(self._images.pieces()):
-                stream.write((b",\n" if number else b"\n") + piece)
-            stream.write(b'],\n"annotations": [')
-            number = 0
-            for piece in self._annotations.pieces():
-                for line in piece.splitlines():
-                    annotation_id = number + self._layout.first_id
-                    stream.write(b'%s{"id": %d, ' % (b",\n" if number else b"\n", annotation_id) + line[1:])
-                    number += 1
-            stream.write(b'],\n"categories": ')
-            stream.write(json.dumps(self._layout.categories(self._names.dense())).encode() + b"}\n")
+    def folder(self, split: str) -> str:
+        """What a split is called in paths."""
+        return self.val_folder if split == "val" else split or "train"
 
 
 class CocoWriter:
-    """Writes one file for each split, or one for all images where there are none.
+    """Writes images and annotations by split, or all together where there are none; they wait for their order on disk.
 
     Args:
         destination, options: of the export.
@@ -181,25 +135,63 @@ class CocoWriter:
         self._destination = destination
         self._options = options
         self._layout = layout or Layout(destination.main)
-        self._files: dict[str, InstancesFile] = {}
-        if not destination.splits:
-            self._file("")
-
-    def _file(self, split: str) -> InstancesFile:
-        folder = self._layout.val_folder if split == "val" else split or "train"
-        if folder not in self._files:
-            path = self._destination.folder / self._layout.file.format(split=folder)
-            self._files[folder] = InstancesFile(path, self._destination.names, self._options, self._layout)
-        return self._files[folder]
+        self._spools: dict[str, Spool] = {}
 
     def add(self, exported: ExportedImage) -> list[Rle]:
         """See `Writer`."""
-        return self._file(exported.split).add(exported)
+        height, width = exported.labels.size_hw
+        number = exported.number - 1 + self._layout.first_id
+        entry = {"id": number, "file_name": exported.name, "width": width, "height": height}
+        if exported.name != exported.image.image_id:
+            entry["everymask_image_id"] = exported.image.image_id
+        folder = self._layout.folder(exported.split)
+        self._spool(_IMAGES.format(folder)).add(exported.number, json.dumps(entry).encode())
+        lines: list[str] = []
+        written: list[Rle] = []
+        names = self._destination.names
+        for masks in _groups(exported.labels.masks):
+            segmentations, read = coco_segmentations_of(masks, exported.labels.size_hw, self._options)
+            for mask, segmentation in zip(masks, segmentations, strict=True):
+                lines.append(json.dumps(coco_annotation(mask, segmentation, number, names.index(mask) + 1)))
+            written += read
+        self._spool(_ANNOTATIONS.format(folder)).add(exported.number, "\n".join(lines).encode())
+        return written
 
-    def close(self) -> None:
+    def _spool(self, purpose: str) -> Spool:
+        if purpose not in self._spools:
+            self._spools[purpose] = self._destination.spool(purpose)
+        return self._spools[purpose]
+
+    def end(self) -> Ended:
         """See `Writer`."""
-        for file in self._files.values():
-            file.close()
+        for spool in self._spools.values():
+            spool.end()
+        return Ended({purpose: spool.path.name for purpose, spool in self._spools.items()})
+
+
+def _write_files(
+    destination: Destination, options: ExportOptions, ended: Sequence[Ended], layout: Layout | None = None
+) -> None:
+    """Write one file for each split, or one for all images where there are none."""
+    layout = layout or Layout(destination.main)
+    for folder in map(layout.folder, destination.splits or [""]):
+        path = destination.folder / layout.file.format(split=folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        info = {"description": "everymask", "version": options.model_version}
+        if options.tolerance_px:
+            info["everymask_tolerance_px"] = str(options.tolerance_px)
+        with path.open("wb") as stream:
+            stream.write(b'{"info": ' + json.dumps(info).encode() + b', "licenses": [],\n"images": [')
+            for number, piece in enumerate(destination.pieces(ended, _IMAGES.format(folder))):
+                stream.write((b",\n" if number else b"\n") + piece)
+            stream.write(b'],\n"annotations": [')
+            number = 0
+            for piece in destination.pieces(ended, _ANNOTATIONS.format(folder)):
+                for line in piece.splitlines():
+                    stream.write(b'%s{"id": %d, ' % (b",\n" if number else b"\n", number + layout.first_id) + line[1:])
+                    number += 1
+            stream.write(b'],\n"categories": ')
+            stream.write(json.dumps(layout.categories(destination.names.dense())).encode() + b"}\n")
 
 
 COCO = Format(
@@ -210,6 +202,7 @@ COCO = Format(
     keeps=frozenset(Keeps),
     exact=True,
     writer=CocoWriter,
+    close=_write_files,
     segmentations=("rle", "uncompressed", "polygon"),
     tolerance_px=0.0,
 )
@@ -223,6 +216,7 @@ COCO_FOLDERS = replace(
     summary="COCO instances in folders, annotations/instances_SPLIT.json and images in SPLIT/: torchvision, detectron2",
     suffix="",
     writer=partial(CocoWriter, layout=_FOLDERS),
+    close=partial(_write_files, layout=_FOLDERS),
     image_folder="{split}",
     needs_images=True,
     has_splits=True,
@@ -233,6 +227,7 @@ COCO_ROBOFLOW = replace(
     name="coco-roboflow",
     summary="COCO instances in Roboflow's folders, SPLIT/_annotations.coco.json beside the images: RF-DETR",
     writer=partial(CocoWriter, layout=_ROBOFLOW),
+    close=partial(_write_files, layout=_ROBOFLOW),
     val_folder="valid",
     next_line=lambda output, options: (
         f'python -c "import rfdetr; rfdetr.RFDETRSegPreview().train(dataset_dir={shlex.quote(output)!r})"'

@@ -9,6 +9,7 @@ Every pixel has at most one segment: entities fit exactly, class masks that over
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.formats.coco import categories
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import stem_path
-from everymask.formats.spool import Spool
 from everymask.masks.painting import label_map_by_score
 from everymask.masks.rle import boxes_from_rles, encode_label_map, rle_areas
 from everymask.records import Rle
@@ -37,9 +37,9 @@ class CocoPanopticWriter:
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._folder = destination.folder / "annotations"
-        (self._folder / _NAME).mkdir(parents=True)
-        self._images = Spool(destination.folder / "images.spool")
-        self._annotations = Spool(destination.folder / "annotations.spool")
+        (self._folder / _NAME).mkdir(parents=True, exist_ok=True)
+        self._images = destination.spool("images")
+        self._annotations = destination.spool("annotations")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
         """See `Writer`."""
@@ -81,17 +81,23 @@ class CocoPanopticWriter:
             if area
         ]
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
-        listed = [item | {"isthing": 1} for item in categories(self._destination.names.dense())]
-        with (self._folder / f"{_NAME}.json").open("wb") as stream:
-            stream.write(b'{"info": {"description": "everymask"}, "licenses": []')
-            for name, spool in (("images", self._images), ("annotations", self._annotations)):
-                stream.write(f',\n"{name}": ['.encode())
-                for number, piece in enumerate(spool.pieces()):
-                    stream.write((b",\n" if number else b"\n") + piece)
-                stream.write(b"]")
-            stream.write(b',\n"categories": ' + json.dumps(listed).encode() + b"}\n")
+        self._images.end()
+        self._annotations.end()
+        return Ended({"images": self._images.path.name, "annotations": self._annotations.path.name})
+
+
+def _write_list(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
+    listed = [item | {"isthing": 1} for item in categories(destination.names.dense())]
+    with (destination.folder / "annotations" / f"{_NAME}.json").open("wb") as stream:
+        stream.write(b'{"info": {"description": "everymask"}, "licenses": []')
+        for name in ("images", "annotations"):
+            stream.write(f',\n"{name}": ['.encode())
+            for number, piece in enumerate(destination.pieces(ended, name)):
+                stream.write((b",\n" if number else b"\n") + piece)
+            stream.write(b"]")
+        stream.write(b',\n"categories": ' + json.dumps(listed).encode() + b"}\n")
 
 
 COCO_PANOPTIC = Format(
@@ -102,5 +108,6 @@ COCO_PANOPTIC = Format(
     keeps=frozenset({Keeps.IDS, Keeps.SCORES, Keeps.HOLES, Keeps.PARTS}),
     exact=True,
     writer=CocoPanopticWriter,
+    close=_write_list,
     image_folder="images/default",
 )

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.formats.class_names import ClassNames
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.spool import Spool
+from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.masks.column_runs import ColumnRuns
 from everymask.records import LabelledMask, Rle
 
@@ -64,8 +63,7 @@ class CvatWriter:
     """Writes one file; images wait on disk until their order is known."""
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
-        self._destination = destination
-        self._images = Spool(destination.folder / "images.spool")
+        self._images = destination.spool("images")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
         """See `Writer`."""
@@ -79,27 +77,32 @@ class CvatWriter:
         self._images.add(exported.number, text.encode())
         return [next(read) if mask.area else mask.rle for mask in exported.labels.masks]
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
-        attributes = "".join(
-            f"<attribute><name>{name}</name><mutable>False</mutable><input_type>text</input_type><default_value>"
-            "</default_value><values></values></attribute>"
-            for name in (ID_ATTRIBUTE, SCORE_ATTRIBUTE)
-        )
-        labels = "".join(
-            f"        <label><name>{escape(name)}</name><attributes>{attributes}</attributes></label>\n"
-            for name in self._destination.names.dense()
-        )
-        head = (
-            '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta>\n    <task>\n'
-            f"      <name>everymask</name>\n      <size>{self._destination.images}</size>\n"
-            f"      <labels>\n{labels}      </labels>\n    </task>\n  </meta>\n"
-        )
-        with (self._destination.folder / self._destination.main).open("wb") as stream:
-            stream.write(head.encode())
-            for piece in self._images.pieces():
-                stream.write(piece)
-            stream.write(b"</annotations>\n")
+        self._images.end()
+        return Ended({"images": self._images.path.name})
+
+
+def _write_file(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
+    attributes = "".join(
+        f"<attribute><name>{name}</name><mutable>False</mutable><input_type>text</input_type><default_value>"
+        "</default_value><values></values></attribute>"
+        for name in (ID_ATTRIBUTE, SCORE_ATTRIBUTE)
+    )
+    labels = "".join(
+        f"        <label><name>{escape(name)}</name><attributes>{attributes}</attributes></label>\n"
+        for name in destination.names.dense()
+    )
+    head = (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta>\n    <task>\n'
+        f"      <name>everymask</name>\n      <size>{destination.images}</size>\n"
+        f"      <labels>\n{labels}      </labels>\n    </task>\n  </meta>\n"
+    )
+    with (destination.folder / destination.main).open("wb") as stream:
+        stream.write(head.encode())
+        for piece in destination.pieces(ended, "images"):
+            stream.write(piece)
+        stream.write(b"</annotations>\n")
 
 
 CVAT = Format(
@@ -110,5 +113,6 @@ CVAT = Format(
     keeps=frozenset(Keeps),
     exact=True,
     writer=CvatWriter,
+    close=_write_file,
     refused_name=_NOT_IN_XML,
 )

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.formats.class_names import ClassNames
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, ImagesMode, Keeps
+from everymask.formats.export_key import export_key
+from everymask.formats.format import Ended, ExportOptions, Format, ImagesMode, Keeps
 from everymask.formats.licences import licences, licences_name
 from everymask.formats.loss import Loss
 from everymask.formats.naming import NamePlan, plan_names
-from everymask.formats.picture_files import PictureFiles
+from everymask.formats.processes import WriteShares, write_here
+from everymask.formats.shares import Job, Share, Told, shares_of, told_file
 from everymask.formats.splits import SPLITS_FILE, SplitCounts, SplitOptions, SplitPlan, plan_splits
+from everymask.formats.spool import cut_by_size
 from everymask.formats.staging import main_file, staged
 from everymask.images.decoding import ImageLimits
 from everymask.labels.address_policy import address_policy
-from everymask.labels.corrections import Survey, labelled_images, survey
+from everymask.labels.corrections import Survey, read_corrections, survey
 from everymask.labels.erasure import remember_export
 from everymask.labels.store import LabelStore
 
+_NUMBERED, _INDEX = "labels", "index.json"
 Progress = Callable[[int, int], None]
 """Called with images done and images to do."""
 
@@ -44,6 +49,7 @@ class ExportRequest:
         limits: what an image may cost to read.
         policy: what is opened of the images' addresses; by default what the store was made from.
         exemplars: folder of the exemplars that the classes were learnt from, whose creators are to be named.
+        file_mib: for formats that are one file: write a folder of numbered files of about this size, and an index.
     """
 
     format: Format
@@ -58,12 +64,17 @@ class ExportRequest:
     limits: ImageLimits = field(default_factory=ImageLimits)
     policy: AddressPolicy | None = None
     exemplars: str | None = None
+    file_mib: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_loss is not None and not 0 <= self.max_loss <= 1:
             raise ConfigurationError(f"max-loss must lie in [0, 1]; got {self.max_loss}")
         if self.split is not None and not self.format.has_splits:
             raise ConfigurationError(f"{self.format.name} has no splits; leave out --split, or choose another format")
+        if self.file_mib is not None and not self.format.suffix:
+            raise ConfigurationError(f"{self.format.name} has a file for each image or split; leave out --file-mib")
+        if self.file_mib is not None and not self.file_mib > 0:
+            raise ConfigurationError(f"--file-mib must be positive; got {self.file_mib}")
         if self.images == "link" and self.format.embeds_images:
             raise ConfigurationError(f"{self.format.name} holds the images and cannot link to them; leave out --images")
 
@@ -116,8 +127,21 @@ class ExportReport:
         return [*lines, *self.notes]
 
 
-def export(store: LabelStore, request: ExportRequest, progress: Progress = lambda done, total: None) -> ExportReport:
+def export(
+    store: LabelStore,
+    request: ExportRequest,
+    progress: Progress = lambda done, total: None,
+    write_shares: WriteShares = write_here,
+) -> ExportReport:
     """Write one export, whole or not at all, in memory that does not grow with the masks of the store.
+
+    An export that was killed goes on where it was when it is asked for again.
+
+    Args:
+        store: the labels.
+        request: what to write.
+        progress: called as images are done.
+        write_shares: how its shares are written, by default one after the other.
 
     Raises:
         InputError: there is no label store, it is damaged, or an image to be put beside the labels cannot be read.
@@ -126,51 +150,107 @@ def export(store: LabelStore, request: ExportRequest, progress: Progress = lambd
         OutputError: the output cannot be written.
     """
     chosen = request.format
-    main = main_file(request.output, chosen.suffix)
-    beside = [PurePosixPath(main).stem + chosen.sidecar_suffix] if chosen.sidecar_suffix else []
-    licences_file = licences_name(main)
-    if main:
-        beside.append(licences_file)
-    if main and request.images:
-        beside.append(chosen.image_folder)
+    main = "" if request.file_mib else main_file(request.output, chosen.suffix)
     plan, found = _plan(store, request)
-    loss, counts, images = Loss(), SplitCounts(), 0
     policy = request.policy or address_policy(store)
     splits = (
         plan_splits(store, list(plan.numbers), request.split, request.limits, policy) if request.split else SplitPlan()
     )
     names = ClassNames.of_store(store)
-    with staged(request.output, beside, not main, request.overwrite) as folder:
-        destination = Destination(folder, main, names, len(plan.numbers), request.images is not None, splits.names)
-        writer = chosen.writer(destination, request.options)
-        pictures = PictureFiles(folder, request.images, request.limits, policy) if request.images else None
-        for image, labels in labelled_images(store, request.corrections):
-            if image.image_id not in plan.numbers:
-                continue
-            for mask in labels.masks:
-                names.index(mask)
-            name, split = plan.name(image.image_id), splits.of.get(image.image_id, "")
-            picture = pictures.read(image, name) if pictures is not None and chosen.embeds_images else None
-            if pictures is not None and picture is None:
-                pictures.add(image, chosen.image_path(name, split))
-            exported = ExportedImage(plan.numbers[image.image_id], name, image, labels, split, picture)
-            written = writer.add(exported)
-            loss.add(image.image_id, labels.masks, written, Keeps.OVERLAPS in chosen.keeps)
-            counts.add(split, map(names.name, labels.masks))
-            images += 1
-            progress(images, len(plan.numbers))
-        writer.close()
+    known = read_corrections(store) if request.corrections else {}
+    licences_file = licences_name(main)
+    asked = (request.output, chosen.name, request.options, request.images, request.corrections, request.file_mib)
+    key = export_key(store, asked, plan, splits)
+    with staged(request.output, _beside(request, main, licences_file), not main, request.overwrite, key) as folder:
+        settings = (names.known(), len(plan.numbers), request.images, splits.names, request.limits, policy)
+        job = Job(store, chosen.name, request.options, folder, main, *settings)
+        all_told = _written(job, chosen, shares_of(store, plan, splits, known), progress, write_shares)
+        sums = _Sums(names)
+        for told in all_told:
+            sums.add(told)
+        _close(job, request, names, [told.ended for told in all_told], list(plan.numbers))
         (folder / licences_file).write_text(licences(store, request.exemplars), encoding="utf-8")
         if splits.of:
             (folder / SPLITS_FILE).write_text(splits.csv(), encoding="utf-8")
-        _check_loss(loss, request.max_loss)
+        _check_loss(sums.loss, request.max_loss)
     not_kept = tuple(item for item in Keeps if item not in chosen.keeps)
-    notes = _notes(request, splits, counts, names)
-    if loss.changed and chosen.caveat:
+    notes = _notes(request, splits, sums.counts, names)
+    if sums.loss.changed and chosen.caveat:
         notes = (chosen.caveat, *notes)
-    remember_export(store, request.output, chosen.name, images)
-    turned = pictures.turned if pictures else 0
-    return ExportReport(images, loss.masks, found.errors, loss, not_kept, turned, len(found.stale), notes)
+    remember_export(store, request.output, chosen.name, sums.images)
+    return ExportReport(
+        sums.images, sums.loss.masks, found.errors, sums.loss, not_kept, sums.turned, len(found.stale), notes
+    )
+
+
+@dataclass
+class _Sums:
+    """Sums over shares."""
+
+    names: ClassNames
+    loss: Loss = field(default_factory=Loss)
+    counts: SplitCounts = field(default_factory=SplitCounts)
+    images: int = 0
+    turned: int = 0
+
+    def add(self, told: Told) -> None:
+        self.names.merge(told.names)
+        self.loss.merge(told.loss)
+        self.counts.merge(told.counts)
+        self.images += told.images
+        self.turned += told.turned
+
+
+def _beside(request: ExportRequest, main: str, licences_file: str) -> list[str]:
+    """Names of what lies beside a format's one file."""
+    if not main:
+        return []
+    chosen = request.format
+    sidecar = [PurePosixPath(main).stem + chosen.sidecar_suffix] if chosen.sidecar_suffix else []
+    return [*sidecar, licences_file, *([chosen.image_folder] if request.images else [])]
+
+
+def _written(
+    job: Job, chosen: Format, shares: Iterable[Share], progress: Progress, write_shares: WriteShares
+) -> list[Told]:
+    """What all shares tell, in order; those that an earlier attempt has finished are not written again."""
+    all_told: list[Told] = []
+    finished = 0
+
+    def done(images: int) -> None:
+        nonlocal finished
+        finished += images
+        progress(finished, job.num_images)
+
+    def unfinished() -> Iterator[Share]:
+        for share in shares:
+            if told := Told.kept(told_file(job.folder, share.number)):
+                all_told.append(told)
+                done(told.images)
+            else:
+                yield share
+
+    told_file(job.folder, 0).parent.mkdir(exist_ok=True)
+    for told in write_shares(job, chosen, unfinished(), done):
+        all_told.append(told)
+    return sorted(all_told, key=lambda told: told.share)
+
+
+def _close(job: Job, request: ExportRequest, names: ClassNames, ended: list[Ended], ordered: list[str]) -> None:
+    """Write what the images have in common: one file, or numbered ones and their index."""
+    chosen, destination = request.format, job.destination(names)
+    if request.file_mib is None:
+        chosen.close(destination, request.options, ended)
+        return
+    spools = [destination.scratch / spool for one in ended for spool in one.spools.values()]
+    listed = []
+    for number, numbers in enumerate(cut_by_size(spools, int(request.file_mib * 2**20))):
+        file = f"{_NUMBERED}-{number:05d}{chosen.suffix}"
+        chosen.close(replace(destination, main=file, numbers=numbers, images=len(numbers)), request.options, ended)
+        first, last = ordered[numbers.start - 1], ordered[numbers.stop - 2]
+        listed.append({"file": file, "images": len(numbers), "first_image_id": first, "last_image_id": last})
+    index = {"format": chosen.name, "images": job.num_images, "files": listed}
+    (job.folder / _INDEX).write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _notes(request: ExportRequest, splits: SplitPlan, counts: SplitCounts, names: ClassNames) -> tuple[str, ...]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Literal, Protocol
 
 from everymask.errors import ConfigurationError
 from everymask.formats.class_names import ClassNames
+from everymask.formats.spool import Spool, pieces
 from everymask.labels.rows import ImageRow
 from everymask.records import ImageLabels, Rle
 
 ImagesMode = Literal["link", "copy"]
 
+SCRATCH = ".everymask-shares"
+"""What is needed only until an export is finished."""
 IMAGE_FOLDER = "images"
 """Where most formats want the images, below the export."""
 
@@ -82,8 +85,25 @@ class ExportedImage:
     picture: bytes | None = None
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What one writer leaves for the end of the export.
+
+    Attributes:
+        spools: scratch files with pieces of the format's files, by what they are for.
+        files: files whose final names are given in the end, in order, by split.
+        images: images written, by split.
+        picture_bytes: bytes of pictures written, by split.
+    """
+
+    spools: dict[str, str] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+    picture_bytes: dict[str, int] = field(default_factory=dict)
+
+
 class Writer(Protocol):
-    """Writes one export below a folder of its own."""
+    """Writes a share of the images of one export: files of their own, and pieces of those that they are in together."""
 
     def add(self, exported: ExportedImage) -> Sequence[Rle]:
         """Write an image; images come in the order of the store.
@@ -96,8 +116,8 @@ class Writer(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Write what comes after the last image."""
+    def end(self) -> Ended:
+        """Finish the share's files."""
         ...
 
 
@@ -109,9 +129,11 @@ class Destination:
         folder: holds everything that is written.
         main: name of the file in it that the format consists of; empty for formats that are a folder.
         names: the classes' names; complete once every image was added.
-        images: how many images will be added.
+        images: how many images there are in it.
         with_images: whether the images themselves are put into the export.
         splits: the splits there are; empty where the export has none.
+        share: number of the share that a writer writes.
+        numbers: images that the file holds; None for all.
     """
 
     folder: Path
@@ -120,6 +142,46 @@ class Destination:
     images: int
     with_images: bool
     splits: tuple[str, ...] = ()
+    share: int = 0
+    numbers: range | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that is no part of the export."""
+        return self.folder / SCRATCH
+
+    def spool(self, purpose: str) -> Spool:
+        """A spool of the share."""
+        return Spool(self.scratch / f"{purpose}-{self.share:06d}.spool")
+
+    def pieces(self, ended: Sequence[Ended], purpose: str) -> Iterator[bytes]:
+        """What all writers have put into their spools for a purpose, in order of the images."""
+        return pieces([self.scratch / one.spools[purpose] for one in ended if purpose in one.spools], self.numbers)
+
+
+def number_files(folder: Path, ended: Sequence[Ended], name: str) -> dict[str, int]:
+    """Give the files of all writers their final names, with numbers from 0 in each split.
+
+    Args:
+        folder: where they are.
+        ended: what the writers left, in order.
+        name: with `{split}` and `{number}`.
+
+    Returns:
+        How many files each split has.
+    """
+    counts: dict[str, int] = {}
+    for one in ended:
+        for split, files in one.files.items():
+            for file in files:
+                number = counts.get(split, 0)
+                (folder / file).rename(folder / name.format(split=split, number=number))
+                counts[split] = number + 1
+    return counts
+
+
+def nothing_more(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
+    """The end of an export in which every image has files of its own and nothing else is needed."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +195,8 @@ class Format:
         naming: what must be unique.
         keeps: what survives, besides pixels and classes.
         exact: whether masks survive to the pixel, overlaps apart, with a tolerance of 0.
-        writer: makes the writer of one export.
+        writer: makes the writer of one share of an export.
+        close: writes what the images have in common, after all of them.
         segmentations: how masks may be written, the default first; empty where there is one way.
         tolerance_px: the default tolerance of formats that hold polygons; None for the others.
         tasks: what the labels may be written for, the default first; empty where there is one.
@@ -155,6 +218,7 @@ class Format:
     keeps: frozenset[Keeps]
     exact: bool
     writer: Callable[[Destination, ExportOptions], Writer]
+    close: Callable[[Destination, ExportOptions, Sequence[Ended]], None] = nothing_more
     segmentations: tuple[str, ...] = ()
     tolerance_px: float | None = None
     tasks: tuple[str, ...] = ()

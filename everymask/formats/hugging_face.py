@@ -9,19 +9,30 @@ Rows are written in groups as images come, files end at a bounded size, so memor
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import (
+    Destination,
+    Ended,
+    ExportedImage,
+    ExportOptions,
+    Format,
+    Keeps,
+    Naming,
+    number_files,
+)
 from everymask.formats.index_picture import described, indexed
 from everymask.records import Rle
 
 _GROUP_ROWS, _GROUP_BYTES = 100, 2**25
 """Readers load a group of rows at a time."""
 _FILE_BYTES = 2**29
+_FOLDER = "data"
 
 _IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 SCHEMA = pa.schema(
@@ -55,14 +66,14 @@ class _SplitFiles:
     """The files of one split, of which one is open."""
 
     def __init__(self, destination: Destination, split: str) -> None:
-        self._folder = destination.folder / "data"
+        self._folder = destination.folder / _FOLDER
         self._folder.mkdir(exist_ok=True)
-        self._split = split
+        self._prefix = f"{split}-{destination.share:06d}"
         self._rows: list[dict[str, Any]] = []
         self._pending_bytes = 0
         self._written_bytes = 0
-        self._files = 0
         self._writer: pq.ParquetWriter | None = None
+        self.files: list[str] = []
         self.images = 0
         self.picture_bytes = 0
 
@@ -78,9 +89,9 @@ class _SplitFiles:
     def _write_group(self) -> None:
         if self._writer is None:
             # The pictures are compressed already.
-            path = self._folder / f"{self._split}-{self._files:05d}.parquet"
+            self.files.append(f"{self._prefix}-{len(self.files):05d}.parquet")
+            path = self._folder / self.files[-1]
             self._writer = pq.ParquetWriter(path, SCHEMA, compression={"objects.list.element.counts": "zstd"})
-            self._files += 1
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
         self._written_bytes += self._pending_bytes
         self._rows, self._pending_bytes = [], 0
@@ -96,11 +107,10 @@ class _SplitFiles:
 
 
 class HuggingFaceWriter:
-    """Writes Parquet files as images come, and the card at the end."""
+    """Writes Parquet files as images come."""
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
-        self._options = options
         self._splits: dict[str, _SplitFiles] = {}
 
     def add(self, exported: ExportedImage) -> list[Rle]:
@@ -118,35 +128,46 @@ class HuggingFaceWriter:
         )
         return found.written
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
         for files in self._splits.values():
             files.close()
-        order = [*self._destination.splits, *sorted(set(self._splits).difference(self._destination.splits))]
-        content = {
-            "task_categories": ["image-segmentation", "object-detection"],
-            "tags": ["everymask"],
-            "dataset_info": {
-                "features": _features(self._destination.names.dense()),
-                "splits": [
-                    {
-                        "name": split,
-                        "num_bytes": self._splits[split].picture_bytes,
-                        "num_examples": self._splits[split].images,
-                    }
-                    for split in order
-                ],
-            },
-            "configs": [
+        return Ended(
+            files={split: files.files for split, files in self._splits.items()},
+            images={split: files.images for split, files in self._splits.items()},
+            picture_bytes={split: files.picture_bytes for split, files in self._splits.items()},
+        )
+
+
+def _write_card(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
+    """Number the files of each split through, and write the card."""
+    folder = destination.folder / _FOLDER
+    counts = number_files(folder, ended, "{split}-{number:05d}.parquet")
+    order = [*destination.splits, *sorted(set(counts).difference(destination.splits))]
+    content = {
+        "task_categories": ["image-segmentation", "object-detection"],
+        "tags": ["everymask"],
+        "dataset_info": {
+            "features": _features(destination.names.dense()),
+            "splits": [
                 {
-                    "config_name": "default",
-                    "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in order],
+                    "name": split,
+                    "num_bytes": sum(one.picture_bytes.get(split, 0) for one in ended),
+                    "num_examples": sum(one.images.get(split, 0) for one in ended),
                 }
+                for split in order
             ],
-        }
-        front = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        text = _CARD.format(images=self._destination.images, model_version=self._options.model_version)
-        (self._destination.folder / "README.md").write_text(f"---\n{front}---\n\n{text}", encoding="utf-8")
+        },
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"{_FOLDER}/{split}-*.parquet"} for split in order],
+            }
+        ],
+    }
+    front = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    text = _CARD.format(images=destination.images, model_version=options.model_version)
+    (destination.folder / "README.md").write_text(f"---\n{front}---\n\n{text}", encoding="utf-8")
 
 
 def _features(names: list[str]) -> list[dict[str, Any]]:
@@ -190,6 +211,7 @@ HUGGING_FACE = Format(
     keeps=frozenset(Keeps),
     exact=True,
     writer=HuggingFaceWriter,
+    close=_write_card,
     image_folder="",
     needs_images=True,
     embeds_images=True,

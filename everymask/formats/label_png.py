@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.errors import ConfigurationError
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import relative_path
 from everymask.masks.painting import label_map_by_score, semantic_map
 from everymask.masks.rle import decode_mask, encode_label_map, encode_mask
@@ -68,13 +69,15 @@ class SemanticPngWriter:
             encode_mask(decode_mask(mask.rle) & (classes == (mask.class_id or 0) + 1)) for mask in exported.labels.masks
         ]
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
-        names = self._destination.names.dense()
-        values = {"0": "background"} | {str(index + 1): name for index, name in enumerate(names)}
-        (self._destination.folder / "classes.json").write_text(
-            json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        return Ended()
+
+
+def _write_classes(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
+    values = {"0": "background"} | {str(index + 1): name for index, name in enumerate(destination.names.dense())}
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    (destination.folder / "classes.json").write_text(text, encoding="utf-8")
 
 
 class EntityPngWriter:
@@ -89,8 +92,9 @@ class EntityPngWriter:
         _save(Image.fromarray(entities), self._destination, exported.name)
         return encode_label_map(entities.astype(np.int32) - 1, len(exported.labels.masks))
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
+        return Ended()
 
 
 def _save(picture: Image.Image, destination: Destination, name: str) -> None:
@@ -107,6 +111,7 @@ SEMANTIC_PNG = Format(
     keeps=frozenset({Keeps.HOLES, Keeps.PARTS}),
     exact=True,
     writer=SemanticPngWriter,
+    close=_write_classes,
     segmentations=("palette", "grey"),
 )
 ENTITY_PNG = Format(

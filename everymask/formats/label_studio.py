@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from everymask.errors import InputError
 from everymask.files.storage import is_remote
 from everymask.formats.class_names import ClassNames
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_polygons
 from everymask.formats.png_text import open_png
-from everymask.formats.spool import Spool
 from everymask.labels.doubt import image_doubt
 from everymask.masks.checked import fill_polygons
 from everymask.masks.rle import decode_mask, encode_mask
@@ -142,7 +141,7 @@ class LabelStudioWriter:
         self._destination = destination
         self._options = options
         self._kind: Kind = options.segmentation  # type: ignore[assignment]
-        self._tasks = Spool(destination.folder / "tasks.spool")
+        self._tasks = destination.spool("tasks")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
         """See `Writer`."""
@@ -167,16 +166,21 @@ class LabelStudioWriter:
         default = "{uri}" if is_remote(uri) and not with_images else "/data/local-files/?d={image_id}"
         return (self._options.image_address or default).replace("{image_id}", quote(name)).replace("{uri}", uri)
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
-        with (self._destination.folder / self._destination.main).open("wb") as stream:
-            stream.write(b"[")
-            for number, piece in enumerate(self._tasks.pieces()):
-                stream.write((b",\n" if number else b"\n") + piece)
-            stream.write(b"\n]\n")
-        config = labelling_config(self._destination.names.dense(), self._kind)
-        sidecar = self._destination.folder / self._destination.main
-        sidecar.with_suffix(LABEL_STUDIO.sidecar_suffix).write_text(config, encoding="utf-8")
+        self._tasks.end()
+        return Ended({"tasks": self._tasks.path.name})
+
+
+def _write_tasks(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
+    with (destination.folder / destination.main).open("wb") as stream:
+        stream.write(b"[")
+        for number, piece in enumerate(destination.pieces(ended, "tasks")):
+            stream.write((b",\n" if number else b"\n") + piece)
+        stream.write(b"\n]\n")
+    config = labelling_config(destination.names.dense(), options.segmentation)  # type: ignore[arg-type]
+    sidecar = destination.folder / destination.main
+    sidecar.with_suffix(LABEL_STUDIO.sidecar_suffix).write_text(config, encoding="utf-8")
 
 
 def _read_back(mask: LabelledMask, found: list[dict[str, Any]]) -> Rle:
@@ -196,6 +200,7 @@ LABEL_STUDIO = Format(
     keeps=frozenset(Keeps),
     exact=True,
     writer=LabelStudioWriter,
+    close=_write_tasks,
     segmentations=("bitmask", "brush", "polygon"),
     tolerance_px=0.0,
     sidecar_suffix=".xml",

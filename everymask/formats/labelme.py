@@ -18,7 +18,7 @@ from PIL import Image
 
 from everymask.errors import InputError
 from everymask.formats.class_names import ClassNames
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import relative_path, stem_path
 from everymask.formats.png_text import open_png
 from everymask.masks.runs import crop_of, rle_from_crop
@@ -114,8 +114,9 @@ class LabelMeWriter:
         read = iter([read_mask_shape(shape, (height, width)) for shape in shapes])
         return [next(read) if mask.area else mask.rle for mask in exported.labels.masks]
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
+        return Ended()
 
 
 LABELME = Format(

@@ -60,6 +60,16 @@ class Loss:
         if different and not overlaps_kept:
             self.overlapping += count_overlapping([mask.rle for mask in stored])
 
+    def merge(self, other: Loss) -> None:
+        """Add what other images of the export lost."""
+        self.masks += other.masks
+        self.changed += other.changed
+        self.vanished += other.vanished
+        self.overlapping += other.overlapping
+        self._sum += other._sum
+        if other.worst_iou < self.worst_iou:
+            self.worst_iou, self.worst = other.worst_iou, other.worst
+
 
 def count_overlapping(rles: Sequence[Rle]) -> int:
     """How many of these masks of one image share a pixel with another of them."""

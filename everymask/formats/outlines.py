@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import approximate_polygon, label, regionprops
 
 from everymask.masks.checked import fill_polygons
 from everymask.masks.pixel_polygons import fill_pixel_polygons
@@ -84,6 +83,8 @@ def simplified(polygons: list[Polygon], tolerance_px: float, iou: Callable[[list
 
 
 def _simple_rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    from skimage.measure import label, regionprops  # takes seconds, and most exports do without
+
     if not mask.any():
         return []
     found = []
@@ -113,6 +114,8 @@ def _shifted(rings: Sequence[NDArray[np.int64]], mask: LabelledMask) -> list[Pol
 
 def _approximate(polygon: Polygon, tolerance_px: float) -> Polygon:
     """Both halves between two far corners are simplified, so that the result does not hang on where the ring begins."""
+    from skimage.measure import approximate_polygon  # as above
+
     far = int(np.abs(polygon - polygon[0]).sum(axis=1).argmax())
     closed = np.concatenate([polygon, polygon[:1]])
     halves = [

@@ -60,6 +60,7 @@ class PictureFiles:
         data = self.read(image, path)
         target = self._folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # an attempt that was killed may have got this far
         if self._mode == "link" and self.turned == turned:
             os.symlink(image.uri.removeprefix("file://"), target)
         else:

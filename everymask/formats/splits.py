@@ -115,6 +115,12 @@ class SplitCounts:
         for name in class_names:
             self.masks.setdefault(name, Counter())[split] += 1
 
+    def merge(self, other: SplitCounts) -> None:
+        """Add the counts of other images."""
+        self.images.update(other.images)
+        for name, counts in other.masks.items():
+            self.masks.setdefault(name, Counter()).update(counts)
+
     def lines(self, splits: Sequence[str], classes: Sequence[str]) -> list[str]:
         """A line for the images, one for each class, and one for each class that a split lacks."""
         width = max(map(len, ["images", *classes]))

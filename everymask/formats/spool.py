@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
+_PLACES = ".places.npy"
 
 
 class Spool:
-    """Numbered pieces of bytes: added in any order, read in order of their numbers. Memory: 24 bytes a piece.
+    """Numbered pieces of bytes, added in any order. Memory: 24 bytes a piece.
 
     Args:
-        path: a scratch file; it goes with the folder it is in.
+        path: a scratch file; where its pieces lie is written beside it in the end.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         self._stream = path.open("wb")
         self._places = array("q")
         self._end = 0
@@ -28,12 +32,47 @@ class Spool:
         self._places.extend((number, self._end, len(piece)))
         self._end += len(piece)
 
-    def pieces(self) -> Iterator[bytes]:
-        """Every piece, by ascending number. The spool is empty and its file gone afterwards."""
+    def end(self) -> None:
+        """Put everything on disk."""
         self._stream.close()
-        places = np.frombuffer(self._places, dtype=np.int64).reshape(-1, 3)
-        with self._path.open("rb") as stream:
-            for _, start, length in places[np.argsort(places[:, 0], kind="stable")]:
-                stream.seek(start)
-                yield stream.read(length)
-        self._path.unlink()
+        np.save(f"{self.path}{_PLACES}", np.frombuffer(self._places, dtype=np.int64).reshape(-1, 3))
+
+
+def pieces(paths: Sequence[Path], numbers: range | None = None) -> Iterator[bytes]:
+    """The pieces of some spools by ascending number: all, or those with one of the numbers."""
+    places, files = _places(paths)
+    if numbers is not None:
+        inside = (places[:, 0] >= numbers.start) & (places[:, 0] < numbers.stop)
+        places, files = places[inside], files[inside]
+    streams = [path.open("rb") for path in paths]
+    try:
+        for place in np.argsort(places[:, 0], kind="stable"):
+            stream = streams[files[place]]
+            stream.seek(places[place, 1])
+            yield stream.read(places[place, 2])
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+def cut_by_size(paths: Sequence[Path], most_bytes: int) -> Iterator[range]:
+    """Ranges of numbers whose pieces have at most so many bytes together, or are those of one number."""
+    places, _ = _places(paths)
+    places = places[np.argsort(places[:, 0], kind="stable")]
+    numbers, first = np.unique(places[:, 0], return_index=True)
+    sizes = np.add.reduceat(places[:, 2], first) if len(numbers) else numbers
+    start = filled = 0
+    for place, size in enumerate(sizes.tolist()):
+        if place > start and filled + size > most_bytes:
+            yield range(int(numbers[start]), int(numbers[place]))
+            start, filled = place, 0
+        filled += size
+    if len(numbers):
+        yield range(int(numbers[start]), int(numbers[-1]) + 1)
+
+
+def _places(paths: Sequence[Path]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(N, 3) number, first byte and length of every piece, and (N,) the file it is in."""
+    found = [np.load(f"{path}{_PLACES}") for path in paths]
+    files = np.repeat(np.arange(len(found)), [len(places) for places in found])
+    return np.concatenate([*found, np.zeros((0, 3), dtype=np.int64)]), files

@@ -18,6 +18,7 @@ import pyarrow.fs as pafs
 
 from everymask.errors import ConfigurationError, OutputError
 from everymask.files.storage import is_remote, one_line, resolve, split_query
+from everymask.formats.format import SCRATCH
 from everymask.formats.publishing import MARKER, is_stage, marker_text, publish
 
 _OLD = ".old."
@@ -41,16 +42,18 @@ def main_file(output: str, suffix: str) -> str:
 
 
 @contextmanager
-def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool) -> Iterator[Path]:
+def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool, key: str | None = None) -> Iterator[Path]:
     """A local folder to write an export into; on leaving it well the export is at `output`, otherwise nothing is.
 
-    What a killed export has left there is tidied: an old export that it had put aside is put back.
+    What a killed export has left there is tidied: an old export that it had put aside is put back. What one with the
+    same key has written is in the folder.
 
     Args:
         output: a folder, or the main file of an export whose other parts lie beside it.
         beside: names of these other parts, files or folders.
         is_folder: whether the output is a folder.
         overwrite: replace an earlier export.
+        key: 32 hexadecimal digits that stand for all that the export is made of; None to begin from nothing.
 
     Raises:
         ConfigurationError: the output is there already and is not to be, or must not be, replaced.
@@ -62,11 +65,12 @@ def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool) -> 
     local = not is_remote(output)
     try:
         if local:
-            _tidy(Path(target))
+            _tidy(Path(target), key)
         _check_free(filesystem, parts, is_folder, overwrite)
         parent = Path(target).parent if local else Path(tempfile.gettempdir())
-        with _stage(parent) as stage:
+        with _stage(parent, key) as stage:
             yield stage
+            shutil.rmtree(stage / SCRATCH, ignore_errors=True)
             for written in [stage] if is_folder else [stage / name for name in beside if (stage / name).is_dir()]:
                 _mark(written)
             if not local:
@@ -86,28 +90,44 @@ def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool) -> 
 
 
 @contextmanager
-def _stage(parent: Path) -> Iterator[Path]:
-    """A folder that goes when the block ends. It is locked, so that others see whether its process lives."""
+def _stage(parent: Path, key: str | None) -> Iterator[Path]:
+    """A folder that goes when the block ends, unless that is since the process is to end: then the next one goes on.
+
+    It is locked, so that others see whether its process lives.
+    """
     parent.mkdir(parents=True, exist_ok=True)
-    stage = parent / f".everymask-export.{uuid.uuid4().hex}"
-    stage.mkdir()
-    handle = os.open(stage, os.O_RDONLY)
+    for name in [*([key] if key else []), uuid.uuid4().hex]:
+        stage = parent / f".everymask-export.{name}"
+        stage.mkdir(exist_ok=True)
+        handle = os.open(stage, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:  # the same export is being made at this moment, too
+            os.close(handle)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield stage
-    finally:
         shutil.rmtree(stage, ignore_errors=True)
+    except Exception:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    finally:
         os.close(handle)
 
 
-def _tidy(target: Path) -> None:
-    """Remove what killed exports have left beside an export, and put back what they had put aside."""
+def _tidy(target: Path, key: str | None) -> None:
+    """Remove what killed exports have left beside an export, and put back what they had put aside.
+
+    Finished shares of the export with the key stay.
+    """
     parent = target.parent
     if not parent.is_dir():
         return
     for left in list(parent.iterdir()):
         if is_stage(left.name) and left.is_dir() and not _is_in_use(left):
             _put_back(left)
+            if key is not None and left.name.endswith(key) and (left / SCRATCH).is_dir():
+                continue
             shutil.rmtree(left, ignore_errors=True)
     name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}")
     for aside in list(parent.iterdir()):

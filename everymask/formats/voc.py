@@ -10,14 +10,15 @@ VOC keeps 255 for "void"; of overlapping masks the pixels go to the higher score
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.errors import ConfigurationError
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import stem_path
-from everymask.formats.spool import Spool
 from everymask.masks.painting import label_map_by_score
 from everymask.masks.rle import encode_label_map
 from everymask.records import Rle
@@ -41,7 +42,7 @@ class VocWriter:
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._palette = voc_palette()
-        self._stems = Spool(destination.folder / "stems.spool")
+        self._stems = destination.spool("stems")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
         """See `Writer`."""
@@ -66,19 +67,23 @@ class VocWriter:
         picture.putpalette(self._palette.ravel().tolist())
         picture.save(path)
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
-        folder = self._destination.folder / "ImageSets" / "Segmentation"
-        folder.mkdir(parents=True)
-        with (folder / "default.txt").open("wb") as stream:
-            for piece in self._stems.pieces():
-                stream.write(piece)
-        names = ["background", *self._destination.names.dense()]
-        lines = [
-            f"{name}:{','.join(map(str, colour))}::\n"
-            for name, colour in zip(names, self._palette.tolist(), strict=False)
-        ]
-        (self._destination.folder / "labelmap.txt").write_text("".join(lines), encoding="utf-8")
+        self._stems.end()
+        return Ended({"stems": self._stems.path.name})
+
+
+def _write_lists(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
+    folder = destination.folder / "ImageSets" / "Segmentation"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "default.txt").open("wb") as stream:
+        for piece in destination.pieces(ended, "stems"):
+            stream.write(piece)
+    names = ["background", *destination.names.dense()]
+    lines = [
+        f"{name}:{','.join(map(str, colour))}::\n" for name, colour in zip(names, voc_palette().tolist(), strict=False)
+    ]
+    (destination.folder / "labelmap.txt").write_text("".join(lines), encoding="utf-8")
 
 
 VOC = Format(
@@ -89,6 +94,7 @@ VOC = Format(
     keeps=frozenset({Keeps.HOLES, Keeps.PARTS}),
     exact=True,
     writer=VocWriter,
+    close=_write_lists,
     image_folder="JPEGImages",
     refused_name=r"[\0\n\r]|^[#\s]|\s$",  # the list has one name a line, stripped, and # begins a comment
 )

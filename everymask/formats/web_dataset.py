@@ -10,10 +10,20 @@ from __future__ import annotations
 import json
 import shlex
 import tarfile
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import PurePosixPath
 
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import (
+    Destination,
+    Ended,
+    ExportedImage,
+    ExportOptions,
+    Format,
+    Keeps,
+    Naming,
+    number_files,
+)
 from everymask.formats.index_picture import described, indexed
 from everymask.formats.naming import relative_path
 from everymask.records import Rle
@@ -25,19 +35,19 @@ class _Shards:
     """The shards of one split, of which one is open."""
 
     def __init__(self, destination: Destination, split: str) -> None:
-        self._destination = destination
-        self._split = split
+        self._folder = destination.folder
+        self._prefix = f"{split}-{destination.share:06d}"
         self._tar: tarfile.TarFile | None = None
-        self.shards = 0
+        self.files: list[str] = []
         self.images = 0
 
     def add(self, files: dict[str, bytes]) -> None:
         if self._tar is not None and self._tar.offset >= _SHARD_BYTES:
             self.close()
         if self._tar is None:
-            path = self._destination.folder / f"{self._split}-{self.shards:06d}.tar"
+            self.files.append(f"{self._prefix}-{len(self.files):05d}.tar")
+            path = self._folder / self.files[-1]
             self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 (closed with its last image)
-            self.shards += 1
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
@@ -57,7 +67,6 @@ class WebDatasetWriter:
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
-        self._options = options
         self._splits: dict[str, _Shards] = {}
 
     def add(self, exported: ExportedImage) -> list[Rle]:
@@ -75,18 +84,27 @@ class WebDatasetWriter:
         self._splits[split].add(files)
         return found.written
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
         for shards in self._splits.values():
             shards.close()
-        content = {
-            "model_version": self._options.model_version,
-            "categories": self._destination.names.dense(),
-            "splits": {name: {"shards": item.shards, "images": item.images} for name, item in self._splits.items()},
-        }
-        (self._destination.folder / "dataset.json").write_text(
-            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        files = {split: shards.files for split, shards in self._splits.items()}
+        return Ended(files=files, images={split: shards.images for split, shards in self._splits.items()})
+
+
+def _write_list(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
+    """Number the shards of each split through, and list them."""
+    counts = number_files(destination.folder, ended, "{split}-{number:06d}.tar")
+    content = {
+        "model_version": options.model_version,
+        "categories": destination.names.dense(),
+        "splits": {
+            split: {"shards": count, "images": sum(one.images.get(split, 0) for one in ended)}
+            for split, count in counts.items()
+        },
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (destination.folder / "dataset.json").write_text(text, encoding="utf-8")
 
 
 def sample_key(name: str) -> str:
@@ -103,6 +121,7 @@ WEB_DATASET = Format(
     keeps=frozenset(Keeps),
     exact=True,
     writer=WebDatasetWriter,
+    close=_write_list,
     image_folder="",
     needs_images=True,
     embeds_images=True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from everymask.formats.class_names import ClassNames
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.labelme import image_path_beside, write_beside
 from everymask.formats.outlines import simple_polygons
 from everymask.masks.checked import fill_polygons
@@ -69,8 +69,9 @@ class XAnyLabelingWriter:
         write_beside(self._destination, exported, content)
         return written
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
+        return Ended()
 
 
 X_ANYLABELING = Format(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from everymask.formats.format import Destination, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import stem_path
 from everymask.formats.outlines import simplified_pixels
 from everymask.masks.column_runs import Ints
@@ -119,18 +119,21 @@ class YoloWriter:
         path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
         return read
 
-    def close(self) -> None:
+    def end(self) -> Ended:
         """See `Writer`."""
-        names = self._destination.names.dense()
-        listed = "".join(f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(names))
-        splits = self._destination.splits
-        folders = {split: f"images/{split}" for split in splits} or {"train": "images"}
-        # Ultralytics asks for both; where one is empty, the report says so.
-        folders.setdefault("train", next(iter(folders.values())))
-        folders.setdefault("val", folders["train"])
-        places = "".join(f"{split}: {folder}\n" for split, folder in folders.items())
-        text = f"{places}nc: {len(names)}\nnames:\n{listed}"
-        Path(self._destination.folder, "data.yaml").write_text(text, encoding="utf-8")
+        return Ended()
+
+
+def _write_data_yaml(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
+    names = destination.names.dense()
+    listed = "".join(f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(names))
+    folders = {split: f"images/{split}" for split in destination.splits} or {"train": "images"}
+    # Ultralytics asks for both; where one is empty, the report says so.
+    folders.setdefault("train", next(iter(folders.values())))
+    folders.setdefault("val", folders["train"])
+    places = "".join(f"{split}: {folder}\n" for split, folder in folders.items())
+    text = f"{places}nc: {len(names)}\nnames:\n{listed}"
+    Path(destination.folder, "data.yaml").write_text(text, encoding="utf-8")
 
 
 def _next_line(output: str, options: ExportOptions) -> str:
@@ -146,6 +149,7 @@ YOLO = Format(
     keeps=frozenset({Keeps.OVERLAPS, Keeps.HOLES}),
     exact=False,
     writer=YoloWriter,
+    close=_write_data_yaml,
     tolerance_px=0.0,
     tasks=("segment", "detect"),
     image_folder="images/{split}",

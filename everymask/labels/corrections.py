@@ -7,7 +7,7 @@ one it is stale, stays in the log, and is not shown.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from everymask.labels.correction import ACTIONS, Action, CorrectedMask, ImageCorrection
@@ -29,6 +29,7 @@ __all__ = [
     "has_corrections",
     "is_stale",
     "labelled_images",
+    "laid_over",
     "read_corrections",
     "survey",
     "write_corrections",
@@ -68,9 +69,15 @@ def labelled_images(
     Raises:
         InputError: there is no label store, or it is damaged.
     """
-    known = read_corrections(store) if corrections else {}
+    yield from laid_over(store.images(batch_size), read_corrections(store) if corrections else {})
+
+
+def laid_over(
+    images: Iterable[ImageRow], known: Mapping[str, ImageCorrection]
+) -> Iterator[tuple[ImageRow, ImageLabels]]:
+    """Those of some images that have labels, as people left them; corrected ones that are not among them come last."""
     lost = dict(known)
-    for image in store.images(batch_size):
+    for image in images:
         lost.pop(image.image_id, None)
         seen = corrected(image, known)
         if seen.labels is not None:

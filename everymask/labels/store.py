@@ -39,6 +39,7 @@ from everymask.labels.parts import (
     read_batches,
     read_columns,
     read_header,
+    read_rows,
     write_part,
 )
 from everymask.labels.rows import ImageRow, from_batch
@@ -50,6 +51,7 @@ from everymask.redaction import redact
 __all__ = ["LabelStore", "PartSummary"]
 
 _READERS = 16
+_ROWS_AT_ONCE, _RECORDS_AT_ONCE = 256, 16
 _PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
 _PICTURES = ("index.html", "contact_sheet.jpg")
 _DRAFT_NAME = re.compile(r"\..+\.[0-9a-f]{32}")
@@ -223,6 +225,12 @@ class LabelStore:
     def images_of(self, parts: Sequence[Location], batch_size: int = 16) -> Iterator[ImageRow]:
         """The images of some parts, streaming. Errors as in `images`."""
         yield from self._images((part, batch) for part in parts for batch in read_batches(part, None, batch_size))
+
+    def images_in(self, part: Location, rows: range) -> Iterator[ImageRow]:
+        """Some images of a part, in order, streaming. Errors as in `images`."""
+        for first in range(rows.start, rows.stop, _ROWS_AT_ONCE):
+            table = read_rows(part, range(first, min(first + _ROWS_AT_ONCE, rows.stop)))
+            yield from self._images((part, batch) for batch in table.to_batches(max_chunksize=_RECORDS_AT_ONCE))
 
     def _images(self, rows: Iterable[tuple[Location, pa.RecordBatch]]) -> Iterator[ImageRow]:
         digest = settings_digest(self.configuration())

@@ -188,13 +188,14 @@ def _walk(following: Ints) -> tuple[Ints, Ints]:
     take = order.append
     bounds = [0]
     for start in range(len(after)):
+        if after[start] < 0:
+            continue
         element = start
         while (then := after[element]) >= 0:
             take(element)
             after[element] = -1  # been there
             element = then
-        if len(order) > bounds[-1]:
-            bounds.append(len(order))
+        bounds.append(len(order))
     return np.array(order, dtype=np.int64), np.array(bounds, dtype=np.int64)
 
 

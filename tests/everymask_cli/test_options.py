@@ -38,7 +38,7 @@ VISIBLE = {
             "max-loss",
             "queue",
         ),
-        *("exemplars", "uncorrected", "overwrite", "local-root", "allow-private-networks"),
+        *("exemplars", "file-mib", "processes", "uncorrected", "overwrite", "local-root", "allow-private-networks"),
     ),
     "upgrade": ("labels", "output"),
     "erase": ("labels", "image-ids", "embeddings"),
