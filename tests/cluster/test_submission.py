@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import everymask
 from tests.cluster.multinode import (
     JOB_TIMEOUT_S,
     OBJECT_STORE_BYTES,
@@ -62,14 +64,16 @@ class Head:
             cwd=REPOSITORY,
         )
 
-    def submit(self, name: str, images: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    def submit(
+        self, name: str, images: Path, output: Path, *options: str, working_dir: Path = REPOSITORY
+    ) -> subprocess.CompletedProcess[str]:
         """Submit the labelling of `images`; options that begin with `--no-wait` go to Ray, others to the job."""
         mine = [option for option in options if option == "--no-wait"]
         command = ["python", "data_jobs/label_dataset.py", "--input", str(images), "--output", str(output)]
         command += ["--model", "vit_b", "--checkpoint", str(self.checkpoint), "--previews", "0", "--actors", "2"]
         command += ["--entities.points-per-side", "2", "--entities.gallery-points-per-side", "4"]
         command += [option for option in options if option not in mine]
-        return self.job("submit", "--submission-id", name, "--working-dir", ".", *mine, "--", *command)
+        return self.job("submit", "--submission-id", name, "--working-dir", str(working_dir), *mine, "--", *command)
 
     def stop(self) -> None:
         """End the head and all it started."""
@@ -101,6 +105,24 @@ def test_what_is_typed_arrives_and_the_exit_code_comes_back(head: Head, tmp_path
         "002.png": "ok",
         "broken.png": "error",
     }
+
+
+def test_the_submitted_copy_runs_and_not_the_installed_one(head: Head, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for package in ("everymask", "data_jobs"):
+        shutil.copytree(REPOSITORY / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (copy / "data_jobs" / "labelling" / "config.py").open("a") as source:
+        source.write("\n\nprint('the driver runs the submitted copy')\n")
+    with (copy / "everymask" / "images" / "decoding.py").open("a") as source:
+        source.write("\n\ndef decode_image(data, limits=None):\n    raise InputError('read by the submitted copy')\n")
+    installed = head.job("submit", "--", "python", "-c", "import everymask; print(everymask.__file__)")
+    assert everymask.__file__ in installed.stdout
+    output = tmp_path / "labels"
+    images = write_images(tmp_path / "images", 2)
+    answer = head.submit("copied", images, output, "--max-errors", "100%", working_dir=copy)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "the driver runs the submitted copy" in answer.stdout
+    assert {row["error"] for row in rows(output).values()} == {"read by the submitted copy"}
 
 
 def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tmp_path: Path) -> None:
