@@ -39,6 +39,11 @@ from everymask.labels.provenance import RunAttempt, RunRecord, differences, pack
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.redaction import redact
 
+_ONCE = frozenset({"overwrite", "discard_corrections", "retry_failed", "verify"})
+"""Settings that are asked for this once."""
+_PLACES = frozenset({"input", "output", "embeddings", "save_embeddings", "head", "checkpoint", "local_root"})
+"""Settings that name files and folders."""
+
 
 def label(config: LabelDatasetConfig) -> int:
     """Label whatever is not labelled yet; returns the exit code.
@@ -162,7 +167,9 @@ class Run:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         attempt = RunAttempt(typed(words, config), started_at, device, package_versions())
         attempts = [*(record.attempts if record else []), attempt]
-        record = RunRecord(configuration, attempts, record.counts if record else None, settings=_repeatable(config))
+        record = RunRecord(
+            configuration, attempts, record.counts if record else None, settings=repeatable_settings(config)
+        )
         write_run(store, record)
         return cls(
             config.store, config.limits, config.address_policy(), store, record, earlier.finished, earlier.started
@@ -213,10 +220,18 @@ class Run:
             print(f"look at {output}/preview/index.html", flush=True)
 
 
-def _repeatable(config: LabelDatasetConfig | RelabelConfig) -> dict[str, Any]:
-    """The settings that run.json keeps: all but what was asked for this once, such as --overwrite."""
-    once = {"overwrite", "discard_corrections", "retry_failed", "verify"}
-    return {name: value for name, value in as_tree(config).items() if name not in once}
+def repeatable_settings(config: LabelDatasetConfig | RelabelConfig) -> dict[str, Any]:
+    """The settings that run.json keeps: all but what was asked for this once, and files as any directory finds them."""
+    settings = {name: value for name, value in as_tree(config).items() if name not in _ONCE}
+    for name in _PLACES & settings.keys():
+        value = settings[name]
+        settings[name] = (
+            [canonical_uri(one) for one in value] if isinstance(value, list) else value and canonical_uri(value)
+        )
+    clip = settings.get("clip", {})
+    if os.path.isdir(clip.get("model", "")):  # else it is a model of the hub
+        clip["model"] = canonical_uri(clip["model"])
+    return settings
 
 
 def _replace_run_file(store: LabelStore, why: str) -> None:

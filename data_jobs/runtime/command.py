@@ -89,7 +89,7 @@ class Command(Generic[C]):
 
     def print_config(self, arguments: Sequence[str]) -> str:
         """The configuration as a commented file. Settings that must be given, and are not, are commented out."""
-        given = _with_file(self.config, arguments, f"everymask {self.words}")
+        given = [word for part in _given(self.config, arguments, f"everymask {self.words}") for word in part]
         chosen = {setting.path: setting for setting in settings_of(self.config)}
         of_user = {setting.path: setting for setting in self.required} | {path: chosen[path] for path in self.stand_ins}
         missing = [setting for setting in of_user.values() if option_value(given, setting.option) is None]
@@ -124,8 +124,10 @@ def parse(config: type[C], arguments: Sequence[str], program: str, presets: Pres
         ConfigurationError: there is no such option or setting, or values do not fit together.
         SystemExit: a value is of the wrong type, or one is missing; the reason is printed.
     """
-    given = _with_file(config, arguments, program)
-    return tyro.cli(config, args=[*_preset(config, given, presets), *given], prog=program, add_help=False)
+    in_file, typed = _given(config, arguments, program)
+    # The last one counts. A recipe stands where it was given, before the options beside it.
+    of_file, of_typed = _presets(config, in_file, typed, presets)
+    return tyro.cli(config, args=[*of_file, *in_file, *of_typed, *typed], prog=program, add_help=False)
 
 
 def takes_file(config: type) -> bool:
@@ -133,17 +135,17 @@ def takes_file(config: type) -> bool:
     return all(setting.path != "config" for setting in settings_of(config))
 
 
-def _with_file(config: type, arguments: Sequence[str], program: str) -> list[str]:
-    """What is typed, after what the file says."""
+def _given(config: type, arguments: Sequence[str], program: str) -> tuple[list[str], list[str]]:
+    """What the file says, as options, and what is typed."""
     typed = list(arguments)
     if not takes_file(config):
         _check_options(config, typed, program)
-        return typed
+        return [], typed
     path = option_value(typed, "--config")
     while (place := next((i for i, word in enumerate(typed) if word.split("=")[0] == "--config"), None)) is not None:
         del typed[place : place + (1 if "=" in typed[place] else 2)]
     _check_options(config, typed, program)
-    return typed if path is None else [*file_arguments(path, config), *typed]
+    return [] if path is None else file_arguments(path, config), typed
 
 
 def _check_options(config: type, arguments: Sequence[str], program: str) -> None:
@@ -162,14 +164,19 @@ def _without_no(option: str) -> str:
     return f"--{folder}{dot}{name.removeprefix('no-')}"
 
 
-def _preset(config: type, given: Sequence[str], presets: Presets) -> list[str]:
-    """What a recipe stands for: before all that is given, so that this wins, be it the default's value."""
+def _presets(
+    config: type, in_file: Sequence[str], typed: Sequence[str], presets: Presets
+) -> tuple[list[str], list[str]]:
+    """What recipes of the file, and typed ones, stand for; one that is typed replaces the file's."""
     settings = {setting.path: setting for setting in settings_of(config)}
-    chosen: list[str] = []
+    of_file: list[str] = []
+    of_typed: list[str] = []
     for path, values in presets.items():
-        for name, value in values.get(option_value(given, settings[path].option) or "", {}).items():
-            chosen += as_arguments(settings[name], value)
-    return chosen
+        typed_name, name = (option_value(part, settings[path].option) for part in (typed, in_file))
+        chosen = of_file if typed_name is None else of_typed
+        for other, value in values.get((name if typed_name is None else typed_name) or "", {}).items():
+            chosen += as_arguments(settings[other], value)
+    return of_file, of_typed
 
 
 def _entry(option: str, text: str, width: int) -> list[str]:

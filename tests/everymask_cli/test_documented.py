@@ -88,8 +88,8 @@ def test_the_configuration_of_every_command_is_read_back(words: str, tmp_path: P
     (command,) = [row.load() for row in COMMANDS if row.words == words]
     assert isinstance(command, Command)
     given = [f"{setting.option}=x.safetensors" for setting in command.required]
-    if words == "train classes":  # which of its sources is given is up to the user; one must be
-        given.append("--exemplars=pictures")
+    # Which of these is given is up to the user; one must be.
+    given += {"train classes": ["--exemplars=pictures"], "evaluate classes": ["--names=cat,dog"]}.get(words, [])
     file = tmp_path / "settings.yaml"
     if given:
         assert command.print_config([]), "it can be printed before anything is chosen"

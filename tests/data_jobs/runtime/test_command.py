@@ -110,6 +110,16 @@ def test_a_file_stands_between_recipe_and_options(tmp_path: Path) -> None:
     assert (config.masks.nms, config.masks.most) == (0.5, None)
 
 
+def test_a_recipe_that_is_typed_stands_after_the_file(tmp_path: Path) -> None:
+    """As options do; a run.json names every setting, and would leave a recipe nothing."""
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"attempts": [{}], "settings": as_tree(parse("--output", "x", "--masks.nms", "0.5"))}))
+    config = parse("--config", str(file), "--recipe", "paper", "--masks.most", "3")
+    assert (config.masks.nms, config.masks.most) == (1.0, 3)
+    file.write_text("output: x\nrecipe: paper\n")
+    assert parse("--config", str(file), "--recipe", "default") == parse("--output", "x")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
