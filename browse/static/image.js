@@ -3,13 +3,11 @@
 import { get, picture, post } from "./api.js";
 import { Adding } from "./adding.js";
 import { colourOf } from "./colours.js";
-import { ago, byId, colour, el, icon, plural, toast } from "./dom.js";
+import { byId, colour, el, icon, plural, toast } from "./dom.js";
+import { WORDS, panelOf } from "./panel.js";
 import { pickClass } from "./picker.js";
 import { Stage } from "./stage.js";
 import { annotator, state } from "./state.js";
-
-const NEXT = { confirmed: "check", relabelled: "pen", edited: "pen", added: "plus", deleted: "cross" };
-const WORDS = { confirmed: "confirmed", relabelled: "renamed", edited: "redrawn", added: "added", deleted: "deleted", kept: "not judged" };
 
 const view = {
   image: null, // as /api/image gives it
@@ -142,103 +140,27 @@ function showBar() {
 }
 
 function showPanel() {
-  const { image } = view;
-  const [height, width] = image.size ?? [image.height, image.width];
   byId("panel").replaceChildren(
-    ...notices(image),
-    el("div", { class: "facts" },
-      width && el("span", {}, `${width} × ${height}`),
-      el("span", {}, plural(image.masks.filter((mask) => mask.action !== "deleted").length, "mask")),
-      !image.error && el("span", {}, `doubt ${image.doubt.toFixed(2)}`),
-      !image.error && el("span", {}, `${Math.round(100 * image.coverage)} % covered`)),
-    condition(image),
-    classChips(image),
-    el("ul", { class: "masks", role: "listbox", "aria-label": "Masks", "aria-multiselectable": "true" }, ...image.masks.map(maskRow)),
-    image.history.length > 0 && history(image),
-  );
-}
-
-function condition(image) {
-  const { corrected } = image;
-  const by = corrected?.by ? ` by ${corrected.by}` : "";
-  const when = image.history.length ? `, ${ago(image.history.at(-1).at)}` : "";
-  const left = image.masks.filter((mask) => mask.action === "kept").length;
-  if (!image.size) return null;
-  if (corrected?.state === "finished") return el("div", { class: "state finished" }, icon("check"), `Finished${by}${when}`);
-  if (corrected?.state === "begun") return el("div", { class: "state" }, icon("half"), `Begun${by}: ${plural(left, "mask")} left to judge`);
-  return el("div", { class: "state" }, "Nobody has judged this image yet.");
-}
-
-function notices(image) {
-  const found = [];
-  if (image.error && !image.masks.length) found.push(el("p", { class: "notice" }, image.error));
-  if (image.is_stale) found.push(el("p", { class: "notice" }, "The file has changed since this image was corrected. The corrections are kept; here are the labels of the file as it is now."));
-  if (view.pending) {
-    const { by } = image.heads.at(-1) ?? {};
-    found.push(
-      el("div", { class: "notice" },
-        el("b", {}, `${by ?? "Somebody else"} changed this image meanwhile. `),
-        "What stands there now is shown. Your step was not kept yet.",
-        el("div", { class: "choices" },
-          el("button", { class: "first", onclick: applyPending }, "Do mine on top"),
-          el("button", { onclick: dropPending }, "Leave theirs"))),
-    );
-  } else if (image.heads.length > 1) {
-    const takes = image.heads.map((head) =>
-      el("button", { onclick: () => steps([{ action: "take", entry: head.entry }]) }, `Take ${head.by ?? "the other"}'s (${summary(head)})`));
-    found.push(el("div", { class: "notice" }, el("b", {}, "Two people corrected this image at the same moment. "), "The later one is shown; decide which counts, or go on correcting.", el("div", { class: "choices" }, ...takes)));
-  }
-  return found;
-}
-
-function classChips(image) {
-  const names = new Map(image.masks.filter((mask) => mask.class_id !== null).map((mask) => [mask.class_id, mask.class_name]));
-  if (names.size < 2) return null;
-  const chips = [...names].sort(([a], [b]) => a - b).map(([id, name]) => {
-    const those = image.masks.filter((mask) => mask.class_id === id && mask.action !== "deleted");
-    return el("button", {
-      class: "chip",
-      "aria-pressed": String(!view.hiddenClasses.has(id)),
-      title: "Click to hide or show; shift-click to select all of them",
-      onclick: (event) => {
-        if (event.shiftKey) {
-          for (const mask of those) view.selected.add(mask.id);
-          mark();
-          showActions();
-          return;
-        }
+    ...panelOf(view, {
+      isVisible,
+      hover,
+      pick,
+      selectAll: (masks) => {
+        for (const mask of masks) view.selected.add(mask.id);
+        mark();
+        showActions();
+      },
+      toggleClass: (id) => {
         if (!view.hiddenClasses.delete(id)) view.hiddenClasses.add(id);
         repaint();
         showPanel();
         mark();
       },
-    }, el("i", { class: "swatch", style: { background: colour(colourOf(id)) } }), name, el("b", {}, those.length));
-  });
-  return el("div", { class: "chips" }, ...chips);
-}
-
-function maskRow(mask, i) {
-  return el("li", {
-    class: [mask.action === "deleted" && "deleted", !isVisible(mask) && "off"].filter(Boolean).join(" "),
-    role: "option",
-    "aria-selected": String(view.selected.has(mask.id)),
-    title: `${WORDS[mask.action]}${mask.doubt === null ? "" : `, doubt ${mask.doubt.toFixed(2)}`}`,
-    onpointerenter: () => hover(i),
-    onpointerleave: () => hover(-1),
-    onclick: (event) => pick(i, event.shiftKey || event.ctrlKey || event.metaKey),
-  },
-    el("i", { class: "swatch", style: { background: colour(colourOf(mask.class_id ?? i)) } }),
-    el("span", { class: "word" }, mask.class_name ?? `Mask ${i + 1}`),
-    el("span", { class: "score" }, mask.action === "kept" && mask.score !== null ? mask.score.toFixed(2) : ""),
-    el("span", { class: "judged" }, NEXT[mask.action] ? icon(NEXT[mask.action]) : ""));
-}
-
-const summary = (entry) => Object.entries(entry.counts).map(([action, count]) => `${count} ${WORDS[action]}`).join(", ") || "nothing left";
-
-function history(image) {
-  const lines = image.history.toReversed().map((entry) =>
-    el("li", {}, `${entry.by ?? "somebody"}, ${ago(entry.at)}: ${entry.undo ? "took a step back" : summary(entry)}`));
-  return el("details", {}, el("summary", {}, plural(lines.length, "step")), el("ul", { class: "history" }, ...lines));
+      take: (entry) => steps([{ action: "take", entry }]),
+      applyPending,
+      dropPending,
+    }),
+  );
 }
 
 // ---- what is done -----------------------------------------------------------------------------------------------------
