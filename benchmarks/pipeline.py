@@ -44,7 +44,7 @@ from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.pipeline import label_pending
 from data_jobs.labelling.resume import IdSet, settle_store, write_pending
 from data_jobs.labelling.stages import load_bytes
-from data_jobs.runtime.actors import connect, plan_actors
+from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from everymask.entities.config import AmgConfig
 from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
@@ -132,7 +132,9 @@ def time_job(spec: ModelSpec, folder: Path, actors: int) -> tuple[float, list[Im
         pending = write_pending(store, list_images(str(folder)), IdSet())
         started = time.monotonic()
         policy = AddressPolicy(any_local_file=True)
-        label_pending(store, pending, spec, {}, plan_actors(str(actors), 0.0, spec.model), 1, policy)
+        label_pending(
+            store, pending, spec, {}, plan_actors(str(actors), 0.0, Footprint.of_model(spec.model)), 1, policy
+        )
         return time.monotonic() - started, list(store.images())
 
 

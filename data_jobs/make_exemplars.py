@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_jobs.exemplars.generation import generate
-from data_jobs.runtime.actors import connect, plan_actors
+from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.options import AddressOptions, WorkerOptions
@@ -46,6 +46,8 @@ from everymask.images.decoding import ImageLimits, decode_image
 from everymask.pictures.contact_sheet import contact_sheet
 
 REPORT_EVERY = 25
+_DIFFUSION = Footprint(cores=4, memory_bytes=10 * 2**30)
+"""Of a worker with Stable Diffusion in float32 (our choice)."""
 
 Outcome = tuple[Origin, str | None]
 
@@ -59,9 +61,9 @@ class MakeExemplarsConfig:
     {subject: class}."""
     output: str
     """Folder for the pictures, by subject, with manifest.jsonl that says where each is from, and contact sheets."""
-    source: Literal["diffusion", "crawl", "folder", "boxes"] = "diffusion"
-    """diffusion: a text-to-image model makes them (GPU advised); crawl: openly licensed ones from the web; folder: your
-    own, a directory per subject in --input; boxes: cut out of your own scenes, see --boxes."""
+    source: Literal["diffusion", "crawl", "folder", "boxes"]
+    """folder: your own, a directory per subject in --input; boxes: cut out of your own scenes, see --boxes; crawl:
+    openly licensed ones from the web; diffusion: a text-to-image model makes them (4 GB to fetch, GPU advised)."""
     input: str | None = None
     """Folder with a directory of pictures per subject, for --source folder; or of the images, for --source boxes."""
     boxes: str | None = None
@@ -142,7 +144,7 @@ def _outcomes(config: MakeExemplarsConfig, taxonomy: Taxonomy, folder: ExemplarF
         planned = [origin for origin in planned if not folder.knows(origin)]
         if planned:
             connect()
-            actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, config.diffusion.model)
+            actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, _DIFFUSION)
             device = device_for(config.device, actors.gpus)
             for number, data in generate(planned, config.diffusion, device, actors):
                 yield planned[number], folder.add(data, planned[number])

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from data_jobs.exemplars.bags import BagSpec, embed_exemplars, pending_exemplars
 from data_jobs.exemplars.composites import planned_composites, write_composites
-from data_jobs.runtime.actors import connect, plan_actors
+from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions
@@ -39,7 +39,7 @@ from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
 from everymask.classes.head import ClassHead, save_head
 from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, below
 from everymask.classes.taxonomy import Taxonomy
-from everymask.classes.training.bags import make_bags, no_bags
+from everymask.classes.training.bags import check_pictured, make_bags, no_bags
 from everymask.classes.training.composites import composite_masks
 from everymask.classes.training.corrections import (
     CorrectedImage,
@@ -126,6 +126,8 @@ def run(config: TrainClassesConfig) -> int:
     taxonomy = _taxonomy(config, exemplars, corrected)
     class_ids = correction_class_ids(corrected, taxonomy, every_class=config.exemplars is None)
     chosen = [item for item in exemplars if item.origin.subject in taxonomy.class_of]
+    if config.exemplars is not None:
+        check_pictured(taxonomy, {item.origin.subject for item in chosen}, {item.origin.subject for item in exemplars})
     backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device if corrected else "cpu")
     spec = head_spec(taxonomy.classes, backbone, config.training)
     records: list[StoredEmbeddings] = []
@@ -217,7 +219,9 @@ def _embedded(
     if pending:
         print(f"embedding the masks of {len(pending):,} pictures into {directory}", flush=True)
         connect()
-        actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, config.model.model)
+        actors = plan_actors(
+            config.workers.actors, config.workers.gpus_per_actor, Footprint.of_model(config.model.model)
+        )
         device = device_for(config.model.device, actors.gpus)
         spec = BagSpec(config.model.model, config.model.checkpoint, device, config.masks, actors.threads, directory)
         embed_exemplars(pending, folder, spec, actors)

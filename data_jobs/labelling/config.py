@@ -16,6 +16,7 @@ from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, below
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
+from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.methods.table import check_given
@@ -87,6 +88,11 @@ class LabelDatasetConfig:
 
     def __post_init__(self) -> None:
         labels = self.label_config()
+        if canonical_uri(self.input) == canonical_uri(self.store.output):
+            raise ConfigurationError(
+                f"--output {self.store.output} is the input; labels and previews would lie among the images: choose "
+                "another folder"
+            )
         check_given(labels.method, head=self.head is not None, names=self.names is not None)
         if self.save_embeddings and self.head is None:
             raise ConfigurationError(f"--save-embeddings is for --method classes; leave it out for {labels.method}")

@@ -9,7 +9,7 @@ import io
 import itertools
 import os
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 
 from data_jobs.labelling.manifest_files import INVENTORY_NAME, TABLE_SUFFIXES, read_rows
+from data_jobs.labelling.skipped import Skipped
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressError, AddressPolicy
 from everymask.files.location import Location
@@ -36,8 +37,9 @@ _WILDCARD = re.compile(r"[*?\[]")
 _LIST_SUFFIXES = (".txt", ".lst")
 _NO_FILE, _NO_ENDING = "pipes, sockets or devices", "without an ending"
 _AGAIN = "folders that a link leads to a second time"
+_STORE = "label stores, whose previews are no images of yours"
+_OF_A_STORE = frozenset({"run.json", "labels"})
 _COMMENT = " #"
-_MAX_KINDS = 8
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_COUNTED = 1_000_000
 _LISTED_AT_ONCE = 8
@@ -64,23 +66,6 @@ class ImageRef:
     file_version: str | None = field(default=None, compare=False)
     member: Member | None = None
     error: str | None = None
-
-
-class Skipped:
-    """What a listing passed over, by ending."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def add(self, kind: str) -> None:
-        """Count one."""
-        self._counts[kind] += 1
-
-    def __str__(self) -> str:
-        """`skipped: 3 .heic, 2 .pdf`; empty where nothing was."""
-        found = [f"{count:,} {kind}" for kind, count in self._counts.most_common(_MAX_KINDS)]
-        more = self._counts.total() - sum(count for _, count in self._counts.most_common(_MAX_KINDS))
-        return f"skipped: {', '.join([*found, *([f'{more:,} others'] if more else [])])}" if found else ""
 
 
 def list_images(location: str, skip: str | None = None, skipped: Skipped | None = None) -> Iterator[ImageRef]:
@@ -129,7 +114,7 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
     elif wildcard := _WILDCARD.search(base):
         folder, slash, _ = base[: wildcard.start()].rpartition("/")
         matches = re.compile(glob_translate(base[len(folder + slash) :])).match
-        found = (ref for ref in _walk(folder or slash or ".", query, avoid) if matches(ref.image_id))
+        found = (ref for ref in _walk(folder or slash or ".", query, avoid, skipped) if matches(ref.image_id))
         for ref in found:
             yield from [ref] if source_of(ref.image_id) is None else _images_of(ref)
     else:
@@ -162,7 +147,7 @@ def _walk_folder(root: str, query: str, avoid: str | None, skipped: Skipped) -> 
 def _walk(root: str, query: str, avoid: str | None, skipped: Skipped | None = None) -> Iterator[ImageRef]:
     root = canonical_uri(root)
     skipped = Skipped() if skipped is None else skipped
-    for file in _walk_remote(root, query, avoid) if is_remote(root) else _walk_local(root, avoid, skipped):
+    for file in _walk_remote(root, query, avoid, skipped) if is_remote(root) else _walk_local(root, avoid, skipped):
         image_id = file.uri[len(root.rstrip("/")) + 1 :]
         yield ImageRef(image_id, file.uri + query, file.size, file.version)
 
@@ -264,6 +249,9 @@ def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[_Lis
         except OSError as error:
             unreadable.append(error.filename)
             continue
+        if _OF_A_STORE.issubset(map(_name, entries)):
+            skipped.add(_STORE)
+            continue
         waiting += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
         for entry in entries:
             if os.path.isdir(entry.path):
@@ -304,7 +292,7 @@ def _printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _walk_remote(root: str, query: str, avoid: str | None) -> Iterator[_Listed]:
+def _walk_remote(root: str, query: str, avoid: str | None, skipped: Skipped) -> Iterator[_Listed]:
     filesystem, top = resolve(root + query)
     waiting = [top]
     while waiting:
@@ -312,6 +300,9 @@ def _walk_remote(root: str, query: str, avoid: str | None) -> Iterator[_Listed]:
             entries = filesystem.get_file_info(pafs.FileSelector(waiting.pop(), allow_not_found=True))
         except OSError as error:
             raise ConfigurationError(f"the input {root} cannot be listed ({one_line(error)})") from error
+        if _OF_A_STORE.issubset(entry.base_name for entry in entries):
+            skipped.add(_STORE)
+            continue
         folders = []
         for entry in sorted(entries, key=lambda info: str(info.path)):
             uri = root + entry.path[len(top) :]

@@ -16,7 +16,7 @@ from data_jobs.labelling.config import EstimateConfig, LabelDatasetConfig, Relab
 from data_jobs.labelling.estimate import draw_sample
 from data_jobs.labelling.estimate import load as load_estimate
 from data_jobs.labelling.estimate import save as save_estimate
-from data_jobs.labelling.inputs import ImageRef, Skipped, list_images
+from data_jobs.labelling.inputs import ImageRef, list_images
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.output import OutputLock, clear, prepare
 from data_jobs.labelling.pipeline import inspect_model, label_pending
@@ -24,7 +24,8 @@ from data_jobs.labelling.preview import preview_exists, write_preview
 from data_jobs.labelling.prices import parse_prices
 from data_jobs.labelling.resume import Finished, Pending, settle_store, write_pending
 from data_jobs.labelling.run_configuration import comparable, configuration_without_model, run_configuration
-from data_jobs.runtime.actors import Actors, connect, plan_actors
+from data_jobs.labelling.skipped import Skipped
+from data_jobs.runtime.actors import Actors, Footprint, connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.scheduling import check_schedulable, parse_labels
@@ -250,7 +251,7 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     connect()
     labels = parse_labels(config.node_labels)
     model = config.model.model
-    actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, model, labels)
+    actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, Footprint.of_model(model), labels)
     prices = parse_prices(sampling.price_per_gpu_hour, sampling.spot_price_per_gpu_hour) if sampling else None
     if prices is not None and not actors.gpus:
         raise ConfigurationError(

@@ -56,6 +56,20 @@ def connect() -> None:
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """What one worker takes on a machine without a GPU: cores that it keeps busy, and bytes of memory."""
+
+    cores: int
+    memory_bytes: int
+
+    @classmethod
+    def of_model(cls, name: str) -> Footprint:
+        """That of a labelling worker. Raises ConfigurationError: the model is unknown."""
+        row = find_model(name)
+        return cls(row.worker_cores, row.worker_memory_bytes)
+
+
+@dataclass(frozen=True)
 class Actors:
     """How the labellers are run.
 
@@ -86,14 +100,14 @@ class Actors:
 
 
 def plan_actors(
-    actors: str, gpus_per_actor: float | None, model: str, labels: Mapping[str, str] | None = None
+    actors: str, gpus_per_actor: float | None, footprint: Footprint, labels: Mapping[str, str] | None = None
 ) -> Actors:
     """Fit the labellers into the running cluster.
 
     Args:
         actors: `auto`, `N` or `MIN:MAX`.
         gpus_per_actor: None for 1 where the cluster has a GPU now, else 0.
-        model: name of the backbone; its row says what memory and how many cores a worker takes.
+        footprint: what a worker takes on a CPU.
         labels: labels of the nodes they may run on.
 
     Raises:
@@ -105,7 +119,7 @@ def plan_actors(
     if gpus < 0:
         raise ConfigurationError(f"gpus-per-actor must not be negative; got {gpus}")
     if actors == "auto":
-        minimum, maximum = 1, _default_maximum(gpus, gpus_there, cpus_there, resources.get("memory", 0.0), model)
+        minimum, maximum = 1, _default_maximum(gpus, gpus_there, cpus_there, resources.get("memory", 0.0), footprint)
     else:
         minimum, maximum = parse_actors(actors)
     if gpus:
@@ -142,12 +156,11 @@ def parse_actors(actors: str) -> tuple[int, int]:
     return minimum, maximum
 
 
-def _default_maximum(gpus: float, gpus_there: float, cpus_there: float, memory: float, model: str) -> int:
+def _default_maximum(gpus: float, gpus_there: float, cpus_there: float, memory: float, footprint: Footprint) -> int:
     if gpus:
         return max(1, int(gpus_there / gpus))
-    row = find_model(model)
     cores = max(1, int(cpus_there) - 2)
-    return max(1, min(cores // row.worker_cores, int(memory / row.worker_memory_bytes)))
+    return max(1, min(cores // footprint.cores, int(memory / footprint.memory_bytes)))
 
 
 def _cpu_share(cpus_there: float, actors: int) -> tuple[float, int]:

@@ -123,7 +123,7 @@ def test_diffusion_makes_the_planned_pictures_and_a_second_run_only_what_is_miss
     model = save_tiny_pipeline(tmp_path)
     output = tmp_path / "exemplars"
     more = ["--diffusion.model", model, "--diffusion.size-px", 32, "--diffusion.num-inference-steps", 2]
-    more += ["--diffusion.batch-size", 2, "--device", "cpu", "--actors", 1, "--duplicate-bits", -1]
+    more += ["--diffusion.batch-size", 2, "--device", "cpu", "--duplicate-bits", -1]
     more += ["--pictures.min-side-px", 16, "--pictures.min-contrast", 0]
     made = {}
     for images in (1, 3):
@@ -143,3 +143,11 @@ def test_diffusion_makes_the_planned_pictures_and_a_second_run_only_what_is_miss
     ]
     assert {line["prompt"] for line in made[3]} == {"a photo of a cat", "a photo of a dog"}
     assert all((output / line["file"]).is_file() for line in made[3])
+
+
+def test_no_source_is_chosen_for_the_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of them fetches gigabytes."""
+    with pytest.raises(SystemExit):
+        main(["--classes", "cat", "--output", str(tmp_path / "out")])
+    assert "--source" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

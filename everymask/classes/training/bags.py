@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import torch
 
@@ -134,14 +135,13 @@ def make_bags(
     class_of = taxonomy.class_of
     chosen = [record for record in records if subject_of.get(record.image_id) in class_of]
     usable = [record for record in chosen if len(record.embeddings)]
-    with_picture = {subject_of[record.image_id] for record in chosen}
+    check_pictured(taxonomy, {subject_of[record.image_id] for record in chosen})
     with_mask = {subject_of[record.image_id] for record in usable}
     for subject, name in taxonomy.subjects:
-        place = f"class {name}" if subject == name else f"{subject} (class {name})"
-        if subject not in with_picture:
-            raise ConfigurationError(f"{place} has no exemplar; make some with `everymask exemplars` or leave it out")
         if subject not in with_mask:
-            raise ConfigurationError(f"the exemplars of {place} give no mask; use pictures with a clear object")
+            raise ConfigurationError(
+                f"the exemplars of {_place(subject, name)} give no mask; use pictures with a clear object"
+            )
     ids = {name: class_id for class_id, name in enumerate(taxonomy.classes)}
     return Bags(
         torch.cat([item.embeddings.features.inputs(features) for item in usable]),
@@ -152,6 +152,28 @@ def make_bags(
         torch.tensor([ids[class_of[subject_of[item.image_id]]] for item in usable]),
         tuple(item.image_id for item in usable),
     )
+
+
+def check_pictured(taxonomy: Taxonomy, pictured: Set[str], known: Set[str] = frozenset()) -> None:
+    """Refuse classes that nothing shows.
+
+    Args:
+        taxonomy: the classes to train.
+        pictured: subjects that have a picture.
+        known: subjects of all pictures, for a hint.
+
+    Raises:
+        ConfigurationError: a class has no exemplar.
+    """
+    for subject, name in taxonomy.subjects:
+        if subject not in pictured:
+            alike = get_close_matches(subject, sorted(known), n=1)
+            hint = f"did you mean {alike[0]}?" if alike else "make some with `everymask exemplars`, or leave it out"
+            raise ConfigurationError(f"{_place(subject, name)} has no exemplar; {hint}")
+
+
+def _place(subject: str, name: str) -> str:
+    return f"class {name}" if subject == name else f"{subject} (class {name})"
 
 
 def split_bags(bags: Bags, held_out_share: float, seed: int) -> tuple[Bags, Bags]:

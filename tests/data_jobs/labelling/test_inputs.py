@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_jobs.labelling.inputs import ImageRef, Skipped, list_images
+from data_jobs.labelling.config import LabelDatasetConfig, StoreOptions
+from data_jobs.labelling.inputs import ImageRef, list_images
+from data_jobs.labelling.skipped import Skipped
 from everymask.errors import ConfigurationError
 from everymask.files.storage import canonical_uri
 
@@ -155,6 +157,19 @@ def test_the_output_inside_the_input_is_not_listed(photos: Path) -> None:
     assert ids(photos, skip=f"{photos}/labels") == ["3.webp", "a/1.jpg", "b/1.jpg", "b/c/2.PNG"]
 
 
+def test_pictures_of_a_label_store_are_no_images(tmp_path: Path) -> None:
+    """Of another run's output, say, that lies among the images."""
+    for name in ("photos/1.jpg", "photos/out/preview/contact_sheet.jpg", "photos/out/labels/part.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert ids(tmp_path / "photos") == ["1.jpg", "out/preview/contact_sheet.jpg"]
+    (tmp_path / "photos/out/run.json").write_bytes(b"{}")
+    skipped = Skipped()
+    for location in (tmp_path / "photos", f"{tmp_path}/photos/**/*.jpg"):
+        assert [ref.image_id for ref in list_images(str(location), None, skipped)] == ["1.jpg"]
+    assert str(skipped).startswith("skipped: 2 label stores")
+
+
 def test_a_file_name_that_is_no_utf8_is_listed(tmp_path: Path) -> None:
     (tmp_path / "ok.jpg").write_bytes(b"x")
     with open(bytes(tmp_path) + b"/\xff.jpg", "wb"):
@@ -173,3 +188,10 @@ def test_remote_folders_and_globs_keep_the_address() -> None:
         ImageRef("b/2.png", "memory://listing/a/b/2.png"),
     ]
     assert ids("memory://listing/**/*.png") == ["a/b/2.png"]
+
+
+@pytest.mark.parametrize("output", ["photos", "photos/", "./photos"])
+def test_the_input_itself_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="is the input"):
+        LabelDatasetConfig("photos", StoreOptions(output))

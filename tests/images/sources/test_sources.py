@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from data_jobs.labelling.inputs import ImageRef, Skipped, list_images
+from data_jobs.labelling.inputs import ImageRef, list_images
 from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.resume import settle_store, write_pending
+from data_jobs.labelling.skipped import Skipped
 from data_jobs.labelling.stages import load_bytes
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.addresses import AddressPolicy
