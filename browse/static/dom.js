@@ -11,9 +11,14 @@ export function el(tag, properties = {}, ...children) {
     else if (name === "style") for (const [key, text] of Object.entries(value)) made.style.setProperty(key, text);
     else made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  made.append(...present(children));
   return made;
 }
+
+// Conditional children leave nothing behind: `count > 0 && el(…)`.
+const present = (children) => children.filter((child) => child !== null && child !== undefined && child !== false);
+
+export const fill = (element, ...children) => element.replaceChildren(...present(children));
 
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");

@@ -1,10 +1,10 @@
 // The panel of filters, and the legend of classes with counts.
 
-import { byId, colour, el, plural } from "./dom.js";
+import { byId, colour, el, plural, fill } from "./dom.js";
 import { colourOf } from "./colours.js";
 import { state } from "./state.js";
 
-const SHOW = [["", "All"], ["masks", "Masks"], ["empty", "None"], ["errors", "Errors"]];
+const SHOW = [["", "All"], ["masks", "Masks"], ["empty", "Empty"], ["errors", "Errors"]];
 const CORRECTED = [
   ["", "Anything"],
   ["no", "Nothing yet"],
@@ -14,11 +14,13 @@ const CORRECTED = [
   ["conflict", "In conflict"],
   ["stale", "For an earlier file"],
 ];
-const RANGES = [
+const OF_IMAGES = [
   ["doubt", "Doubt", { min: 0, max: 1, step: 0.01 }, 1],
   ["masks", "Masks", { min: 0, step: 1 }, 1],
-  ["score", "A score", { min: 0, max: 1, step: 0.01 }, 1],
-  ["area", "An area %", { min: 0, max: 100, step: 0.1 }, 100],
+];
+const OF_MASKS = [
+  ["score", "Score", { min: 0, max: 1, step: 0.01 }, 1],
+  ["area", "Area, %", { min: 0, max: 100, step: 0.1 }, 100],
 ];
 
 let counts = new Map();
@@ -38,13 +40,15 @@ function set(name, value) {
 
 export function showFilters() {
   const open = byId("filters").contains(document.activeElement) ? document.activeElement.name : null;
-  byId("filters").replaceChildren(
+  fill(
+    byId("filters"),
     search(),
     section("Images", segments("show", SHOW)),
     section("What people did", choice("corrected", CORRECTED, "What people did")),
-    state.facts.splits.length &&
+    state.facts.splits.length > 0 &&
       section("Split", choice("split", [["", "Any"], ...state.facts.splits.map((name) => [name, name])], "Split")),
-    section("Ranges", ranges()),
+    section("Of the image", ranges(OF_IMAGES)),
+    section("With a mask of", ranges(OF_MASKS)),
     classes(),
     el("div", { class: "done" }, el("button", { class: "first", onclick: () => openFilters(false) }, `Show ${plural(state.matched, "image")}`)),
   );
@@ -102,9 +106,9 @@ function choice(name, choices, label) {
   return el("select", { name, "aria-label": label, onchange: (event) => set(name, event.target.value) }, ...options);
 }
 
-function ranges() {
+function ranges(rows) {
   const box = el("div", { class: "ranges" });
-  for (const [name, label, limits, unit] of RANGES) {
+  for (const [name, label, limits, unit] of rows) {
     const ends = (state.query[name] ?? "-").split("-").map((end) => (end === "" ? "" : String(Number((Number(end) * unit).toFixed(4)))));
     const inputs = ends.map((value, i) =>
       el("input", { type: "number", ...limits, value, name: `${name}${i}`, "aria-label": `${label}, ${i ? "most" : "least"}`, placeholder: i ? "most" : "least" }),
@@ -144,6 +148,7 @@ function classes() {
       ),
     );
   });
-  section.append(el("h2", {}, "Classes", el("span", {}, "masks in these images"), clear), el("ul", { class: "classes" }, ...items));
+  const hint = "Masks of each class in the images that are listed";
+  section.append(el("h2", { title: hint }, "Class", clear), el("ul", { class: "classes" }, ...items));
   return section;
 }

@@ -3,7 +3,7 @@
 import { get, picture, post } from "./api.js";
 import { Adding } from "./adding.js";
 import { colourOf } from "./colours.js";
-import { byId, colour, el, icon, plural, toast } from "./dom.js";
+import { byId, colour, el, icon, plural, toast, fill } from "./dom.js";
 import { WORDS, panelOf } from "./panel.js";
 import { pickClass } from "./picker.js";
 import { Stage } from "./stage.js";
@@ -11,6 +11,7 @@ import { annotator, state } from "./state.js";
 
 const view = {
   image: null, // as /api/image gives it
+  seen: new Map(), // image id → ids of the entries that were shown of it last
   hovered: -1,
   selected: new Set(), // of mask ids
   hiddenClasses: new Set(),
@@ -55,6 +56,7 @@ export async function showImage() {
 
 function show(image, fresh) {
   view.image = image;
+  view.seen.set(image.id, image.seen);
   const there = new Set(image.masks.map((mask) => mask.id));
   view.selected = new Set([...view.selected].filter((id) => there.has(id)));
   if (!image.size) stage.say(image.error ?? "This image has no labels.");
@@ -173,7 +175,8 @@ function showActions() {
   const gone = chosen.length > 0 && chosen.every((mask) => mask.action === "deleted");
   const button = (glyph, label, key, run, disabled) =>
     el("button", { disabled, onclick: run, title: `${label} (${key})` }, icon(glyph), label);
-  byId("actions").replaceChildren(
+  fill(
+    byId("actions"),
     el("button", { class: "first", onclick: finish, title: "Confirm what is left, and go on (Enter)" },
       icon("check"), left ? `Confirm ${plural(left, "mask")}` : image.corrected?.state === "finished" ? "Next image" : "Confirm: nothing here", el("kbd", {}, "Enter")),
     button("check", "Confirm", "c", confirm, !chosen.some((mask) => mask.action === "kept")),
@@ -225,21 +228,23 @@ async function finish() {
 
 // Keep steps, one after the other: whoever is faster than the disk must not overtake themselves.
 function steps(wanted) {
-  view.busy = view.busy.then(() => send("/api/steps", { images: [{ id: view.image.id, seen: view.image.seen, steps: wanted }] }, wanted));
+  const { id } = view.image;
+  view.busy = view.busy.then(() => send(id, wanted));
   return view.busy;
 }
 
-async function send(path, content, wanted) {
-  const { id } = view.image;
+async function send(id, wanted) {
   try {
-    const { images: [outcome] } = await post(path, { annotator: annotator(), ...content });
-    if (outcome.error && !outcome.conflict) throw new Error(outcome.error);
+    const wish = { id, seen: view.seen.get(id), steps: wanted };
+    const { images: [outcome] } = await post("/api/steps", { annotator: annotator(), images: [wish] });
+    if (outcome.error && !(outcome.conflict && state.image === id)) throw new Error(outcome.error);
     view.pending = outcome.conflict ? wanted : null;
     if (!outcome.conflict) remember([outcome.image]);
+    view.seen.set(id, outcome.image.seen);
     if (state.image === id) show(outcome.image, false);
     return !outcome.conflict;
   } catch (error) {
-    toast(`Not kept: ${error.message}`, { bad: true });
+    toast(`Not kept of ${id}: ${error.message}`, { bad: true });
     return false;
   }
 }

@@ -1,7 +1,7 @@
 // The list of images: cards, pages, and what is done to several images at once.
 
 import { get, post, thumbnail } from "./api.js";
-import { byId, el, icon, plural, toast } from "./dom.js";
+import { byId, el, icon, plural, toast, fill } from "./dom.js";
 import { showCounts, showFilters } from "./filters.js";
 import { pickClass } from "./picker.js";
 import { PAGE, annotator, conditionsOfMasks, state } from "./state.js";
@@ -59,7 +59,8 @@ function showToolbar(busy) {
     { "aria-label": "Order", onchange: (event) => go({ query: withOrder(event.target.value), first: 0, list: "" }) },
     ...ORDERS.map(([value, label]) => el("option", { value, selected: value === (state.query.order ?? "") }, label)),
   );
-  byId("toolbar").replaceChildren(
+  fill(
+    byId("toolbar"),
     el("h1", {}, plural(state.matched, "image"), el("span", { class: "of" }, busy ? " …" : all ? "" : ` of ${totals.images.toLocaleString("en")}`)),
     order,
     el("button", { "aria-pressed": String(!state.plain), onclick: togglePlain, title: "Show masks (m)" }, icon("eye"), "Masks"),

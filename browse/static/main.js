@@ -97,7 +97,7 @@ function showHead() {
   const done = totals.finished ? `${totals.finished.toLocaleString("en")} finished` : "";
   const conflicts = totals.conflicts ? ` · ${plural(totals.conflicts, "conflict")}` : "";
   byId("progress").textContent = facts.reading ? `reading ${facts.reading[0].toLocaleString("en")} of ${facts.reading[1].toLocaleString("en")} parts` : done + conflicts;
-  byId("who").textContent = annotator();
+  byId("who").textContent = `as ${annotator()}`;
   const notice = byId("list-notice");
   notice.hidden = !facts.problems.length;
   notice.textContent = facts.problems.slice(0, 3).join(" ");
@@ -119,7 +119,7 @@ async function look() {
 function showHelp() {
   const rows = KEYS.flatMap(([keys, words]) => [el("span", {}, ...keys.split(" ").map((key) => (key === "…" ? " … " : el("kbd", {}, key)))), el("span", {}, words)]);
   const hint = "Click a mask to select it, shift-click for several; shift-click a class to select all of it. The wheel zooms.";
-  showDialog(el("h2", {}, "Keys"), el("div", { class: "keys" }, ...rows), el("p", { class: "soft" }, hint));
+  showDialog(el("h2", {}, "Keys"), el("div", { class: "keys" }, ...rows), el("p", { class: "hint" }, hint));
 }
 
 function askWho() {

@@ -80,7 +80,7 @@ function maskRow(view, mask, i, on) {
     role: "option",
     "aria-selected": String(view.selected.has(mask.id)),
     title: `${WORDS[mask.action]}${mask.doubt === null ? "" : `, doubt ${mask.doubt.toFixed(2)}`}`,
-    onpointerenter: () => on.hover(i),
+    onpointerenter: (event) => event.pointerType === "mouse" && on.hover(i),
     onpointerleave: () => on.hover(-1),
     onclick: (event) => on.pick(i, event.shiftKey || event.ctrlKey || event.metaKey),
   },

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
-from benchmarks.running_service import free_port
 from playwright.sync_api import Browser, Page, expect
 
 from browse.collection import Collection
@@ -21,6 +20,7 @@ from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask, encode_mask
 from tests.browse.stores import collection_of, guarded, rows_with_pictures, store_of
+from tests.serve.running_service import free_port
 from tests.ui.answering import answering
 from ui.client import ServiceClient
 
@@ -97,8 +97,8 @@ def test_images_are_found_and_looked_at(browser: Browser, url: str) -> None:
         expect(page.locator(".classes")).to_contain_text("cat4")
         page.get_by_label("Search ids").fill("photo")
         expect(page.locator(".toolbar h1")).to_have_text("4 images of 5")
-        page.get_by_label("A score, least").fill("0.86")
-        page.get_by_label("A score, least").press("Enter")
+        page.get_by_label("Score, least").fill("0.86")
+        page.get_by_label("Score, least").press("Enter")
         expect(page.locator(".card")).to_have_count(2)
         assert "score=0.86-" in page.url
         page.locator(".card", has_text=FIRST).click()
