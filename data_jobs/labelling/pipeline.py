@@ -131,7 +131,7 @@ def _build(
         .map_batches(
             LabellerStage,
             fn_constructor_kwargs={"spec": spec, "ledger": RemoteLedger(ledger), "together": batch_size},
-            batch_size=None,  # the labeller has several of a block's images in work at once
+            batch_size=block_rows,  # the labeller has several of a block's images in work at once
             batch_format="pyarrow",
             compute=_labellers(actors),
             num_cpus=actors.cpus,
