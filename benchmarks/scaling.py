@@ -158,7 +158,7 @@ class Recorder:
 
     told: ClassVar[list[tuple[float, int]]] = []
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, *, verb: str) -> None:
         self.told.clear()
 
     def update(self, finished: int, errors: int) -> None:
