@@ -11,7 +11,7 @@ FAST := $(BIN)/python -m pytest -m "not (slow or ray or serve or browser)" --num
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo serve ui test test-fast test-slow lint site format browser nginx image-tools readers mutants constraints notice image clean
+.PHONY: help install demo serve ui test test-fast test-slow lint site format browser nginx image-tools slurm readers mutants constraints notice image clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,7 +46,7 @@ test: $(STAMP) browser nginx ## Run the suite (all but the minutes-long tests): 
 test-fast: $(STAMP) ## Run the part that needs no cluster, server or browser.
 	$(FAST)
 
-test-slow: $(STAMP) browser image-tools ## Run the minutes-long tests: autoscaling, node loss, training recipes; installs what they need.
+test-slow: $(STAMP) browser image-tools slurm ## Run the minutes-long tests: autoscaling, node loss, training recipes; installs what they need.
 	-$(MAKE) --no-print-directory readers
 	$(BIN)/python -m pytest -m slow
 
@@ -76,6 +76,12 @@ image-tools: ## Install what builds a container image without a container engine
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 			debootstrap iproute2 util-linux >/dev/null; \
 	} || echo "no debootstrap here and no right to install it: the tests of the image will be skipped"
+
+slurm: ## Install Debian's Slurm for the test of cluster/slurm, where that is allowed.
+	@command -v slurmctld >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm >/dev/null; \
+	} || echo "no Slurm here and no right to install it: its test will be skipped"
 
 nginx: ## Install Debian's nginx for the tests of serve/config/nginx.conf, where that is allowed.
 	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { \
