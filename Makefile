@@ -90,11 +90,12 @@ nginx: ## Install Debian's nginx for the tests of serve/config/nginx.conf, where
 	} || echo "no nginx here and no right to install it: its tests will be skipped"
 
 readers: $(STAMP) ## Install the tools that read exports, each in an environment of its own, for the slow tests.
-	for name in datasets tools trainers; do \
+	for name in datasets tools trainers fiftyone; do \
 		$(PYTHON) -m venv .readers/$$name \
 		&& .readers/$$name/bin/pip install --quiet --disable-pip-version-check \
 			--requirement tests/formats/readers/requirements-$$name.txt || exit 1; \
 	done
+	.readers/fiftyone/bin/pip install --quiet --disable-pip-version-check --no-deps fiftyone==1.22.1
 
 mutants: $(STAMP) ## Change MODULE (masks, review/matching.py, data_jobs/labelling) in one place at a time; list what its tests miss (ARGS="--sample 100").
 	@test -n "$(MODULE)" || { echo "say which: make mutants MODULE=masks"; exit 2; }

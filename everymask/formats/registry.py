@@ -6,6 +6,7 @@ from everymask.errors import ConfigurationError
 from everymask.formats.coco import COCO, COCO_FOLDERS, COCO_ROBOFLOW
 from everymask.formats.coco_panoptic import COCO_PANOPTIC
 from everymask.formats.cvat import CVAT
+from everymask.formats.fiftyone import FIFTYONE
 from everymask.formats.format import Format, Keeps
 from everymask.formats.hugging_face import HUGGING_FACE
 from everymask.formats.label_png import ENTITY_PNG, SEMANTIC_PNG
@@ -31,6 +32,7 @@ FORMATS: dict[str, Format] = {
         YOLO,
         HUGGING_FACE,
         WEB_DATASET,
+        FIFTYONE,
         SEMANTIC_PNG,
         ENTITY_PNG,
     )

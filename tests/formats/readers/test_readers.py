@@ -147,8 +147,9 @@ EXACT = [
     ("label-studio", "brush", "datasets", "label-studio-sdk", "tasks.json", "tasks.json"),
     ("labelme", "", "tools", "labelme", "", ""),
     ("x-anylabeling", "", "tools", "x-anylabeling", "", ""),
+    ("fiftyone", "", "fiftyone", "fiftyone", "", ""),
 ]
-WITH_IDS = {"cvat", "label-studio", "labelme", "x-anylabeling"}
+WITH_IDS = {"cvat", "fiftyone", "label-studio", "labelme", "x-anylabeling"}
 
 
 @pytest.mark.slow
