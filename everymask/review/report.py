@@ -40,7 +40,8 @@ class Effort:
 def effort(image_ids: Iterable[str], corrections: Mapping[str, ImageCorrection]) -> Effort:
     """What people did to some images."""
     ids = list(image_ids)
-    found = [corrections[image_id] for image_id in ids if image_id in corrections]
+    entries = (corrections[image_id] for image_id in ids if image_id in corrections)
+    found = [entry for entry in entries if entry.finished]
     masks = [mask for one in found for mask in one.masks]
     edited = [mask.iou for mask in masks if mask.action == "edited" and mask.iou is not None]
     changed = [mask for mask in masks if mask.action in ("edited", "relabelled", "deleted")]
@@ -64,15 +65,33 @@ def queue_report(queue: Queue, corrections: Mapping[str, ImageCorrection]) -> di
 
 
 def report_lines(efforts: Mapping[Chosen, Effort]) -> list[str]:
-    """The report for a terminal."""
-    columns = ("images", 8), ("reviewed", 10), ("changed", 9), ("masks", 8), ("changed", 9), ("added", 7), ("1-IoU", 8)
+    """The report for a terminal, and what its columns are."""
+    columns = ("images", 8), ("finished", 10), ("changed", 9), ("masks", 8), ("mended", 9), ("added", 7), ("lost", 8)
     lines = [f"{'chosen by':<10}" + "".join(f"{name:>{width}}" for name, width in columns)]
     for part, one in efforts.items():
         lines.append(
             f"{part:<10}{one.images:>8,}{one.reviewed:>10,}{one.hit_rate:>9.1%}{one.masks:>8,}{one.masks_changed:>9,}"
             f"{one.added:>7,}{one.iou_lost:>8.3f}"
         )
-    control = efforts["random"].hit_rate
-    if efforts["doubt"].reviewed and control:
-        lines.append(f"the queue finds {efforts['doubt'].hit_rate / control:.2f} times what looking at random would")
+    lines += ["", *(f"{name:<10}{text}" for name, text in _MEANING)]
+    doubt, control = efforts["doubt"], efforts["random"]
+    if not doubt.reviewed or not control.reviewed:
+        lines.append("nothing to compare yet: finish images of both kinds")
+    elif control.hit_rate:
+        lines.append(
+            f"an image that doubt chose was changed {doubt.hit_rate / control.hit_rate:.2f} times as often as one drawn "
+            "at random: above 1, the queue is worth its order"
+        )
+    else:
+        lines.append("no image drawn at random needed a change, so the labels are good, or more of them must be seen")
     return lines
+
+
+_MEANING = (
+    ("doubt", "images in the queue because their labels are doubtful; random: drawn from all, to compare"),
+    ("finished", "images of which a person has judged every mask"),
+    ("changed", "share of the finished images where anything was not right"),
+    ("masks", "the model's masks in finished images; mended: how many were redrawn, renamed or deleted"),
+    ("added", "masks that the model had missed"),
+    ("lost", "1 - IoU of redrawn masks with what they were, on average: 0 is no pixel"),
+)
