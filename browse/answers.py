@@ -45,7 +45,7 @@ def card(view: View, position: int) -> Json:
     }
 
 
-def detail(view: View, looked: Looked) -> Json:
+def detail(looked: Looked) -> Json:
     """One image with its masks."""
     labels, row = looked.labels, looked.row
     by_id = {mask.mask_id: mask for mask in labels.masks} if labels else {}
@@ -70,7 +70,7 @@ def detail(view: View, looked: Looked) -> Json:
             }
         )
     return {
-        **card(view, looked.position),
+        **card(looked.view, looked.position),
         "uri": redact(row.uri),
         "size": list(labels.size_hw) if labels else None,
         "seen": [head.entry_id for head in looked.heads],

@@ -87,7 +87,7 @@ class Page:
 
     def image(self, request: Request) -> Response:
         """One image with its masks."""
-        return _json(detail(self.collection.view, self.collection.look(request.query_params.get("id", ""))))
+        return _json(detail(self.collection.look(request.query_params.get("id", ""))))
 
     def thumbnail(self, request: Request) -> Response:
         """A small picture; `plain` without masks."""
@@ -142,10 +142,10 @@ class Page:
 
     def _outcome(self, one: Looked | EverymaskError) -> dict[str, Any]:
         if isinstance(one, Looked):
-            return {"image": detail(self.collection.view, one)}
+            return {"image": detail(one)}
         if isinstance(one, CorrectionConflictError):
             now = self.collection.look(one.image_id)
-            return {"error": str(one), "conflict": True, "image": detail(self.collection.view, now)}
+            return {"error": str(one), "conflict": True, "image": detail(now)}
         return {"error": str(one)}
 
 

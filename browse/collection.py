@@ -55,12 +55,14 @@ class Looked:
         row: as the model made it; where the row is lost, without masks.
         heads: entries of the log that no other is based on, the one that counts last.
         entries: all entries, the oldest first.
-        position: its place in the view.
+        view: what was looked at.
+        position: its place in that.
     """
 
     row: ImageRow
     heads: tuple[ImageCorrection, ...]
     entries: tuple[ImageCorrection, ...]
+    view: View
     position: int
 
     @property
@@ -174,7 +176,7 @@ class Collection:
             *others, entry = history.heads(name)
             place = self._view.place(position)
             digest = place.segment.table["content_sha256"][place.row].as_py()
-            row = None if entry.finished else self._row(position)
+            row = None if entry.finished else self._row(self._view, position)
             found.append(as_left(position, entry, bool(others), row, digest))
         return found
 
@@ -194,15 +196,15 @@ class Collection:
             heads = tuple(self._log.history.heads(image_id))
         if position is None:
             raise UnknownImageError(f"the store has no image {image_id!r}")
-        row = self._row(position)
+        row = self._row(view, position)
         if row is None:
             last = heads[-1]
             row = ImageRow(image_id, last.uri or "", None, "its row is lost", last.content_sha256, member=last.member)
-        return Looked(row, heads, entries, position)
+        return Looked(row, heads, entries, view, position)
 
-    def _row(self, position: int) -> ImageRow | None:
+    def _row(self, view: View, position: int) -> ImageRow | None:
         """The row of an image as the model made it; None where it is lost."""
-        place = self._view.place(position)
+        place = view.place(position)
         part, row = (int(place.segment.table[name][place.row].as_py()) for name in ("part", "row"))
         if part == NO_PART:
             return None

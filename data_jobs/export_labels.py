@@ -19,6 +19,7 @@ import tyro
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.options import AddressOptions
+from data_jobs.runtime.outcome import tell
 from data_jobs.runtime.progress import ProgressLine
 from data_jobs.runtime.settings import JOINED
 from everymask.errors import ConfigurationError
@@ -129,8 +130,10 @@ def write(config: ExportConfig) -> ExportReport:
 
 def run(config: ExportConfig) -> int:
     """Write the export and say what it lost; returns the exit code. Raises as `write`."""
-    for number, text in enumerate(write(config).lines()):
+    report = write(config)
+    for number, text in enumerate(report.lines()):
         print(text if number else f"{config.output}: {text}")
+    tell(output=config.output, format=config.format, images=report.images, masks=report.masks, errors=report.errors)
     return DONE
 
 

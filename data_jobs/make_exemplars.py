@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.options import AddressOptions, WorkerOptions
+from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.settings import JOINED
 from everymask.backbone.devices import device_for
 from everymask.classes.exemplars.boxes import boxed_pictures
@@ -44,6 +46,7 @@ from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.pictures.contact_sheet import contact_sheet
+from everymask.wording import counted
 
 REPORT_EVERY = 25
 _DIFFUSION = Footprint(cores=4, memory_bytes=10 * 2**30)
@@ -115,7 +118,9 @@ def run(config: MakeExemplarsConfig) -> int:
             print(f"{done:,} candidates: {done - rejected.total():,} kept, {rejected.total():,} rejected", flush=True)
     for subject, name in taxonomy.subjects:
         place = subject if subject == name else f"{subject} ({name})"
-        print(f"{place}: {folder.count(subject):,} pictures, {rejected[subject]:,} candidates rejected")
+        print(
+            f"{place}: {counted(folder.count(subject), 'picture')}, {counted(rejected[subject], 'candidate')} rejected"
+        )
     if config.sheet_pictures:
         for subject, shown in _write_sheets(config, taxonomy).items():
             _warn_of_likeness(subject, *shown)
@@ -124,10 +129,9 @@ def run(config: MakeExemplarsConfig) -> int:
         raise ConfigurationError(
             f"no picture of {', '.join(missing)} was kept; {config.output}/rejected.jsonl says why for each candidate"
         )
-    print(
-        f"look at {config.output}/sheets, delete what does not fit, then "
-        f"`everymask train classes --exemplars {config.output}`"
-    )
+    print(f"look at {config.output}/sheets, and delete what does not fit")
+    tell(output=config.output, pictures={subject: folder.count(subject) for subject, _ in taxonomy.subjects})
+    next_step(f"everymask train classes --exemplars {shlex.quote(config.output)} --output classes.safetensors")
     return DONE
 
 

@@ -12,9 +12,10 @@ could not be read or are not in the store.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -23,19 +24,23 @@ import tyro
 from data_jobs.runtime.command import Command, one_of
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.options import AddressOptions
+from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.settings import JOINED
+from data_jobs.runtime.waiting import waiting
 from everymask.errors import ConfigurationError
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import read_corrections
 from everymask.labels.store import LabelStore
+from everymask.redaction import redact
 from everymask.review.importing import import_corrections
 from everymask.review.page import queue_page
 from everymask.review.queue import make_queue, read_queue, write_queue
 from everymask.review.report import queue_report, report_lines
 from everymask.review.reviewed import EditingFormat
 from everymask.review.tool_files import guess_format
+from everymask.wording import counted
 
 _REFUSED_SHOWN = 20
 
@@ -95,13 +100,19 @@ class ReportConfig:
 def make(config: QueueConfig) -> int:
     """Write a queue and its page; returns the exit code. Raises EverymaskError."""
     store = LabelStore(config.labels)
-    chosen = make_queue(store, config.most, config.control, config.seed)
+    with waiting(f"reading the labels of {redact(store.uri)}"):
+        chosen = make_queue(store, config.most, config.control, config.seed)
     write_queue(chosen, config.output)
-    print(f"{config.output}: {len(chosen.images):,} of {chosen.candidates:,} images")
+    tell(queue=config.output, images=len(chosen.images), candidates=chosen.candidates)
+    print(f"{config.output}: {len(chosen.images):,} of {counted(chosen.candidates, 'image')}")
     if config.pictures:
         policy = address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks)
-        Location.at(config.page).write(queue_page(store, chosen, ImageLimits(), policy).encode())
+        with waiting("drawing the queue's page"):
+            page = queue_page(store, chosen, ImageLimits(), policy)
+        Location.at(config.page).write(page.encode())
         print(f"look at {config.page}")
+    labels, queue = shlex.quote(config.labels), shlex.quote(config.output)
+    next_step(f"everymask export --labels {labels} --queue {queue} --format label-studio --output tasks.json")
     return DONE
 
 
@@ -111,9 +122,10 @@ def bring_back(config: ImportConfig) -> int:
     summary = import_corrections(LabelStore(config.labels), config.from_file, tool)
     if summary.images or not summary.again:
         counts = ", ".join(f"{count:,} {action}" for action, count in summary.masks.items())
-        print(f"{summary.images:,} images finished by a person ({tool}), {summary.changed:,} changed; masks: {counts}")
+        images = counted(summary.images, "image")
+        print(f"{images} finished by a person ({tool}), {summary.changed:,} changed; masks: {counts}")
     if summary.again:
-        print(f"already imported: {summary.again:,} images came back as they were")
+        print(f"already imported: {counted(summary.again, 'image')} came back unchanged")
     if summary.drawn:
         print(f"masks drawn as boxes or ellipses, not as outlines: {_counts(summary.drawn)}")
     if summary.ignored:
@@ -123,7 +135,16 @@ def bring_back(config: ImportConfig) -> int:
     for sentence in summary.refused[:_REFUSED_SHOWN]:
         print(f"left out: {sentence}", file=sys.stderr)
     if len(summary.refused) > _REFUSED_SHOWN:
-        print(f"left out: {len(summary.refused) - _REFUSED_SHOWN:,} more images", file=sys.stderr)
+        print(f"left out: {counted(len(summary.refused) - _REFUSED_SHOWN, 'more image')}", file=sys.stderr)
+    tell(
+        images=summary.images,
+        changed=summary.changed,
+        masks=summary.masks,
+        again=summary.again,
+        refused=summary.refused,
+    )
+    if summary.images:
+        next_step(f"everymask train classes --corrections {shlex.quote(config.labels)} --output corrected.safetensors")
     return TOO_MANY_ERRORS if summary.refused else DONE
 
 
@@ -131,10 +152,11 @@ def _counts(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
 
 
-def tell(config: ReportConfig) -> int:
+def judge(config: ReportConfig) -> int:
     """Print what was changed; returns the exit code. Raises EverymaskError."""
-    corrections = read_corrections(LabelStore(config.labels))
-    for line in report_lines(queue_report(read_queue(config.queue), corrections)):
+    efforts = queue_report(read_queue(config.queue), read_corrections(LabelStore(config.labels)))
+    tell(**{chosen: asdict(effort) for chosen, effort in efforts.items()})
+    for line in report_lines(efforts):
         print(line)
     return DONE
 
@@ -155,7 +177,7 @@ import_ = Command(
 report = Command(
     "review report",
     ReportConfig,
-    tell,
+    judge,
     "Say how much was changed in a queue, against the images drawn at random.",
 )
 

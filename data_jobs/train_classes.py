@@ -11,6 +11,7 @@ class without usable exemplars or corrections, a loss that became NaN, or an out
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions
+from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.settings import JOINED
 from everymask.backbone.devices import device_for
@@ -57,6 +59,7 @@ from everymask.files.location import Location
 from everymask.images.decoding import decode_image
 from everymask.labels.address_policy import address_policy
 from everymask.labels.store import LabelStore
+from everymask.wording import counted
 
 CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
 
@@ -163,7 +166,7 @@ def run(config: TrainClassesConfig) -> int:
         )
         objects = int((corrections.labels < len(spec.classes)).sum())
         print(
-            f"{len(corrected):,} corrected images: {objects:,} masks of classes, "
+            f"{counted(len(corrected), 'corrected image')}: {counted(objects, 'mask')} of classes, "
             f"{len(corrections) - objects:,} of background"
         )
         named.append(corrections)
@@ -173,7 +176,9 @@ def run(config: TrainClassesConfig) -> int:
         if composites is not None:
             named.append(composites)
     print(
-        f"training {len(spec.classes)} classes on {len(bags):,} exemplars with {len(bags.inputs):,} masks", flush=True
+        f"training {counted(len(spec.classes), 'class', 'classes')} on {counted(len(bags), 'exemplar')} with "
+        f"{counted(len(bags.inputs), 'mask')}",
+        flush=True,
     )
     started = time.monotonic()
     result = train_head(bags, spec, config.training, _show_epoch, NamedMasks.joined(named) if named else None)
@@ -198,6 +203,8 @@ def run(config: TrainClassesConfig) -> int:
         f"trained in {format_duration(seconds)}; {right} of {total} held-out exemplars named right; wrote "
         f"{config.output}, look at {page}"
     )
+    tell(head=config.output, report=str(page), classes=list(spec.classes), held_out=total, held_out_right=right)
+    next_step(f"everymask label --input IMAGES --output LABELS --method classes --head {shlex.quote(config.output)}")
     return DONE
 
 
@@ -217,7 +224,7 @@ def _embedded(
     """Mask embeddings of pictures in `folder`, made where `directory` has none yet."""
     pending = pending_exemplars(exemplars, directory, config.masks)
     if pending:
-        print(f"embedding the masks of {len(pending):,} pictures into {directory}", flush=True)
+        print(f"embedding the masks of {counted(len(pending), 'picture')} into {directory}", flush=True)
         connect()
         actors = plan_actors(
             config.workers.actors, config.workers.gpus_per_actor, Footprint.of_model(config.model.model)
@@ -269,7 +276,7 @@ def _clear(config: TrainClassesConfig, records: list[StoredEmbeddings]) -> list[
     if not config.single_object_only:
         return records
     clear = [record for record in records if config.single_object.problem(record.embeddings) is None]
-    print(f"{len(records) - len(clear):,} exemplars without one clear object are left out")
+    print(f"left out: {counted(len(records) - len(clear), 'exemplar')} without one clear object")
     return clear
 
 

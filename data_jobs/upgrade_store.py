@@ -8,17 +8,20 @@ format, or an output that holds something else or cannot be written.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
+from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.progress import ProgressLine
 from everymask.files.storage import canonical_uri
 from everymask.labels.schema import FORMAT_VERSION
 from everymask.labels.store import LabelStore
 from everymask.labels.upgrade import upgrade
 from everymask.redaction import redact
+from everymask.wording import counted
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,12 @@ def run(config: UpgradeConfig) -> int:
         if line is not None:
             line.close()
     print(
-        f"{redact(copy.uri)} has format {FORMAT_VERSION}: {done.counts.images:,} images, {done.counts.masks:,} masks, "
-        f"{done.corrections:,} corrections of {redact(store.uri)} (format {done.before}), which stays as it is"
+        f"{redact(copy.uri)} has format {FORMAT_VERSION}: {counted(done.counts.images, 'image')}, "
+        f"{counted(done.counts.masks, 'mask')}, {counted(done.corrections, 'correction')} of {redact(store.uri)} "
+        f"(format {done.before}), which stays as it is"
     )
+    tell(output=redact(copy.uri), images=done.counts.images, masks=done.counts.masks, corrections=done.corrections)
+    next_step(f"everymask browse {shlex.quote(redact(copy.uri))}")
     return DONE
 
 

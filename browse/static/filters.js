@@ -23,7 +23,7 @@ const OF_MASKS = [
   ["area", "Area, %", { min: 0, max: 100, step: 0.1 }, 100],
 ];
 
-let counts = new Map();
+let counts = null; // masks by class in the images of the list, once they are known
 let change = () => {};
 
 // `onChange(query)` is called with every condition that is set.
@@ -130,8 +130,8 @@ function classes() {
   const section = el("section", { class: "legend" });
   if (!rows.length) return section;
   const clear = el("button", { class: "text-button", hidden: !chosen.size, onclick: () => set("class", "") }, "Any class");
-  const items = rows.map(([id, name]) => {
-    const count = counts.get(id) ?? 0;
+  const item = ([id, name]) => {
+    const count = counts?.get(id) ?? 0;
     const toggle = () => {
       if (!chosen.delete(id)) chosen.add(id);
       set("class", [...chosen].sort((a, b) => a - b).join(","));
@@ -141,14 +141,21 @@ function classes() {
       {},
       el(
         "button",
-        { class: count ? "" : "none", "aria-pressed": String(chosen.has(id)), onclick: toggle, title: name },
+        { class: count || counts === null ? "" : "none", "aria-pressed": String(chosen.has(id)), onclick: toggle, title: name },
         el("i", { class: "swatch", style: { background: colour(colourOf(id)) } }),
         el("span", { class: "label" }, name),
-        el("span", { class: "count" }, count.toLocaleString("en")),
+        el("span", { class: "count" }, counts === null ? "" : count.toLocaleString("en")),
       ),
     );
-  });
+  };
+  const isThere = ([id]) => counts === null || counts.get(id) || chosen.has(id);
+  const there = rows.filter(isThere);
+  const others = rows.filter((row) => !isThere(row));
   const hint = "Masks of each class in the images that are listed";
-  section.append(el("h2", { title: hint }, "Class", clear), el("ul", { class: "classes" }, ...items));
+  section.append(el("h2", { title: hint }, "Class", clear), el("ul", { class: "classes" }, ...there.map(item)));
+  if (others.length) {
+    const list = el("ul", { class: "classes" }, ...others.map(item));
+    section.append(el("details", { open: !there.length }, el("summary", {}, `${others.length} without a mask here`), list));
+  }
   return section;
 }

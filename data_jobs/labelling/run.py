@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from data_jobs.labelling.config import EstimateConfig, LabelDatasetConfig, Relab
 from data_jobs.labelling.estimate import draw_sample
 from data_jobs.labelling.estimate import load as load_estimate
 from data_jobs.labelling.estimate import save as save_estimate
+from data_jobs.labelling.failures import failures_line
 from data_jobs.labelling.inputs import ImageRef, list_images
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.output import OutputLock, clear, prepare
@@ -27,9 +29,11 @@ from data_jobs.labelling.run_configuration import comparable, configuration_with
 from data_jobs.labelling.skipped import Skipped
 from data_jobs.runtime.actors import Actors, Footprint, connect, plan_actors
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
+from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.scheduling import check_schedulable, parse_labels
 from data_jobs.runtime.settings import as_tree, typed
+from data_jobs.runtime.waiting import waiting
 from everymask.backbone.devices import device_for
 from everymask.backbone.models import find_model
 from everymask.errors import ConfigurationError, OutputError
@@ -39,6 +43,7 @@ from everymask.images.decoding import ImageLimits
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.redaction import redact
+from everymask.wording import counted
 
 _ONCE = frozenset({"overwrite", "discard_corrections", "retry_failed", "verify"})
 """Settings that are asked for this once."""
@@ -106,7 +111,8 @@ class Earlier:
         record = read_run(store)
         if record is not None:
             _check_same(options.output, comparable(record.config, configuration), configuration)
-        finished = settle_store(store, options.retry_failed, options.verify)
+        with waiting(f"reading which images of {redact(store.uri)} are done"):
+            finished = settle_store(store, options.retry_failed, options.verify)
         for note in finished.notes:
             print(note, flush=True)
         return cls(record, finished, started)
@@ -188,7 +194,8 @@ class Run:
         write_run(self.store, replace(self.record, attempts=[*self.record.attempts[:-1], attempt], counts=counts))
         changed = added.images or self.finished.dropped or self.finished.notes
         if self.options.previews and (changed or not preview_exists(self.store)):
-            write_preview(self.store, self.limits, self.options.previews, self.policy)
+            with waiting("drawing the preview"):
+                write_preview(self.store, self.limits, self.options.previews, self.policy)
         self._report(counts, added)
         return counts
 
@@ -213,12 +220,16 @@ class Run:
         output = redact(self.options.output)
         speed = f" ({added.images / self.seconds:.3g} images/s)" if added.images else ""
         print(
-            f"{added.images:,} images labelled in {format_duration(self.seconds)}{speed}; {output} holds "
-            f"{counts.images:,} images, {counts.masks:,} masks, {counts.errors:,} errors",
+            f"{counted(added.images, 'image')} labelled in {format_duration(self.seconds)}{speed}; {output} holds "
+            f"{counted(counts.images, 'image')}, {counted(counts.masks, 'mask')}, {counted(counts.errors, 'error')}",
             flush=True,
         )
+        tell(output=output, labelled=added.images, seconds=self.seconds, **asdict(counts))
         if self.options.previews:
             print(f"look at {output}/preview/index.html", flush=True)
+        next_step(f"everymask browse {shlex.quote(output)}")
+        if failures := failures_line(self.store, counts):
+            print(failures, flush=True)
 
 
 def repeatable_settings(config: LabelDatasetConfig | RelabelConfig) -> dict[str, Any]:
@@ -245,7 +256,9 @@ def _replace_run_file(store: LabelStore, why: str) -> None:
 
 def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: EstimateConfig | None) -> PartSummary:
     skipped = Skipped()
-    if next(_images(config, skipped), None) is None:
+    with waiting(f"looking for images in {redact(config.input)}"):
+        first = next(_images(config, skipped), None)
+    if first is None:
         passed_over = f" ({skipped})" if str(skipped) else ""
         raise ConfigurationError(f"the input {config.input} holds no image{passed_over}")
     connect()
@@ -272,10 +285,12 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     configured = configuration_without_model(config.input, spec.config, model, config.limits)
     earlier = Earlier.read(config.store, store, configured)
     skipped = Skipped()
-    pending = write_pending(store, _images(config, skipped), earlier.finished.ids)
+    with waiting(f"listing the images of {redact(config.input)}"):
+        pending = write_pending(store, _images(config, skipped), earlier.finished.ids)
     _announce(model, spec.config.method, pending, actors, skipped)
     # Only now: a GPU machine that came for this would wait idle through a long listing, and be gone after it.
-    facts = inspect_model(spec, actors)
+    with waiting(f"starting a worker, which loads {model}"):
+        facts = inspect_model(spec, actors)
     configuration = run_configuration(config.input, spec.config, facts, config.limits)
     this = Run.open("label", config, store, earlier, configuration, facts.device)
     batch_size = config.batch_size or (find_model(model).gpu_batch_size if actors.gpus else 1)
@@ -345,7 +360,7 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
     pending = unfinished(shards, this.finished.ids)
     images = sum(len(shard.rows) for shard in pending)
     done = len(this.finished.ids)
-    print(f"{images:,} images to label from {redact(config.embeddings)}, {done:,} labelled before", flush=True)
+    print(f"{counted(images, 'image')} to label from {redact(config.embeddings)}, {done:,} labelled before", flush=True)
     added = PartSummary()
     if pending:
         head_file, workers = canonical_uri(config.head), os.cpu_count() or 1
@@ -357,8 +372,8 @@ def _announce(model: str, method: str, pending: Pending, actors: Actors, skipped
     workers = f"{actors.minimum} to {actors.maximum}" if actors.maximum > actors.minimum else f"{actors.maximum}"
     place = f"{actors.gpus:g} GPU each" if actors.gpus else "on the CPU"
     print(
-        f"{pending.listed:,} images, {pending.listed - pending.images:,} labelled before, {pending.images:,} to label "
-        f"with {model} ({method}), {workers} worker{'s' if actors.maximum > 1 else ''} {place}",
+        f"{counted(pending.listed, 'image')}, {pending.listed - pending.images:,} labelled before, {pending.images:,} "
+        f"to label with {model} ({method}), {workers} worker{'s' if actors.maximum > 1 else ''} {place}",
         flush=True,
     )
     if str(skipped):

@@ -12,6 +12,7 @@ import ray
 
 from data_jobs.runtime.exit_codes import end_on_sigterm
 from data_jobs.runtime.scheduling import Demand, alive_nodes, most_workers_beside
+from data_jobs.runtime.waiting import waiting
 from everymask.backbone.models import find_model
 from everymask.errors import ConfigurationError
 
@@ -34,7 +35,8 @@ def connect() -> None:
         return
     if os.environ.get("RAY_ADDRESS"):
         try:
-            ray.init(logging_level=logging.WARNING)
+            with waiting("joining the Ray cluster"):
+                ray.init(logging_level=logging.WARNING)
         except ConnectionError as error:
             raise ConfigurationError(
                 f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}; start it, or unset RAY_ADDRESS"
@@ -44,14 +46,15 @@ def connect() -> None:
     # A token that some other tool left in the home folder must not lock this private cluster.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    ray.init(
-        address="local",
-        # Beyond the cores, room for the stages that only wait: a machine with one core must not starve them.
-        num_cpus=len(os.sched_getaffinity(0)) + 2,
-        object_store_memory=min(memory // 5, _MAX_OBJECT_STORE_BYTES),
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-    )
+    with waiting("starting Ray on this machine"):
+        ray.init(
+            address="local",
+            # Beyond the cores, room for the stages that only wait: a machine with one core must not starve them.
+            num_cpus=len(os.sched_getaffinity(0)) + 2,
+            object_store_memory=min(memory // 5, _MAX_OBJECT_STORE_BYTES),
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+        )
     end_on_sigterm()
 
 

@@ -13,6 +13,7 @@ import tyro
 
 from data_jobs.runtime.config_files import config_text, file_arguments, option_value
 from data_jobs.runtime.exit_codes import DONE, exit_code
+from data_jobs.runtime.outcome import JSON, QUIET, run_with
 from data_jobs.runtime.settings import Setting, as_arguments, as_tree, settings_of
 from everymask.errors import ConfigurationError
 
@@ -27,6 +28,10 @@ _MAX_CHOICES = 5
 _OWN_OPTIONS = (
     ("--config FILE.yaml", "Take settings from this file, or from the run.json of an earlier run; options typed win."),
     ("--print-config", "Write every setting with its value and meaning, as such a file, and stop."),
+)
+_TELLING = (
+    (QUIET, "Say nothing but errors."),
+    (JSON, "Print one JSON object about what was done, and nothing else, for scripts."),
 )
 
 
@@ -64,7 +69,15 @@ class Command(Generic[C]):
         if {"-h", "--help"} & set(arguments):
             print(self.help(min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 0)).columns)), end="")
             return DONE
-        return exit_code(lambda: self._parse_and_run(arguments), self.interrupted)
+        return run_with(
+            arguments, lambda rest: exit_code(lambda: self._parse_and_run(rest), self.interrupted), self._telling
+        )
+
+    @property
+    def _telling(self) -> list[str]:
+        """Which of `--quiet` and `--json` every command has in the same way; not one that it has itself."""
+        settings = {setting.option for setting in settings_of(self.config)}
+        return [option for option, _ in _TELLING if option not in settings]
 
     def _parse_and_run(self, arguments: Sequence[str]) -> int:
         if not takes_file(self.config) or "--print-config" not in arguments:
@@ -113,6 +126,10 @@ class Command(Generic[C]):
         if takes_file(self.config):
             lines += ["", "all settings:"]
             for option, text in _OWN_OPTIONS:
+                lines += _entry(option, text, width)
+        lines += ["", "what it says:"]
+        for option, text in _TELLING:
+            if option in self._telling:
                 lines += _entry(option, text, width)
         return "\n".join(lines) + "\n"
 

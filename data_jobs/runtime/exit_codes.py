@@ -11,6 +11,7 @@ from types import FrameType
 
 from ray.exceptions import RayTaskError
 
+from data_jobs.runtime.outcome import tell
 from everymask.errors import EverymaskError
 
 DONE, USAGE, TOO_MANY_ERRORS, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
@@ -48,6 +49,7 @@ def exit_code(command: Callable[[], int], kept: str) -> int:
         reason = user_error(error)
         if reason is None:
             raise
+        tell(error=str(reason))
         print(f"error: {reason}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
+_silent = threading.Event()
 _TERMINAL_SECONDS = 0.5
 _LOG_SECONDS = 15.0
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No line, and no other word of what is waited for, while the block lasts."""
+    _silent.set()
+    try:
+        yield
+    finally:
+        _silent.clear()
+
+
+def is_silent() -> bool:
+    """Whether nobody wants to know how far a job is."""
+    return _silent.is_set()
 
 
 def format_duration(seconds: float) -> str:
@@ -83,6 +102,8 @@ class ProgressLine:
         return (finished - already) / (now - since) if finished > already and now > since else None
 
     def _show(self, text: str) -> None:
+        if is_silent():
+            return
         if self._terminal:
             self._stream.write("\r" + text.ljust(self._width))
             self._width = len(text)

@@ -26,6 +26,7 @@ from everymask.labels.address_policy import address_policy
 from everymask.labels.corrections import Survey, read_corrections, survey
 from everymask.labels.erasure import remember_export
 from everymask.labels.store import LabelStore
+from everymask.wording import counted
 
 _NUMBERED, _INDEX = "labels", "index.json"
 Progress = Callable[[int, int], None]
@@ -105,10 +106,10 @@ class ExportReport:
 
     def lines(self) -> list[str]:
         """The report as sentences, for a terminal."""
-        left_out = f"; {self.errors:,} images with errors are left out" if self.errors else ""
+        left_out = f"; left out: {counted(self.errors, 'image')} with an error" if self.errors else ""
         loss = self.loss
         lines = [
-            f"{self.images:,} images, {self.masks:,} masks{left_out}",
+            f"{counted(self.images, 'image')}, {counted(self.masks, 'mask')}{left_out}",
             f"IoU of what was written with the store: mean {loss.mean_iou:.4f}, worst {loss.worst_iou:.4f}"
             + (f" ({loss.worst})" if loss.worst else ""),
         ]

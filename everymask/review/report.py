@@ -78,9 +78,10 @@ def report_lines(efforts: Mapping[Chosen, Effort]) -> list[str]:
     if not doubt.reviewed or not control.reviewed:
         lines.append("nothing to compare yet: finish images of both kinds")
     elif control.hit_rate:
+        times = doubt.hit_rate / control.hit_rate
         lines.append(
-            f"an image that doubt chose was changed {doubt.hit_rate / control.hit_rate:.2f} times as often as one drawn "
-            "at random: above 1, the queue is worth its order"
+            f"an image that doubt chose was changed {times:.2f} times as often as one drawn at random: above 1, the "
+            "queue is worth its order"
         )
     else:
         lines.append("no image drawn at random needed a change, so the labels are good, or more of them must be seen")

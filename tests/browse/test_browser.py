@@ -179,15 +179,15 @@ def test_two_people_at_one_image(browser: Browser, url: str, store: LabelStore) 
         expect(ada.locator(".masks li.deleted")).to_have_count(1)
         bob.locator(".masks li").nth(1).click()
         bob.keyboard.press("x")
-        expect(bob.locator(".notice")).to_contain_text("ada changed this image meanwhile")
+        expect(bob.locator("#panel .notice")).to_contain_text("ada changed this image meanwhile")
         assert masks(bob) == ["deleted", "not judged"], "what ada did is shown"
         assert actions(store, FIRST) == ["deleted", "kept"]
         bob.get_by_role("button", name="Do mine on top").click()
         expect(bob.locator(".masks li.deleted")).to_have_count(2)
-        expect(bob.locator(".notice")).to_have_count(0)
+        expect(bob.locator("#panel .notice")).to_have_count(0)
         ada.keyboard.press("e")
         ada.keyboard.press("c")
-        expect(ada.locator(".notice")).to_contain_text("bob changed this image meanwhile")
+        expect(ada.locator("#panel .notice")).to_contain_text("bob changed this image meanwhile")
         ada.get_by_role("button", name="Leave theirs").click()
         assert masks(ada) == ["deleted", "deleted"]
     assert [entry.annotator for entry in read_history(store).entries[FIRST]] == ["ada", "bob"]
@@ -217,7 +217,7 @@ def test_a_mask_is_added_by_clicks(browser: Browser, store: LabelStore, tmp_path
     ):
         expect(page.locator(".masks li")).to_have_count(2)
         page.keyboard.press("a")
-        page.locator("#stage").click(position={"x": 300, "y": 300})
+        page.locator(".sheet").click(position={"x": 20, "y": 20})
         expect(page.locator(".adding-bar button[aria-pressed]")).to_have_count(2)
         page.get_by_label("Class").select_option("dog")
         page.keyboard.press("Enter")
@@ -235,7 +235,7 @@ def test_a_service_that_is_away_is_said_so(browser: Browser, store: LabelStore, 
     ):
         expect(page.locator(".masks li")).to_have_count(2)
         page.keyboard.press("a")
-        page.locator("#stage").click(position={"x": 300, "y": 300})
+        page.locator(".sheet").click(position={"x": 20, "y": 20})
         expect(page.locator(".toast.bad")).to_contain_text("Is it running?")
 
 

@@ -37,7 +37,7 @@ def test_a_folder_becomes_exemplars_with_a_manifest_and_contact_sheets(
 
     assert [item.class_name for item in load_exemplars(output)] == ["pets"] * 6
     assert {path.name for path in (output / "sheets").iterdir()} == {"cat.jpg", "dog.jpg"}
-    assert "cat (pets): 3 pictures, 1 candidates rejected" in capsys.readouterr().out
+    assert "cat (pets): 3 pictures, 1 candidate rejected" in capsys.readouterr().out
     before = (output / "manifest.jsonl").read_bytes()
     assert main(command) == 0
     assert (output / "manifest.jsonl").read_bytes() == before
@@ -57,7 +57,7 @@ def test_boxes_in_scenes_become_exemplars(pictures: Path, tmp_path: Path, capsys
     command = arguments("boxes", tmp_path / "out", "--boxes", tmp_path / "boxes.json", "--input", pictures)
     assert main(command) == 0
     assert [item.origin.source for item in load_exemplars(tmp_path / "out")] == ["boxes"] * 2
-    assert "cat (pets): 1 pictures, 1 candidates rejected" in capsys.readouterr().out
+    assert "cat (pets): 1 picture, 1 candidate rejected" in capsys.readouterr().out
     assert main(command[:-2]) == 2
     assert "give their folder with --input" in capsys.readouterr().err
 

@@ -84,7 +84,7 @@ VISIBLE = {
     "ui": ("endpoint", "host", "port", "examples"),
 }
 VISIBLE["estimate"] = ("sample", "price-per-gpu-hour", "spot-price-per-gpu-hour", *VISIBLE["label"])
-EVERY_COMMAND = {"help", "config", "print-config"}
+EVERY_COMMAND = {"help", "config", "print-config", "quiet", "json"}
 MOST_VISIBLE, MOST_LINES, MOST_COLUMNS, MOST_SETTINGS = 25, 100, 100, 60
 
 

@@ -68,7 +68,7 @@ def test_a_folder_is_labelled(installed: Path, tmp_path: Path) -> None:
     output = tmp_path / "labels"
     result = everymask(installed, "label", "--input", str(photos), "--output", str(output), "--method", "amg")
     assert result.returncode == 0, result.stderr
-    assert "1 images labelled" in result.stdout
+    assert "1 image labelled" in result.stdout
     assert (output / "preview" / "index.html").is_file()
 
 

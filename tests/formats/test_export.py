@@ -160,7 +160,7 @@ def test_the_command_says_what_was_lost(
     arguments = ["--labels", classes.uri, "--format", "yolo", "--output", str(tmp_path / "yolo"), "--images", "none"]
     assert export_labels.command(arguments) == 0
     printed = capsys.readouterr().out
-    assert "2 images, 2 masks; 1 images with errors are left out" in printed
+    assert "2 images, 2 masks; left out: 1 image with an error" in printed
     assert "mean 0.9" in printed
     assert "not kept by this format: ids, scores, parts" in printed
     assert export_labels.command(arguments) == 2

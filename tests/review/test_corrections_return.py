@@ -326,7 +326,7 @@ def test_a_project_is_imported_week_after_week(store: LabelStore, tmp_path: Path
     assert (again.images, again.again, again.path, again.refused) == (0, 3, None, ())
     assert (read_corrections(store), [file.name for file in store.corrections.entries()]) == (before, files)
     assert review.import_(["--labels", store.uri, "--from", str(path)]) == 0
-    assert capsys.readouterr().out == "already imported: 3 images came back as they were\n"
+    assert capsys.readouterr().out == "already imported: 3 images came back unchanged\n"
 
     # The project goes on: masks of another image are deleted, the redrawn one stays as it is.
     change_json(path, lambda content: content | {"annotations": content["annotations"][:1]})

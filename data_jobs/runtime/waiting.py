@@ -1,0 +1,41 @@
+"""A word for whoever waits: what is waited for, once it takes longer than a moment."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from data_jobs.runtime.progress import format_duration, is_silent
+
+FIRST_WORD_S, AGAIN_EVERY_S = 2.0, 30.0
+
+
+@contextmanager
+def waiting(words: str, first_word_s: float = FIRST_WORD_S, again_every_s: float = AGAIN_EVERY_S) -> Iterator[None]:
+    """Say on standard error what is done, if the block takes longer than `first_word_s`, and then now and then.
+
+    Args:
+        words: such as `starting Ray`.
+        first_word_s: seconds before the first word.
+        again_every_s: seconds between the next ones.
+    """
+    done = threading.Event()
+    started = time.monotonic()
+
+    def tell() -> None:
+        if done.wait(first_word_s) or is_silent():
+            return
+        print(f"{words} …", file=sys.stderr, flush=True)
+        while not done.wait(again_every_s):
+            print(f"{words}, since {format_duration(time.monotonic() - started)}", file=sys.stderr, flush=True)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
