@@ -5,11 +5,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Python compiles a module when it is first imported; most of the 25,000 never are.
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 # A file's tests stay in one process, in their order, so that its fixtures are made once.
 FAST := $(BIN)/python -m pytest -m "not (slow or ray or serve or browser)" --numprocesses auto --dist loadfile
 
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
+# Tests start Python hundreds of times; what it compiled once is kept, whatever the machine's defaults are.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo serve ui test test-fast test-slow lint site format browser nginx image-tools slurm readers mutants constraints notice image clean
 
@@ -21,10 +25,10 @@ install: $(STAMP) ## Create the virtual environment and install everything the p
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 ifdef HASHES
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints-hashed.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP_INSTALL) --no-deps --require-hashes -r constraints-hashed.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 else
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
 endif
 	touch $@
 

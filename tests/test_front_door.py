@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import everymask
 from everymask.entities.config import AmgConfig
@@ -15,17 +16,26 @@ from everymask.images.decoding import decode_image
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 
-PHOTO = Path(__file__).resolve().parent.parent / "examples" / "images" / "coffee.jpg"
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "images" / "coffee.jpg"
 AMG = AmgConfig(points_per_side=4)
 
 
-def test_a_path_its_bytes_and_its_pixels_get_the_same_masks() -> None:
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small one, which is labelled many times."""
+    path = tmp_path_factory.mktemp("photos") / "coffee.png"
+    with Image.open(EXAMPLE) as image:
+        image.resize((180, 120)).save(path)
+    return path
+
+
+def test_a_path_its_bytes_and_its_pixels_get_the_same_masks(photo: Path) -> None:
     model = everymask.load_model("nano", device="cpu")
     config = everymask.LabelConfig(method="amg", amg=AMG)
-    by_path = everymask.label(PHOTO, model, config=config)
+    by_path = everymask.label(photo, model, config=config)
     assert by_path.masks
-    data = PHOTO.read_bytes()
-    for same in (str(PHOTO), data, decode_image(data)):
+    data = photo.read_bytes()
+    for same in (str(photo), data, decode_image(data)):
         assert everymask.label(same, model, config=config) == by_path
 
 
@@ -40,16 +50,16 @@ def test_what_cannot_be_labelled_is_raised(tmp_path: Path) -> None:
         everymask.LabelConfig(method="entites")
 
 
-def test_a_folder_is_labelled_image_by_image_and_a_bad_one_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_is_labelled_image_by_image_and_a_bad_one_is_an_error(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "b.jpg").write_bytes(PHOTO.read_bytes())
+    (tmp_path / "deep" / "b.png").write_bytes(photo.read_bytes())
     (tmp_path / "a.png").write_bytes(b"no picture")
     (tmp_path / "notes.txt").write_text("not an image")
     config = everymask.LabelConfig(method="amg", amg=AMG)
     found = dict(everymask.label_folder(tmp_path, config=config, progress=False))
-    assert list(found) == ["a.png", "deep/b.jpg"]
+    assert list(found) == ["a.png", "deep/b.png"]
     assert isinstance(found["a.png"], InputError)
-    assert found["deep/b.jpg"] == everymask.label(PHOTO, config=config)
+    assert found["deep/b.png"] == everymask.label(photo, config=config)
     with pytest.raises(InputError, match="holds no image"):
         everymask.label_folder(tmp_path / "absent")
 
@@ -59,10 +69,10 @@ def test_opening_a_store_where_none_is_fails_at_once(tmp_path: Path) -> None:
         everymask.open_store(tmp_path)
 
 
-def test_a_store_is_exported(tmp_path: Path) -> None:
-    labels = everymask.label(PHOTO, config=everymask.LabelConfig(method="amg", amg=AMG))
+def test_a_store_is_exported(photo: Path, tmp_path: Path) -> None:
+    labels = everymask.label(photo, config=everymask.LabelConfig(method="amg", amg=AMG))
     store = LabelStore(str(tmp_path / "labels"))
-    store.write_part(to_table([ImageRow("coffee.jpg", str(PHOTO), labels, None, "0" * 64, 1.0)]))
+    store.write_part(to_table([ImageRow("coffee.png", str(photo), labels, None, "0" * 64, 1.0)]))
     report = everymask.export(store, "coco", tmp_path / "coco.json")
     content = json.loads((tmp_path / "coco.json").read_text())
     assert report.images == len(content["images"]) == 1
