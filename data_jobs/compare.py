@@ -90,7 +90,7 @@ def compare(config: CompareConfig) -> int:
     if config.page is not None:
         policy = address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks)
         pairs = [
-            Pair(one.image_id, one.image.uri, one.image.content_sha256, _said(one.changes), one.before, one.after)
+            Pair(one.image, _said(one.changes), one.before, one.after)
             for one in sorted(changed, key=lambda one: (-one.share, one.image_id))
             if one.share > 0
         ]

@@ -78,7 +78,7 @@ def service(
     tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningService]:
     """The real service on loopback: those weights, coarse grids, two refiners, API keys, small limits."""
-    from tests.serve.running_service import start_service, write_head
+    from tests.serve.running_service import COARSE, start_service, write_head
 
     heads = tmp_path_factory.mktemp("heads")
     write_head(heads, "discs", tiny_sam)
@@ -90,14 +90,7 @@ def service(
         "limits": {"max_bytes": 2_000_000, "max_pixels": 2_000_000},
         "requests": {"max_in_flight": 4, "time_limit_s": 20, "max_mask_gigapixels": 0.02},
         "server_timing": True,
-        "entities": {
-            "points_per_side": 5,
-            "gallery_points_per_side": 6,
-            "pred_iou_thresh": 0,
-            "stability_score_thresh": 0,
-        },
-        "amg": {"points_per_side": 4, "pred_iou_thresh": 0, "stability_score_thresh": 0},
-        "classes": {"masks": {"points_per_side": 4}, "score_thresh": 0.1},
+        **COARSE,
         "refiner": {"min_replicas": 2, "max_replicas": 2},
     }
     with start_service(args, heads) as running:

@@ -155,8 +155,7 @@ def _worst(
         )
         drawn = _as_labels(truth[image_id], classes)
         said = f"mean IoU of its classes {ious[image_id]:.2f}"
-        row = rows.rows[image_id]
-        pairs.append(Pair(image_id, row.uri, row.content_sha256, said, drawn, replace(labels, masks=shown)))
+        pairs.append(Pair(rows.rows[image_id], said, drawn, replace(labels, masks=shown)))
     title = "Where labels and annotations differ most"
     return pairs_page(title, f"annotated ({tool})", "labelled", pairs, ImageLimits(), policy)
 

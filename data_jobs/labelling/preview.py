@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from io import BytesIO
 
 from PIL import Image
 
-from everymask.errors import EverymaskError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location
-from everymask.files.storage import one_line, split_query
-from everymask.images.decoding import ImageLimits, decode_image
-from everymask.images.files import read_labelled_bytes
+from everymask.files.storage import split_query
+from everymask.images.decoding import ImageLimits
 from everymask.images.resizing import shrink
 from everymask.labels.corrections import corrected, read_corrections
 from everymask.labels.rows import ImageRow, from_batch
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.pictures.contact_sheet import contact_sheet
+from everymask.pictures.labelled import labelled_pixels
 from everymask.pictures.overlay import overlay
 from everymask.pictures.report import ReportItem, html_report
-
-logger = logging.getLogger(__name__)
 
 _MAX_SIDE = 800
 _MAX_FAILURES = 200
@@ -77,16 +73,10 @@ def _first(images: Iterator[ImageRow], count: int) -> list[ImageRow]:
 
 def _draw(image: ImageRow, limits: ImageLimits, policy: AddressPolicy) -> ReportItem | None:
     """The image and its masks, small; None where the file is no longer what it was."""
-    assert image.labels is not None
-    try:
-        data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy, image.member)
-        pixels = decode_image(data, limits)
-        if pixels.shape[:2] != image.labels.size_hw:
-            return None
-        return ReportItem(image, shrink(pixels, _MAX_SIDE), overlay(pixels, image.labels, max_side=_MAX_SIDE))
-    except (EverymaskError, OSError) as error:
-        logger.warning("no preview of %s: %s", image.image_id, one_line(error))
+    pixels = labelled_pixels(image, limits, policy)
+    if pixels is None or image.labels is None:
         return None
+    return ReportItem(image, shrink(pixels, _MAX_SIDE), overlay(pixels, image.labels, max_side=_MAX_SIDE))
 
 
 def _facts(total: PartSummary) -> list[tuple[str, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -38,6 +40,20 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
         raise CheckpointError(f"{path} holds something other than a dictionary of tensors; save model.state_dict()")
     return content
+
+
+@contextmanager
+def refusing_misfits(path: Path, what: str, remedy: str) -> Iterator[None]:
+    """Around building a network and filling it with a file's tensors.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path} does not fit {what} ({reason}); {remedy}") from error
 
 
 def check_family(tensors: dict[str, torch.Tensor], model: str, source: str) -> None:

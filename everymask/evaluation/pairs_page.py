@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from everymask.errors import EverymaskError
 from everymask.files.addresses import AddressPolicy
-from everymask.files.storage import one_line
-from everymask.formats.naming import shown
-from everymask.images.decoding import ImageLimits, decode_image
-from everymask.images.files import read_labelled_bytes
+from everymask.images.decoding import ImageLimits
+from everymask.labels.rows import ImageRow
 from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import html_page
+from everymask.pictures.labelled import labelled_pixels
 from everymask.pictures.overlay import overlay
 from everymask.records import ImageLabels
-
-logger = logging.getLogger(__name__)
 
 _SIDE = 480
 
@@ -28,16 +23,12 @@ class Pair:
     """Two labellings of one image.
 
     Attributes:
-        image_id: what it is called.
-        uri: where it is.
-        content_sha256: of the image that was labelled.
+        image: its row.
         said: what is said of the difference.
         left, right: the labellings, of the image's size; a class has one colour in both.
     """
 
-    image_id: str
-    uri: str
-    content_sha256: str | None
+    image: ImageRow
     said: str
     left: ImageLabels
     right: ImageLabels
@@ -60,21 +51,17 @@ def pairs_page(
 
 
 def _card(left: str, right: str, pair: Pair, limits: ImageLimits, policy: AddressPolicy) -> str:
-    try:
-        data = read_labelled_bytes(pair.uri, pair.content_sha256, limits, policy)
-        pixels = decode_image(data, limits)
-        if pixels.shape[:2] != pair.left.size_hw:
-            raise EverymaskError("it has another size than its labels")
+    image_id = pair.image.image_id
+    pixels = labelled_pixels(pair.image, limits, policy)
+    figures = "<p>the image is not where it was, or not the one that was labelled</p>"
+    if pixels is not None:
         figures = "".join(
             f'<figure><img loading="lazy" src="{data_uri(overlay(pixels, labels, max_side=_SIDE))}" '
-            f'alt="{escape(name)} of {escape(pair.image_id)}"><figcaption>{escape(name)}, '
+            f'alt="{escape(name)} of {escape(image_id)}"><figcaption>{escape(name)}, '
             f"{len(labels.masks):,} masks</figcaption></figure>"
             for name, labels in ((left, pair.left), (right, pair.right))
         )
-    except (EverymaskError, OSError) as error:
-        logger.warning("no picture of %s: %s", shown(pair.image_id), one_line(error))
-        figures = "<p>the image is not where it was, or not the one that was labelled</p>"
-    return f"<li><b>{escape(pair.image_id)}</b> <span>{escape(pair.said)}</span><div>{figures}</div></li>"
+    return f"<li><b>{escape(image_id)}</b> <span>{escape(pair.said)}</span><div>{figures}</div></li>"
 
 
 _STYLE = """

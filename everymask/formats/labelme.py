@@ -77,9 +77,16 @@ def read_mask_shape(shape: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
         raise InputError(f"a mask cannot be read ({error}); redraw it") from error
 
 
-def image_path_beside(exported: ExportedImage) -> str:
-    """`imagePath` of a file that lies beside its image."""
-    return PurePosixPath(relative_path(exported.name)).name
+def image_beside(exported: ExportedImage) -> dict[str, Any]:
+    """What a file that lies beside its image says of the image."""
+    height, width = exported.labels.size_hw
+    return {
+        "imagePath": PurePosixPath(relative_path(exported.name)).name,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+        "everymask_image_id": exported.image.image_id,
+    }
 
 
 def write_beside(destination: Destination, exported: ExportedImage, content: dict[str, Any]) -> None:
@@ -104,11 +111,7 @@ class LabelMeWriter:
             "version": _VERSION,
             "flags": {REVIEWED_FLAG: False},
             "shapes": shapes,
-            "imagePath": image_path_beside(exported),
-            "imageData": None,
-            "imageHeight": height,
-            "imageWidth": width,
-            "everymask_image_id": exported.image.image_id,
+            **image_beside(exported),
         }
         write_beside(self._destination, exported, content)
         read = iter([read_mask_shape(shape, (height, width)) for shape in shapes])

@@ -10,7 +10,7 @@ from typing import Any
 
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.labelme import image_path_beside, write_beside
+from everymask.formats.labelme import image_beside, write_beside
 from everymask.formats.outlines import simple_polygons
 from everymask.masks.checked import fill_polygons
 from everymask.records import LabelledMask, Rle
@@ -59,11 +59,7 @@ class XAnyLabelingWriter:
             "flags": {},
             "checked": False,
             "shapes": shapes,
-            "imagePath": image_path_beside(exported),
-            "imageData": None,
-            "imageHeight": height,
-            "imageWidth": width,
-            "everymask_image_id": exported.image.image_id,
+            **image_beside(exported),
             "everymask_tolerance_px": self._tolerance_px,
         }
         write_beside(self._destination, exported, content)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.errors import EverymaskError
 from everymask.files.addresses import AddressPolicy
-from everymask.files.storage import one_line
-from everymask.formats.naming import shown
-from everymask.images.decoding import ImageLimits, decode_image
-from everymask.images.files import read_labelled_bytes
+from everymask.images.decoding import ImageLimits
 from everymask.labels.doubt import mask_doubt
 from everymask.labels.lookup import find_images
 from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import html_page
+from everymask.pictures.labelled import labelled_pixels
 from everymask.pictures.overlay import overlay
 from everymask.review.queue import Queue, QueuedImage
-
-logger = logging.getLogger(__name__)
 
 _THUMBNAIL_SIDE = 420
 _MAX_PICTURES = 300
@@ -70,16 +64,10 @@ def _card(place: int, queued: QueuedImage, image: ImageRow, limits: ImageLimits,
 
 
 def _picture(image: ImageRow, limits: ImageLimits, policy: AddressPolicy) -> NDArray[np.uint8] | None:
-    assert image.labels is not None
-    try:
-        data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy, image.member)
-        pixels = decode_image(data, limits)
-        if pixels.shape[:2] != image.labels.size_hw:
-            return None
-        return overlay(pixels, image.labels, max_side=_THUMBNAIL_SIDE)
-    except (EverymaskError, OSError) as error:
-        logger.warning("no picture of %s: %s", shown(image.image_id), one_line(error))
+    pixels = labelled_pixels(image, limits, policy)
+    if pixels is None or image.labels is None:
         return None
+    return overlay(pixels, image.labels, max_side=_THUMBNAIL_SIDE)
 
 
 def _worst_masks(image: ImageRow) -> str:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 
+from tests.classes.tiny_tokenizer import tiny_tokenizer
+
 
 def save_tiny_clip(folder: Path) -> Path:
     """Write a CLIP model and its processor that load in a second."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
-    vocabulary, merges = folder / "letters.json", folder / "letters.txt"
-    vocabulary.write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
-    merges.write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer(str(vocabulary), str(merges), model_max_length=32)
+    tokenizer, num_tokens = tiny_tokenizer(folder)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
     torch.manual_seed(0)
     model = CLIPModel(
         CLIPConfig(
             text_config={
                 **sizes,
-                "vocab_size": len(tokens),
+                "vocab_size": num_tokens,
                 "max_position_embeddings": 32,
                 "bos_token_id": 0,
                 "eos_token_id": 1,

@@ -10,7 +10,7 @@ import pytest
 from everymask.backbone.sam import SamBackbone
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
-from tests.serve.running_service import API_KEY, OTHER_API_KEY, RunningService, start_service, write_head
+from tests.serve.running_service import API_KEY, COARSE, OTHER_API_KEY, RunningService, start_service, write_head
 
 
 @pytest.fixture(scope="package")
@@ -36,14 +36,7 @@ def adapted(
         "device": "cpu",
         "heads": str(heads),
         "requests": {"body_limit_s": 2},
-        "entities": {
-            "points_per_side": 5,
-            "gallery_points_per_side": 6,
-            "pred_iou_thresh": 0,
-            "stability_score_thresh": 0,
-        },
-        "amg": {"points_per_side": 4, "pred_iou_thresh": 0, "stability_score_thresh": 0},
-        "classes": {"masks": {"points_per_side": 4}, "score_thresh": 0.1},
+        **COARSE,
         "label_studio": True,
         "x_anylabeling": True,
         "images_root": str(images_root),

@@ -35,6 +35,17 @@ API_KEY = "correct horse battery staple"
 OTHER_API_KEY = "of somebody else"
 CLASSES = ("disc", "field")
 START_LIMIT_S = 280.0
+COARSE: Mapping[str, Any] = {
+    "entities": {
+        "points_per_side": 5,
+        "gallery_points_per_side": 6,
+        "pred_iou_thresh": 0,
+        "stability_score_thresh": 0,
+    },
+    "amg": {"points_per_side": 4, "pred_iou_thresh": 0, "stability_score_thresh": 0},
+    "classes": {"masks": {"points_per_side": 4}, "score_thresh": 0.1},
+}
+"""Settings with which a model of random weights finds masks in a moment."""
 
 
 @dataclass(frozen=True)

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from segment_anything.modeling import Sam
 
 from everymask.backbone.mobile_sam.checkpoint import load_checkpoint
 from everymask.backbone.sam.backbone import SamBackbone, SamParts
 from everymask.backbone.sam.config import SamConfig
-from everymask.backbone.weights import model_weights
+from everymask.backbone.sam.loading import family_loader
 
 __all__ = ["load", "make_backbone"]
 
 _PATCH_SIZE = 16
-
-
-def load(
-    model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None
-) -> SamBackbone:
-    """Load MobileSAM, ready to embed.
-
-    Args:
-        model: the backbone's name, and its published weights without `checkpoint`.
-        checkpoint: a file (`.pt`, `.safetensors`) or http(s) URL.
-        config: precision and batching; None for the defaults.
-
-    Raises:
-        CheckpointError: weights missing, corrupt, or of another architecture.
-    """
-    weights = model_weights(model, checkpoint)
-    sam = load_checkpoint(weights.path, model)
-    return make_backbone(sam, name=model, weights_sha256=weights.sha256, device=device, config=config)
 
 
 def make_backbone(
@@ -43,3 +23,6 @@ def make_backbone(
     encoder = sam.image_encoder.prepare_to_run(config.encoder_dtype(device)).to(device)
     parts = SamParts.of_sam(sam, encoder, _PATCH_SIZE, device, config)
     return SamBackbone(parts, name=name, weights_sha256=weights_sha256, device=device, config=config)
+
+
+load = family_loader(load_checkpoint, make_backbone)

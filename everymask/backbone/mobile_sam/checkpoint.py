@@ -10,8 +10,7 @@ from segment_anything.modeling import Sam
 
 from everymask.backbone.mobile_sam.encoder import MobileEncoder
 from everymask.backbone.sam.architecture import PromptArchitecture, assemble_sam
-from everymask.backbone.tensors import check_family, read_tensors
-from everymask.errors import CheckpointError
+from everymask.backbone.tensors import check_family, read_tensors, refusing_misfits
 
 _UNUSED = re.compile(r"image_encoder\.(head|norm_head)\.|.*\.attention_bias_idxs$")
 _RENAMED = (
@@ -41,13 +40,8 @@ def load_checkpoint(path: Path, model: str) -> Sam:
     tensors = read_tensors(path)
     check_family(tensors, model, str(path))
     sam = build_mobile_sam()
-    try:
+    with refusing_misfits(path, "MobileSAM", "use the published checkpoint, or one trained from it"):
         sam.load_state_dict(with_timm_names(tensors))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path} does not fit MobileSAM ({reason[:300]}); use the published checkpoint, or one trained from it"
-        ) from error
     return sam
 
 

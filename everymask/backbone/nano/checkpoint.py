@@ -17,6 +17,7 @@ from everymask.backbone.nano.decoder import DecoderConfig, PromptDecoder
 from everymask.backbone.nano.efficientnet import load_efficientnet
 from everymask.backbone.nano.encoder import EncoderConfig, NanoEncoder
 from everymask.backbone.nano.regions import RegionConfig
+from everymask.backbone.tensors import refusing_misfits
 from everymask.errors import CheckpointError
 from everymask.files.json_text import parse_json
 
@@ -81,15 +82,10 @@ def load_checkpoint(path: Path) -> NanoModel:
             f"{path} is a nano checkpoint of version {metadata.get('version')}, this code reads version {VERSION}; "
             "install the everymask that wrote it, or train again with `everymask train nano`"
         )
-    try:
+    with refusing_misfits(path, "nano's architecture", "use a file made by `everymask train nano`"):
         model = NanoModel(_read_config(parse_json(metadata["config"])))
         trunk = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_TRUNK)}
         model.load_state_dict(tensors | trunk)
-    except (RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"{path} does not fit nano's architecture ({reason}); use a file made by `everymask train nano`"
-        ) from error
     return model.eval()
 
 

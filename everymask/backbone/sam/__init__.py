@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from segment_anything.modeling import Sam
 
@@ -12,7 +10,7 @@ from everymask.backbone.sam.backbone import SamBackbone, SamParts
 from everymask.backbone.sam.checkpoint import load_checkpoint
 from everymask.backbone.sam.config import SamConfig
 from everymask.backbone.sam.image_encoder import ImageEncoder
-from everymask.backbone.weights import model_weights
+from everymask.backbone.sam.loading import family_loader
 
 __all__ = [
     "OFFICIAL_ARCHITECTURES",
@@ -25,24 +23,6 @@ __all__ = [
 ]
 
 
-def load(
-    model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None
-) -> SamBackbone:
-    """Load a SAM, ready to embed.
-
-    Args:
-        model: `vit_b`, `vit_l` or `vit_h`: the backbone's name, and its published weights without `checkpoint`.
-        checkpoint: a file (`.pth`, `.safetensors`) or http(s) URL; its sizes are read off its tensors.
-        config: precision and batching; None for the defaults.
-
-    Raises:
-        CheckpointError: weights missing, corrupt, or of another architecture.
-    """
-    weights = model_weights(model, checkpoint)
-    sam = load_checkpoint(weights.path, model)
-    return make_backbone(sam, name=model, weights_sha256=weights.sha256, device=device, config=config)
-
-
 def make_backbone(
     sam: Sam, *, name: str, weights_sha256: str, device: torch.device, config: SamConfig | None = None
 ) -> SamBackbone:
@@ -52,3 +32,6 @@ def make_backbone(
     encoder = ImageEncoder(sam.image_encoder, config.encoder_dtype(device)).to(device)
     parts = SamParts.of_sam(sam, encoder, patch_size, device, config)
     return SamBackbone(parts, name=name, weights_sha256=weights_sha256, device=device, config=config)
+
+
+load = family_loader(load_checkpoint, make_backbone)

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from segment_anything.modeling import PromptEncoder, Sam
 
 from everymask.backbone.constants import pinned
-from everymask.backbone.points import group_equal
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PreparedImage, PromptMasks
 from everymask.backbone.sam.config import SamConfig
-from everymask.backbone.sam.features import pool_tokens, sample_tokens
 from everymask.backbone.sam.frame import Frame, ImageFrame
+from everymask.backbone.sam.framed import FramedBackbone
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.errors import ConfigurationError, ModelOutputError
 
@@ -74,7 +73,7 @@ class SamParts:
         )
 
 
-class SamBackbone:
+class SamBackbone(FramedBackbone):
     """A model with SAM's prompts. Implements `PromptableBackbone`; see there for shapes.
 
     An embedding holds the encoder's `Features` of one image: float32 from a CPU, float16 from a GPU.
@@ -183,21 +182,6 @@ class SamBackbone:
             prompts, _ = self._prompt_encoder(points=points, boxes=box, masks=None)
         origin = point_coords[:1] if box_xyxy is None or len(point_coords) else box_xyxy.view(2, 2).mean(0)[None]
         return self._decode(embedding, prompts.float(), origin)
-
-    def distinct_points(
-        self, embedding: ImageEmbedding, point_coords: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return group_equal(point_coords)
-
-    def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
-        return sample_tokens(self._frame(embedding), embedding.features["image"], point_coords.to(self._device))
-
-    def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
-        pixels = embedding.canvas.to_pixels(masks.to(self._device))
-        return pool_tokens(self._frame(embedding), embedding.features["image"], pixels)
-
-    def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
-        return self._frame(embedding).to_original(embedding.canvas.to_pixels(logits))
 
     def _frame(self, embedding: ImageEmbedding) -> ImageFrame:
         if embedding.weights_sha256 != self._weights_sha256:

@@ -7,7 +7,7 @@ from pathlib import Path
 from segment_anything.modeling import Sam
 
 from everymask.backbone.sam.architecture import OFFICIAL_ARCHITECTURES, build_sam, infer_architecture
-from everymask.backbone.tensors import check_family, read_tensors
+from everymask.backbone.tensors import check_family, read_tensors, refusing_misfits
 from everymask.errors import CheckpointError
 
 
@@ -27,13 +27,8 @@ def load_checkpoint(path: Path, model: str) -> Sam:
     for official, sizes in OFFICIAL_ARCHITECTURES.items():
         if architecture == sizes and official != model:
             raise CheckpointError(f"{path} holds {official}, but {model} was asked for; use --model {official}")
-    try:
+    remedy = "use a checkpoint published for vit_b, vit_l or vit_h, or one trained from them"
+    with refusing_misfits(path, "the official SAM architecture", remedy):
         sam = build_sam(architecture)
         sam.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path} does not fit the official SAM architecture ({reason[:300]}); "
-            "use a checkpoint published for vit_b, vit_l or vit_h, or one trained from them"
-        ) from error
     return sam

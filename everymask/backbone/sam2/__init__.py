@@ -4,39 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from everymask.backbone.sam.backbone import SamBackbone, SamParts
 from everymask.backbone.sam.config import SamConfig
 from everymask.backbone.sam.frame import ImageFrame
+from everymask.backbone.sam.loading import family_loader
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.backbone.sam2.architecture import OFFICIAL_ARCHITECTURES, Sam2, Sam2Architecture, build_sam2
 from everymask.backbone.sam2.checkpoint import load_checkpoint
 from everymask.backbone.sam2.frame import SquashedFrame
-from everymask.backbone.weights import model_weights
 
 __all__ = ["OFFICIAL_ARCHITECTURES", "Sam2Architecture", "build_sam2", "load", "make_backbone"]
-
-
-def load(
-    model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None
-) -> SamBackbone:
-    """Load a SAM 2.1, ready to embed.
-
-    Args:
-        model: `sam2.1_tiny`, `_small`, `_base_plus` or `_large`: the backbone's name, its size, and its published
-            weights without `checkpoint`.
-        checkpoint: a file (`.pt`, `.safetensors`) or http(s) URL.
-        config: precision and batching; None for the defaults.
-
-    Raises:
-        CheckpointError: weights missing, corrupt, or of another architecture.
-    """
-    weights = model_weights(model, checkpoint)
-    sam = load_checkpoint(weights.path, model)
-    return make_backbone(sam, name=model, weights_sha256=weights.sha256, device=device, config=config)
 
 
 def make_backbone(
@@ -74,3 +54,6 @@ def make_backbone(
         padded_box=True,
     )
     return SamBackbone(parts, name=name, weights_sha256=weights_sha256, device=device, config=config)
+
+
+load = family_loader(load_checkpoint, make_backbone)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from everymask.backbone.sam2.architecture import OFFICIAL_ARCHITECTURES, Sam2, build_sam2
-from everymask.backbone.tensors import check_family, read_tensors
+from everymask.backbone.tensors import check_family, read_tensors, refusing_misfits
 from everymask.errors import CheckpointError
 
 _VIDEO = re.compile(
@@ -49,13 +49,8 @@ def load_checkpoint(path: Path, model: str) -> Sam2:
         if official != model and _size(tensors) == _official_size(official):
             raise CheckpointError(f"{path} holds {official}, but {model} was asked for; use --model {official}")
     sam = build_sam2(OFFICIAL_ARCHITECTURES[model])
-    try:
+    with refusing_misfits(path, model, "use the published checkpoint, or one trained from it"):
         sam.load_state_dict(with_our_names(tensors))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path} does not fit {model} ({reason[:300]}); use the published checkpoint, or one trained from it"
-        ) from error
     return sam
 
 

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from everymask.backbone.sam.backbone import SamBackbone
 from everymask.backbone.sam.config import SamConfig
+from everymask.backbone.sam.loading import family_loader
 from everymask.backbone.sam2 import make_backbone as make_sam2_backbone
 from everymask.backbone.sam2.architecture import Sam2
 from everymask.backbone.sam2.frame import SquashedFrame
 from everymask.backbone.sam3.architecture import Sam3Architecture, build_sam3
 from everymask.backbone.sam3.checkpoint import load_checkpoint
-from everymask.backbone.weights import model_weights
 
 __all__ = ["Sam3Architecture", "build_sam3", "load", "make_backbone"]
 
 _GREY = (0.5, 0.5, 0.5)
-
-
-def load(
-    model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None
-) -> SamBackbone:
-    """Load SAM 3's tracker, ready to embed.
-
-    Args:
-        model: the backbone's name; without `checkpoint` its weights are fetched with the token in HF_TOKEN.
-        checkpoint: `model.safetensors` of `facebook/sam3`: a file or http(s) URL.
-        config: precision and batching; None for the defaults.
-
-    Raises:
-        CheckpointError: no token, or weights missing, corrupt, or of another architecture.
-    """
-    weights = model_weights(model, checkpoint)
-    sam = load_checkpoint(weights.path, model)
-    return make_backbone(sam, name=model, weights_sha256=weights.sha256, device=device, config=config)
 
 
 def make_backbone(
@@ -45,3 +26,6 @@ def make_backbone(
     """The backbone of a SAM 3, which is taken over, and of no use to the caller afterwards."""
     frame = partial(SquashedFrame, mean=_GREY, deviation=_GREY, rounded=True)
     return make_sam2_backbone(sam, name=name, weights_sha256=weights_sha256, device=device, config=config, frame=frame)
+
+
+load = family_loader(load_checkpoint, make_backbone)

@@ -9,8 +9,7 @@ import torch
 
 from everymask.backbone.sam2.architecture import Sam2
 from everymask.backbone.sam3.architecture import Sam3Architecture, build_sam3
-from everymask.backbone.tensors import check_family, read_tensors
-from everymask.errors import CheckpointError
+from everymask.backbone.tensors import check_family, read_tensors, refusing_misfits
 
 _NEEDED = re.compile(
     r"detector_model\.vision_encoder\.backbone\."
@@ -59,13 +58,8 @@ def load_checkpoint(path: Path, model: str) -> Sam2:
     tensors = read_tensors(path)
     check_family(tensors, model, str(path))
     sam = build_sam3(Sam3Architecture())
-    try:
+    with refusing_misfits(path, model, "use model.safetensors of facebook/sam3"):
         sam.load_state_dict(with_our_names(tensors))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path} does not fit {model} ({reason[:300]}); use model.safetensors of facebook/sam3"
-        ) from error
     return sam
 
 

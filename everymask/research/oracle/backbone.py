@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from everymask.backbone.points import group_equal
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptMasks
-from everymask.backbone.sam.features import pool_tokens, sample_tokens
 from everymask.backbone.sam.frame import Frame
+from everymask.backbone.sam.framed import FramedBackbone
 from everymask.errors import ConfigurationError, InputError
 from everymask.research.oracle.cells import SAMPLES, SceneCells, scene_cells
 from everymask.research.oracle.draws import IntArray, normal, uniform
@@ -62,7 +61,7 @@ class _Masks:
     second: IntArray
 
 
-class OracleBackbone:
+class OracleBackbone(FramedBackbone):
     """Implements `PromptableBackbone` for pictures whose scenes it was given; see there for shapes.
 
     It has the frame, the canvas and the widths of the official SAM, and answers a click with the object, the part and
@@ -176,21 +175,6 @@ class OracleBackbone:
         at = embedding.canvas.cells_at(point_coords.to(self._device))
         agrees = ((answer.logits[0][:, at] > 0) == (point_labels.to(self._device) == 1)).all(dim=1)
         return PromptMasks(answer.logits, answer.predicted_iou * agrees, answer.tokens, answer.point_coords)
-
-    def distinct_points(
-        self, embedding: ImageEmbedding, point_coords: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return group_equal(point_coords)
-
-    def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
-        return sample_tokens(self._frame(embedding), embedding.features["image"], point_coords.to(self._device))
-
-    def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
-        pixels = embedding.canvas.to_pixels(masks.to(self._device))
-        return pool_tokens(self._frame(embedding), embedding.features["image"], pixels)
-
-    def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
-        return self._frame(embedding).to_original(embedding.canvas.to_pixels(logits))
 
     def _frame(self, embedding: ImageEmbedding) -> Frame:
         if embedding.weights_sha256 != self._digest:

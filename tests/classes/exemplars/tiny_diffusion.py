@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
+
+from tests.classes.tiny_tokenizer import tiny_tokenizer
 
 
 def save_tiny_pipeline(folder: Path) -> Path:
     """Write a text-to-image pipeline that loads in a second and draws noise."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel
 
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
-    vocabulary, merges = folder / "letters.json", folder / "letters.txt"
-    vocabulary.write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
-    merges.write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer(str(vocabulary), str(merges), model_max_length=32)
+    tokenizer, num_tokens = tiny_tokenizer(folder)
 
     torch.manual_seed(0)
     pipeline = StableDiffusionPipeline(
@@ -31,7 +27,7 @@ def save_tiny_pipeline(folder: Path) -> Path:
         ),
         text_encoder=CLIPTextModel(
             CLIPTextConfig(
-                vocab_size=len(tokens),
+                vocab_size=num_tokens,
                 hidden_size=16,
                 intermediate_size=16,
                 num_attention_heads=2,

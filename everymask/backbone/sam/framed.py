@@ -1,0 +1,39 @@
+"""What follows from the frame of an image alone, whoever answers its clicks."""
+
+from __future__ import annotations
+
+import torch
+
+from everymask.backbone.points import group_equal
+from everymask.backbone.protocol import ImageEmbedding
+from everymask.backbone.sam.features import pool_tokens, sample_tokens
+from everymask.backbone.sam.frame import ImageFrame
+
+
+class FramedBackbone:
+    """A part of `PromptableBackbone`, see there for shapes: features under points and masks, masks at full size."""
+
+    _device: torch.device
+
+    def _frame(self, embedding: ImageEmbedding) -> ImageFrame:
+        """The frame of an image that was embedded here.
+
+        Raises:
+            ConfigurationError: it was embedded with other weights.
+        """
+        raise NotImplementedError
+
+    def distinct_points(
+        self, embedding: ImageEmbedding, point_coords: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return group_equal(point_coords)
+
+    def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
+        return sample_tokens(self._frame(embedding), embedding.features["image"], point_coords.to(self._device))
+
+    def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
+        pixels = embedding.canvas.to_pixels(masks.to(self._device))
+        return pool_tokens(self._frame(embedding), embedding.features["image"], pixels)
+
+    def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
+        return self._frame(embedding).to_original(embedding.canvas.to_pixels(logits))
