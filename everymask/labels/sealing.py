@@ -176,7 +176,8 @@ def _replace_parts(
 
 
 def _visible(store: LabelStore, shard: Shard) -> Visible:
-    found = next((group for group in visible_parts(store.root) if group.shard == shard), None)
+    alike = (one for one in visible_parts(store.root) if one.shard and one.shard.number == shard.number)
+    found = next(alike, None)
     return found or Visible(shard, (), shard.seal())
 
 

@@ -143,7 +143,7 @@ def _stream_shard(
                 raise
             known = np.concatenate([known, *read])
             read.clear()
-            found = [one for one in visible_parts(shard.root) if one.shard == shard]
+            found = [one for one in visible_parts(shard.root) if one.shard and one.shard.number == shard.number]
             if not found or found[0].parts == group.parts:
                 raise
             group = found[0]

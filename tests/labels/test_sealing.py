@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,6 +73,12 @@ def test_a_sealed_shard_has_the_same_rows_in_fewer_parts(store: LabelStore, shar
     assert seal_shard(store, shard, CONFIG) == seal == shard.seal()
     (part,) = store.parts()
     assert pq.read_schema(part).metadata[b"everymask"] is not None
+
+
+def test_a_shard_that_another_process_was_told_of_is_sealed(store: LabelStore, shard: Shard) -> None:
+    there, sent = pickle.loads(pickle.dumps((store, shard)))
+    assert seal_shard(there, sent, CONFIG).counts.images == 12
+    assert shard.seal() is not None
 
 
 def test_parts_are_put_together_up_to_a_size_and_no_small_one_is_left(store: LabelStore) -> None:
