@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import tyro
 
+from everymask.cores import usable_cores
 from everymask.formats.export import ExportRequest, export
-from everymask.formats.processes import cores, write_here, write_in_processes
+from everymask.formats.processes import write_here, write_in_processes
 from everymask.formats.registry import find_format
 from everymask.labels.mask_ids import with_mask_ids
 from everymask.labels.rows import ImageRow, to_table
@@ -100,7 +101,7 @@ def machine() -> dict[str, object]:
     flags = next(line for line in text.splitlines() if line.startswith("flags")).split()
     model = next(line for line in text.splitlines() if line.startswith("model name")).partition(": ")[2]
     vectors = [flag for flag in ("avx2", "avx512f") if flag in flags]
-    return {"processor": model, "vectors": vectors, "cores": cores(), "load": os.getloadavg()[0]}
+    return {"processor": model, "vectors": vectors, "cores": usable_cores(), "load": os.getloadavg()[0]}
 
 
 def measured(store: LabelStore, entry: str, processes: int, folder: str) -> dict[str, object]:

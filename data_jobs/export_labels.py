@@ -22,10 +22,11 @@ from data_jobs.runtime.options import AddressOptions
 from data_jobs.runtime.outcome import tell
 from data_jobs.runtime.progress import ProgressLine
 from data_jobs.runtime.settings import JOINED
+from everymask.cores import usable_cores
 from everymask.errors import ConfigurationError
 from everymask.formats.export import ExportReport, ExportRequest, export
 from everymask.formats.format import ImagesMode
-from everymask.formats.processes import cores, write_here, write_in_processes
+from everymask.formats.processes import write_here, write_in_processes
 from everymask.formats.registry import FORMATS, find_format, help_text
 from everymask.formats.splits import SplitOptions
 from everymask.labels.address_policy import address_policy
@@ -113,7 +114,7 @@ def write(config: ExportConfig) -> ExportReport:
     )
     if config.processes is not None and config.processes < 1:
         raise ConfigurationError(f"--processes must be at least 1; got {config.processes}")
-    processes = config.processes or cores()
+    processes = config.processes or usable_cores()
     line: ProgressLine | None = None
 
     def show(done: int, total: int) -> None:

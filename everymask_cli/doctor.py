@@ -17,6 +17,7 @@ from data_jobs.runtime.command import Command
 from everymask import __version__
 from everymask.backbone.models import MODELS
 from everymask.backbone.weights import cache_directory
+from everymask.cores import usable_cores
 
 State = Literal["ok", "note", "missing"]
 
@@ -133,7 +134,7 @@ def _programs() -> list[Finding]:
 
 
 def _processor() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text().split()) if info.is_file() else set()
     fast = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]

@@ -14,6 +14,7 @@ from data_jobs.runtime.exit_codes import end_on_sigterm
 from data_jobs.runtime.scheduling import Demand, alive_nodes, most_workers_beside
 from data_jobs.runtime.waiting import waiting
 from everymask.backbone.models import find_model
+from everymask.cores import usable_cores
 from everymask.errors import ConfigurationError
 
 # Reading and writing wait for disks and networks most of the time.
@@ -50,7 +51,7 @@ def connect() -> None:
         ray.init(
             address="local",
             # Beyond the cores, room for the stages that only wait: a machine with one core must not starve them.
-            num_cpus=len(os.sched_getaffinity(0)) + 2,
+            num_cpus=usable_cores() + 2,
             object_store_memory=min(memory // 5, _MAX_OBJECT_STORE_BYTES),
             include_dashboard=False,
             logging_level=logging.WARNING,

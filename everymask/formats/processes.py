@@ -28,11 +28,6 @@ def write_here(job: Job, chosen: Format, shares: Iterable[Share], done: Callable
         yield write_share(job, chosen, share, lambda: done(1))
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def write_in_processes(processes: int) -> WriteShares:
     """Write shares in some processes."""
 

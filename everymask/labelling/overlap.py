@@ -18,6 +18,7 @@ from typing import cast
 import torch
 
 from everymask.backbone.protocol import PromptableBackbone
+from everymask.cores import usable_cores
 from everymask.errors import EverymaskError, InputError, UnforeseenError
 from everymask.files.storage import one_line
 from everymask.images.decoding import DEFAULT_LIMITS, ImageLimits, decode_image
@@ -40,8 +41,10 @@ def images_at_once(device: torch.device) -> int:
     """How many images are refined at once. On a CPU none beside the one in work: it has the processors already."""
     if device.type == "cpu":
         return 0
-    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(2, min(MOST_AT_ONCE, len(os.sched_getaffinity(0)), free_bytes // _BYTES_PER_IMAGE))
+    # macOS does not say how much is free.
+    pages = os.sysconf("SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES")
+    free_bytes = pages * os.sysconf("SC_PAGE_SIZE")
+    return max(2, min(MOST_AT_ONCE, usable_cores(), free_bytes // _BYTES_PER_IMAGE))
 
 
 @dataclass(frozen=True, slots=True)
