@@ -49,7 +49,7 @@ class Command(Generic[C]):
         presets: what its recipes stand for.
         interrupted: what Ctrl-C leaves.
         stand_ins: path of a setting that only the user can choose → a value that passes the configuration's checks
-            while it is printed, by default `-` for what has no default.
+            while it is printed; by default the first choice, or the setting's own name, for what has no default.
         first: path of the setting whose value may come first, without its option.
     """
 
@@ -106,7 +106,9 @@ class Command(Generic[C]):
         chosen = {setting.path: setting for setting in settings_of(self.config)}
         of_user = {setting.path: setting for setting in self.required} | {path: chosen[path] for path in self.stand_ins}
         missing = [setting for setting in of_user.values() if option_value(given, setting.option) is None]
-        stand_ins = [f"{setting.option}={self.stand_ins.get(setting.path, '-')}" for setting in missing]
+        stand_ins = [
+            f"{setting.option}={self.stand_ins.get(setting.path) or _stand_in(setting)}" for setting in missing
+        ]
         tree = as_tree(self.parse([*stand_ins, *arguments]))
         for setting in missing:
             tree[setting.path] = None
@@ -214,6 +216,11 @@ def _usage(setting: Setting) -> str:
     if 0 < len(choices) < _MAX_CHOICES:
         return f"{setting.option} {'|'.join(choices)}"
     return f"{setting.option} {_value_name(setting.kind)}"
+
+
+def _stand_in(setting: Setting) -> str:
+    """A value for what must be given and is not, different for each setting."""
+    return next(iter(_choices(setting.kind)), setting.path)
 
 
 def _value_name(kind: Any) -> str:

@@ -6,10 +6,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 
 from data_jobs.runtime.command import Command, takes_file
+from data_jobs.runtime.settings import Setting
 from everymask_cli.main import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -83,11 +85,16 @@ def test_there_are_many_and_every_command_is_named_somewhere() -> None:
     assert [row.words for row in COMMANDS if f"everymask {row.words}" not in texts] == []
 
 
+def choice(setting: Setting) -> str | None:
+    """The first of the values that a setting may have, where they are listed."""
+    return get_args(setting.kind)[0] if get_origin(setting.kind) is Literal else None
+
+
 @pytest.mark.parametrize("words", [row.words for row in COMMANDS if row.words not in ("ui", "serve")])
 def test_the_configuration_of_every_command_is_read_back(words: str, tmp_path: Path) -> None:
     (command,) = [row.load() for row in COMMANDS if row.words == words]
     assert isinstance(command, Command)
-    given = [f"{setting.option}=x.safetensors" for setting in command.required]
+    given = [f"{setting.option}={choice(setting) or f'{setting.path}.safetensors'}" for setting in command.required]
     # Which of these is given is up to the user; one must be.
     given += {"train classes": ["--exemplars=pictures"], "evaluate classes": ["--names=cat,dog"]}.get(words, [])
     file = tmp_path / "settings.yaml"
