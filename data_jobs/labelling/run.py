@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -224,7 +224,8 @@ class Run:
             f"{counted(counts.images, 'image')}, {counted(counts.masks, 'mask')}, {counted(counts.errors, 'error')}",
             flush=True,
         )
-        tell(output=output, labelled=added.images, seconds=self.seconds, **asdict(counts))
+        held = {"images": counts.images, "masks": counts.masks, "errors": counts.errors}
+        tell(output=output, labelled=added.images, seconds=self.seconds, **held)
         if self.options.previews:
             print(f"look at {output}/preview/index.html", flush=True)
         next_step(f"everymask browse {shlex.quote(output)}")
