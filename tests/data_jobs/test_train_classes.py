@@ -261,7 +261,7 @@ def test_corrections_are_learnt_beside_exemplars(
     output = tmp_path / "both.safetensors"
     command = ["--exemplars", str(exemplars), "--output", str(output), *model, *MASKS, *FAST]
     assert train([*command, "--corrections", corrected_store(tmp_path)]) == 0
-    assert "1 corrected images: 2 masks of classes" in capsys.readouterr().out
+    assert "1 corrected image: 2 masks of classes" in capsys.readouterr().out
     assert load_head(output).spec.classes == ("cat", "dog", "fox")
 
 
