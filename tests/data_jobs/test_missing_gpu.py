@@ -48,9 +48,9 @@ def test_no_image_is_labelled_on_the_cpu_at_the_price_of_a_gpu(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command) == 2
-    *progress, message = capsys.readouterr().err.strip().splitlines()
-    assert "a GPU was asked for, but PyTorch" in message
-    assert progress == ["starting a worker, which loads nano …"], "no traceback"
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if "a GPU was asked for, but PyTorch" in line and "error: " in line]
+    assert "Traceback" not in said
     assert not list(tmp_path.glob("labels/labels/part-*"))
 
 
