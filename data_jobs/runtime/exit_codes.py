@@ -14,7 +14,7 @@ from ray.exceptions import RayTaskError
 from data_jobs.runtime.outcome import tell
 from everymask.errors import EverymaskError
 
-DONE, USAGE, TOO_MANY_ERRORS, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
+DONE, USAGE, TOO_MANY_ERRORS, INTERRUPTED, UNREAD, TERMINATED = 0, 2, 3, 130, 141, 143
 """Exit codes of the commands."""
 
 
@@ -42,7 +42,13 @@ def exit_code(command: Callable[[], int], kept: str) -> int:
     """Run a command; a user's mistake becomes one sentence, an interruption says what is `kept`."""
     end_on_sigterm()
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read what is printed, such as `head`, has enough; what is still held for them must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except Exception as error:
         if any(isinstance(cause, Terminated) for cause in _causes(error)):  # it came while compiled code was at work
             return _terminated(kept)

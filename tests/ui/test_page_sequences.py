@@ -52,7 +52,7 @@ class Held:
 
 @pytest.fixture(scope="module")
 def app(tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path_factory: pytest.TempPathFactory) -> Held:
-    """The service; none of its twenty classes is likely."""
+    """The service; none of its twenty classes is likely, and it labels all the same."""
     heads = tmp_path_factory.mktemp("heads")
     torch.manual_seed(0)
     names = tuple(f"class {i}" for i in range(20))
@@ -63,7 +63,7 @@ def app(tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path_factory: pyte
         "device": "cpu",
         "heads": str(heads),
         "amg": {"points_per_side": 4, "pred_iou_thresh": 0, "stability_score_thresh": 0},
-        "classes": {"masks": {"points_per_side": 4}},
+        "classes": {"masks": {"points_per_side": 4}, "score_thresh": 0.0},
     }
     return Held(local_app(settings, None))
 
