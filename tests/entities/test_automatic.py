@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.entities.amg import segment_amg
@@ -39,6 +40,16 @@ def test_the_object_level_leaves_out_parts() -> None:
     backbone, embedding = backbone_and_embedding()
     objects, _ = automatic_masks(backbone, embedding, EntityConfig(), (Level.OBJECT,))
     np.testing.assert_array_equal(pixels(objects.masks, SIZE), [RIGHT, WHOLE])
+
+
+@pytest.mark.parametrize(("width", "masks"), [(19, 1), (15, 1), (13, 2), (10, 2)])
+def test_of_two_masks_whose_boxes_have_an_iou_above_seven_tenths_the_better_stays(width: int, masks: int) -> None:
+    narrower = rectangle(SIZE, 0, 0, width, 20)  # of LEFT's 20 columns
+    backbone = ScriptedBackbone([Reply.one(LEFT, 0.95), Reply.one(narrower, 0.9)], painted(SIZE, SPOT))
+    embedding = backbone.embed([np.zeros((*SIZE, 3), dtype=np.uint8)])[0]
+    found, _ = automatic_masks(backbone, embedding, EntityConfig())
+    np.testing.assert_array_equal(pixels(found.masks, SIZE), [LEFT, narrower][:masks])
+    assert len(segment_amg(backbone, embedding, AmgConfig()).masks) == masks
 
 
 def test_no_mask_passes() -> None:

@@ -208,6 +208,32 @@ def test_stored_masks_need_no_pixels_and_drawn_ones_alone_do(pictures: Path, tmp
     assert said == ["a.png: the file is not there"]
 
 
+@pytest.mark.parametrize(("digest", "described_anew"), [("", True), (None, False)])
+def test_stored_masks_of_another_file_than_was_corrected_are_not_used(
+    pictures: Path, tmp_path: Path, digest: str | None, described_anew: bool
+) -> None:
+    """The store's masks are of a picture of a plum; the corrected one shows a cherry."""
+    directory = tmp_path / "embeddings"
+    record = stored("a.png", picture([("plum", BOXES[0]), ("plum", BOXES[1])], SIZE))
+    write_embeddings(directory, [replace(record, content_sha256="0" * 64)], MaskConfig())
+    one = correction("a.png", ("confirmed", "cherry", BOXES[0]))
+    known = None if digest is None else sha256_of(pictures / "a.png")
+    masks = learn(corrected(pictures, replace(one, content_sha256=known)), directory)
+    colours = (masks.inputs[:, :3] * 255).round().int().tolist()
+    assert (list(COLOURS["cherry"]) in colours) == described_anew
+    assert (list(COLOURS["plum"]) in colours) != described_anew
+
+
+def test_a_picture_that_changed_since_it_was_corrected_teaches_nothing(pictures: Path) -> None:
+    one = replace(correction("a.png", ("added", "cherry", (4, 4, 10, 10))), content_sha256="0" * 64)
+    said: list[str] = []
+    both = [one, correction("b.png", ("confirmed", "lime", BOXES[0]))]
+    masks = learn(corrected(pictures, *both), None, said)
+    assert len(said) == 1
+    assert said[0].startswith("a.png: ")
+    assert 0 not in masks.labels.tolist()
+
+
 def test_a_drawn_mask_is_described_by_its_own_pixels_and_the_answer_that_fits_it() -> None:
     image = picture([("cherry", BOXES[0]), ("lime", BOXES[1])], SIZE)
     (embedding,) = BACKBONE.embed([image])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -188,6 +190,43 @@ def test_remote_folders_and_globs_keep_the_address() -> None:
         ImageRef("b/2.png", "memory://listing/a/b/2.png"),
     ]
     assert ids("memory://listing/**/*.png") == ["a/b/2.png"]
+
+
+@pytest.mark.parametrize("output", ["memory://nested/in/out", "memory://nested/in/out/"])
+def test_a_remote_output_inside_the_input_is_not_listed(output: str) -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("1.jpg", "out/preview/contact_sheet.jpg", "outdoors/2.jpg", "sub/out/3.jpg"):
+        memory.pipe(f"/nested/in/{name}", b"x")
+    assert ids("memory://nested/in") == ["1.jpg", "out/preview/contact_sheet.jpg", "outdoors/2.jpg", "sub/out/3.jpg"]
+    for location in ("memory://nested/in", "memory://nested/in/", "memory://nested/in/**/*.jpg"):
+        assert ids(location, skip=output) == ["1.jpg", "outdoors/2.jpg", "sub/out/3.jpg"]
+
+
+@pytest.fixture
+def too_deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which one lies too deep to be named: nobody, root included, can list it."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    inside = os.open(root, os.O_RDONLY)
+    folders = [inside]
+    for _ in range(17):
+        os.mkdir("x" * 250, dir_fd=inside)
+        inside = os.open("x" * 250, os.O_RDONLY, dir_fd=inside)
+        folders.append(inside)
+    (root / "y.jpg").touch()
+    yield root
+    for folder in reversed(folders[:-1]):
+        os.rmdir("x" * 250, dir_fd=folder)
+    for folder in folders:
+        os.close(folder)
+
+
+def test_a_folder_that_cannot_be_read_ends_the_listing_after_what_can_be(too_deep: Path) -> None:
+    listing = list_images(str(too_deep))
+    assert next(listing).image_id == "y.jpg"
+    with pytest.raises(ConfigurationError, match=r"1 folders of the input cannot be read, /.*/x+ among them") as raised:
+        list(listing)
+    assert "give read access" in str(raised.value)
 
 
 @pytest.mark.parametrize("output", ["photos", "photos/", "./photos"])
