@@ -63,9 +63,11 @@ class BenchmarkConfig(Measured):
     """Measure U-SAM."""
 
     speed_images: int = 20
-    """Images of the comparison of labelling with re-labelling."""
+    """Images of the comparison of labelling with re-labelling; 0 leaves it out."""
     features: tuple[FeatureKind, ...] = ("token", "token+pooled")
     """What the heads read."""
+    thresholds: tuple[float, ...] = ()
+    """Also label with these thresholds, whatever the heads' own are."""
     granularity: str = GRANULARITY
     """Classes of the changed granularity; empty leaves it out."""
     json: Path | None = None
@@ -100,66 +102,105 @@ def train(
     return result.head, result.teacher, time.perf_counter() - started, len(result.history)
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A head held against the annotated images.
+
+    Attributes:
+        labelled: figures by threshold; None is the head's own.
+        every_mask: figures without a threshold.
+        doubt: how well its doubts tell of what is wrong.
+    """
+
+    labelled: dict[float | None, SemanticFigures]
+    every_mask: SemanticFigures
+    doubt: DoubtFigures
+
+
+def try_head(
+    head: ClassHead,
+    material: Material,
+    truth: dict[str, ClassTruth],
+    classes: Sequence[str],
+    config: BenchmarkConfig,
+) -> Trial:
+    """Label the images with a head by its own threshold, by `config.thresholds`, and by none."""
+
+    def by(threshold: float | None) -> SemanticFigures:
+        settings = config.classes if threshold is None else replace(config.classes, score_thresh=threshold)
+        return measure(head, material.images, truth, classes, settings)
+
+    masks = {name: record.embeddings for name, record in material.images.items()}
+    no_threshold = replace(config.classes, score_thresh=0.0, class_score_thresh={})
+    return Trial(
+        {threshold: by(threshold) for threshold in (None, *config.thresholds)},
+        measure(head, material.images, truth, classes, no_threshold),
+        doubt_figures(head, masks, truth, classes),
+    )
+
+
 def over_seeds(
     material: Material, taxonomy: Taxonomy, config: BenchmarkConfig, features: FeatureKind
 ) -> dict[str, Any]:
-    """Figures of MIL alone and of MIL with distillation for every seed, with mean and standard deviation."""
+    """Figures of MIL alone, of MIL with distillation, and of what composites add, over the seeds."""
     truth, measured, _ = read_truth(config.ground_truth, config.split, taxonomy)
-    rows: dict[str, list[SemanticFigures]] = {"mil": [], "distilled": []}
-    unlimited: list[SemanticFigures] = []
+    trials: dict[str, list[Trial]] = {}
     seconds: list[float] = []
-    doubts: list[DoubtFigures] = []
-    masks = {name: record.embeddings for name, record in material.images.items()}
     composites: NamedMasks | None = None
     for seed in range(config.seeds):
         training = replace(config.training, seed=seed, features=features, distillation=True)
-        if config.scenes is not None and composites is None:
-            composites = pasted(material, taxonomy, train(material, taxonomy, training)[0], config, config.classes)
-        student, teacher, elapsed, epochs = train(material, taxonomy, training, composites)
+        student, teacher, elapsed, epochs = train(material, taxonomy, training)
+        heads = {"mil": teacher, "distilled": student}
+        if config.scenes is not None:
+            if composites is None:
+                composites = pasted(material, taxonomy, student, config, config.classes)
+            heads["composites"], _, elapsed, epochs = train(material, taxonomy, training, composites)
         seconds.append(elapsed)
-        doubts.append(doubt_figures(student, masks, truth, measured))
-        no_threshold = replace(config.classes, score_thresh=0.0, class_score_thresh={})
-        unlimited.append(measure(student, material.images, truth, measured, no_threshold))
-        for name, head in (("mil", teacher), ("distilled", student)):
-            figures = measure(head, material.images, truth, measured, config.classes)
-            rows[name].append(figures)
+        for name, head in heads.items():
+            trial = try_head(head, material, truth, measured, config)
+            trials.setdefault(name, []).append(trial)
+            figures = trial.labelled[None]
             print(
-                f"{features:>12} seed {seed} {name:>9}: mIoU {figures.miou:.2%}, mAP50 {figures.map50:.2%} "
-                f"({elapsed:.0f} s, {epochs} epochs)",
+                f"{features:>12} seed {seed} {name:>10}: mIoU {figures.miou:.2%}, mAP50 {figures.map50:.2%}, without "
+                f"a threshold {trial.every_mask.map50:.2%} (last head: {elapsed:.0f} s, {epochs} epochs)",
                 flush=True,
             )
+    return {"training_seconds": seconds, **{name: _summary(each) for name, each in trials.items()}}
+
+
+def _summary(trials: Sequence[Trial]) -> dict[str, Any]:
     return {
-        "training_seconds": seconds,
-        "wrong_name_auroc": _mean([doubt.wrong_name for doubt in doubts]),
-        "missed_object_auroc": _mean([doubt.missed_object for doubt in doubts]),
-        **{name: _summary(figures) for name, figures in rows.items()},
-        "no_threshold": _summary(unlimited),
-        "gain": {
-            "miou": _spread([b.miou - a.miou for a, b in zip(rows["mil"], rows["distilled"], strict=True)]),
-            "map50": _spread([b.map50 - a.map50 for a, b in zip(rows["mil"], rows["distilled"], strict=True)]),
-        },
+        **_by_threshold(trials, None),
+        "thresholds": {f"{value:g}": _by_threshold(trials, value) for value in trials[0].labelled if value is not None},
+        "wrong_name_auroc": _mean([trial.doubt.wrong_name for trial in trials]),
+        "missed_object_auroc": _mean([trial.doubt.missed_object for trial in trials]),
     }
 
 
-def _summary(figures: Sequence[SemanticFigures]) -> dict[str, Any]:
-    names = list(figures[0].classes)
+def _by_threshold(trials: Sequence[Trial], threshold: float | None) -> dict[str, Any]:
+    labelled = [trial.labelled[threshold] for trial in trials]
+    every_mask = [trial.every_mask for trial in trials]
+    names = list(labelled[0].classes)
     return {
-        "miou": _spread([item.miou for item in figures]),
-        "map50": _spread([item.map50 for item in figures]),
+        "miou": _spread([item.miou for item in labelled]),
+        "map50": _spread([item.map50 for item in labelled]),
+        "map50_all": _spread([item.map50 for item in every_mask]),
         "frequent": {
-            "miou": _spread([_frequent_mean(item, "iou") for item in figures]),
-            "map50": _spread([_frequent_mean(item, "ap50") for item in figures]),
+            "miou": _spread([_frequent_mean(item, "iou") for item in labelled]),
+            "map50_all": _spread([_frequent_mean(item, "ap50") for item in every_mask]),
         },
-        "iou": {name: _mean([item.classes[name].iou for item in figures]) for name in names},
-        "ap50": {name: _mean([item.classes[name].ap50 for item in figures]) for name in names},
-        "instances": {name: figures[0].classes[name].instances for name in names},
+        "iou": {name: _mean([item.classes[name].iou for item in labelled]) for name in names},
+        "ap50": {name: _mean([item.classes[name].ap50 for item in labelled]) for name in names},
+        "ap50_all": {name: _mean([item.classes[name].ap50 for item in every_mask]) for name in names},
+        "instances": {name: labelled[0].classes[name].instances for name in names},
     }
 
 
 def _frequent_mean(figures: SemanticFigures, measure: Literal["iou", "ap50"]) -> float:
     """Mean over the classes with enough objects; of IoU with background."""
     rows = [row for name, row in figures.classes.items() if row.instances >= ENOUGH or name == "background"]
-    return statistics.mean(value for row in rows if (value := getattr(row, measure)) is not None)
+    values: list[float] = [value for row in rows if (value := getattr(row, measure)) is not None]
+    return statistics.mean(values)
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
@@ -170,6 +211,49 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 def _mean(values: Sequence[float | None]) -> float | None:
     shown = [value for value in values if value is not None]
     return statistics.mean(shown) if shown else None
+
+
+ROWS = {"mil": "MIL only", "distilled": "distilled", "composites": "distilled, composites"}
+"""What the rows of a table are called."""
+
+
+def figure_rows(features: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A row for every kind of head and threshold: percent, mean and deviation over the seeds."""
+    rows = {}
+    for kind, found in features.items():
+        for name, title in ROWS.items():
+            if name not in found:
+                continue
+            summary = found[name]
+            rows[f"`{kind}`, {title}"] = _row(summary, summary)
+            for threshold, by in summary["thresholds"].items():
+                rows[f"`{kind}`, {title}, threshold {threshold}"] = _row(by, summary)
+    return rows
+
+
+def _row(figures: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+    aurocs = {name: summary[f"{name}_auroc"] for name in ("wrong_name", "missed_object")}
+    ious = {f"IoU:{name}": _percent(value) for name, value in figures["iou"].items()}
+    precisions = {f"AP50:{name}": _percent(value) for name, value in figures["ap50_all"].items()}
+    return {
+        "mIoU": _plus_minus(figures["miou"]),
+        "mAP50": _plus_minus(figures["map50"]),
+        "mAP50-all": _plus_minus(figures["map50_all"]),
+        "mIoU-10": _plus_minus(figures["frequent"]["miou"]),
+        "mAP50-all-10": _plus_minus(figures["frequent"]["map50_all"]),
+        **{name.replace("_", "-"): "-" if value is None else round(value, 3) for name, value in aurocs.items()},
+        **ious,
+        **precisions,
+        "seeds": {name: figures[name]["values"] for name in ("miou", "map50", "map50_all")},
+    }
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _plus_minus(spread: dict[str, Any]) -> str:
+    return f"{100 * spread['mean']:.1f} ± {100 * spread['deviation']:.1f}"
 
 
 def relabelling(material: Material, head: ClassHead, config: BenchmarkConfig) -> dict[str, float]:
@@ -228,44 +312,39 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
     if config.granularity:
         coarse = Taxonomy.parse(config.granularity)
         figures["granularity"] = over_seeds(material, coarse, config, config.training.features)
-    head = train(material, taxonomy, config.training)[0]
-    figures["relabelling"] = relabelling(material, head, config)
+    if config.speed_images:
+        head = train(material, taxonomy, config.training)[0]
+        figures["relabelling"] = relabelling(material, head, config)
     return figures
 
 
 def table(figures: dict[str, Any]) -> str:
     """The figures as lines of text."""
-
-    def percent(spread: dict[str, Any]) -> str:
-        return f"{spread['mean']:7.2%} ± {spread['deviation']:.2%}"
-
-    lines = []
     rows = {**figures["features"], **({"granularity": figures["granularity"]} if "granularity" in figures else {})}
-    for kind, row in rows.items():
-        for name in ("mil", "distilled", "gain"):
-            lines.append(
-                f"{kind:>12} {name:>9}: mIoU {percent(row[name]['miou'])}, mAP50 {percent(row[name]['map50'])}"
-            )
-        lines.append(f"{kind:>12}  mAP50 without a threshold: {percent(row['no_threshold']['map50'])}")
+    lines = []
+    for name, row in figure_rows(rows).items():
         lines.append(
-            f"{kind:>12}  classes with at least {ENOUGH} objects: mIoU "
-            f"{percent(row['distilled']['frequent']['miou'])}, mAP50 without a threshold "
-            f"{percent(row['no_threshold']['frequent']['map50'])}"
+            f"{name.replace('`', '')}: mIoU {row['mIoU']} %, mAP50 {row['mAP50']} %, without a threshold "
+            f"{row['mAP50-all']} %"
         )
-        lines.append(f"{kind:>12}  training: {statistics.mean(row['training_seconds']):.1f} s")
-        for what in ("wrong name", "missed object"):
-            auroc = row[f"{what.replace(' ', '_')}_auroc"]
-            lines.append(f"{kind:>12}  AUROC of doubt, {what}: " + ("not known" if auroc is None else f"{auroc:.2f}"))
-        for name, iou in row["distilled"]["iou"].items():
-            ap50 = row["distilled"]["ap50"][name]
-            shown = "" if ap50 is None else f", AP50 {ap50:.1%} of {row['distilled']['instances'][name]}"
-            shown += "" if ap50 is None else f", {row['no_threshold']['ap50'][name]:.1%} without a threshold"
-            lines.append(f"{'':>24}{name}: " + ("not shown" if iou is None else f"IoU {iou:.1%}{shown}"))
-    speed = figures["relabelling"]
-    lines.append(
-        f"labelling {speed['label_s']:.3f} s an image, re-labelling {speed['relabel_s']:.4f} s: "
-        f"{speed['speedup']:.0f} times as fast"
-    )
+        lines.append(
+            f"  classes with at least {ENOUGH} objects: mIoU {row['mIoU-10']} %, mAP50 without a threshold "
+            f"{row['mAP50-all-10']} %"
+        )
+        lines.append(f"  AUROC of doubt: wrong name {row['wrong-name']}, missed object {row['missed-object']}")
+    for name, row in rows.items():
+        best = row["composites" if "composites" in row else "distilled"]
+        lines.append(f"{name}, training: {statistics.mean(row['training_seconds']):.1f} s; by class:")
+        for shown, iou in best["iou"].items():
+            ap50 = best["ap50_all"][shown]
+            found = "" if ap50 is None else f", AP50 without a threshold {ap50:.1%} of {best['instances'][shown]}"
+            lines.append(f"  {shown}: " + ("not shown" if iou is None else f"IoU {iou:.1%}{found}"))
+    if "relabelling" in figures:
+        speed = figures["relabelling"]
+        lines.append(
+            f"labelling {speed['label_s']:.3f} s an image, re-labelling {speed['relabel_s']:.4f} s: "
+            f"{speed['speedup']:.0f} times as fast"
+        )
     return "\n".join(lines)
 
 
@@ -274,7 +353,7 @@ def main() -> None:
     figures = run(config)
     print(table(figures))
     if config.json is not None:
-        write_figures(config.json, figures, weights_of([config.model]))
+        write_figures(config.json, figure_rows(figures["features"]), weights_of([config.model]))
 
 
 if __name__ == "__main__":

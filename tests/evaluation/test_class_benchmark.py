@@ -1,0 +1,42 @@
+"""The rows that the measurement of classes writes for the documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.classes import Trial, _summary, figure_rows
+from benchmarks.tables import made_table
+from everymask.evaluation.doubt import DoubtFigures
+from everymask.evaluation.figure_files import write_figures
+from everymask.evaluation.semantic import ClassFigures, SemanticFigures
+
+
+def figures(iou: float, ap50: float) -> SemanticFigures:
+    """Of a class with enough objects and one with too few, which is half as good."""
+    classes = {
+        "background": ClassFigures(0.9, None, None, 0),
+        "cat": ClassFigures(iou, ap50, ap50, 10),
+        "giraffe": ClassFigures(iou / 2, ap50 / 2, ap50 / 2, 9),
+    }
+    return SemanticFigures((0.9 + 1.5 * iou) / 3, 0.75 * ap50, 0.75 * ap50, classes, 5)
+
+
+def trial(iou: float) -> Trial:
+    doubt = DoubtFigures(0.9, 10, 2, None, 10, 0)
+    return Trial({None: figures(iou, 0.2), 0.7: figures(iou / 2, 0.1)}, figures(iou, 0.4), doubt)
+
+
+def test_a_row_has_mean_and_deviation_of_the_seeds_and_the_frequent_classes_alone(tmp_path: Path) -> None:
+    found = {"crop": {"training_seconds": [1.0, 1.0], "distilled": _summary([trial(0.4), trial(0.6)])}}
+    rows = figure_rows(found)
+    assert list(rows) == ["`crop`, distilled", "`crop`, distilled, threshold 0.7"]
+    row = rows["`crop`, distilled"]
+    assert (row["mIoU"], row["mAP50"], row["mAP50-all"]) == ("55.0 ± 7.1", "15.0 ± 0.0", "30.0 ± 0.0")
+    assert (row["mIoU-10"], row["mAP50-all-10"]) == ("70.0 ± 7.1", "40.0 ± 0.0")
+    assert (row["wrong-name"], row["missed-object"], row["AP50:giraffe"]) == (0.9, "-", "20.0")
+    by_threshold = rows["`crop`, distilled, threshold 0.7"]
+    assert (by_threshold["mIoU"], by_threshold["mAP50-all"]) == ("42.5 ± 3.5", "30.0 ± 0.0")
+    write_figures(tmp_path / "x.json", rows, {"nano": "ab" * 32})
+    assert json.loads((tmp_path / "x.json").read_text())["figures"] == rows
+    assert "| `crop`, distilled | 55.0 ± 7.1 | 0.90 |" in made_table(tmp_path / "x.json", ["mIoU", "wrong-name"])
