@@ -1,6 +1,6 @@
-"""Greedy suppression of boxes, in the order and with the arithmetic of torchvision's `nms`.
+"""Greedy NMS of boxes with torchvision's order and arithmetic.
 
-Written here, since to import torchvision is to import torch's compiler: two seconds at the start of every worker.
+Importing torchvision would import torch's compiler: two seconds at the start of each worker.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 
 
 def box_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_thresh: float) -> torch.Tensor:
-    """Indices of the boxes that overlap no kept box of a higher score by an IoU above a threshold.
+    """Indices of the boxes that greedy NMS keeps: none overlaps a better kept box by more than `iou_thresh`.
 
-    On a GPU it waits once, for the boxes; each suppression depends on the one before, so they are done on the host.
+    On a GPU it waits once, for the boxes: the suppression is sequential, so it runs on the host.
 
     Args:
         boxes: (N, 4) float, (x0, y0, x1, y1).
-        scores: (N,) float; of equal ones the first comes first.
-        iou_thresh: [0, 1].
+        scores: (N,) float; ties go to the lower index.
 
     Returns:
-        (K,) int64, by score, highest first, on the boxes' device.
+        (K,) int64 by descending score, on the boxes' device.
     """
     together = torch.cat([boxes, scores[:, None].to(boxes.dtype)], dim=1).cpu()
     order = together[:, 4].sort(stable=True, descending=True).indices
@@ -30,7 +29,7 @@ def box_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_thresh: float) -> tor
 
 
 def _leaders(boxes: NDArray[np.floating], iou_thresh: float) -> NDArray[np.int64]:
-    """Rows of (N, 4) boxes, best first, that no row kept before them suppresses."""
+    """Rows of (N, 4) boxes, best first, that no better kept box suppresses."""
     x0, y0, x1, y1 = boxes.T
     areas = (x1 - x0) * (y1 - y0)
     open_rows = np.arange(len(boxes))

@@ -1,7 +1,4 @@
-"""Tight bounding boxes, half-open: (x0, y0, x1, y1) in pixels with width = x1 - x0.
-
-An empty mask has the box (0, 0, 0, 0).
-"""
+"""Tight, half-open bounding boxes (x0, y0, x1, y1) in pixels; an empty mask has (0, 0, 0, 0)."""
 
 from __future__ import annotations
 

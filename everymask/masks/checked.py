@@ -1,9 +1,8 @@
-"""Masks from elsewhere: checked in size, sum of runs, range and class before anything is computed with them.
+"""Masks from outside this run, checked before anything is computed with them.
 
-pycocotools believes what it is given. Of a corner far away, of counts that run past their image or of a size of nothing
-it takes memory that is not its own, divides by zero, or never returns, and the process ends. So whatever reads a mask
-that this run did not make (a row of a store, a correction, a file of an annotation tool, ground truth) makes it here.
-Every refusal is an `InputError` that says what is wrong; the caller adds where.
+pycocotools trusts its input: bad corners, counts or sizes make it read foreign memory, divide by zero or never return.
+So every reader of stores, corrections, tool files and ground truth makes its masks here. Each refusal is an
+`InputError` that says what is wrong; the caller adds where.
 """
 
 from __future__ import annotations
@@ -22,19 +21,15 @@ from everymask.masks.runs import rle_from_crop, rle_from_runs
 from everymask.records import MAX_IMAGE_PIXELS, Rle
 
 MAX_CLASSES = 65_536
-"""Class ids are indices into a list of names; whoever reads one may make such a list (our choice)."""
+"""Bound on class ids, because readers may make a list of that length (our choice)."""
 _MAX_NAME_LENGTH = 1_000
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _MAX_OUTLINE_PX = 10_000_000
-"""Length of one polygon. pycocotools takes 100 bytes for each of its pixels."""
+"""Longest polygon outline that is filled; pycocotools needs 100 bytes for each pixel of it."""
 
 
 def checked_size(height: object, width: object) -> tuple[int, int]:
-    """(height, width) of an image that may have masks.
-
-    Raises:
-        InputError: they are no numbers of pixels, or too many.
-    """
+    """The image size as (height, width); InputError unless it has 1 to `MAX_IMAGE_PIXELS` pixels."""
     if not (_is_integer(height) and _is_integer(width)):
         raise InputError(f"its image has {width!r} x {height!r} pixels, which is no size")
     if not (height > 0 and width > 0 and height * width <= MAX_IMAGE_PIXELS):  # type: ignore[operator]
@@ -43,15 +38,7 @@ def checked_size(height: object, width: object) -> tuple[int, int]:
 
 
 def check_class(class_id: object, class_name: object) -> None:
-    """Refuse a class that is half there, out of range, or named by what no file of text can hold.
-
-    Args:
-        class_id: index into the class list; None for entities.
-        class_name: None for entities.
-
-    Raises:
-        InputError: it is no class.
-    """
+    """InputError unless `class_id` and `class_name` are both None (entities) or both valid."""
     if (class_id is None) != (class_name is None):
         raise InputError(f"a mask has class_id {class_id} and class_name {class_name!r}; one is missing")
     if class_id is None:
@@ -62,11 +49,7 @@ def check_class(class_id: object, class_name: object) -> None:
 
 
 def check_class_name(name: object) -> None:
-    """Refuse a name that is empty, endless, or holds control characters or halves of characters.
-
-    Raises:
-        InputError: it is no name.
-    """
+    """InputError if a class name is empty, too long, or holds characters that no text can show."""
     if not isinstance(name, str) or not name.strip() or len(name) > _MAX_NAME_LENGTH:
         raise InputError(f"a class is named {str(name)[:40]!r}; a name has 1 to {_MAX_NAME_LENGTH:,} characters")
     odd = _NOT_TEXT.search(name)
@@ -75,14 +58,10 @@ def check_class_name(name: object) -> None:
 
 
 def rle_from_coco(segmentation: object, size_hw: tuple[int, int]) -> Rle:
-    """A COCO `segmentation`: polygons, or run lengths as text or as numbers.
-
-    Args:
-        segmentation: any JSON value.
-        size_hw: of the image, as `checked_size` gives it.
+    """A mask from a COCO `segmentation`, any JSON value: polygons, or run lengths as text or numbers.
 
     Raises:
-        InputError: it is no mask of such an image.
+        InputError: it is not a mask of an image of `size_hw`.
     """
     if isinstance(segmentation, list):
         return fill_polygons(segmentation, size_hw)
@@ -95,27 +74,26 @@ def rle_from_coco(segmentation: object, size_hw: tuple[int, int]) -> Rle:
 
 
 def rle_from_text(counts: object, size_hw: tuple[int, int]) -> Rle:
-    """COCO's compressed run lengths. Arguments and errors as in `rle_from_coco`."""
+    """A mask from COCO's compressed run lengths; errors as in `rle_from_coco`."""
     if not isinstance(counts, str) or encoded_pixels([counts])[0] != math.prod(size_hw):
         raise InputError("a mask's counts are no run-length encoding of its image")
     return Rle(size=list(size_hw), counts=counts)
 
 
 def rle_from_numbers(runs: object, size_hw: tuple[int, int]) -> Rle:
-    """Run lengths in column-major order, background first. Arguments and errors as in `rle_from_coco`."""
+    """A mask from column-major run lengths, background first; errors as in `rle_from_coco`."""
     return rle_from_runs(_checked_runs(runs, math.prod(size_hw), "its image"), size_hw)
 
 
 def rle_from_box_runs(
     runs: object, box_hw: tuple[int, int], corner_xy: tuple[int, int], size_hw: tuple[int, int]
 ) -> Rle:
-    """Run lengths of a box in row-major order, background first, as CVAT has them.
+    """A mask from CVAT's row-major run lengths inside a box, background first.
 
     Args:
         runs: a list of integers.
         box_hw: (height, width) of the box in pixels.
-        corner_xy: its left and top pixel.
-        size_hw: of the image, as `checked_size` gives it.
+        corner_xy: the box's left and top pixel.
 
     Raises:
         InputError: the box does not lie in the image, or the runs do not fill it.
@@ -134,15 +112,11 @@ def rle_from_box_runs(
 def fill_polygons(polygons: object, size_hw: tuple[int, int]) -> Rle:
     """The union of polygons [x0, y0, x1, y1, …] in pixels, as pycocotools fills them.
 
-    Polygons of fewer than three corners fill nothing. A corner may lie as far outside as the image is wide or high:
-    tools let people draw over the edge.
-
-    Args:
-        polygons: a list of lists of numbers.
-        size_hw: of the image, as `checked_size` gives it.
+    Polygons of fewer than three corners fill nothing. Tools let people draw over the edge, so a corner may lie as far
+    outside the image as it is wide or high.
 
     Raises:
-        InputError: a corner is no point, lies farther away, or an outline is too long to be filled.
+        InputError: a corner is not a point or lies farther away, or an outline is too long to be filled.
     """
     if not isinstance(polygons, Sequence) or isinstance(polygons, str):
         raise InputError(f"its polygons are {_shown(polygons)}, no list of rings")
@@ -159,7 +133,7 @@ def fill_polygons(polygons: object, size_hw: tuple[int, int]) -> Rle:
 
 
 def checked_corners(polygon: object, size_hw: tuple[int, int]) -> NDArray[np.float64]:
-    """(K, 2) float64 corners of a polygon [x0, y0, x1, y1, …]. Arguments and errors as in `fill_polygons`."""
+    """(K, 2) float64 corners of a polygon [x0, y0, x1, y1, …]; errors as in `fill_polygons`."""
     try:
         flat = np.asarray(polygon)
         if flat.ndim != 1 or flat.size % 2 or (flat.size and flat.dtype.kind not in "iuf"):
@@ -183,7 +157,7 @@ def checked_corners(polygon: object, size_hw: tuple[int, int]) -> NDArray[np.flo
 
 
 def _checked_runs(runs: object, pixels: int, of: str) -> NDArray[np.int64]:
-    """(K,) run lengths that fill so many pixels. `of` says which, for the message."""
+    """(K,) run lengths that sum to `pixels`; `of` names the area in the error."""
     try:
         counts = np.asarray(runs)
         if counts.ndim != 1 or not counts.size or counts.dtype.kind not in "iu":
@@ -201,6 +175,6 @@ def _is_integer(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value inside a sentence; of a long list only its beginning is looked at."""
+    """A value shortened for an error message, without printing all of a long list first."""
     text = ascii(value[:8] if isinstance(value, (list, tuple, str)) else value)
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,4 +1,4 @@
-"""Masks as vertical runs of pixels, all masks of an image at once: what outlines and formats along rows are made of."""
+"""All masks of an image as vertical runs of pixels, for tracing outlines and for row-major formats."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class ColumnRuns:
 
     @classmethod
     def of_rles(cls, rles: Sequence[Rle], size_hw: tuple[int, int]) -> ColumnRuns:
-        """Those of encodings that all have size `size_hw`."""
+        """The runs of encodings that all have `size_hw`."""
         starts, stops, _ = spans_of_rles(rles)
         return cls(size_hw, *_cut(starts, stops, np.full(starts.size, size_hw[0]))[:3])
 
     @classmethod
     def of_mask(cls, mask: NDArray[np.bool_]) -> ColumnRuns:
-        """Those of one (H, W) mask."""
+        """The runs of one (H, W) mask."""
         height, width = mask.shape
         padded = np.zeros((width, height + 1), dtype=np.int8)
         padded[:, :height] = mask.T
@@ -49,7 +49,7 @@ class ColumnRuns:
 
     @classmethod
     def of_boxes(cls, runs: Ints, bounds: Ints, boxes_xyxy: Ints, size_hw: tuple[int, int]) -> ColumnRuns:
-        """Those of N masks that are given inside boxes, as `in_boxes` gives them."""
+        """The runs of N masks given inside boxes, in the form that `in_boxes` returns."""
         x0, y0, x1, y1 = boxes_xyxy.T
         areas = (x1 - x0) * (y1 - y0)
         starts, stops, owners = spans_of_runs(runs, bounds)
@@ -61,13 +61,9 @@ class ColumnRuns:
         return cls(size_hw, lines, tops + y0[owners], bottoms + y0[owners])
 
     def in_boxes(self, boxes_xyxy: Ints) -> tuple[Ints, Ints]:
-        """Run lengths of each mask inside a box, column after column, background first.
+        """Run lengths of each mask inside its (N, 4) half-open box, column by column, background first.
 
-        Args:
-            boxes_xyxy: (N, 4) half-open boxes that hold the masks.
-
-        Returns:
-            The runs of all masks, one after the other, and the (N + 1,) bounds of each.
+        Returns the runs of all masks in one array and the (N + 1,) bounds of each mask's part.
         """
         x0, y0, x1, y1 = boxes_xyxy.T
         owners, columns = np.divmod(self.lines, self.size_hw[1])
@@ -77,7 +73,7 @@ class ColumnRuns:
         return runs_from_spans(starts, stops, bounds, (x1 - x0) * (y1 - y0))
 
     def transposed(self) -> ColumnRuns:
-        """The masks with rows and columns exchanged: what was a horizontal run of pixels is a vertical one."""
+        """The masks with rows and columns exchanged."""
         height, width = self.size_hw
         lines = self.lines + self.lines // width  # there is one line between columns more than there are columns
         ends = np.concatenate([lines * (height + 1) + self.tops, lines * (height + 1) + self.bottoms])
@@ -98,7 +94,6 @@ class ColumnRuns:
         return ColumnRuns((width, height), rows, first, changes[1::2] - rows * (width + 1))
 
     def rles(self, num_masks: int) -> list[Rle]:
-        """The masks' encodings."""
         height, width = self.size_hw
         owners, columns = np.divmod(self.lines, width)
         starts, stops, owners = _joined(columns * height + self.tops, columns * height + self.bottoms, owners)
@@ -106,7 +101,7 @@ class ColumnRuns:
 
 
 def _cut(starts: Ints, stops: Ints, heights: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """Spans cut where a column ends: columns, first rows, rows behind the last, and the pieces of each span."""
+    """Split spans at column ends: columns, first rows, rows behind the last, and the number of pieces of each span."""
     first, last = starts // heights, (stops - 1) // heights
     pieces = last - first + 1
     columns = np.repeat(first, pieces) + places_within(pieces)
@@ -118,7 +113,7 @@ def _cut(starts: Ints, stops: Ints, heights: Ints) -> tuple[Ints, Ints, Ints, In
 
 
 def _joined(starts: Ints, stops: Ints, owners: Ints) -> tuple[Ints, Ints, Ints]:
-    """Spans of which neighbours in one mask may touch, with those in one piece."""
+    """Merge spans of the same mask that touch."""
     apart = (starts[1:] != stops[:-1]) | (owners[1:] != owners[:-1])
     if not starts.size or apart.all():
         return starts, stops, owners

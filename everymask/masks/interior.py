@@ -1,5 +1,3 @@
-"""Points inside masks."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -8,10 +6,9 @@ from scipy import ndimage
 
 
 def interior_points(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(S, H, W) bool, none empty → (S, 2) the centre (x, y) of each mask's most interior pixel.
+    """(S, H, W) bool, none empty → (S, 2) centre (x, y) of the pixel farthest from each mask's border.
 
-    That is the pixel farthest from the mask's border, the picture's edge being a border too; the first in raster order
-    among equals.
+    The image's edge counts as border; ties go to the first pixel in raster order.
     """
     points = np.empty((len(masks), 2), dtype=np.float32)
     for index, mask in enumerate(masks):

@@ -14,22 +14,22 @@ from everymask.masks.boxes import boxes_from_masks
 
 BACKGROUND = -1
 _DISAGREEMENT = 0.25
-"""Magnitude of a field, whose mean inside its region is 1, where the model's logit has the wrong sign."""
+"""Field value where the model's logit has the wrong sign; fields average 1 inside their region."""
 _MIN_LOGIT = 1e-6
 _BAND_PIXELS = 2**21
-"""Regions are interpolated in bands of about this many pixels, so that temporaries stay at a few tens of MiB."""
+"""Pixels interpolated at a time, so that temporaries stay at a few tens of MiB."""
 _REGIONS_AT_A_TIME = 64
 _MARGIN = 3
-"""Canvas pixels around a region that the edge of its enlarged field depends on."""
+"""Canvas pixels around a region that influence the edge of its enlarged field."""
 _Box = tuple[int, int, int, int]
 """(x0, y0, x1, y1), half-open."""
 
 
 class _Axis:
-    """Bilinear sampling of one axis: output o reads `low[o]` and `high[o]`, the latter with weight `fraction[o]`."""
+    """Bilinear sampling of one axis: output o blends `low[o]` and `high[o]`, the latter with weight `fraction[o]`."""
 
     def __init__(self, source: int, extent: float, target: int, device: torch.device) -> None:
-        """Centres of `target` pixels laid over the first `extent` of `source` pixels (`align_corners=False`)."""
+        """Spread the centres of `target` pixels over the first `extent` of `source` pixels (`align_corners=False`)."""
         last = min(source, math.ceil(extent)) - 1
         position = (torch.arange(target, dtype=torch.float64) + 0.5) * (extent / target) - 0.5
         position = position.clamp(0, last)
@@ -40,12 +40,12 @@ class _Axis:
         self.fraction = (position - self._low).to(device, torch.float32)
 
     def reading(self, start: int, stop: int) -> tuple[int, int]:
-        """The range of outputs that read a source pixel in [start, stop)."""
+        """The range of outputs that read any source pixel in [start, stop)."""
         return int(torch.searchsorted(self._high, start)), int(torch.searchsorted(self._low, stop))
 
 
 def _interpolate(field: torch.Tensor, rows: _Axis, columns: _Axis, box: _Box, origin: tuple[int, int]) -> torch.Tensor:
-    """Values at the output pixels of a box, from a window of the field whose first pixel is `origin` (row, column)."""
+    """Values at a box's output pixels, from a window of the field whose first pixel is `origin` (row, column)."""
     x0, y0, x1, y1 = box
     row, column = origin
     low, high, fraction = rows.low[y0:y1] - row, rows.high[y0:y1] - row, rows.fraction[y0:y1, None]
@@ -100,7 +100,7 @@ def full_resolution_label_map(fields: torch.Tensor, canvas: Canvas) -> NDArray[n
 
 
 def _boxes(fields: torch.Tensor, cell_index: torch.Tensor) -> list[_Box]:
-    """The canvas box around the positive part of every field; all zeros where there is none."""
+    """The canvas box around each field's positive part; all zeros where there is none."""
     boxes = [
         boxes_from_masks((chunk > 0)[:, cell_index]) for chunk in torch.split(fields, _REGIONS_AT_A_TIME) if len(chunk)
     ]
@@ -134,7 +134,7 @@ def region_fields(masks: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 
 
 def _scale(inside: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What a region's logits are divided by, above 0, given (P,) float32 logits that are 0 outside its (P,) mask."""
+    """The positive number that divides a region's (P,) float32 logits, which are 0 outside its (P,) mask."""
     agreeing = inside > 0
     mean = inside.clamp_min(0).sum() / agreeing.sum().clamp_min(1)
     magnitude = inside.abs().sum() / mask.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""Masks on a canvas with everything known about each, filtered together."""
+"""Masks on a canvas with their scores and prompts, filtered together."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class MaskSet:
 
     @classmethod
     def concatenate(cls, sets: Sequence[MaskSet]) -> MaskSet:
-        """One set of the masks of at least one set, in order."""
+        """The masks of one or more sets, in order."""
         return cls(**{field.name: torch.cat([getattr(one, field.name) for one in sets]) for field in fields(cls)})
 
     @classmethod

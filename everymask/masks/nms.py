@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression by mask IoU, with one threshold or one for every mask."""
+"""Greedy non-maximum suppression by mask IoU, with one threshold for all masks or one for each."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def mask_nms(iou: torch.Tensor, scores: torch.Tensor, iou_thresh: float | torch.
 def packed_nms(
     masks: PackedMasks, scores: NDArray[np.floating], iou_thresh: float | NDArray[np.floating]
 ) -> NDArray[np.int64]:
-    """`mask_nms` of packed masks, without the IoU of all pairs: a mask is compared with kept ones of its own size."""
+    """`mask_nms` of packed masks, without computing the IoU of all pairs."""
     leader = leaders(masks, scores, np.broadcast_to(np.float64(iou_thresh), len(masks)))
     kept = np.flatnonzero(leader == np.arange(len(masks)))
     order: NDArray[np.int64] = kept[np.argsort(-scores[kept], kind="stable")]

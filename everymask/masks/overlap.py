@@ -1,7 +1,7 @@
-"""Areas, intersections and the ratios made of them, for masks over weighted cells, as matrix products.
+"""Areas, intersections and IoU of masks over weighted cells, as matrix products.
 
 Masks are (M, P) bool over the P cells of a `Canvas`; `cell_area` (P,) holds each cell's pixels. Every sum of areas is
-exact: a float32 holds integers up to 2²⁴, and a larger canvas is summed in float64.
+exact: float32 holds integers up to 2²⁴; larger canvases are summed in float64.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ def intersection_areas(first: torch.Tensor, second: torch.Tensor, cell_area: tor
 
 
 def _ratio(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """part / whole, and 0 where whole is 0."""
     return torch.where(whole > 0, part / whole.clamp_min(1), 0)
 
 

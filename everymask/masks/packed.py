@@ -1,7 +1,7 @@
-"""Masks as bits in the host's memory: exact areas and overlaps of thousands of masks, an eighth of the bytes.
+"""Masks as bits in host memory: exact areas and overlaps of thousands of masks.
 
-A mask of SAM's canvas takes 6 KiB. Two of them are compared by `and` and by counting bits, in about a microsecond,
-where a matrix product of floats would need 200 KiB each. Everything here is exact, so a CPU and a GPU agree.
+A mask of SAM's canvas takes 6 KiB. Two are compared in about a microsecond by `and` and counting bits; a matrix product
+would need 200 KiB each. All results are exact, so CPU and GPU agree.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class PackedMasks:
     Attributes:
         words: (M, W) uint64, 64 cells to a word; the bits past the last cell are 0.
         areas: (M,) int64, canvas pixels in each mask.
-        digits: (D, W) uint64, the binary digits of the cells' areas, least first: bit p of row d is digit d of cell p's
-            area. One row of ones where every cell is one pixel.
+        digits: (D, W) uint64: bit p of row d is binary digit d (least first) of cell p's area. One row of ones where
+            every cell is one pixel.
         num_cells: P.
     """
 
@@ -35,7 +35,7 @@ class PackedMasks:
 
     @classmethod
     def pack(cls, masks: torch.Tensor, cell_area: torch.Tensor) -> PackedMasks:
-        """(M, P) bool masks and the (P,) whole numbers of pixels in each cell, from any device."""
+        """Pack (M, P) bool masks over cells of (P,) whole pixels, from any device."""
         areas = cell_area.cpu().numpy().astype(np.int64)
         num_digits = max(1, int(areas.max(initial=1)).bit_length())
         digits = _pack_bits(((areas >> np.arange(num_digits)[:, None]) & 1).astype(np.bool_))
@@ -56,7 +56,7 @@ class PackedMasks:
         return cls(words, areas, sets[0].digits, sets[0].num_cells)
 
     def from_words(self, words: Words) -> PackedMasks:
-        """Masks (N, W) over the same cells."""
+        """Masks from (N, W) words over the same cells."""
         return PackedMasks(words, _count(words, self.digits), self.digits, self.num_cells)
 
     def unpack(self) -> NDArray[np.bool_]:
@@ -70,18 +70,18 @@ class PackedMasks:
         return held
 
     def shared_areas(self, words: Words, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.int64]:
-        """(N,) int64: the pixels that the mask (W,) `words` shares with each of the masks at `rows`."""
+        """(N,) int64 pixels that the mask (W,) `words` shares with each mask at `rows`."""
         span = _span(words)
         return _count(self.words[rows, span] & words[span], self.digits[:, span])
 
     def cell_areas(self) -> NDArray[np.int64]:
-        """(P,) the pixels in each cell."""
+        """(P,) pixels in each cell."""
         bits = np.unpackbits(self.digits.view(np.uint8), axis=1, count=self.num_cells).astype(np.int64)
         areas: NDArray[np.int64] = (bits << np.arange(len(bits))[:, None]).sum(axis=0)
         return areas
 
     def mean_inside(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M,) mean of the (P,) values under each mask, every pixel counted once; 0 for an empty mask."""
+        """(M,) mean of the (P,) values under each mask, weighted by cell area; 0 for an empty mask."""
         weighted = np.zeros(64 * self.words.shape[1])
         weighted[: self.num_cells] = values * self.cell_areas()
         sums = np.zeros(len(self))
@@ -93,7 +93,7 @@ class PackedMasks:
         return means
 
     def union(self) -> Words:
-        """(W,) the cells in any mask."""
+        """(W,) words of the cells in any mask."""
         union: Words = np.bitwise_or.reduce(self.words, axis=0)
         return union
 
@@ -113,7 +113,7 @@ def iou(first: PackedMasks, second: PackedMasks) -> NDArray[np.float64]:
 
 
 def has_match(first: PackedMasks, second: PackedMasks, least_iou: float) -> NDArray[np.bool_]:
-    """(N,) bool: whether some mask of `second` has at least that IoU with each mask of `first`."""
+    """(N,) bool: whether any mask of `second` has at least `least_iou` with each mask of `first`."""
     found = np.zeros(len(first), dtype=np.bool_)
     for row, (words, area) in enumerate(zip(first.words, first.areas, strict=True)):
         # IoU is at most the ratio of the areas.
@@ -124,16 +124,14 @@ def has_match(first: PackedMasks, second: PackedMasks, least_iou: float) -> NDAr
 
 
 def leaders(masks: PackedMasks, scores: NDArray[np.floating], iou_thresh: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression that remembers which mask dropped which.
-
-    The best mask is kept and drops every mask that it has more IoU with than its threshold; then the best of the rest.
+    """Greedy NMS that records, for each of M masks, the kept mask that dropped it.
 
     Args:
         scores: (M,); ties go to the lower index.
-        iou_thresh: (M,) in [0, 1], the threshold each mask has when it is kept.
+        iou_thresh: (M,) in [0, 1]: a kept mask drops masks with which its IoU exceeds its own threshold.
 
     Returns:
-        (M,) int64: the kept mask that dropped each mask; a kept mask's own index.
+        (M,) int64 index of the kept mask; a kept mask has its own index.
     """
     leader = np.full(len(masks), -1, dtype=np.int64)
     for kept in np.argsort(-scores, kind="stable"):
@@ -157,7 +155,7 @@ def _pack_bits(bits: NDArray[np.bool_]) -> Words:
 
 
 def _pack_on_device(masks: torch.Tensor) -> Words:
-    """`_pack_bits` of masks on a GPU: an eighth of the bytes to bring over."""
+    """`_pack_bits` on a GPU, so that an eighth of the bytes are copied to the host."""
     padded = torch.nn.functional.pad(masks.to(torch.uint8), (0, -masks.shape[1] % 64))
     places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=masks.device)
     packed = (padded.view(len(masks), padded.shape[1] // 8, 8) * places).sum(dim=2, dtype=torch.uint8)
@@ -165,7 +163,7 @@ def _pack_on_device(masks: torch.Tensor) -> Words:
 
 
 def _count(words: Words, digits: Words) -> NDArray[np.int64]:
-    """(N, W) → (N,) pixels, weighing every cell by its area."""
+    """(N, W) words → (N,) int64 pixels, each cell weighted by its area."""
     if len(digits) == 1:
         bits: NDArray[np.int64] = np.bitwise_count(words).sum(axis=1, dtype=np.uint32).astype(np.int64)
         return bits
@@ -176,6 +174,6 @@ def _count(words: Words, digits: Words) -> NDArray[np.int64]:
 
 
 def _span(words: Words) -> slice:
-    """The words between the first and the last that are not 0."""
+    """The words between the first and the last non-zero one."""
     occupied = np.flatnonzero(words)
     return slice(int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else slice(0, 0)

@@ -13,11 +13,9 @@ from everymask.records import ImageLabels
 
 
 def painted(labels: ImageLabels, values: NDArray[Any]) -> NDArray[Any]:
-    """(H, W) the value of the highest-scoring mask at each pixel, the first of equals.
+    """(H, W) map of the value of the highest-scoring mask at each pixel; ties go to the first mask.
 
-    Args:
-        labels: one image's labels, of N masks.
-        values: (N + 1,) a value for each mask, and that of pixels without one.
+    `values` is (N + 1,): one for each of the N masks, then the one for uncovered pixels.
     """
     (height, width), masks = labels.size_hw, labels.masks
     starts, stops, owners = spans_of_rles([mask.rle for mask in masks])
@@ -41,15 +39,12 @@ def painted(labels: ImageLabels, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def label_map_by_score(labels: ImageLabels) -> NDArray[np.int32]:
-    """(H, W) int32 index of the highest-scoring mask at each pixel, the first of equals; -1 where there is none."""
+    """(H, W) int32 index of the highest-scoring mask at each pixel (ties: the first); -1 where there is none."""
     return painted(labels, np.array([*range(len(labels.masks)), -1], dtype=np.int32))
 
 
 def semantic_map(labels: ImageLabels) -> NDArray[np.int32]:
-    """(H, W) int32 class_id + 1 of the highest-scoring mask at each pixel; 0, background, where there is none.
-
-    Masks without a class are left out.
-    """
+    """(H, W) int32 class_id + 1 of the highest-scoring mask with a class at each pixel; 0 is background."""
     masks = tuple(mask for mask in labels.masks if mask.class_id is not None)
     values = np.array([*(int(mask.class_id or 0) + 1 for mask in masks), 0], dtype=np.int32)
     return painted(replace(labels, masks=masks), values)

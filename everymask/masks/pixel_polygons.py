@@ -1,9 +1,9 @@
 """Masks as polygons through pixel centres, and the masks that such polygons fill to.
 
-Trainers that draw with OpenCV (`cv2.fillPoly`) take corners for pixels, and everything on the outline for part of the
-mask. An outline along pixel edges comes back a pixel too wide there. One through the outermost pixels comes back as it
-was: holes are joined by cuts that run inside the mask. Of a mask of several parts, which one ring has to hold, the
-lines between the parts are drawn, too; parts that have fewer pixels than the line to them are left out.
+Trainers that draw with `cv2.fillPoly` treat corners as pixels and include the outline. There, an outline along pixel
+edges becomes a pixel too wide, but one through the outermost pixels comes back exactly; holes are joined by cuts inside
+the mask. A mask of several parts becomes one ring, so the lines between its parts are drawn too; parts with fewer
+pixels than their connecting line are left out.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from everymask.records import Rle
 
 
 def pixel_polygons(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[Ints]:
-    """For each mask one ring of (K, 2) pixels (x, y), closed implicitly; (0, 2) for an empty mask.
+    """For each mask, one ring of (K, 2) pixels (x, y), closed implicitly; (0, 2) for an empty mask.
 
-    Parts that touch at a corner only are one part. Other parts are joined where they are nearest, to the largest.
+    Parts that touch only at a corner count as one. Other parts are joined to the largest where they are nearest.
     """
     outlines = trace(ColumnRuns.of_rles(rles, size_hw), diagonals_join=True, join_holes=True)
     rings = outlines.pixel_rings()
@@ -37,12 +37,7 @@ def pixel_polygons(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[Ints]:
 
 
 def _joined(rings: list[Ints], areas: Ints) -> Ints:
-    """One ring of some, with lines from part to part that draw as few pixels as may be.
-
-    Args:
-        rings: outlines of the parts.
-        areas: (K,) pixels of each part, if there are several.
-    """
+    """Join the rings of a mask's parts into one, drawing few extra pixels; `areas` (K,) are the parts' pixels."""
     if len(rings) < 2:
         return rings[0] if rings else np.zeros((0, 2), dtype=np.int64)
     dense = [_all_pixels(ring) for ring in rings]
@@ -72,12 +67,12 @@ def _joined(rings: list[Ints], areas: Ints) -> Ints:
 
 
 def _shortest_lines(points: Ints, owners: Ints, firsts: Ints, root: int) -> list[tuple[int, int]]:
-    """The lines that join all parts, in the order of Prim's algorithm: a point of a joined part, one of the next part.
+    """Lines (joined point, new point) that connect all parts, in the order of Prim's algorithm.
 
     Args:
         points: (N, 2) pixels of all outlines, part by part.
         owners: (N,) the part of each.
-        firsts: (K + 1,) places of each part's first pixel, and N.
+        firsts: (K + 1,) index of each part's first pixel, then N.
         root: the part to begin with.
     """
     distance = np.full(len(points), np.inf)
@@ -100,7 +95,7 @@ def _shortest_lines(points: Ints, owners: Ints, firsts: Ints, root: int) -> list
 
 
 def _worthwhile(lines: list[tuple[int, int]], points: Ints, owners: Ints, areas: Ints) -> Iterator[tuple[int, int]]:
-    """Those lines behind which there are at least as many pixels of the mask as they draw."""
+    """The lines whose parts hold at least as many mask pixels as the lines draw."""
     gain: list[int] = areas.tolist()
     for start, end in reversed(lines):
         drawn = int(np.abs(points[end] - points[start]).max()) - 1
@@ -110,7 +105,7 @@ def _worthwhile(lines: list[tuple[int, int]], points: Ints, owners: Ints, areas:
 
 
 def _all_pixels(ring: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """Every pixel along a ring of horizontal, vertical and diagonal lines, and which of them are its corners."""
+    """Every pixel along a ring of horizontal, vertical and diagonal lines, and which are corners."""
     way: Ints = np.roll(ring, -1, axis=0) - ring
     steps: Ints = np.maximum(np.abs(way).max(axis=1), 1)
     along = places_within(steps)
@@ -120,10 +115,10 @@ def _all_pixels(ring: Ints) -> tuple[Ints, NDArray[np.bool_]]:
 
 
 def fill_pixel_polygons(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> list[Rle]:
-    """The masks that `cv2.fillPoly` draws of (K, 2) pixels (x, y) inside the image, a mask for each polygon.
+    """The masks that `cv2.fillPoly` draws of polygons of (K, 2) pixels (x, y) inside the image, one each.
 
-    A pixel is set where its centre lies inside by the even-odd rule, and where the line from one corner to the next
-    touches it. Lines are Bresenham's from left to right, halves rounded down, as OpenCV's `LineIterator` draws them.
+    A pixel is set where its centre lies inside by the even-odd rule, or where a side touches it. Sides are Bresenham
+    lines from left to right, halves rounded down, as in OpenCV's `LineIterator`.
     """
     height, width = size_hw
     lengths = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
@@ -147,9 +142,9 @@ def fill_pixel_polygons(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> l
 
 
 def _interior(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int) -> tuple[Ints, Ints]:
-    """Runs inside polygons, column by column: first positions and positions behind the last.
+    """First positions and positions behind the last of the runs inside polygons, column by column.
 
-    A position is (column x height + row), the columns of all masks one after the other.
+    A position is column x height + row, with the columns of all masks in sequence.
     """
     wide = x1 > x0
     x0, y0, x1, y1, columns = x0[wide], y0[wide], x1[wide], y1[wide], columns[wide]
@@ -164,7 +159,7 @@ def _interior(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int
 
 
 def _lines(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int) -> tuple[Ints, Ints]:
-    """Runs that lines cover; those that go down or up are one run each."""
+    """Runs that lines cover; a vertical line is one run."""
     wide, tall = x1 - x0, np.abs(y1 - y0)
     upright = wide == 0
     start = (columns + x0) * height + np.minimum(y0, y1)
@@ -184,7 +179,7 @@ def _lines(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int) -
 
 
 def _union(starts: Ints, stops: Ints, num_masks: int, size_hw: tuple[int, int]) -> list[Rle]:
-    """The masks that runs cover together. Runs do not leave the column they begin in."""
+    """The union of runs as masks; no run leaves its column."""
     height, width = size_hw
     # A start and a length in one number are sorted much faster than two arrays.
     keys = starts * (height + 2) + (stops - starts)

@@ -1,8 +1,7 @@
-"""Masks as COCO polygons along pixel edges, with every part and every hole kept.
+"""Masks as COCO polygons along pixel edges, with every part and hole kept.
 
-A COCO polygon is one closed ring, so a hole is joined to the ring around it by a cut of no width: the ring runs out to
-the hole, around it, and back. Filling the ring by either fill rule gives the mask again. Where two set pixels touch at
-a corner only, the outlines pass the corner apart.
+A COCO polygon is one closed ring, so a hole is joined to the ring around it by a cut of no width, out and back. Either
+fill rule then gives the mask again. Where pixels touch only at a corner, the outlines stay apart.
 """
 
 from __future__ import annotations
@@ -22,10 +21,8 @@ Ring = NDArray[np.int64]
 
 
 def outline_rings(mask: NDArray[np.bool_]) -> list[Ring]:
-    """The closed outlines of a (H, W) mask: those around 4-connected parts first, then those around holes.
-
-    Outlines of parts have a positive `ring_area`, those of holes a negative one.
-    """
+    """The closed outlines of a (H, W) mask: first of 4-connected parts (positive `ring_area`), then of holes
+    (negative)."""
     outlines = trace(ColumnRuns.of_mask(mask))
     rings = outlines.corner_rings()
     return [rings[ring] for ring in np.argsort(outlines.is_hole, kind="stable")]
@@ -38,16 +35,16 @@ def ring_area(ring: Ring) -> float:
 
 
 def polygons_from_mask(mask: NDArray[np.bool_]) -> list[Ring]:
-    """Polygons of a (H, W) bool mask, one for each 4-connected part, its holes joined in by cuts of no width.
+    """Polygons of a (H, W) bool mask, one per 4-connected part, its holes joined in by cuts of no width.
 
-    Corners are pixel corners, so x lies in [0, W] and y in [0, H], and the rings' areas sum to the mask's pixels. Parts
-    come in the order of their first pixels, row by row. An empty mask gives an empty list.
+    Corners are pixel corners, so x lies in [0, W] and y in [0, H], and the areas sum to the mask's pixels. Parts come
+    in raster order of their first pixels. An empty mask gives an empty list.
     """
     return trace(ColumnRuns.of_mask(mask), join_holes=True).corner_rings()
 
 
 def polygons_from_rles(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[list[Ring]]:
-    """`polygons_from_mask` of each of some encodings of one size, all of them at once."""
+    """`polygons_from_mask` for many encodings of one size at once."""
     outlines = trace(ColumnRuns.of_rles(rles, size_hw), join_holes=True)
     rings = outlines.corner_rings()
     bounds = np.searchsorted(outlines.masks, np.arange(len(rles) + 1)).tolist()
@@ -55,5 +52,5 @@ def polygons_from_rles(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[li
 
 
 def coco_segmentation(mask: NDArray[np.bool_]) -> list[list[float]]:
-    """A COCO `segmentation`: for each polygon its corners as [x0, y0, x1, y1, …] in pixels."""
+    """A COCO `segmentation`: each polygon's corners as [x0, y0, x1, y1, …] in pixels."""
     return [[float(value) for value in polygon.ravel()] for polygon in polygons_from_mask(mask)]

@@ -1,5 +1,3 @@
-"""Connected regions of a mask: dropping specks, filling pinholes."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -27,14 +25,14 @@ def drop_small_islands(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.boo
 
 
 def small_islands(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
-    """(H, W) bool → its 8-connected regions under `min_area` pixels, all of them if need be."""
+    """(H, W) bool → the mask's 8-connected regions under `min_area` pixels, possibly all of them."""
     regions, areas = _regions(mask)
     islands: NDArray[np.bool_] = mask & (areas < min_area)[regions]
     return islands
 
 
 def small_holes(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
-    """(H, W) bool → the background regions under `min_area` pixels that the mask encloses: they touch no border."""
+    """(H, W) bool → enclosed background regions under `min_area` pixels; those at the image's border do not count."""
     regions, areas = _regions(~mask)
     enclosed = areas < min_area
     enclosed[np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))] = False

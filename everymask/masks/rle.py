@@ -20,16 +20,11 @@ _MAX_DIGITS = 7  # 40 bits, more than the pixels of any image
 
 
 def _to_rle(raw: dict[str, Any]) -> Rle:
-    """pycocotools' own record, with its bytes as text."""
     return Rle(size=[int(side) for side in raw["size"]], counts=raw["counts"].decode("ascii"))
 
 
 def encode_masks(masks: NDArray[np.bool_] | torch.Tensor) -> list[Rle]:
-    """Encode (N, H, W) bool masks, H and W at least 1; N = 0 gives an empty list.
-
-    Raises:
-        ValueError: another number of axes or another dtype.
-    """
+    """Encode (N, H, W) bool masks with H, W ≥ 1; ValueError for any other shape or dtype."""
     array = masks if isinstance(masks, np.ndarray) else masks.detach().cpu().numpy()
     if array.ndim != 3 or array.dtype != np.bool_:
         raise ValueError(f"masks must be (N, H, W) bool; got {array.shape} {array.dtype}")
@@ -37,7 +32,7 @@ def encode_masks(masks: NDArray[np.bool_] | torch.Tensor) -> list[Rle]:
 
 
 def _encode(mask: NDArray[np.bool_]) -> Rle:
-    """One (H, W) mask, by its box where that is small: most of the time goes into turning rows into columns."""
+    """Encode one (H, W) mask, cropped to its box where that is small: transposing takes most of the time."""
     rows = np.flatnonzero(mask.any(axis=1))
     if len(rows):
         lines = mask[rows[0] : rows[-1] + 1]
@@ -54,14 +49,10 @@ def encode_mask(mask: NDArray[np.bool_] | torch.Tensor) -> Rle:
 
 
 def encode_label_map(label_map: NDArray[np.integer], num_labels: int) -> list[Rle]:
-    """Encode every region of a label map in one pass over its pixels, without a bitmap for each.
+    """Encode every region of a (H, W) integer label map in one pass over its pixels.
 
-    Args:
-        label_map: (H, W) integers; values in [0, num_labels) are regions, negative ones are background.
-        num_labels: how many encodings to give; a label without a pixel gets an empty mask.
-
-    Returns:
-        Encoding i is that of `label_map == i`.
+    Encoding i is that of `label_map == i`, for i in [0, num_labels); negative values are background, and a label
+    without a pixel gives an empty mask.
 
     Raises:
         ValueError: a value at or above `num_labels`, or not two axes.
@@ -85,13 +76,14 @@ def encode_label_map(label_map: NDArray[np.integer], num_labels: int) -> list[Rl
 
 @dataclass(frozen=True)
 class EncodedMasks:
-    """What compressed counts of N masks stand for, found without believing them.
+    """What the compressed counts of N masks encode, found without trusting them.
+
+    Areas and boxes mean nothing unless `pixels` is the image's number of pixels.
 
     Attributes:
-        pixels: (N,) pixels that the counts run over, background included; -1 where they are no run-length encoding.
+        pixels: (N,) pixels that the counts cover, background included; -1 where they are not a run-length encoding.
         areas: (N,) pixels in each mask.
-        boxes_xyxy: (N, 4) tight half-open boxes; zeros for an empty mask. Areas and boxes mean nothing where `pixels`
-            is not the number of the image's pixels.
+        boxes_xyxy: (N, 4) tight half-open boxes; zeros for an empty mask.
     """
 
     pixels: NDArray[np.int64]
@@ -100,9 +92,9 @@ class EncodedMasks:
 
 
 def encoded_masks(counts: Sequence[str], heights: Sequence[int]) -> EncodedMasks:
-    """Extents of masks in images of the given heights, each at least 1, in one pass over all their text.
+    """Check the counts of masks in images of the given heights (each ≥ 1), in one pass over all their text.
 
-    pycocotools does not look: of counts that run past the image it reads memory that is not its own, or never returns.
+    pycocotools does no checks: for counts that run past the image it reads foreign memory or never returns.
     """
     runs, owner, sound = _sound_runs(counts)
     pixels = np.full(len(counts), -1, dtype=np.int64)
@@ -130,14 +122,13 @@ def encoded_masks(counts: Sequence[str], heights: Sequence[int]) -> EncodedMasks
 
 
 def encoded_pixels(counts: Sequence[str]) -> NDArray[np.int64]:
-    """`EncodedMasks.pixels` of compressed counts."""
     return encoded_masks(counts, [1] * len(counts)).pixels
 
 
 def _sound_runs(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """(K,) lengths of the runs of all counts, the (K,) counts they belong to, and (N,) which counts make sense.
+    """(K,) run lengths of all counts, the (K,) text each belongs to, and (N,) which texts are valid.
 
-    Those that do not may have runs or none.
+    An invalid text may still have runs.
     """
     # Four bytes a character, of whatever alphabet.
     characters = np.frombuffer("".join(counts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64) - 48
@@ -168,17 +159,13 @@ def _sound_runs(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:
-    """The (H, W) bool mask an encoding stands for."""
+    """The (H, W) bool mask of an encoding."""
     decoded: NDArray[np.uint8] = coco_mask.decode(rle)
     return np.ascontiguousarray(decoded.view(np.bool_))
 
 
 def decode_masks(rles: Sequence[Rle], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """(N, H, W) bool masks of encodings that all have size `size_hw`; N = 0 gives (0, H, W).
-
-    Raises:
-        ValueError: an encoding of another size.
-    """
+    """(N, H, W) bool masks of encodings of `size_hw`; ValueError for one of another size."""
     masks = np.zeros((len(rles), *size_hw), dtype=np.bool_)
     for mask, rle in zip(masks, rles, strict=True):
         if tuple(rle["size"]) != tuple(size_hw):
@@ -203,7 +190,7 @@ def rle_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]
 
 
 def shares_inside(masks: Sequence[Rle], others: Sequence[Rle]) -> NDArray[np.float64]:
-    """(N,) share in [0, 1] of each mask that lies in the union of others of its size, without decoding."""
+    """(N,) share in [0, 1] of each mask inside the union of `others`, all of one size, without decoding."""
     if not masks or not others:
         return np.zeros(len(masks))
     # For a "crowd", pycocotools divides the intersection by the area of the first mask.

@@ -1,4 +1,4 @@
-"""Run lengths of masks: COCO's text as numbers, and runs in the row-major order that other formats use."""
+"""Run lengths of masks: COCO's text as numbers, and the row-major runs that other formats use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from everymask.records import Rle
 
 _LARGEST = np.int64(1) << np.arange(4, 60, 5)
-"""From here on a number needs one 5-bit digit more, its sign included."""
+"""The numbers from which one more 5-bit digit, sign included, is needed."""
 
 
 def rle_runs(rle: Rle) -> NDArray[np.int64]:
@@ -20,16 +20,16 @@ def rle_runs(rle: Rle) -> NDArray[np.int64]:
 
 
 def runs_of_rles(rles: Sequence[Rle]) -> list[NDArray[np.int64]]:
-    """`rle_runs` of each of some encodings."""
+    """`rle_runs` for each of many encodings."""
     values, bounds = concatenated_runs(rles)
     return np.split(values, bounds[1:-1]) if rles else []
 
 
 def concatenated_runs(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`rle_runs` of N encodings one after the other, and the (N + 1,) bounds of each, in one pass over all their text.
+    """`rle_runs` of N encodings in one array, and the (N + 1,) bounds of each, in one pass over their text.
 
-    COCO's text has 5 bits in each character, bit 6 for "goes on", and every number from the fourth on as its difference
-    from the last but one (`rleToString` of cocoapi's maskApi.c).
+    COCO's text has 5 bits a character, the sixth for "goes on"; each number from the fourth on is a difference from the
+    last but one (`rleToString` in cocoapi's maskApi.c).
     """
     texts = [rle["counts"] for rle in rles]
     characters = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8) - np.uint8(48)
@@ -54,12 +54,9 @@ def concatenated_runs(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[n
 def undo_differences(
     numbers: NDArray[np.int64], first: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Run lengths from the numbers of N texts: from the fourth on, each is a difference from the last but one.
+    """Run lengths from the numbers of N texts: each from the fourth on is a difference from the last but one.
 
-    Args:
-        numbers: (K,) of all texts, one after the other.
-        first: (N,) places of the first number of each.
-        lengths: (N,) how many numbers each has.
+    `numbers` (K,) are all texts in sequence; `first` (N,) and `lengths` (N,) are where each text begins and its count.
     """
     heads = first[lengths > 0]
     chained = numbers.copy()
@@ -75,33 +72,27 @@ def undo_differences(
 
 
 def places_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, …, length - 1 for each of (N,) lengths, one after the other."""
+    """0, 1, …, length - 1 for each of (N,) lengths, in sequence."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - lengths, lengths)
 
 
 def rle_from_runs(runs: NDArray[np.int64] | list[int], size_hw: tuple[int, int]) -> Rle:
-    """The encoding of (K,) column-major run lengths, alternately background and foreground.
+    """Encode (K,) column-major run lengths, background first.
 
     Raises:
-        ValueError: they do not add up to the pixels of the image, or one is negative.
+        ValueError: they do not sum to the image's pixels, or one is negative.
     """
     return rles_from_runs([np.asarray(runs, dtype=np.int64)], size_hw)[0]
 
 
 def rles_from_runs(runs: Sequence[NDArray[np.int64]], size_hw: tuple[int, int]) -> list[Rle]:
-    """`rle_from_runs` of the runs of each of some masks of one image, in one pass over all of them.
-
-    Pycocotools takes its numbers as a Python list, which is several times slower.
-
-    Raises:
-        ValueError: some do not add up to the pixels of the image, or one is negative.
-    """
+    """`rle_from_runs` for many masks of one image, in one pass; pycocotools is several times slower. Same errors."""
     return _encoded(np.concatenate([*runs, np.zeros(0, dtype=np.int64)]), np.cumsum([0, *map(len, runs)]), size_hw)
 
 
 def _encoded(counts: NDArray[np.int64], bounds: NDArray[np.int64], size_hw: tuple[int, int]) -> list[Rle]:
-    """Encodings of the runs of masks, one after the other, with the (N + 1,) bounds of each."""
+    """Encode the runs of masks in sequence, with the (N + 1,) bounds of each."""
     if bounds.size < 2:
         return []
     height, width = size_hw
@@ -141,11 +132,11 @@ def _encoded(counts: NDArray[np.int64], bounds: NDArray[np.int64], size_hw: tupl
 
 
 def spans_of_rles(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The spans of pixels of N masks of one size, mask by mask and ascending; no two of one mask touch.
+    """The pixel spans of N masks of one size, ascending within each mask; no two of one mask touch.
 
     Returns:
-        starts: (S,) first pixels in column-major order, those of mask i after i times the pixels of an image.
-        stops: (S,) the pixels behind their last.
+        starts: (S,) first pixels in column-major order, offset by i images for mask i.
+        stops: (S,) pixels behind the last.
         owners: (S,) the mask of each.
     """
     return spans_of_runs(*concatenated_runs(rles))
@@ -154,7 +145,7 @@ def spans_of_rles(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.in
 def spans_of_runs(
     runs: NDArray[np.int64], bounds: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """As `spans_of_rles`, of run lengths and the (N + 1,) bounds of each mask: pixels are counted through all masks."""
+    """As `spans_of_rles`, from run lengths and the (N + 1,) bounds of each mask."""
     lengths = np.diff(bounds)
     owners = np.repeat(np.arange(lengths.size), lengths)
     edges = np.concatenate([[0], np.cumsum(runs)])
@@ -171,12 +162,12 @@ def spans_of_runs(
 def runs_from_spans(
     starts: NDArray[np.int64], stops: NDArray[np.int64], bounds: NDArray[np.int64], pixels: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Run lengths of N masks, one after the other, background first, and the (N + 1,) bounds of each.
+    """Run lengths of N masks in sequence, background first, and the (N + 1,) bounds of each.
 
     Args:
         starts: (S,) first pixels of spans, ascending within a mask; no two touch.
-        stops: (S,) the pixels behind their last.
-        bounds: (N + 1,) places of the first span of each mask, and S.
+        stops: (S,) pixels behind the last.
+        bounds: (N + 1,) index of each mask's first span, then S.
         pixels: (N,) pixels of each mask's image.
     """
     some = bounds[1:] > bounds[:-1]
@@ -197,16 +188,13 @@ def runs_from_spans(
 def rles_from_spans(
     starts: NDArray[np.int64], stops: NDArray[np.int64], bounds: NDArray[np.int64], size_hw: tuple[int, int]
 ) -> list[Rle]:
-    """Encodings of N masks of one size from spans of their pixels, as for `runs_from_spans`, in column-major order."""
+    """Encodings of N masks of one size from column-major pixel spans, as for `runs_from_spans`."""
     pixels = np.full(bounds.size - 1, size_hw[0] * size_hw[1])
     return _encoded(*runs_from_spans(starts, stops, bounds, pixels), size_hw)
 
 
 def crop_of(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    """(y1 - y0, x1 - x0) bool: the pixels of an encoded mask inside a half-open box, without decoding the rest.
-
-    Columns left and right of the box are skipped, so that a small mask of a large image costs little.
-    """
+    """(y1 - y0, x1 - x0) bool: an encoded mask's pixels inside a half-open box; other columns are not decoded."""
     x0, y0, x1, y1 = box_xyxy
     height = rle["size"][0]
     columns = pixels_between(rle_runs(rle), x0 * height, x1 * height).reshape(x1 - x0, height)
@@ -214,20 +202,20 @@ def crop_of(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
 
 
 def pixels_at(rle: Rle, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(R, C) bool: the pixels of an encoded mask where some rows and columns cross, without decoding the rest."""
+    """(R, C) bool: an encoded mask's pixels where `rows` and `columns` cross, without decoding the rest."""
     places = columns * rle["size"][0] + rows[:, None]
     inside: NDArray[np.bool_] = np.searchsorted(np.cumsum(rle_runs(rle)), places, side="right") % 2 == 1
     return inside
 
 
 def pixels_between(runs: NDArray[np.int64], start: int, stop: int) -> NDArray[np.bool_]:
-    """(stop - start,) bool: the pixels `start` to `stop` of runs that are alternately background and foreground."""
+    """(stop - start,) bool: pixels `start` to `stop` of runs that alternate, background first."""
     lengths = np.diff(np.cumsum(runs).clip(start, stop), prepend=start)
     return np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
 
 
 def rle_from_crop(crop: NDArray[np.bool_], corner_xy: tuple[int, int], size_hw: tuple[int, int]) -> Rle:
-    """The encoding of an image of `size_hw` that is `crop` with its top left pixel at `corner_xy`, and empty elsewhere.
+    """Encode an image of `size_hw` that holds `crop` at `corner_xy` and is empty elsewhere.
 
     Raises:
         ValueError: the crop reaches beyond the image.
@@ -240,18 +228,15 @@ def rle_from_crop(crop: NDArray[np.bool_], corner_xy: tuple[int, int], size_hw: 
 
 
 def row_major_runs(crop: NDArray[np.bool_], corner_xy: tuple[int, int], size_hw: tuple[int, int]) -> NDArray[np.int64]:
-    """(K,) run lengths of the same image in row-major order, alternately background and foreground."""
+    """As `rle_from_crop`, but (K,) row-major run lengths, background first."""
     return _runs_of_lines(crop, corner_xy[1], corner_xy[0], size_hw)
 
 
 def _runs_of_lines(lines: NDArray[np.bool_], first_line: int, offset: int, shape: tuple[int, int]) -> NDArray[np.int64]:
     """Run lengths of an image of `shape` = (lines, pixels a line) that is empty but for `lines`, background first.
 
-    Args:
-        lines: (n, m) bool, some pixels of n consecutive lines.
-        first_line: the line that the first of them is.
-        offset: their first pixel in each line.
-        shape: the image's shape. The last run is never 0, unless it is the only one.
+    `lines` (n, m) are consecutive from `first_line` and start at pixel `offset`. The last run is never 0, unless it is
+    the only one.
     """
     count, length = lines.shape
     whole = np.zeros((count, shape[1]), dtype=np.bool_)

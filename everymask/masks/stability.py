@@ -1,4 +1,4 @@
-"""SAM's stability score: how much a mask changes when its threshold does."""
+"""SAM's stability score."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Outlines of all masks of an image at once, traced along pixel edges from their run lengths.
+"""Outlines of all masks of an image, traced along pixel edges from their run lengths.
 
-Time and memory grow with the runs and the corners of the masks, not with the pixels of the image, and almost all of the
-work is done for all masks together.
+Time and memory grow with the masks' runs and corners, not with the image's pixels; almost all masks' work is
+vectorised.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _TOP, _BOTTOM = 0, 1
 
 @dataclass(frozen=True)
 class Outlines:
-    """Closed outlines, each a sequence of horizontal edges that vertical ones join; pixels lie on their right.
+    """Closed outlines: horizontal edges joined by vertical ones, with the mask's pixels on their right.
 
-    Outlines run clockwise on the screen around parts and the other way around holes. They come in the order of their
-    masks, and then of their first pixels, row by row.
+    Outlines run clockwise on the screen around parts, anticlockwise around holes. They are ordered by mask, then by
+    first pixel in raster order.
 
     Attributes:
-        bounds: (K + 1,) places of the first edge of each outline, and the number of edges E.
+        bounds: (K + 1,) index of each outline's first edge, then the number of edges E.
         masks: (K,) the mask each outline belongs to.
         is_hole: (K,) bool.
         corners: (E, 2, 2) the two corners (x, y) of each edge, at pixel corners, in order.
-        pixels: (E, 2, 2) the first and last pixel (x, y) of the mask along each edge, in order.
-        jumps: (E,) bool: between this edge and the next lies a cut through the mask in place of a vertical edge.
+        pixels: (E, 2, 2) the first and last mask pixel (x, y) along each edge, in order.
+        jumps: (E,) bool: a cut through the mask, not a vertical edge, leads to the next edge.
     """
 
     bounds: Ints
@@ -46,7 +46,8 @@ class Outlines:
         return _rings(*_without(x, y, 2 * self.bounds, _repeated))
 
     def pixel_rings(self) -> list[Ints]:
-        """(K,) rings of pixels (x, y): neighbours are on a horizontal, vertical or diagonal line through the mask."""
+        """(K,) rings of pixels (x, y); consecutive ones lie on a horizontal, vertical or diagonal line through the
+        mask."""
         edge_x, edge_y = self.corners[:, 1].T
         down = _next(self.corners[:, 0, 1], self.bounds) > edge_y
         # Along a vertical edge the mask lies to the left of one that goes down.
@@ -62,13 +63,11 @@ class Outlines:
 
 
 def trace(runs: ColumnRuns, diagonals_join: bool = False, join_holes: bool = False) -> Outlines:
-    """The outlines of masks.
+    """Trace masks.
 
     Args:
-        runs: the masks' pixels.
-        diagonals_join: whether pixels that touch at a corner only belong to one part.
-        join_holes: join every hole to the outline above it by a cut there and back, so that there is one outline for
-            each part.
+        diagonals_join: whether pixels that touch only at a corner belong to one part.
+        join_holes: cut from each hole to the outline above it and back, so that each part has one outline.
     """
     edges = _Edges(runs, diagonals_join)
     order, bounds = _walk(edges.following)
@@ -90,7 +89,7 @@ def trace(runs: ColumnRuns, diagonals_join: bool = False, join_holes: bool = Fal
 
 
 class _Edges:
-    """The horizontal edges of outlines, sorted by mask, row and column, and which one comes after each."""
+    """The outlines' horizontal edges, sorted by mask, row and column, and the edge that follows each."""
 
     def __init__(self, runs: ColumnRuns, diagonals_join: bool) -> None:
         height, width = runs.size_hw
@@ -111,9 +110,9 @@ class _Edges:
         self.jumps = np.zeros(left.size, dtype=np.bool_)
 
     def join(self, holes: Ints, runs: ColumnRuns) -> None:
-        """Join holes, each given by its first edge, to the edges straight above the last pixels of these edges.
+        """Cut from each hole, given by its first edge, to the nearest edge straight above it.
 
-        Those edges are met higher up, so that the joined outlines make a tree with a part at its root.
+        Those edges lie higher up, so the joined outlines form a tree with a part at its root.
         """
         height, width = runs.size_hw
         x, y, masks = self.corners[holes, 1, 0], self.corners[holes, 1, 1], self.masks[holes]
@@ -147,14 +146,13 @@ class _Edges:
 
 
 def _corners(runs: ColumnRuns, diagonals_join: bool) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-    """The corners at which outlines turn, by mask, column and row, so that 2 i and 2 i + 1 end one vertical edge.
+    """The corners where outlines turn, by mask, column and row; corners 2 i and 2 i + 1 end one vertical edge.
 
-    Where two pixels touch at a corner only, two outlines meet, and the corner comes twice: as the end of the edge above
+    Where two pixels touch only at a corner, two outlines meet, and the corner comes twice: as the end of the edge above
     it and of the edge below it.
 
-    Returns:
-        x, y, the mask, the kind of the horizontal edge to the right of the corner, if there is one, and for corners
-        that come twice whether this one is the second along its row.
+    Returns x, y, the mask, the kind of the horizontal edge to the corner's right (if any), and, for corners that come
+    twice, whether this is the second along its row.
     """
     height, width = runs.size_hw
     lines = runs.lines + runs.lines // width  # there is one vertical line more than there are columns
@@ -182,7 +180,7 @@ def _corners(runs: ColumnRuns, diagonals_join: bool) -> tuple[Ints, Ints, Ints, 
 
 
 def _walk(following: Ints) -> tuple[Ints, Ints]:
-    """Every cycle of a permutation in order of its least element: all elements, and bounds of the cycles."""
+    """Every cycle of a permutation, ordered by least element: all elements, and the cycles' bounds."""
     after: list[int] = following.tolist()
     order: list[int] = []
     take = order.append
@@ -200,7 +198,7 @@ def _walk(following: Ints) -> tuple[Ints, Ints]:
 
 
 def _next(values: Ints, bounds: Ints) -> Ints:
-    """For each vertex of rings the value of the one after it."""
+    """The value of each ring vertex's successor."""
     after = np.empty_like(values)
     after[:-1] = values[1:]
     after[bounds[1:] - 1] = values[bounds[:-1]]
@@ -208,13 +206,13 @@ def _next(values: Ints, bounds: Ints) -> Ints:
 
 
 def _repeated(x: Ints, y: Ints, bounds: Ints) -> NDArray[np.bool_]:
-    """Whether each vertex is followed by itself."""
+    """Whether each vertex is followed by an equal one."""
     same: NDArray[np.bool_] = (_next(x, bounds) == x) & (_next(y, bounds) == y)
     return same
 
 
 def _straight(x: Ints, y: Ints, bounds: Ints) -> NDArray[np.bool_]:
-    """Whether the ring goes straight on at each vertex; neighbours lie along one of eight directions."""
+    """Whether the ring goes straight on at each vertex; neighbours lie in one of eight directions."""
     ahead = 3 * np.sign(_next(x, bounds) - x) + np.sign(_next(y, bounds) - y)
     behind = np.empty_like(ahead)
     behind[1:] = ahead[:-1]
@@ -226,7 +224,7 @@ def _straight(x: Ints, y: Ints, bounds: Ints) -> NDArray[np.bool_]:
 def _without(
     x: Ints, y: Ints, bounds: Ints, is_unwanted: Callable[[Ints, Ints, Ints], NDArray[np.bool_]]
 ) -> tuple[Ints, Ints, Ints]:
-    """Rings without some of their vertices, but never without all, and the new bounds of the rings."""
+    """Drop unwanted vertices from rings, but never all of a ring; also the rings' new bounds."""
     if not x.size:
         return x, y, bounds
     keep = ~is_unwanted(x, y, bounds)
@@ -236,5 +234,4 @@ def _without(
 
 
 def _rings(x: Ints, y: Ints, bounds: Ints) -> list[Ints]:
-    """(K, 2) vertices of each ring."""
     return np.split(np.stack([x, y], axis=1), bounds[1:-1]) if x.size else []
