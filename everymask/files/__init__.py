@@ -1,1 +1,1 @@
-"""Files and object stores: addresses, durable writing, whole-or-not-at-all replacement."""
+"""Files and object stores: addresses, durable writing, atomic replacement."""

@@ -1,7 +1,7 @@
-"""Which addresses are opened that come from content: a list, a manifest, a label store, a file of boxes.
+"""Which addresses may be opened when they come from content: a list, a manifest, a label store, a file of boxes.
 
-Whoever wrote the content may be a stranger, so an address in it opens no more than what images are kept in. What the
-operator types is trusted, and not checked here. Chained addresses are refused for both (`storage.resolve`).
+A stranger may have written that content, so only schemes that image collections use are opened. The operator's own
+addresses are trusted and not checked here. `storage.resolve` refuses chained addresses for both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from everymask.errors import InputError
 from everymask.files.storage import canonical_uri, is_chained, is_remote, is_web, split_query
 
 CONTENT_SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https")
-"""What an address from content may begin with, besides local paths."""
+"""URI schemes that content may name, besides local paths."""
 
 _HARMLESS_PARAMETERS = frozenset({"region"})
 _WILDCARDS = "*?[{"
@@ -24,17 +24,17 @@ _LISTS = (".txt", ".lst", ".parquet", "/manifest.json", *_TABLES)
 
 
 class AddressError(InputError):
-    """An address from content that is not opened; nothing was asked of it."""
+    """Raised when an address from content is refused; nothing was opened."""
 
 
 @dataclass(frozen=True)
 class AddressPolicy:
-    """What may be opened of the addresses that some content names.
+    """Which of the addresses in some content may be opened.
 
     Attributes:
-        trusted: files and folders, local or remote, that the operator has named: whatever lies below may be opened.
-        any_local_file: local files may be opened wherever they are.
-        allow_private_networks: http and https may reach addresses that are not public.
+        trusted: local or remote files and folders that the operator named; everything below them may be opened.
+        any_local_file: whether any local file may be opened.
+        allow_private_networks: whether http and https may reach addresses that are not public.
     """
 
     trusted: tuple[str, ...] = ()
@@ -45,17 +45,16 @@ class AddressPolicy:
     def for_input(
         cls, location: str, local_roots: Sequence[str] = (), allow_private_networks: bool = False
     ) -> AddressPolicy:
-        """Of an input that the operator has typed: what is listed on this machine may name any file of it.
+        """The policy for an input that the operator typed; a local one may name any local file.
 
         Args:
             location: a folder, a glob, a list, a manifest or one image.
             local_roots: further folders whose files may be opened.
-            allow_private_networks: see the attribute.
         """
         return cls((folder_of(location), *local_roots), not is_remote(location), allow_private_networks)
 
     def check(self, uri: str) -> None:
-        """Raises AddressError if `uri` is not opened; asks nothing of any place."""
+        """Raise AddressError if the policy refuses `uri`; opens nothing."""
         if is_chained(uri):
             raise AddressError("the address is chained (`::`), which is never opened; give a plain address")
         if self.trusts(uri):
@@ -80,7 +79,7 @@ class AddressPolicy:
             )
 
     def trusts(self, uri: str) -> bool:
-        """Whether the operator has named `uri`, or a folder above it."""
+        """Whether the operator named `uri` or a folder above it."""
         return any(_lies_below(uri, place) for place in self._places)
 
     @cached_property
@@ -94,7 +93,7 @@ class AddressPolicy:
 
 
 def folder_of(location: str) -> str:
-    """The folder that an input consists of: of a list that of the list, of a glob the part before the wildcards."""
+    """The folder of an input: a list's own folder, or the part of a glob before its wildcards."""
     base, query = split_query(location)
     if base.lower().endswith(_LISTS):
         return (base.rpartition("/")[0] or ("/" if base.startswith("/") else ".")) + query

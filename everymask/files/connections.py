@@ -1,4 +1,4 @@
-"""Connections over HTTP: to public addresses only, and never longer than the request may take."""
+"""HTTP connections to public addresses only, within the request's time limit."""
 
 from __future__ import annotations
 
@@ -35,11 +35,7 @@ _deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline")
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Whatever this thread sends, receives or waits for in the block ends when `seconds` are over.
-
-    Raises:
-        DownloadError: they are over.
-    """
+    """Limit all sending, receiving and waiting of this thread in the block to `seconds`, else DownloadError."""
     token = _deadline.set(time.monotonic() + seconds)
     try:
         yield
@@ -52,12 +48,12 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def remaining_s() -> float:
-    """Seconds that the block of `deadline` has left; 0 or less when it is over."""
+    """Seconds left in the block of `deadline`; 0 or less once they are over."""
     return _deadline.get() - time.monotonic()
 
 
 def is_public(address: IpAddress) -> bool:
-    """Whether an address belongs to the public internet, without a tunnel that could lead elsewhere."""
+    """Whether an address is on the public internet and not a tunnel that could lead elsewhere."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
@@ -70,10 +66,8 @@ def is_public(address: IpAddress) -> bool:
 class CheckedTransport(httpx.HTTPTransport):
     """Resolves a host once, refuses addresses that are not public, and connects to the very address it checked.
 
-    Redirects pass through here too, so neither they nor a name that resolves differently the second time reach inside.
-
-    Args:
-        allowed: networks that may be reached although they are not public.
+    Redirects pass through here too, so neither they nor a second resolution of the name can reach inside. `allowed` are
+    non-public networks that may be reached.
     """
 
     def __init__(self, allowed: tuple[IpNetwork, ...]) -> None:
@@ -129,7 +123,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A stream whose every operation ends with the request's deadline."""
+    """A stream whose operations all end at the request's deadline."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -154,11 +148,7 @@ class _TimedStream(httpcore.NetworkStream):
 
 
 def _limited(timeout: float | None, over: type[httpcore.TimeoutException]) -> float:
-    """The shorter of an operation's own timeout and what is left of the request's time, in seconds.
-
-    Raises:
-        httpcore.TimeoutException: nothing is left; it is of the type `over`.
-    """
+    """The shorter of `timeout` and the request's remaining seconds; raises `over` if none remain."""
     left = remaining_s()
     if left <= 0:
         raise over("the time for the whole request is over")

@@ -1,4 +1,4 @@
-"""A polite and careful HTTP client: limits on rate, size, time, type, redirects and addresses; retries."""
+"""An HTTP client with limits on rate, size, time, type, redirects and addresses, and with retries."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class HttpClient:
-    """Fetches web addresses. Safe to use from several threads.
+    """Fetches web addresses; thread-safe.
 
-    Proxies named in the environment are not used: behind one, the address that is reached cannot be checked.
+    Proxies from the environment are ignored, because the address behind one cannot be checked.
     """
 
     def __init__(self, config: DownloadConfig) -> None:
@@ -56,16 +56,12 @@ class HttpClient:
         params: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> bytes:
-        """The body of one address.
+        """The body of one http or https address.
 
-        Args:
-            url: http or https.
-            accept: beginnings of acceptable content types.
-            params: query parameters.
-            headers: further request headers.
+        `accept` lists prefixes of acceptable content types.
 
         Raises:
-            DownloadError: refused, too large, too slow, of another type, or not to be had after all retries.
+            DownloadError: refused, too large, too slow, of another type, or all retries failed.
         """
         try:
             self._limiter.wait(httpx.URL(url).host)
@@ -112,7 +108,7 @@ class HttpClient:
     def _attempt(
         self, url: str, accept: tuple[str, ...], params: dict[str, str] | None, headers: dict[str, str] | None
     ) -> tuple[int, float, bytes]:
-        """Status, seconds the server asks to wait, and the body if the status is a success."""
+        """Status, seconds the server asks to wait, and the body on success."""
         with self._client.stream("GET", url, params=params, headers=headers) as response:
             if response.status_code >= 400:
                 return response.status_code, _retry_after(response.headers.get("retry-after", "")), b""
@@ -134,7 +130,7 @@ class HttpClient:
 
 
 class _HostLimiter:
-    """Spaces requests to one host evenly."""
+    """Spaces requests to each host evenly."""
 
     def __init__(self, requests_per_second: float) -> None:
         self._interval = 1.0 / requests_per_second
@@ -142,7 +138,7 @@ class _HostLimiter:
         self._lock = threading.Lock()
 
     def wait(self, host: str) -> None:
-        """Return when a request to `host` may be sent."""
+        """Wait until a request to `host` may be sent."""
         with self._lock:
             start = max(self._next[host], time.monotonic())
             self._next[host] = start + self._interval

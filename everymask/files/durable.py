@@ -1,7 +1,7 @@
-"""Local files that survive a power cut: what a call has written is on the disk when the call returns.
+"""Local files that survive a power cut: what a call wrote is on disk when it returns.
 
-A rename is durable only when the file's content was synced before it and the folder is synced after it; otherwise a
-power cut may leave an empty file under the final name, or the old state.
+A rename is durable only if the content is synced before it and the folder after it. Otherwise a power cut may leave the
+old state, or an empty file under the final name.
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ from contextlib import suppress
 
 
 def write_file(path: str, data: bytes | memoryview) -> None:
-    """Put `data` at an absolute `path`, whole or not at all; its folder is made if need be.
-
-    Raises:
-        OSError: the place is full or not writable.
-    """
+    """Write `data` to an absolute `path` atomically, making its folder; OSError if full or not writable."""
     folder, _, name = path.rpartition("/")
     make_folder(folder)
     # Readers pass over names that begin with a dot; a kill leaves at most such a file behind.
@@ -39,11 +35,7 @@ def write_file(path: str, data: bytes | memoryview) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Make an absolute folder and those above it, durably; one that is there is left alone.
-
-    Raises:
-        OSError: a folder cannot be made, or a file is in the way.
-    """
+    """Make an absolute folder and its parents durably, if missing; OSError if that fails or a file is in the way."""
     if os.path.isdir(path):
         return
     above = os.path.dirname(path)
@@ -54,11 +46,7 @@ def make_folder(path: str) -> None:
 
 
 def move_file(path: str, target: str) -> None:
-    """Rename a file durably; the target's folder is made if need be.
-
-    Raises:
-        OSError: it cannot be renamed.
-    """
+    """Rename a file durably, making the target's folder if missing; OSError if that fails."""
     make_folder(os.path.dirname(target))
     os.replace(path, target)
     sync_folder(os.path.dirname(target))
@@ -66,11 +54,7 @@ def move_file(path: str, target: str) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """Make what was renamed, made and deleted in a folder survive a power cut.
-
-    Raises:
-        OSError: the folder cannot be opened.
-    """
+    """Make a folder's renames, additions and deletions survive a power cut; OSError if it cannot be opened."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""JSON that anyone may have written."""
+"""Untrusted JSON."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
-
-    Raises:
-        ValueError: it is none, or nested too deeply to be read.
-    """
+    """Parse JSON; ValueError if it is malformed or nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -29,10 +29,10 @@ Kind = Literal["missing", "file", "folder", "other"]
 
 @dataclass(frozen=True, eq=False)
 class Location:
-    """A file or folder that need not exist.
+    """A local or remote file or folder, which need not exist.
 
-    Writes are whole: a reader sees the file before or the file after, never a part of it. On a local file system a
-    write has reached the disk when it returns; object stores make an object visible only when all of it is stored.
+    Writes are atomic: readers see the old file or the new one. A local write is on disk when it returns; object stores
+    show an object only once all of it is stored.
 
     Attributes:
         filesystem: pyarrow's, or fsspec's behind its interface.
@@ -44,7 +44,7 @@ class Location:
 
     @classmethod
     def at(cls, uri: str) -> Location:
-        """The place that a local path or an address means.
+        """The location of a local path or address.
 
         Raises:
             ConfigurationError: no installed library opens it, or it holds credentials.
@@ -59,56 +59,41 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
         return self.path.rpartition("/")[2]
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a plain path of this machine."""
+        """Whether it is a path on this machine."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def child(self, name: str) -> Location:
-        """What lies below under that name, or under that relative path."""
+        """The location at a name or relative path below this one."""
         return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}")
 
     def kind(self) -> Kind:
-        """What is there now. `other` is neither file nor folder: a pipe, a socket, a device.
-
-        Raises:
-            OSError: the file system cannot be asked.
-        """
+        """What exists here; `other` is a pipe, socket or device. Raises OSError if the file system cannot be asked."""
         return _KINDS[self.filesystem.get_file_info(self.path).type]
 
     def entries(self) -> list[Location]:
-        """What lies directly in the folder, by name; nothing where there is no folder.
-
-        Raises:
-            OSError: the folder cannot be listed.
-        """
+        """The folder's entries by name; [] if there is no folder. Raises OSError if it cannot be listed."""
         if self.kind() != "folder":
             return []
         found = self.filesystem.get_file_info(pafs.FileSelector(self.path))
         return [Location(self.filesystem, info.path) for info in sorted(found, key=lambda info: str(info.path))]
 
     def open(self) -> pa.NativeFile:
-        """The file, to be read from any position.
-
-        Raises:
-            OSError: it is not there or cannot be read.
-        """
+        """Open the file for random access; OSError if it is missing or unreadable."""
         return self.filesystem.open_input_file(self.path)
 
     def read(self) -> bytes:
-        """The file's content. Raises as `open` does."""
+        """The file's content; raises as `open` does."""
         with self.open() as file:
             return bytes(file.read())
 
     def write(self, data: bytes | pa.Buffer, delays_s: Sequence[float] = WRITE_DELAYS_S) -> None:
-        """Put `data` here; the folder is made if need be.
+        """Write `data` here atomically, making the folder.
 
-        Args:
-            data: the content.
-            delays_s: waits before the second, third, … try, for a storage that fails for a while.
+        `delays_s` are the waits between tries, for storage that fails briefly.
 
         Raises:
             OutputError: the place is full or not writable, or every try failed.
@@ -135,12 +120,9 @@ class Location:
 
     @contextmanager
     def stream(self) -> Iterator[pa.NativeFile]:
-        """A stream for a file too big to hold: it appears here when the block ends well, and not at all otherwise.
+        """A stream for a file too big for memory; it appears here only if the block succeeds.
 
-        It is not synced to the disk: meant for exports, which can be made again.
-
-        Raises:
-            OutputError: the file cannot be written.
+        It is not synced to disk: exports can be made again. Raises OutputError if the file cannot be written.
         """
         try:
             with self._draft() as stream:
@@ -165,22 +147,14 @@ class Location:
             raise
 
     def make_folder(self) -> None:
-        """Make the folder and those above it.
-
-        Raises:
-            OSError: it cannot be made.
-        """
+        """Make the folder and its parents; OSError if that fails."""
         if self.is_local:
             durable.make_folder(self.path)
         else:
             self.filesystem.create_dir(self.path, recursive=True)
 
     def move(self, target: Location) -> None:
-        """Rename the file; the target's folder is made if need be.
-
-        Raises:
-            OSError: it cannot be renamed.
-        """
+        """Rename the file, making the target's folder if missing; OSError if that fails."""
         if self.is_local:
             durable.move_file(self.path, target.path)
             return
@@ -188,11 +162,7 @@ class Location:
         self.filesystem.move(self.path, target.path)
 
     def delete(self) -> None:
-        """Remove the file, or the folder with all that is in it; nothing happens where nothing is.
-
-        Raises:
-            OSError: it cannot be removed.
-        """
+        """Remove the file, or the folder and its contents, if it exists; OSError if that fails."""
         match self.kind():
             case "file" | "other":
                 self.filesystem.delete_file(self.path)
@@ -200,11 +170,7 @@ class Location:
                 self.filesystem.delete_dir(self.path)
 
     def sync(self) -> None:
-        """Make what was deleted in the folder stay deleted after a power cut.
-
-        Raises:
-            OSError: the folder cannot be opened.
-        """
+        """Make deletions in the folder survive a power cut; OSError if the folder cannot be opened."""
         if self.is_local:
             durable.sync_folder(self.path)
 

@@ -1,4 +1,4 @@
-"""Addresses of files: local paths, s3://, gs:// and every other that pyarrow or fsspec can open."""
+"""Addresses of files: local paths, s3://, gs:// and any other that pyarrow or fsspec opens."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _URL_CHARACTERS = "%:/?#[]@!$&'()*+,;=~"
 
 
 def is_remote(uri: str) -> bool:
-    """Whether `uri` names another place than this machine's file system."""
+    """Whether `uri` lies outside this machine's file system."""
     return "://" in uri and not uri.startswith("file://")
 
 
 def is_web(uri: str) -> bool:
-    """Whether `uri` is an http or https address, of which every character belongs to the resource."""
+    """Whether `uri` is http(s), where every character belongs to the address."""
     return uri.lower().startswith(_WEB)
 
 
 def is_chained(uri: str) -> bool:
-    """Whether `uri` is an address of fsspec's that leads through others, as `zip://x::http://host/y` does.
+    """Whether `uri` is an fsspec address that leads through others, such as `zip://x::http://host/y`.
 
-    Such an address may hold a program of its own (`reference::data://…` fills in templates); it is opened nowhere.
+    Such an address may hold a program (`reference::data://…` fills in templates), so it is never opened.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
@@ -45,7 +45,7 @@ def is_chained(uri: str) -> bool:
 
 
 def canonical_uri(location: str) -> str:
-    """`location` in the one form that run.json records: absolute paths, no slash at the end."""
+    """`location` in the form that run.json records: absolute, without a trailing slash."""
     if is_remote(location):
         path, query = split_query(location)
         return path.rstrip("/") + query
@@ -53,13 +53,13 @@ def canonical_uri(location: str) -> str:
 
 
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The file system of an address, and the path inside it. Local paths are made absolute.
+    """The file system of an address, and the absolute path inside it.
 
-    pyarrow's own file systems come first; fsspec's serve every other scheme.
+    pyarrow's file systems come first; fsspec serves every other scheme.
 
     Raises:
-        ConfigurationError: no installed library opens this scheme, the address is malformed or chained, or it holds
-            credentials: addresses are written into label stores.
+        ConfigurationError: no installed library opens the scheme; or the address is malformed, chained, or holds
+            credentials, which would be written into label stores.
     """
     if not is_remote(uri):
         return pafs.LocalFileSystem(), str(Path(uri.removeprefix("file://")).expanduser().absolute())
@@ -83,7 +83,7 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def split_query(uri: str) -> tuple[str, str]:
-    """An address without its parameters, and these (`?name=value…`) or an empty string. Local paths have none."""
+    """An address without its parameters, and the parameters (`?name=value…`) or "". Local paths have none."""
     return _split_parameters(uri) if is_remote(uri) else (uri, "")
 
 
@@ -118,7 +118,7 @@ def _remote_filesystem(root_uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks, stack traces and the secrets of addresses."""
+    """An error's message on one line, without secrets in addresses."""
     if isinstance(error, OSError) and error.strerror and not isinstance(error, pa.ArrowException):
         return error.strerror
     return redact(" ".join(str(error).split())) or type(error).__name__
