@@ -1,1 +1,1 @@
-"""What a person should look at first, and what comes back from them."""
+"""Review: which images people should check first, and the corrections that come back."""

@@ -1,4 +1,4 @@
-"""Corrections come back: read, matched with the store's images and masks, and kept."""
+"""Import corrections: read them, match them with the store's images and masks, and keep them."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _REFUSED_SHOWN = 3
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import brought.
+    """The result of an import.
 
     Attributes:
-        images: that a person has finished, those that were imported before left out.
-        changed: how many of these are not as the model left them.
-        masks: how many became of each action.
-        path: the file of corrections; None where nothing was new.
+        images: images that a person finished, without those imported before.
+        changed: how many of these differ from the model's labels.
+        masks: number of masks for each action.
+        path: the file of corrections; None if nothing was new.
         again: images that came back as they were imported before.
-        refused: a sentence for each image that was left out.
-        ignored: how many things of each kind were no masks, such as points and choices.
-        drawn: how many masks were drawn as boxes or ellipses, which are no outlines of objects.
+        refused: one sentence for each image left out.
+        ignored: number of things that are not masks, such as points and choices, by kind.
+        drawn: number of masks drawn as boxes or ellipses, which do not outline objects.
     """
 
     images: int
@@ -55,15 +55,9 @@ class ImportSummary:
 
 
 def import_corrections(store: LabelStore, path: Path, tool: EditingFormat) -> ImportSummary:
-    """Read what an annotation tool gave back and keep what is new in it as corrections.
+    """Read an annotation tool's file or folder and keep what is new in it as corrections.
 
-    An image that cannot be read or does not belong to the store is left out and reported. A project may be imported
-    again and again: images that came back as they were imported before are not kept twice.
-
-    Args:
-        store: the label store that was exported.
-        path: file or folder.
-        tool: its format.
+    An image that cannot be read or is not in the store is left out and reported. Importing again keeps nothing twice.
 
     Raises:
         InputError: nothing in it can be imported.
@@ -110,20 +104,19 @@ def import_corrections(store: LabelStore, path: Path, tool: EditingFormat) -> Im
 
 
 def first_of(sentences: list[str]) -> str:
-    """The first of some sentences, and how many more there are."""
+    """The first few sentences, and how many more there are."""
     more = f"; and {len(sentences) - _REFUSED_SHOWN:,} more" if len(sentences) > _REFUSED_SHOWN else ""
     return "; ".join(sentences[:_REFUSED_SHOWN]) + more
 
 
 def summarise(corrections: Iterable[ImageCorrection], path: str | None) -> ImportSummary:
-    """Counts of corrections."""
     listed = list(corrections)
     counts: dict[str, int] = {action: sum(one.count(action) for one in listed) for action in ACTIONS}
     return ImportSummary(len(listed), sum(one.changed for one in listed), counts, path)
 
 
 def _same(correction: ImageCorrection, earlier: ImageCorrection) -> bool:
-    """Whether a correction says what an earlier one said: of the same masks, by the same person."""
+    """Whether two corrections describe the same masks by the same person."""
     by_id = {mask.mask_id: mask for mask in earlier.masks}
     return (
         (correction.size_hw, correction.content_sha256) == (earlier.size_hw, earlier.content_sha256)
@@ -133,11 +126,11 @@ def _same(correction: ImageCorrection, earlier: ImageCorrection) -> bool:
 
 
 def match_images(store: LabelStore, reviewed: list[ReviewedImage]) -> tuple[dict[str, ReviewedImage], list[str]]:
-    """Reviewed images by the id of the store's image that they are, and a sentence for each that is none.
+    """Reviewed images by their id in the store, and a sentence for each one without a match.
 
-    An image is found by the id that the tool kept, by its name, by its unique name in an export with images, or by a
-    file name that only one image has. Names are compared in their composed Unicode form, since tools and file systems
-    give them back in another than they were given.
+    Images are found by the id that the tool kept, by name, by unique name in an export with images, or by a file name
+    that only one image has. Names are compared in composed Unicode form, because tools and file systems change the
+    form.
     """
     ids = [
         image_id for batch in store.batches(["image_id"], batch_size=4096) for image_id in batch["image_id"].to_pylist()

@@ -1,4 +1,4 @@
-"""What became of each mask: a person's masks against those they were given."""
+"""Match a person's masks with the masks they were given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from everymask.records import ImageLabels, LabelledMask
 from everymask.review.reviewed import ReviewedImage, ReviewedMask, crosses_itself
 
 SAME_MASK_IOU = 0.5
-"""A mask without a known id is taken for the one it overlaps at least this much, the best pair first."""
+"""IoU from which a returned mask without a known id matches a shown mask, best pairs first."""
 
 
 def correct_image(
@@ -32,17 +32,16 @@ def correct_image(
     """The correction of one image.
 
     Args:
-        reviewed: as it came back.
+        reviewed: the image as it came back.
         image: its row of the store.
-        shown: the labels that were exported: the machine's, or those of an earlier correction.
+        shown: the labels that were exported: the machine's, or an earlier correction's.
         before: that earlier correction.
         classes: class ids by name; None for entities.
         tool: the format it came back in.
         imported_at: UTC, ISO 8601.
 
     Raises:
-        InputError: another size, a class that the store does not know, masks of another store, or a polygon that
-            crosses itself.
+        InputError: another size, a class unknown to the store, another store's masks, or a polygon that crosses itself.
     """
     earlier = {mask.mask_id: mask for mask in before.masks} if before else {}
     restorable = _restorable(image, earlier)
@@ -86,7 +85,7 @@ def correct_image(
 
 
 def _restorable(image: ImageRow, earlier: Mapping[str, CorrectedMask]) -> list[LabelledMask]:
-    """The machine's masks that an earlier correction deleted as they were: a person may think again."""
+    """The machine's masks that an earlier correction deleted: the person may restore them."""
     machine = image.labels.masks if image.labels else ()
     deleted = {mask.mask_id for mask in earlier.values() if mask.action == "deleted"}
     return [mask for mask in machine if mask.mask_id in deleted]
@@ -136,13 +135,13 @@ def _pair(
     restorable: Sequence[LabelledMask],
     aliases: Mapping[str, str],
 ) -> list[LabelledMask | None]:
-    """The mask that each returned mask stems from: by id, else the best IoU of the shown ones that are left.
+    """The mask that each returned mask comes from: by id, else by the best IoU with the remaining shown masks.
 
     Args:
         masks: as they came back.
-        shown: as they were exported last.
-        restorable: deleted before; found by their ids only.
-        aliases: ids that shown masks had before an earlier correction: projects are exported once and imported weekly.
+        shown: as last exported.
+        restorable: deleted earlier; matched only by id.
+        aliases: ids of shown masks before an earlier correction, as projects are exported once and imported weekly.
     """
     by_id = {mask.mask_id: mask for mask in (*restorable, *shown)}
     found: list[LabelledMask | None] = []
@@ -164,7 +163,7 @@ def _pair(
 
 
 def _same(mask: ReviewedMask, parent: LabelledMask, tolerance_px: float) -> bool:
-    """Whether a mask is what the export had written of its parent, to the pixel."""
+    """Whether a mask equals, to the pixel, what the export wrote for its parent."""
     if mask.rle["counts"] == parent.rle["counts"]:
         return True
     if not mask.polygons or not tolerance_px:
@@ -183,7 +182,7 @@ def new_mask(
     class_id: int | None,
     iou: float | None,
 ) -> CorrectedMask:
-    """A mask with an outline that the image did not have before, and an id made of what it is."""
+    """A mask with a new outline, and an id derived from its content."""
     name = None if class_id is None else drawn.class_name
     content = json.dumps([image.content_sha256, image.image_id, action, parent_id, dict(drawn.rle), class_id, name])
     mask_id = hashlib.sha256(content.encode()).hexdigest()[:24]
@@ -191,7 +190,7 @@ def new_mask(
 
 
 def _with_history(mask: CorrectedMask, earlier: CorrectedMask | None) -> CorrectedMask:
-    """A mask with the history of an earlier correction: the machine's mask stays its parent."""
+    """A mask with its history from an earlier correction: the machine's mask stays its parent."""
     if earlier is None or earlier.action in ("confirmed", "kept"):
         return mask
     if mask.action == "confirmed" or earlier.action == "added":
@@ -200,7 +199,7 @@ def _with_history(mask: CorrectedMask, earlier: CorrectedMask | None) -> Correct
 
 
 def _deleted(mask: LabelledMask, earlier: CorrectedMask | None) -> CorrectedMask | None:
-    """The end of a mask; None for one that only a person had added."""
+    """The record of a deleted mask; None if only a person had added it."""
     if earlier is not None and earlier.parent_id is None:
         return None
     parent, drawn = (earlier.parent_id, earlier.drawn_as) if earlier else (mask.mask_id, None)

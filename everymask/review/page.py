@@ -1,4 +1,4 @@
-"""The review queue as one HTML page with its pictures inside, worst first."""
+"""The review queue as one self-contained HTML page, worst images first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_MASKS_NAMED = 3
 
 
 def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits, policy: AddressPolicy) -> str:
-    """The page: a thumbnail with masks for each of the first 300 images, and what is doubtful about it."""
+    """A page with a masked thumbnail and the doubts of each of the first 300 images."""
     shown = queue.images[:_MAX_PICTURES]
     rows = find_images(store, [image.image_id for image in shown])
     cards = "\n".join(

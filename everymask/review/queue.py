@@ -1,4 +1,4 @@
-"""The review queue: the most doubtful images first, and a share drawn at random by which the queue can be judged."""
+"""The review queue: the most doubtful images first, and a random share to judge the queue by."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ class QueuedImage:
     """One image of the queue.
 
     Attributes:
-        image_id: the image's id in the store.
         chosen: by `doubt`, or at `random` as a control.
         doubt: the image's doubt, [0, 1].
         largest: doubt of its most doubtful mask, [0, 1]; 1 without masks.
-        mean: doubt of its masks, [0, 1]; 1 without masks.
-        missed: how many masks of the classes were probably left out; None for methods without classes.
-        coverage: share of its pixels in some mask.
-        masks: how many.
+        mean: mean doubt of its masks, [0, 1]; 1 without masks.
+        missed: estimated number of the classes' masks that are missing; None for methods without classes.
+        coverage: share of its pixels in any mask.
+        masks: number of masks.
     """
 
     image_id: str
@@ -49,12 +48,11 @@ class QueuedImage:
 
 @dataclass(frozen=True)
 class Queue:
-    """What a person should look at, worst first; the images drawn at random have no better or worse place.
+    """Images for a person to check, most doubtful first, random ones included in that order.
 
     Attributes:
-        images: in order of doubt.
-        candidates: images it was chosen from.
-        seed: seeds the draw.
+        candidates: number of images it was chosen from.
+        seed: seeds the random draw.
     """
 
     images: tuple[QueuedImage, ...]
@@ -63,24 +61,22 @@ class Queue:
 
     @property
     def image_ids(self) -> tuple[str, ...]:
-        """In order."""
         return tuple(image.image_id for image in self.images)
 
 
 def make_queue(store: LabelStore, most: int, control: float = 0.2, seed: int = 0) -> Queue:
-    """Choose what a person should look at, in memory that does not grow with the store.
+    """Choose images to review, in memory independent of the store's size.
 
-    Images that were corrected before are left out. The control is drawn from all images that are candidates, those that
-    doubt chooses included, and drawn first: it shows what looking at random would find.
+    Images corrected before are left out. The control is drawn first, from all candidates, so it shows what reviewing at
+    random would find.
 
     Args:
-        store: the label store.
         most: images in the queue.
-        control: share of these drawn at random, [0, 1].
+        control: share drawn at random, [0, 1].
         seed: seeds the draw.
 
     Raises:
-        ConfigurationError: options that choose nothing.
+        ConfigurationError: `most` is below 1 or `control` outside [0, 1].
         InputError: there is no label store.
     """
     if most < 1 or not 0 <= control <= 1:
@@ -133,28 +129,20 @@ def _is_finished(correction: ImageCorrection, content_sha256: str | None) -> boo
 
 
 def _keep(heap: list[tuple[float, str, QueuedImage]], most: int, value: float, image: QueuedImage) -> None:
-    """Hold the `most` images with the greatest values."""
+    """Keep the `most` images with the greatest values."""
     heapq.heappush(heap, (value, image.image_id, image))
     if len(heap) > most:
         heapq.heappop(heap)
 
 
 def write_queue(queue: Queue, output: str) -> None:
-    """Write a queue as JSON.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Write a queue as JSON; OutputError if that fails."""
     content = {"everymask": "review queue", **asdict(queue)}
     Location.at(output).write((json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_queue(uri: str) -> Queue:
-    """A queue that was written.
-
-    Raises:
-        InputError: it is not there, or is no queue.
-    """
+    """Read a written queue; InputError if it is missing or malformed."""
     try:
         content: dict[str, Any] = parse_json(Location.at(uri).read())
         images = tuple(QueuedImage(**image) for image in content["images"])

@@ -1,4 +1,4 @@
-"""Whether the queue was worth it: how much people changed in it, against the images drawn at random."""
+"""Was the queue worth it? How much people changed in it, compared with the images drawn at random."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Effort:
     """What people did to one part of a queue.
 
     Attributes:
-        images: how many that part has.
-        reviewed: how many of these a person finished.
-        changed: how many of these are not as the model left them.
-        masks: the machine's masks in reviewed images.
-        masks_changed: how many of these were edited, relabelled or deleted.
+        images: images in that part.
+        reviewed: those that a person finished.
+        changed: finished images that differ from the model's labels.
+        masks: the machine's masks in finished images.
+        masks_changed: those that were edited, relabelled or deleted.
         added: masks the machine had missed.
-        iou_lost: mean 1 - IoU of edited masks with what they were.
+        iou_lost: mean 1 - IoU between edited masks and their originals.
     """
 
     images: int
@@ -33,7 +33,7 @@ class Effort:
 
     @property
     def hit_rate(self) -> float:
-        """Share of reviewed images that were changed, [0, 1]; 0 without any."""
+        """Share of finished images that were changed, [0, 1]; 0 without any."""
         return self.changed / self.reviewed if self.reviewed else 0.0
 
 
@@ -65,7 +65,7 @@ def queue_report(queue: Queue, corrections: Mapping[str, ImageCorrection]) -> di
 
 
 def report_lines(efforts: Mapping[Chosen, Effort]) -> list[str]:
-    """The report for a terminal, and what its columns are."""
+    """The report for a terminal, with a legend of its columns."""
     columns = ("images", 8), ("finished", 10), ("changed", 9), ("masks", 8), ("mended", 9), ("added", 7), ("lost", 8)
     lines = [f"{'chosen by':<10}" + "".join(f"{name:>{width}}" for name, width in columns)]
     for part, one in efforts.items():

@@ -1,4 +1,4 @@
-"""What the readers of annotation tools find: images a person has finished, and their masks."""
+"""Results of the annotation tools' readers: images that a person finished, and their masks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class ReviewedMask:
     """One mask as a person left it.
 
     Attributes:
-        rle: the mask, of the image's size.
+        rle: of the image's size.
         class_name: as the tool has it.
-        mask_id: the exported mask's id; None for one that a person drew.
-        polygons: its rings [x0, y0, x1, y1, …] in pixels where the tool has polygons; empty for masks.
-        drawn_as: what it was drawn as where that is no outline of an object; None for masks and polygons.
-        is_group: whether the tool calls it a group of things (COCO's `iscrowd`).
+        mask_id: the exported mask's id; None if a person drew it.
+        polygons: rings [x0, y0, x1, y1, …] in pixels; empty if the tool keeps masks.
+        drawn_as: the shape drawn, if it does not outline an object; None for masks and polygons.
+        is_group: whether the tool calls it a group (COCO's `iscrowd`).
     """
 
     rle: Rle
@@ -41,17 +41,17 @@ class ReviewedMask:
 
 @dataclass(frozen=True)
 class ReviewedImage:
-    """One image that a person has finished; one without masks is finished and empty.
+    """One image that a person finished; without masks it is finished and empty.
 
     Attributes:
         name: what the export called it.
-        image_id: the store's id, where the tool kept it.
-        size_hw: (height, width) in pixels; (0, 0) where there is no mask and nothing says it.
-        masks: all that are in it now.
-        annotator: who; None where the tool does not say.
-        corrected_at: when, ISO 8601; None where the tool does not say.
-        tolerance_px: that polygons were exported with.
-        ignored: how many things of each kind in it are no masks, such as points and choices.
+        image_id: the store's id, if the tool kept it.
+        size_hw: (height, width) in pixels; (0, 0) if no mask or field gives it.
+        masks: all masks now in it.
+        annotator: None if the tool does not say.
+        corrected_at: ISO 8601; None if the tool does not say.
+        tolerance_px: with which polygons were exported.
+        ignored: number of things that are not masks, such as points and choices, by kind.
     """
 
     name: str
@@ -84,24 +84,20 @@ def polygon_mask(
     size_hw: tuple[int, int],
     drawn_as: Outline | None = None,
 ) -> ReviewedMask:
-    """A mask that a tool keeps as polygons.
-
-    Raises:
-        InputError: one cannot be filled.
-    """
+    """A mask from a tool's polygons; InputError if one cannot be filled."""
     rle = fill_polygons(polygons, size_hw)
     return ReviewedMask(rle, class_name, mask_id, tuple(tuple(map(float, ring)) for ring in polygons), drawn_as)
 
 
 def ellipse_ring(centre_xy: tuple[float, float], radii_xy: tuple[float, float], degrees: float) -> list[float]:
-    """An ellipse as a ring [x0, y0, x1, y1, …], turned clockwise on the screen about its centre."""
+    """An ellipse as a ring [x0, y0, x1, y1, …], rotated clockwise on the screen about its centre."""
     angles = np.linspace(0, 2 * np.pi, int(np.clip(4 * max(radii_xy, default=0), 16, 720)), endpoint=False)
     points = np.stack([radii_xy[0] * np.cos(angles), radii_xy[1] * np.sin(angles)], axis=1)
     return _turned(points, centre_xy, degrees)
 
 
 def box_ring(box_xyxy: tuple[float, float, float, float], degrees: float) -> list[float]:
-    """A box as a ring [x0, y0, x1, y1, …], turned clockwise on the screen about its centre."""
+    """A box as a ring [x0, y0, x1, y1, …], rotated clockwise on the screen about its centre."""
     x0, y0, x1, y1 = box_xyxy
     half_x, half_y = (x1 - x0) / 2, (y1 - y0) / 2
     points = np.array([[-half_x, -half_y], [half_x, -half_y], [half_x, half_y], [-half_x, half_y]])
@@ -115,7 +111,7 @@ def _turned(points: NDArray[np.float64], centre_xy: tuple[float, float], degrees
 
 
 def crosses_itself(polygon: tuple[float, ...]) -> bool:
-    """Whether two sides of a ring cross at a point inside both; sides that touch or lie on each other do not."""
+    """Whether two sides of a ring cross at a point inside both; sides that only touch or overlap do not count."""
     corners = np.array(polygon).reshape(-1, 2)
     count = len(corners)
     if count < 4 or count > _MAX_CORNERS_CHECKED:
@@ -132,6 +128,6 @@ def crosses_itself(polygon: tuple[float, ...]) -> bool:
 
 
 def _side(start: NDArray[np.float64], end: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:
-    """-1, 0 or 1: on which side of a line a point lies."""
+    """The side of a line on which a point lies: -1, 0 or 1."""
     along, off = end - start, point - start
     return np.sign(along[..., 0] * off[..., 1] - along[..., 1] * off[..., 0])

@@ -1,4 +1,4 @@
-"""Single steps of a person who looks at an image, as entries of the log of corrections."""
+"""A person's single steps on an image, as entries of the log of corrections."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ TOOL = "browse"
 
 @dataclass(frozen=True)
 class Step:
-    """What a person does to masks of one image.
+    """A person's change to masks of one image.
 
     Attributes:
-        action: confirm masks nobody has judged; delete; restore deleted ones as they were; rename; add one; take all
-            as another entry has them.
-        mask_ids: of those it is done to; None for all, where the action is to confirm.
-        class_name: the new one, of `rename` and `add`; None for entities.
-        rle: the mask to add, checked against the image's size.
-        entry_id: whose masks to take.
+        action: confirm unjudged masks; delete; restore deleted ones unchanged; rename; add one; take all from another
+            entry.
+        mask_ids: the masks concerned; None means all, for `confirm`.
+        class_name: the new class of `rename` and `add`; None for entities.
+        rle: the mask to add.
+        entry_id: the entry whose masks to take.
     """
 
     action: Action
@@ -43,11 +43,9 @@ class Step:
 
 
 def shown_masks(image: ImageRow, heads: Sequence[ImageCorrection]) -> tuple[CorrectedMask, ...]:
-    """The masks of an image as a person is shown them, deleted ones included.
+    """An image's masks as shown to a person, deleted ones included.
 
-    Args:
-        image: its row.
-        heads: the entries of the log that no other is based on, the one that counts last.
+    `heads` are the log entries that no other is based on; the last one counts.
 
     Raises:
         InputError: the image has an error in place of labels, and nobody has corrected it.
@@ -67,18 +65,16 @@ def entry_of(
     annotator: str | None,
     now: str,
 ) -> ImageCorrection | None:
-    """The entry that some steps make, on top of what was shown; None where they change nothing.
+    """The entry made by some steps on top of what was shown; None if they change nothing.
 
     Args:
-        image: its row.
         heads: the entries that the person saw, as in `shown_masks`.
-        steps: what was done, in order.
+        steps: in order.
         classes: class ids by name.
-        annotator: who.
         now: UTC, ISO 8601.
 
     Raises:
-        InputError: a step does not fit the image: there is no such mask or class.
+        InputError: a step names a mask or class that does not exist, or does not fit the image.
     """
     before = shown_masks(image, heads)
     masks = before
@@ -109,7 +105,6 @@ def _after(
     step: Step,
     classes: Mapping[str, int],
 ) -> tuple[CorrectedMask, ...]:
-    """The masks after one step."""
     if step.action == "take":
         taken = next((entry for entry in heads if entry.entry_id == step.entry_id), None)
         if taken is None:
@@ -131,7 +126,7 @@ def _after(
 def _changed(
     mask: CorrectedMask, parent: LabelledMask | None, step: Step, classes: Mapping[str, int]
 ) -> CorrectedMask | None:
-    """The mask after a step; None for one that only a person had added, once it is deleted."""
+    """The mask after a step; None once a mask that only a person had added is deleted."""
     match step.action:
         case "confirm":
             return replace(mask, action="confirmed") if mask.action == "kept" else mask
@@ -148,7 +143,7 @@ def _changed(
 
 
 def _judged(mask: CorrectedMask, parent: LabelledMask | None) -> Literal["confirmed", "edited", "relabelled", "added"]:
-    """What a person's word on a mask is called that is left as it is now."""
+    """The action that records a person's approval of a mask as it is."""
     if mask.parent_id is None:
         return "added"
     if parent is None or mask.rle["counts"] != parent.rle["counts"]:

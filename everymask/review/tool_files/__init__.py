@@ -1,7 +1,7 @@
-"""Readers of what annotation tools give back, one module for each format that a person can correct labels in.
+"""Readers of annotation tools' files, one module for each format that corrections can come in.
 
-Each reads a file, or a folder of files, completely before it answers, so that nothing is ever half read. An image that
-cannot be read is a `RefusedImage` among the others.
+Each reads its file or folder completely before it answers, so nothing is half read. An image that cannot be read
+becomes a `RefusedImage`.
 """
 
 from __future__ import annotations
@@ -39,21 +39,19 @@ READERS: dict[EditingFormat, Callable[[Path], list[ReviewedImage | RefusedImage]
 
 
 def read_reviewed(path: Path, kind: EditingFormat) -> list[ReviewedImage | RefusedImage]:
-    """Every image that a person has finished, and every one that cannot be read.
+    """Every image that a person finished, and every one that cannot be read.
 
     Raises:
-        InputError: the file as a whole is damaged, or not of that format.
+        InputError: the file as a whole is damaged, or of another format.
     """
     _check_there(path)
     return READERS[kind](path)
 
 
 def guess_format(path: Path) -> EditingFormat:
-    """The format of a file or folder that a tool has written.
+    """Guess the format of a tool's file or folder.
 
-    Raises:
-        InputError: it is not there, or cannot be read.
-        ConfigurationError: it looks like none.
+    Raises InputError if it is missing or unreadable, and ConfigurationError if no format matches.
     """
     _check_there(path)
     if path.suffix.lower() == ".xml":

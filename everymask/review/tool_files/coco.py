@@ -14,11 +14,7 @@ from everymask.review.tool_files import fields
 
 
 def read_coco(path: Path) -> list[ReviewedImage | RefusedImage]:
-    """Every image of a file.
-
-    Raises:
-        InputError: the file is damaged, or is no COCO.
-    """
+    """Every image of a file; InputError if the file is damaged or not COCO."""
     content = fields.read_json(path)
     try:
         images = {fields.key(image, "id"): image for image in fields.objects(content, "images")}
@@ -82,7 +78,7 @@ def _image(
 
 
 def _mask(annotation: dict[str, Any], label: str, size_hw: tuple[int, int]) -> ReviewedMask | None:
-    """None where there is neither a mask nor a box."""
+    """The mask of an annotation's segmentation or box; None if it has neither."""
     mask_id = fields.text(annotation, "everymask_id")
     if mask_id is None:
         mask_id = fields.text(fields.an_object(annotation, "attributes"), "everymask_id")

@@ -56,9 +56,9 @@ def read_cvat(path: Path) -> list[ReviewedImage | RefusedImage]:
 
 
 class _PlainTree(ET.TreeBuilder):
-    """Builds the tree of a file that defines nothing and is not deep.
+    """Builds a tree, refusing document types and deep nesting.
 
-    What a document type defines may unfold into gigabytes, in any encoding; the parser tells of it before it reads it.
+    Definitions of a document type may expand into gigabytes; the parser reports one before reading it, in any encoding.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ def _whole(element: ET.Element, name: str) -> int:
 
 
 def _number(element: ET.Element, name: str) -> float:
-    """A finite number no larger than any image."""
+    """A finite number below 1e9."""
     value = float(_numbers(element, name, None, float)[0])
     if not abs(value) < 1e9:
         raise InputError(f"a <{element.tag}> has {name}={element.get(name, '')[:40]!a}, which lies in no image")
@@ -126,7 +126,7 @@ def _number(element: ET.Element, name: str) -> float:
 
 
 def _numbers(element: ET.Element, name: str, separator: str | None, kind: type) -> list[Any]:
-    """An attribute as a list of numbers; of one where there is no separator."""
+    """An attribute as a list of numbers; as one number if there is no separator."""
     written = element.get(name, "")
     try:
         return [kind(one) for one in (written.split(separator) if separator else [written])]

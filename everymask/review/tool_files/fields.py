@@ -1,4 +1,4 @@
-"""Files and fields of annotation tools, believed only after a look."""
+"""Checked access to annotation tools' files and fields."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ MAX_FILE_BYTES = 2**31
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        InputError: it cannot be read, is too large, or is an archive.
-    """
+    """The bytes of a file; InputError if it is unreadable, too large or an archive."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"{path} has more than {MAX_FILE_BYTES:,} bytes; import it in parts")
@@ -31,11 +27,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The contents of a JSON file.
-
-    Raises:
-        InputError: it cannot be read, is too large, or is no complete JSON.
-    """
+    """The content of a JSON file; InputError if it is unreadable, too large or not complete JSON."""
     data = read_file(path)
     try:
         return parse_json(data)
@@ -44,11 +36,7 @@ def read_json(path: Path) -> Any:
 
 
 def json_files(path: Path) -> list[Path]:
-    """A file, or every .json file below a folder, in order.
-
-    Raises:
-        InputError: there is none.
-    """
+    """A file, or every .json file below a folder, in order; InputError if there is none."""
     files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.json")) if file.name[0] != "."]
     if not files:
         raise InputError(f"{path} holds no .json file; give the folder that the tool has written to")
@@ -56,11 +44,7 @@ def json_files(path: Path) -> list[Path]:
 
 
 def objects(content: Any, name: str) -> list[dict[str, Any]]:
-    """A field that holds a list of JSON objects.
-
-    Raises:
-        InputError: it is none.
-    """
+    """A field that holds a list of JSON objects; InputError if it does not."""
     values = content.get(name) if isinstance(content, dict) else None
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise InputError(f"it has no proper {name!r}, a list; export it again from the tool, or give its --format")
@@ -68,11 +52,7 @@ def objects(content: Any, name: str) -> list[dict[str, Any]]:
 
 
 def an_object(content: dict[str, Any], name: str) -> dict[str, Any]:
-    """A field that holds a JSON object; an empty one where it is not there.
-
-    Raises:
-        InputError: it holds something else.
-    """
+    """A field that holds a JSON object, {} if missing; InputError if it holds something else."""
     value = content.get(name)
     if value is not None and not isinstance(value, dict):
         raise InputError(f"its {name!r} is no JSON object; export it again from the tool")
@@ -80,17 +60,13 @@ def an_object(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def text(content: dict[str, Any], name: str) -> str | None:
-    """A field as text; None where it is not there, or holds something else than text and numbers."""
+    """A field as text; None if it is missing or neither text nor a number."""
     value = content.get(name)
     return str(value) if isinstance(value, (str, int)) and value != "" else None
 
 
 def key(content: dict[str, Any], name: str) -> str | int:
-    """A field by which others refer to its object.
-
-    Raises:
-        InputError: it is neither a number nor text.
-    """
+    """A field by which other objects refer to this one; InputError if it is neither number nor text."""
     value = content.get(name)
     if not isinstance(value, (int, str)):
         raise InputError(f"it has no proper {name!r}; export it again from the tool")
@@ -98,27 +74,19 @@ def key(content: dict[str, Any], name: str) -> str | int:
 
 
 def class_name(content: dict[str, Any], name: str) -> str:
-    """A field as the name of a class.
-
-    Raises:
-        InputError: it is none.
-    """
+    """A field as a class name; InputError if it is not one."""
     value = content.get(name)
     check_class_name(value)
     return str(value)
 
 
 def size(content: dict[str, Any], height: str, width: str) -> tuple[int, int]:
-    """Two fields as the (height, width) of an image.
-
-    Raises:
-        InputError: they are none.
-    """
+    """Two fields as an image's (height, width); InputError if they are not."""
     return checked_size(content.get(height), content.get(width))
 
 
 def tolerance_px(content: dict[str, Any], name: str) -> float:
-    """A field as the tolerance that polygons were exported with; 0 where it is not there or makes no sense."""
+    """The tolerance with which polygons were exported; 0 if missing or invalid."""
     try:
         value = float(content.get(name) or 0.0)
     except (TypeError, ValueError, OverflowError):
@@ -127,11 +95,7 @@ def tolerance_px(content: dict[str, Any], name: str) -> float:
 
 
 def ring(points: Any) -> list[float]:
-    """[x0, y0, x1, y1, …] of a list of [x, y].
-
-    Raises:
-        InputError: it is no such list.
-    """
+    """[x0, y0, x1, y1, …] from a list of [x, y]; InputError if it is not one."""
     try:
         return [float(value) for x, y in points for value in (x, y)]
     except (TypeError, ValueError, OverflowError):

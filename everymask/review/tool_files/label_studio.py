@@ -1,4 +1,4 @@
-"""Label Studio's JSON: of every task the newest annotation that was not cancelled, if there is one."""
+"""Label Studio's JSON: each task's newest annotation that was not cancelled."""
 
 from __future__ import annotations
 
@@ -18,15 +18,11 @@ from everymask.review.tool_files import fields
 
 _MASK_TYPES = frozenset(tag.lower() for tag in label_studio.TAGS.values())
 _PIECE_OF_OURS = re.compile(r"([0-9a-f]{24})(?:-\d+)?")
-"""Pieces of one exported polygon. Ids that Label Studio gives may hold `-` as well, and mean nothing by it."""
+"""Ids of exported pieces: the mask's id and `-` with a number. Label Studio's own ids may hold `-` too."""
 
 
 def read_label_studio(path: Path) -> list[ReviewedImage | RefusedImage]:
-    """Every task that a person has submitted.
-
-    Raises:
-        InputError: the file is damaged, or no list of tasks.
-    """
+    """Every task that a person submitted; InputError if the file is damaged or not a list of tasks."""
     tasks = fields.read_json(path)
     if not isinstance(tasks, list):
         raise InputError(
@@ -71,7 +67,7 @@ def _image(task: Any) -> ReviewedImage | None:
 
 
 def _masks(result: list[dict[str, Any]], ignored: Counter[str]) -> tuple[tuple[ReviewedMask, ...], tuple[int, int]]:
-    """Masks of a result, the pieces of a polygon put together, and the image's size, (0, 0) where nothing says it."""
+    """The masks of a result, polygon pieces joined, and the image's size; (0, 0) if nothing gives it."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for number, region in enumerate(result):
         if str(region.get("type")) not in _MASK_TYPES:

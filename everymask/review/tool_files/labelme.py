@@ -1,4 +1,4 @@
-"""LabelMe's JSON files beside images: those whose flag `reviewed` a person has set."""
+"""LabelMe's JSON files beside images: those with the flag `reviewed`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from everymask.review.tool_files import fields
 
 
 def read_labelme(path: Path) -> list[ReviewedImage | RefusedImage]:
-    """Every image that a person has reviewed.
-
-    Raises:
-        InputError: the folder holds no such file.
-    """
+    """Every image that a person reviewed; InputError if the folder holds no such file."""
     return read_beside(path, lambda content: bool(fields.an_object(content, "flags").get(REVIEWED_FLAG)), _masks)
 
 
@@ -26,11 +22,10 @@ def read_beside(
     is_finished: Callable[[dict[str, Any]], bool],
     masks_of: Callable[[dict[str, Any], tuple[int, int]], list[ReviewedMask]],
 ) -> list[ReviewedImage | RefusedImage]:
-    """Finished images of a file, or of a folder of files, each of which lies beside an image.
+    """Finished images of a file, or of a folder with a file beside each image.
 
     Args:
-        path: file or folder.
-        is_finished: whether a person has finished the image of such a file.
+        is_finished: whether a person finished the file's image.
         masks_of: its masks, given its size.
 
     Raises:

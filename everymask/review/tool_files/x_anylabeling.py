@@ -1,4 +1,4 @@
-"""X-AnyLabeling's JSON files: those that a person has checked."""
+"""X-AnyLabeling's JSON files that a person checked."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ from everymask.review.tool_files.labelme import read_beside
 
 
 def read_x_anylabeling(path: Path) -> list[ReviewedImage | RefusedImage]:
-    """Every image that a person has checked.
-
-    Raises:
-        InputError: the folder holds no such file.
-    """
+    """Every image that a person checked; InputError if the folder holds no such file."""
     return read_beside(path, lambda content: content.get("checked") is True, _masks)
 
 
 def _masks(content: dict[str, Any], size_hw: tuple[int, int]) -> list[ReviewedMask]:
-    """The polygons of a group are one mask."""
+    """The masks; polygons of one group are one mask."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for number, shape in enumerate(fields.objects(content, "shapes")):
         if shape.get("shape_type") != "polygon":
