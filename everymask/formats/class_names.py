@@ -1,4 +1,4 @@
-"""The classes of an export: numbered from 0 by `class_id`, dense, the same from run to run."""
+"""The classes of an export: numbered from 0 by `class_id`, without gaps, stable between runs."""
 
 from __future__ import annotations
 
@@ -11,26 +11,18 @@ from everymask.masks.checked import MAX_CLASSES, check_class_name
 from everymask.records import LabelledMask
 
 ENTITY_CLASS = "entity"
-"""The one class of masks that have none."""
+"""Class name of masks without a class."""
 
 
 class ClassNames:
-    """Names by class index, learned from run.json and then from every mask.
-
-    Args:
-        known: names in order of their index, those without a single mask included.
-    """
+    """Class names by index, from run.json (`known`, in order of index) and from every mask."""
 
     def __init__(self, known: list[str] | None = None) -> None:
         self._names = dict(enumerate(known or []))
 
     @classmethod
     def of_store(cls, store: LabelStore) -> ClassNames:
-        """Those that the run recorded; none for entities.
-
-        Raises:
-            ConfigurationError: run.json is damaged.
-        """
+        """The names recorded by the run; none for entities. Raises ConfigurationError if run.json is damaged."""
         record = read_run(store)
         known = (record.config.get("class_names") if record else None) or []
         try:
@@ -43,22 +35,22 @@ class ClassNames:
         return cls(known)
 
     def index(self, mask: LabelledMask) -> int:
-        """The class index of a mask, 0 for entities; its name is learned.
+        """A mask's class index, 0 for entities; learns its name.
 
         Raises:
-            ConfigurationError: one class_id has two names, or is no plausible number.
+            ConfigurationError: one class_id has two names, or is out of range.
         """
         index = 0 if mask.class_id is None else mask.class_id
         self._learn(index, self.name(mask))
         return index
 
     def merge(self, known: Mapping[int, str]) -> None:
-        """Learn what others have learned. Raises as `index`."""
+        """Learn names from elsewhere; raises as `index` does."""
         for index, name in known.items():
             self._learn(index, name)
 
     def known(self) -> dict[int, str]:
-        """Names by index, as far as they are known."""
+        """The names known so far, by index."""
         return dict(self._names)
 
     def _learn(self, index: int, name: str) -> None:
@@ -72,10 +64,10 @@ class ClassNames:
 
     @staticmethod
     def name(mask: LabelledMask) -> str:
-        """The class name of a mask, `entity` for entities."""
+        """A mask's class name, `entity` for entities."""
         return ENTITY_CLASS if mask.class_name is None else mask.class_name
 
     def dense(self) -> list[str]:
-        """Names in order of their index, gaps filled with `class N`; at least `entity`."""
+        """Names in order of index, gaps filled with `class N`; at least `entity`."""
         names = [self._names.get(index, f"class {index}") for index in range(max(self._names, default=-1) + 1)]
         return names or [ENTITY_CLASS]

@@ -1,9 +1,9 @@
-"""COCO instance JSON (https://cocodataset.org/#format-data): what pycocotools and every trainer read.
+"""COCO instance JSON (https://cocodataset.org/#format-data), read by pycocotools and most trainers.
 
-`coco` is one file; `coco-folders` and `coco-roboflow` are folders as trainers want them, with a file for each split.
+`coco` is one file; `coco-folders` and `coco-roboflow` are trainers' folder layouts with a file for each split.
 
-Every mask is one annotation with `iscrowd` 0 and the area and box of the mask itself, in order of image id. An
-annotation also has the store's `score`, `predicted_iou`, `stability_score` and, for classes, `uncertainty`.
+Every mask is one annotation with `iscrowd` 0 and its own area and box, in order of image id. Annotations also hold the
+store's `score`, `predicted_iou`, `stability_score` and, for classes, `uncertainty`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from everymask.masks.runs import rles_from_runs, runs_of_rles
 from everymask.records import LabelledMask, Rle
 
 _IMAGES, _ANNOTATIONS = "images-{}", "annotations-{}"
-"""Purposes of spools, by folder."""
+"""Names of spools, by folder."""
 _CHARACTERS_AT_ONCE = 1 << 16
-"""Of run-length text. Worked on, each takes some hundred bytes."""
+"""Characters of run-length text processed at once; each takes some hundred bytes of memory."""
 
 
 def coco_segmentations_of(
     masks: Sequence[LabelledMask], size_hw: tuple[int, int], options: ExportOptions
 ) -> tuple[list[Any], list[Rle]]:
-    """The masks of an image of `size_hw` as `segmentation`, and what a reader makes of each."""
+    """An image's masks as COCO `segmentation` values, and the masks that a reader gets from them."""
     rles = [mask.rle for mask in masks]
     if options.segmentation == "rle":
         return list(rles), rles
@@ -50,7 +50,7 @@ def coco_segmentations_of(
 
 
 def _groups(masks: Sequence[LabelledMask]) -> Iterator[list[LabelledMask]]:
-    """The masks in order: small ones together, which spares work, and large ones alone, which spares memory."""
+    """The masks in order, small ones grouped to save work and large ones alone to save memory."""
     group: list[LabelledMask] = []
     characters = 0
     for mask in masks:
@@ -64,14 +64,7 @@ def _groups(masks: Sequence[LabelledMask]) -> Iterator[list[LabelledMask]]:
 
 
 def coco_annotation(mask: LabelledMask, segmentation: Any, image_number: int, category_id: int) -> dict[str, Any]:
-    """One mask as a COCO annotation, without its number in the file.
-
-    Args:
-        mask: the mask.
-        segmentation: its outline or run lengths.
-        image_number: the image's id in the file.
-        category_id: from 1.
-    """
+    """One mask as a COCO annotation without its own id; `category_id` counts from 1."""
     x0, y0, x1, y1 = mask.box_xyxy
     annotation: dict[str, Any] = {
         "everymask_id": mask.mask_id,
@@ -97,13 +90,13 @@ def categories(names: list[str], supercategory: str = "") -> list[dict[str, Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """What COCO files differ in from trainer to trainer.
+    """Differences between trainers' COCO layouts.
 
     Attributes:
-        file: where the file of a split lies below the export; `{split}` stands for the split's folder.
+        file: path of a split's file in the export; `{split}` stands for the split's folder.
         first_id: of images and annotations.
-        supercategory: of every class; with one, it is listed as category 0, as Roboflow does.
-        val_folder: what the split `val` is called.
+        supercategory: of every class; if set, it is category 0, as in Roboflow's files.
+        val_folder: folder name of the split `val`.
     """
 
     file: str
@@ -112,23 +105,21 @@ class Layout:
     val_folder: str = "val"
 
     def categories(self, names: list[str]) -> list[dict[str, Any]]:
-        """COCO's list of classes, ids from 1."""
+        """COCO's list of classes, ids from 1, after the supercategory if there is one."""
         listed = categories(names, self.supercategory)
         if not self.supercategory:
             return listed
         return [{"id": 0, "name": self.supercategory, "supercategory": "none"}, *listed]
 
     def folder(self, split: str) -> str:
-        """What a split is called in paths."""
+        """A split's folder name."""
         return self.val_folder if split == "val" else split or "train"
 
 
 class CocoWriter:
-    """Writes images and annotations by split, or all together where there are none; they wait for their order on disk.
+    """Writes images and annotations by split, if any; they wait on disk until their order is known.
 
-    Args:
-        destination, options: of the export.
-        layout: None for one file with the name that was asked for.
+    `layout` None means one file with the requested name.
     """
 
     def __init__(self, destination: Destination, options: ExportOptions, layout: Layout | None = None) -> None:
@@ -138,7 +129,6 @@ class CocoWriter:
         self._spools: dict[str, Spool] = {}
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         height, width = exported.labels.size_hw
         number = exported.number - 1 + self._layout.first_id
         entry = {"id": number, "file_name": exported.name, "width": width, "height": height}
@@ -163,7 +153,6 @@ class CocoWriter:
         return self._spools[purpose]
 
     def end(self) -> Ended:
-        """See `Writer`."""
         for spool in self._spools.values():
             spool.end()
         return Ended({purpose: spool.path.name for purpose, spool in self._spools.items()})
@@ -172,7 +161,7 @@ class CocoWriter:
 def _write_files(
     destination: Destination, options: ExportOptions, ended: Sequence[Ended], layout: Layout | None = None
 ) -> None:
-    """Write one file for each split, or one for all images where there are none."""
+    """Write one file for each split, or one file if there are no splits."""
     layout = layout or Layout(destination.main)
     for folder in map(layout.folder, destination.splits or [""]):
         path = destination.folder / layout.file.format(split=folder)

@@ -27,12 +27,12 @@ _NAME = "panoptic_default"
 
 
 def segment_colours(segments: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """(H, W) segment ids → (H, W, 3) uint8."""
+    """(H, W) segment ids → (H, W, 3) uint8 colours."""
     return np.stack([segments & 255, segments >> 8 & 255, segments >> 16], axis=-1).astype(np.uint8)
 
 
 class CocoPanopticWriter:
-    """Writes the PNG files as images come, the JSON file at the end."""
+    """Writes PNG files as images arrive, and the JSON file at the end."""
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
@@ -42,7 +42,6 @@ class CocoPanopticWriter:
         self._annotations = destination.spool("annotations")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         labels = exported.labels
         height, width = labels.size_hw
         numbers = label_map_by_score(labels)
@@ -82,7 +81,6 @@ class CocoPanopticWriter:
         ]
 
     def end(self) -> Ended:
-        """See `Writer`."""
         self._images.end()
         self._annotations.end()
         return Ended({"images": self._images.path.name, "annotations": self._annotations.path.name})

@@ -1,7 +1,7 @@
 """CVAT for images 1.1 (https://docs.cvat.ai, "CVAT for image"): one XML file with masks.
 
-A mask is run lengths of its tight box in row-major order, background first. CVAT gives masks no ids of its own that
-last, so the id is a text attribute, `everymask_id`, declared on every label, and so is the score.
+A mask is row-major run lengths of its tight box, background first. CVAT's own mask ids do not last, so every label
+declares `everymask_id` and the score as text attributes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,7 @@ _NOT_IN_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
 
 
 def cvat_mask(mask: LabelledMask, runs: str) -> str:
-    """One mask, which is not empty, as an element.
-
-    Args:
-        mask: the mask.
-        runs: its run lengths inside its box, row by row, as text.
-    """
+    """A non-empty mask as an XML element; `runs` are its run lengths inside its box, row by row."""
     x0, y0, x1, y1 = mask.box_xyxy
     return (
         f'    <mask label={quoteattr(ClassNames.name(mask))} source="auto" occluded="0" rle="{runs}" left="{x0}" '
@@ -48,7 +43,7 @@ def runs_in_boxes(masks: Sequence[LabelledMask], size_hw: tuple[int, int]) -> li
 
 
 def rles_of_runs(texts: Sequence[str], masks: Sequence[LabelledMask], size_hw: tuple[int, int]) -> list[Rle]:
-    """The masks that a reader of `runs_in_boxes` finds."""
+    """The masks that a reader gets from `runs_in_boxes`."""
     counts = [text.count(",") + 1 for text in texts]
     runs = np.fromstring(", ".join(texts), dtype=np.int64, sep=",")
     rows = ColumnRuns.of_boxes(runs, np.cumsum([0, *counts]), _transposed_boxes(masks), size_hw[::-1])
@@ -66,7 +61,6 @@ class CvatWriter:
         self._images = destination.spool("images")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         height, width = exported.labels.size_hw
         masks = [mask for mask in exported.labels.masks if mask.area]
         runs = runs_in_boxes(masks, (height, width))
@@ -78,7 +72,6 @@ class CvatWriter:
         return [next(read) if mask.area else mask.rle for mask in exported.labels.masks]
 
     def end(self) -> Ended:
-        """See `Writer`."""
         self._images.end()
         return Ended({"images": self._images.path.name})
 

@@ -1,4 +1,4 @@
-"""One export from beginning to end: names planned, images streamed, losses measured, all of it put in place at once."""
+"""One export: plan names, stream images, measure losses and put everything in place at once."""
 
 from __future__ import annotations
 
@@ -30,27 +30,25 @@ from everymask.wording import counted
 
 _NUMBERED, _INDEX = "labels", "index.json"
 Progress = Callable[[int, int], None]
-"""Called with images done and images to do."""
+"""Called with the numbers of images done and to do."""
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export and where to.
+    """What to export, how and where to.
 
     Attributes:
-        format: the registry's entry.
-        options: how it is written.
         output: file or folder, local or remote.
-        images: put the images beside the labels, under unique names; None leaves them where they are.
-        max_loss: the most that 1 − IoU of any mask may be; None for any.
+        images: put the images beside the labels under unique names; None leaves them where they are.
+        max_loss: largest allowed 1 - IoU of any mask; None for no limit.
         overwrite: replace an earlier export.
-        image_ids: only these; None for all.
-        split: which images are for training, and which for validating and testing; None for no splits.
-        corrections: write labels as people left them; False writes what the model made.
-        limits: what an image may cost to read.
-        policy: what is opened of the images' addresses; by default what the store was made from.
-        exemplars: folder of the exemplars that the classes were learnt from, whose creators are to be named.
-        file_mib: for formats that are one file: write a folder of numbered files of about this size, and an index.
+        image_ids: export only these; None for all.
+        split: how images are divided for training, validation and test; None for no splits.
+        corrections: export people's corrections; False exports what the model made.
+        limits: on reading an image.
+        policy: which image addresses may be opened; by default, those of the store's own input.
+        exemplars: folder of the exemplars that taught the classes, to name their creators.
+        file_mib: split a one-file format into numbered files of about this size, with an index.
     """
 
     format: Format
@@ -89,10 +87,10 @@ class ExportReport:
         masks: masks in them.
         errors: images left out because they have an error in place of labels.
         loss: what the masks lost.
-        not_kept: what the format has no place for.
+        not_kept: facts that the format cannot hold.
         turned: images written upright.
-        stale: images whose corrections are of another file, and not written.
-        notes: further sentences: splits, what is missing, what to type next.
+        stale: images whose file changed after correction; their corrections are not written.
+        notes: further sentences on splits, missing things and the next command.
     """
 
     images: int
@@ -105,7 +103,7 @@ class ExportReport:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The report as sentences, for a terminal."""
+        """The report as sentences for a terminal."""
         left_out = f"; left out: {counted(self.errors, 'image')} with an error" if self.errors else ""
         loss = self.loss
         lines = [
@@ -134,20 +132,18 @@ def export(
     progress: Progress = lambda done, total: None,
     write_shares: WriteShares = write_here,
 ) -> ExportReport:
-    """Write one export, whole or not at all, in memory that does not grow with the masks of the store.
+    """Write one export atomically, in memory that does not grow with the number of masks.
 
-    An export that was killed goes on where it was when it is asked for again.
+    A killed export resumes when it is requested again.
 
     Args:
-        store: the labels.
-        request: what to write.
         progress: called as images are done.
-        write_shares: how its shares are written, by default one after the other.
+        write_shares: how shares are written; by default one after the other.
 
     Raises:
-        InputError: there is no label store, it is damaged, or an image to be put beside the labels cannot be read.
-        ConfigurationError: names that collide, labels that the format cannot hold, a loss above the limit, or an output
-            that is there already.
+        InputError: the label store is missing or damaged, or an image to include cannot be read.
+        ConfigurationError: names collide, the format cannot hold the labels, a loss exceeds the limit, or the output
+            exists.
         OutputError: the output cannot be written.
     """
     chosen = request.format
@@ -186,7 +182,7 @@ def export(
 
 @dataclass
 class _Sums:
-    """Sums over shares."""
+    """Totals over shares."""
 
     names: ClassNames
     loss: Loss = field(default_factory=Loss)
@@ -203,7 +199,7 @@ class _Sums:
 
 
 def _beside(request: ExportRequest, main: str, licences_file: str) -> list[str]:
-    """Names of what lies beside a format's one file."""
+    """Names of the files and folders beside a format's one file."""
     if not main:
         return []
     chosen = request.format
@@ -214,7 +210,7 @@ def _beside(request: ExportRequest, main: str, licences_file: str) -> list[str]:
 def _written(
     job: Job, chosen: Format, shares: Iterable[Share], progress: Progress, write_shares: WriteShares
 ) -> list[Told]:
-    """What all shares tell, in order; those that an earlier attempt has finished are not written again."""
+    """The reports of all shares in order; shares that an earlier attempt finished are not written again."""
     all_told: list[Told] = []
     finished = 0
 
@@ -238,7 +234,7 @@ def _written(
 
 
 def _close(job: Job, request: ExportRequest, names: ClassNames, ended: list[Ended], ordered: list[str]) -> None:
-    """Write what the images have in common: one file, or numbered ones and their index."""
+    """Write what all images share: one file, or numbered files and their index."""
     chosen, destination = request.format, job.destination(names)
     if request.file_mib is None:
         chosen.close(destination, request.options, ended)
@@ -278,7 +274,7 @@ def _notes(request: ExportRequest, splits: SplitPlan, counts: SplitCounts, names
 
 
 def _plan(store: LabelStore, request: ExportRequest) -> tuple[NamePlan, Survey]:
-    """Names of the images to export, and what the store holds of them."""
+    """Names of the images to export, and the store's contents for them."""
     found = survey(store, request.corrections, request.image_ids)
     chosen = request.format
     unique = request.images is not None

@@ -1,4 +1,4 @@
-"""What an export is made of, as a key: an export that was killed goes on only if all of it is as it was."""
+"""A key of everything an export depends on: a killed export resumes only if the key is unchanged."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ from everymask.labels.store import LabelStore
 
 
 def export_key(store: LabelStore, asked: tuple[object, ...], plan: NamePlan, splits: SplitPlan) -> str:
-    """32 hexadecimal digits.
+    """32 hexadecimal digits from the store, the request, the images' names and the splits.
 
-    Args:
-        store: its parts and corrections count by name, size and time.
-        asked: what was asked for; each has a `repr` that says all of it.
-        plan: the images and their names.
-        splits: of the images.
+    The store's parts and corrections count by name, size and time; the `repr` of each item of `asked` must be complete.
     """
     digest = hashlib.sha256(repr((everymask.__version__, *asked)).encode("utf-8", "surrogatepass"))
     files = [*store.parts(), *store.corrections.entries()]

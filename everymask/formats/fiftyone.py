@@ -1,10 +1,7 @@
-"""FiftyOne's own folder (https://docs.voxel51.com, `FiftyOneDataset`): opened with masks, scores, doubt and tags.
+"""FiftyOne's own folder format (https://docs.voxel51.com, `FiftyOneDataset`), with masks, scores, doubt and tags.
 
-    metadata.json   the fields there are
-    samples.json    a document for each image: its tags, and the masks with what is known of them
-    data/           the images
-
-A mask is an array over its box, saved by numpy, packed by zlib, in base64. Documents have the ids of masks.
+metadata.json describes the fields, samples.json holds a document for each image, data/ holds the images. A mask is an
+array over its box: numpy's file, compressed by zlib, in base64. Documents use the masks' ids.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ from everymask.masks.runs import crop_of, rle_from_crop
 from everymask.records import LabelledMask, Rle
 
 _VERSION = "1.0.0"
-"""Of FiftyOne's documents: later versions open them, and bring them up to date."""
+"""FiftyOne's document version; later versions of FiftyOne migrate it."""
 _LABELS = "labels"
 _ID_DIGITS = 24
 
@@ -36,7 +33,7 @@ _ID_DIGITS = 24
 def _field(
     name: str, kind: str, subfield: str | None = None, document: str | None = None, **more: Any
 ) -> dict[str, Any]:
-    """One field as metadata.json describes it."""
+    """One field's entry in metadata.json."""
     prefix = "fiftyone.core."
     return {
         "name": name,
@@ -89,25 +86,20 @@ _SAMPLE_FIELDS = [
 
 
 def packed_array(array: NDArray[np.bool_]) -> str:
-    """An array as FiftyOne keeps it."""
+    """An array as FiftyOne stores it."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return base64.b64encode(zlib.compress(buffer.getvalue())).decode("ascii")
 
 
 def unpacked_array(text: str) -> NDArray[np.bool_]:
-    """The array that FiftyOne finds."""
+    """The inverse of `packed_array`."""
     found: NDArray[np.bool_] = np.load(io.BytesIO(zlib.decompress(base64.b64decode(text))), allow_pickle=False)
     return found
 
 
 def detection(mask: LabelledMask, packed: str) -> dict[str, Any]:
-    """One mask, which is not empty, as a document.
-
-    Args:
-        mask: the mask.
-        packed: its pixels inside its box.
-    """
+    """A non-empty mask as a document; `packed` holds the pixels inside its box."""
     (x0, y0, x1, y1), (height, width) = mask.box_xyxy, mask.rle["size"]
     return {
         "_id": {"$oid": mask.mask_id},
@@ -132,7 +124,6 @@ class FiftyOneWriter:
         self._samples = destination.spool("samples")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         labels, image = exported.labels, exported.image
         height, width = labels.size_hw
         detections, written = [], []
@@ -160,7 +151,6 @@ class FiftyOneWriter:
         return written
 
     def end(self) -> Ended:
-        """See `Writer`."""
         self._samples.end()
         return Ended({"samples": self._samples.path.name})
 

@@ -1,7 +1,7 @@
-"""PNG files of pictures that are mostly flat, as label maps are, written several times faster than by Pillow.
+"""PNG files of mostly flat pictures such as label maps, written several times faster than by Pillow.
 
-Pillow weighs five filters for every row. Here every row is its difference from the row above, nearly all zeros, and
-zlib looks for repetitions of one byte only. The files are no larger.
+Pillow tries five filters on each row. Here each row is its difference from the row above, which is nearly all zeros,
+and zlib looks only for runs of one byte. The files are no larger.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GREY, _UP = 0, 2
 
 
 def flat_png(values: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
-    """A grey PNG of (H, W) values, of 8 or 16 bits as they are."""
+    """A grey PNG of (H, W) values, 8 or 16 bits by dtype."""
     height, width = values.shape
     depth = 8 * values.dtype.itemsize
     rows = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder(">")).view(np.uint8)

@@ -1,4 +1,4 @@
-"""What an export format is: its entry in the registry, and the writer it makes for one export."""
+"""Definition of an export format: its registry entry, its options and its writer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from everymask.records import ImageLabels, Rle
 ImagesMode = Literal["link", "copy"]
 
 SCRATCH = ".everymask-shares"
-"""What is needed only until an export is finished."""
+"""Folder of files needed only until the export is finished."""
 IMAGE_FOLDER = "images"
-"""Where most formats want the images, below the export."""
+"""Most formats' image folder, inside the export."""
 
 
 class Naming(Enum):
-    """What a format names an image's labels by."""
+    """By what a format identifies an image's labels."""
 
     IMAGE_ID = "the image id, as text in a file"
     PATH = "a file named like the image, ending included"
@@ -31,7 +31,7 @@ class Naming(Enum):
 
 
 class Keeps(Enum):
-    """What a format may keep of a mask, besides its pixels and its class."""
+    """What a format may keep of a mask besides its pixels and class."""
 
     IDS = "ids"
     SCORES = "scores"
@@ -45,12 +45,12 @@ class ExportOptions:
     """How a format is written.
 
     Attributes:
-        segmentation: one of the format's `segmentations`, an empty string where it has none.
-        task: one of the format's `tasks`, an empty string where it has none.
-        tolerance_px: how far a polygon may leave the outline of its mask, in pixels; 0 keeps every pixel edge.
-        image_address: template of the images' addresses for formats that hold one; `{image_id}` and `{uri}` are
-            filled in. Empty: the uri of remote images, the place in Label Studio's local files for the others.
-        model_version: what made the labels, for formats that say so.
+        segmentation: one of the format's `segmentations`; "" if it has none.
+        task: one of the format's `tasks`; "" if it has none.
+        tolerance_px: how far a polygon may deviate from its mask's outline, in pixels; 0 keeps every pixel edge.
+        image_address: template of image addresses for formats that hold them, with `{image_id}` and `{uri}`. Empty: the
+            uri of remote images, otherwise the path in Label Studio's local files.
+        model_version: the name that the labels' model gets in formats that record it.
     """
 
     segmentation: str = ""
@@ -66,15 +66,15 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ExportedImage:
-    """One image on its way into an export.
+    """One image of an export.
 
     Attributes:
-        number: its place among the exported images in order of `image_id`, from 1.
+        number: its place, from 1, among the exported images by `image_id`.
         name: what the export calls it: its id, or the unique name of its copy or link.
         image: its row.
         labels: that row's labels.
-        split: what it is for, such as `train`; empty where the export has no splits.
-        picture: its file, upright, for formats that embed images; None where they are left out.
+        split: such as `train`; "" if the export has no splits.
+        picture: its file, upright, for formats that embed images; otherwise None.
     """
 
     number: int
@@ -87,11 +87,11 @@ class ExportedImage:
 
 @dataclass(frozen=True)
 class Ended:
-    """What one writer leaves for the end of the export.
+    """What a writer leaves for the end of the export.
 
     Attributes:
-        spools: scratch files with pieces of the format's files, by what they are for.
-        files: files whose final names are given in the end, in order, by split.
+        spools: scratch files with pieces of the format's files, by purpose.
+        files: files to be renamed at the end, in order, by split.
         images: images written, by split.
         picture_bytes: bytes of pictures written, by split.
     """
@@ -103,13 +103,12 @@ class Ended:
 
 
 class Writer(Protocol):
-    """Writes a share of the images of one export: files of their own, and pieces of those that they are in together."""
+    """Writes a share of an export's images: files of their own, and pieces of files that all shares make together."""
 
     def add(self, exported: ExportedImage) -> Sequence[Rle]:
-        """Write an image; images come in the order of the store.
+        """Write an image; images come in the store's order.
 
-        Returns:
-            every mask of the image, in order, as readers will find it: what is lost is measured by these.
+        Returns the image's masks, in order, as readers of the export will get them; the loss is measured on these.
 
         Raises:
             ConfigurationError: the format cannot hold these labels.
@@ -123,15 +122,15 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Destination:
-    """Where one export is written, before it is moved into place whole.
+    """Where an export is written before it is moved into place whole.
 
     Attributes:
         folder: holds everything that is written.
-        main: name of the file in it that the format consists of; empty for formats that are a folder.
+        main: name of the one file that the format consists of; "" for folder formats.
         names: the classes' names; complete once every image was added.
-        images: how many images there are in it.
-        with_images: whether the images themselves are put into the export.
-        splits: the splits there are; empty where the export has none.
+        images: number of images.
+        with_images: whether the images themselves are exported.
+        splits: names of the splits; empty without splits.
         share: number of the share that a writer writes.
         numbers: images that the file holds; None for all.
     """
@@ -147,28 +146,23 @@ class Destination:
 
     @property
     def scratch(self) -> Path:
-        """A folder that is no part of the export."""
+        """The folder for files that are not part of the export."""
         return self.folder / SCRATCH
 
     def spool(self, purpose: str) -> Spool:
-        """A spool of the share."""
+        """The share's spool for a purpose."""
         return Spool(self.scratch / f"{purpose}-{self.share:06d}.spool")
 
     def pieces(self, ended: Sequence[Ended], purpose: str) -> Iterator[bytes]:
-        """What all writers have put into their spools for a purpose, in order of the images."""
+        """The pieces that all writers spooled for a purpose, in order of the images."""
         return pieces([self.scratch / one.spools[purpose] for one in ended if purpose in one.spools], self.numbers)
 
 
 def number_files(folder: Path, ended: Sequence[Ended], name: str) -> dict[str, int]:
-    """Give the files of all writers their final names, with numbers from 0 in each split.
+    """Rename the writers' files with numbers from 0 in each split.
 
-    Args:
-        folder: where they are.
-        ended: what the writers left, in order.
-        name: with `{split}` and `{number}`.
-
-    Returns:
-        How many files each split has.
+    `ended` is what the writers left, in order; `name` contains `{split}` and `{number}`. Returns the number of files in
+    each split.
     """
     counts: dict[str, int] = {}
     for one in ended:
@@ -181,7 +175,7 @@ def number_files(folder: Path, ended: Sequence[Ended], name: str) -> dict[str, i
 
 
 def nothing_more(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
-    """The end of an export in which every image has files of its own and nothing else is needed."""
+    """The end of an export whose images all have files of their own."""
 
 
 @dataclass(frozen=True)
@@ -191,23 +185,23 @@ class Format:
     Attributes:
         name: as in `--format`.
         summary: what it is and who reads it, one line for `--help` and the documentation.
-        suffix: the written file's suffix; empty for a folder.
+        suffix: the written file's suffix; "" for a folder.
         naming: what must be unique.
         keeps: what survives, besides pixels and classes.
-        exact: whether masks survive to the pixel, overlaps apart, with a tolerance of 0.
+        exact: whether masks survive to the pixel at tolerance 0, overlaps apart.
         writer: makes the writer of one share of an export.
-        close: writes what the images have in common, after all of them.
-        segmentations: how masks may be written, the default first; empty where there is one way.
-        tolerance_px: the default tolerance of formats that hold polygons; None for the others.
-        tasks: what the labels may be written for, the default first; empty where there is one.
-        image_folder: where images go below the export; `{split}` stands for the split.
-        needs_images: whether readers want the images inside, so that they are copied unless that is forbidden.
-        embeds_images: whether images are written into the format's own files in place of a folder.
-        val_folder: what the split `val` is called in paths.
-        has_splits: whether it can tell training images from others.
-        caveat: what becomes of masks that it cannot hold as they are, said where there are some; empty for none.
-        next_line: makes the line to type next of the output and the options; None for none.
-        sidecar_suffix: suffix of a second file beside the first; empty for none.
+        close: writes, at the end, what the images share.
+        segmentations: the ways to write masks, the default first; empty if there is only one.
+        tolerance_px: default tolerance of polygon formats; None for others.
+        tasks: the tasks that labels can be written for, the default first; empty if there is only one.
+        image_folder: where images go in the export; `{split}` stands for the split.
+        needs_images: whether readers need the images inside; if so, they are copied by default.
+        embeds_images: whether images go into the format's own files, not a folder.
+        val_folder: folder name of the split `val`.
+        has_splits: whether it distinguishes training images from others.
+        caveat: what happens to masks that it cannot hold unchanged, shown if there are any; "" for none.
+        next_line: makes the next command from the output and the options; None for none.
+        sidecar_suffix: suffix of a second file beside the first; "" for none.
         refused_name: a regular expression; names in which it is found cannot be written.
     """
 
@@ -233,16 +227,16 @@ class Format:
     refused_name: str = r"\0"
 
     def image_path(self, name: str, split: str) -> str:
-        """Where an image goes below the export."""
+        """An image's path in the export."""
         folder = self.image_folder.format(split=self.split_folder(split)).rstrip("/")
         return f"{folder}/{name}" if folder else name
 
     def split_folder(self, split: str) -> str:
-        """What a split is called in paths."""
+        """A split's folder name."""
         return self.val_folder if split == "val" else split
 
     def images_mode(self, asked: ImagesMode | Literal["none"] | None) -> ImagesMode | None:
-        """How the images are put into the export: as asked, else copied where the format's readers need them."""
+        """How images are exported: as requested, else copied if the format's readers need them."""
         if asked is None:
             return "copy" if self.needs_images else None
         return None if asked == "none" else asked
@@ -255,11 +249,7 @@ class Format:
         model_version: str,
         task: str | None = None,
     ) -> ExportOptions:
-        """The options of one export, defaults filled in.
-
-        Raises:
-            ConfigurationError: the format does not have such an option.
-        """
+        """The options of one export with defaults; ConfigurationError for an option that the format lacks."""
         if segmentation is not None and segmentation not in self.segmentations:
             allowed = ", ".join(self.segmentations) or "none to choose from"
             raise ConfigurationError(f"--segmentation of {self.name}: {allowed}; got {segmentation}")

@@ -1,9 +1,8 @@
-"""A data set for Hugging Face `datasets`: Parquet files and a card, opened by `load_dataset(FOLDER)` without code.
+"""A Hugging Face dataset that `load_dataset(FOLDER)` opens without code.
 
-    data/SPLIT-00000.parquet   a row for each image: the image, the index picture of its masks, and its objects
-    README.md                  the card: features, splits, licence
-
-Rows are written in groups as images come, files end at a bounded size, so memory does not grow with the store.
+data/SPLIT-00000.parquet has a row for each image: the image, the index picture of its masks, and its objects. README.md
+is the card: features, splits, licence. Rows are written in groups and files have a bounded size, so memory does not
+grow with the store.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from everymask.formats.index_picture import described, indexed
 from everymask.records import Rle
 
 _GROUP_ROWS, _GROUP_BYTES = 100, 2**25
-"""Readers load a group of rows at a time."""
+"""Readers load one group of rows at a time."""
 _FILE_BYTES = 2**29
 _FOLDER = "data"
 
@@ -63,7 +62,7 @@ SCHEMA = pa.schema(
 
 
 class _SplitFiles:
-    """The files of one split, of which one is open."""
+    """One split's files, one of which is open."""
 
     def __init__(self, destination: Destination, split: str) -> None:
         self._folder = destination.folder / _FOLDER
@@ -107,14 +106,13 @@ class _SplitFiles:
 
 
 class HuggingFaceWriter:
-    """Writes Parquet files as images come."""
+    """Writes Parquet files as images arrive."""
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._splits: dict[str, _SplitFiles] = {}
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         found = indexed(exported.labels, self._destination.names, exported.image.image_id)
         split = exported.split or "train"
         if split not in self._splits:
@@ -129,7 +127,6 @@ class HuggingFaceWriter:
         return found.written
 
     def end(self) -> Ended:
-        """See `Writer`."""
         for files in self._splits.values():
             files.close()
         return Ended(
@@ -140,7 +137,7 @@ class HuggingFaceWriter:
 
 
 def _write_card(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
-    """Number the files of each split through, and write the card."""
+    """Number the files within each split and write the card."""
     folder = destination.folder / _FOLDER
     counts = number_files(folder, ended, "{split}-{number:05d}.parquet")
     order = [*destination.splits, *sorted(set(counts).difference(destination.splits))]
@@ -171,7 +168,7 @@ def _write_card(destination: Destination, options: ExportOptions, ended: Sequenc
 
 
 def _features(names: list[str]) -> list[dict[str, Any]]:
-    """The columns as the card's YAML has them."""
+    """The columns as in the card's YAML."""
     labels = {"class_label": {"names": {str(index): name for index, name in enumerate(names)}}}
     return [
         {"name": "image", "dtype": "image"},

@@ -1,7 +1,6 @@
-"""The masks of an image as trainers load them: one picture whose value k is the k-th mask, and a list of objects.
+"""An image's masks as trainers load them: a picture with value k for the k-th mask, and a list of objects.
 
-What the picture cannot show, since every pixel has one value, is a column of run lengths: masks that lie partly below
-another have them, all others do not.
+Each pixel has one value, so masks that lie partly below another also have run lengths, in a column of their own.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ class IndexedImage:
     """One image's masks.
 
     Attributes:
-        png: the index picture, of 8 bits for up to 255 masks, else of 16: 0 is background, k the k-th mask.
+        png: the index picture, 8-bit for up to 255 masks, else 16-bit: 0 is background, k the k-th mask.
         objects: for each mask its `id`, `category` (from 0), `label` (the category's name), `bbox` (x, y, width, height
-            in pixels), `area` in pixels, `score`, and `counts`: COCO's compressed run lengths where the picture does
-            not show all of the mask, else None.
-        written: the masks as a reader of both finds them.
+            in pixels), `area` in pixels, `score`, and `counts`: COCO's compressed run lengths if the picture does not
+            show the whole mask, else None.
+        written: the masks as a reader of both gets them.
     """
 
     png: bytes
@@ -40,11 +39,7 @@ class IndexedImage:
 
 
 def indexed(labels: ImageLabels, names: ClassNames, image_id: str) -> IndexedImage:
-    """The index picture and the objects of an image's masks.
-
-    Raises:
-        ConfigurationError: more than 65,535 masks.
-    """
+    """The index picture and objects of an image's masks; ConfigurationError above 65,535 masks."""
     masks = labels.masks
     if len(masks) > _MAX_MASKS:
         raise ConfigurationError(
@@ -74,6 +69,6 @@ def indexed(labels: ImageLabels, names: ClassNames, image_id: str) -> IndexedIma
 
 
 def described(exported: ExportedImage, objects: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is known of an image, beside its pictures."""
+    """An image's metadata besides its pictures."""
     height, width = exported.labels.size_hw
     return {"image_id": exported.image.image_id, "width": width, "height": height, "objects": objects}

@@ -1,8 +1,8 @@
-"""Label maps as PNG files, one for each image, named `IMAGE_ID.png`.
+"""Label maps as PNG files named `IMAGE_ID.png`, one for each image.
 
-- `semantic-png`: 8-bit, 0 is background and class_id + 1 a class; `classes.json` names the values. With a palette for
-  people, or plain grey for readers that would turn a palette into brightness.
-- `entity-png`: 16-bit grey, 0 is background and k the k-th mask of the image's row, in descending score.
+- `semantic-png`: 8-bit, 0 background, class_id + 1 a class; `classes.json` names the values. With a palette for people,
+  or plain grey for readers that would convert a palette to brightness.
+- `entity-png`: 16-bit grey, 0 background, k the k-th mask of the image's row, in descending score.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def class_map(labels: ImageLabels) -> NDArray[np.uint8]:
 
 
 def entity_map(labels: ImageLabels) -> NDArray[np.uint16]:
-    """(H, W) uint16 entity map: k for the k-th mask from 1, 0 where there is none; the higher score wins an overlap.
+    """(H, W) uint16 map: k for the k-th mask from 1, 0 for none; the higher score wins an overlap.
 
     Raises:
         ConfigurationError: more than 65,535 masks.
@@ -52,14 +52,15 @@ def entity_map(labels: ImageLabels) -> NDArray[np.uint16]:
 
 
 class SemanticPngWriter:
-    """Writes class maps, and classes.json."""
+    """Writes class maps and classes.json."""
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._palette = options.segmentation == "palette"
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`. A class map holds the masks of one class as one: each mask is measured as its share of that."""
+        """Write a class map. It merges the masks of a class, so each mask is measured as its share of the merged
+        one."""
         classes = class_map(exported.labels)
         picture = Image.fromarray(classes)
         if self._palette:
@@ -70,7 +71,6 @@ class SemanticPngWriter:
         ]
 
     def end(self) -> Ended:
-        """See `Writer`."""
         return Ended()
 
 
@@ -81,19 +81,15 @@ def _write_classes(destination: Destination, options: ExportOptions, ended: Sequ
 
 
 class EntityPngWriter:
-    """Writes entity maps."""
-
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         entities = entity_map(exported.labels)
         _save(Image.fromarray(entities), self._destination, exported.name)
         return encode_label_map(entities.astype(np.int32) - 1, len(exported.labels.masks))
 
     def end(self) -> Ended:
-        """See `Writer`."""
         return Ended()
 
 

@@ -39,7 +39,7 @@ _OPAQUE = 128
 
 
 def labelling_config(names: Sequence[str], kind: Kind) -> str:
-    """The labelling configuration (XML) that regions of `kind` belong to, with a label for each class."""
+    """The labelling configuration (XML) for regions of `kind`, with a label for each class."""
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
     smoothing = ' smoothing="false"' if kind == "bitmask" else ""
     tag = TAGS[kind]
@@ -52,10 +52,7 @@ def labelling_config(names: Sequence[str], kind: Kind) -> str:
 def regions(mask: LabelledMask, kind: Kind, tolerance_px: float = 0.0) -> list[dict[str, Any]]:
     """One mask as regions of a prediction's `result`: one, or one for each polygon; none for an empty mask.
 
-    Args:
-        mask: with an id.
-        kind: which kind of region.
-        tolerance_px: how far polygons may lie from outlines.
+    The mask must have an id; `tolerance_px` is how far polygons may deviate from outlines.
     """
     if mask.area == 0:
         return []
@@ -73,11 +70,7 @@ def regions(mask: LabelledMask, kind: Kind, tolerance_px: float = 0.0) -> list[d
 
 
 def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
-    """The mask of one region of a result.
-
-    Raises:
-        InputError: it is not a mask of an image of that size.
-    """
+    """The mask of one region of a result; InputError if it is not a mask of an image of `size_hw`."""
     height, width = size_hw
     name = f"region {str(region.get('id'))[:40]}"
     if (region.get("original_height"), region.get("original_width")) != (height, width):
@@ -144,7 +137,6 @@ class LabelStudioWriter:
         self._tasks = destination.spool("tasks")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         written, result = [], []
         for mask in exported.labels.masks:
             found = regions(mask, self._kind, self._options.tolerance_px)
@@ -167,7 +159,6 @@ class LabelStudioWriter:
         return (self._options.image_address or default).replace("{image_id}", quote(name)).replace("{uri}", uri)
 
     def end(self) -> Ended:
-        """See `Writer`."""
         self._tasks.end()
         return Ended({"tasks": self._tasks.path.name})
 

@@ -1,6 +1,6 @@
 """How Label Studio writes a mask: brush run-length encoding, bitmask PNG, and polygons in percent.
 
-Read from the reference decoder, label-studio-sdk's `converter/brush.py`, and the editor's `BitmaskRegion`.
+Derived from the reference decoder, label-studio-sdk's `converter/brush.py`, and the editor's `BitmaskRegion`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from everymask.masks.runs import crop_of, row_major_runs
 from everymask.records import LabelledMask, Rle
 
 _CHANNELS = 4
-"""The encoded picture is RGBA; the mask is in all four channels, and the editor looks at the last."""
+"""The encoded picture is RGBA; all four channels hold the mask, and the editor reads the last."""
 _INSIDE = 255
-"""With 1 in place of 255 the mask would be there and invisible."""
+"""With 1 instead of 255 the mask would be invisible."""
 _WORD_BITS = 8
 _LENGTH_BITS = np.array([3, 4, 8, 16])
-"""A run says by two bits which of these its length is written in."""
+"""Two bits of a run select the width of its length field from these."""
 _LONGEST = 1 << int(_LENGTH_BITS[-1])
 _HEADER_BITS = 53
 _WINDOW_BYTES = 5
-"""Hold a number of 32 bits that begins at any bit."""
+"""Enough bytes for a 32-bit number that begins at any bit."""
 
 
 def brush_rle(mask: LabelledMask) -> list[int]:
     """A mask as the `rle` of a brush region: bytes 0..255.
 
-    32 bits hold the number of values, 5 the bits of a value less one, 4 times 4 the lengths' bits less one. Then come
-    the runs: one bit 1, two bits that pick the length's bits, the length less one, and the value.
+    Header: 32 bits for the number of values, 5 for a value's width less one, 4 times 4 for the length fields' widths
+    less one. Each run: a 1 bit, two bits that select the length field, the length less one, and the value.
     """
     height, width = mask.rle["size"]
     x0, y0, _, _ = mask.box_xyxy
@@ -59,11 +59,7 @@ def brush_rle(mask: LabelledMask) -> list[int]:
 
 
 def mask_from_brush_rle(values: Sequence[int], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """The (H, W) mask of a brush region's `rle`, as an annotator leaves it.
-
-    Raises:
-        ValueError: the encoding is cut short, or of another size.
-    """
+    """The (H, W) mask of a brush region's `rle`, as annotators edit it; ValueError if cut short or of another size."""
     height, width = size_hw
     if not isinstance(values, list):
         raise ValueError("the brush encoding is no list of bytes")
@@ -105,7 +101,7 @@ def mask_from_brush_rle(values: Sequence[int], size_hw: tuple[int, int]) -> NDAr
 
 
 def _values(data: NDArray[np.uint8], positions: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    """The numbers of up to 32 bits that begin at bits of the data."""
+    """The numbers of up to 32 bits that begin at the given bit positions."""
     window = np.zeros(len(positions), dtype=np.int64)
     for byte in range(_WINDOW_BYTES):
         window = window << 8 | data[(positions >> 3) + byte]
@@ -122,9 +118,9 @@ def bitmask_url(rle: Rle) -> str:
 
 
 def percent_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[list[list[float]]]:
-    """A mask as the `points` of polygon regions, one region each: a ring of [x, y] in percent of the image.
+    """A mask as the `points` of polygon regions, one each: a ring of [x, y] in percent of the image.
 
-    A polygon of Label Studio has neither holes nor parts; see `simple_polygons` for how they are cut.
+    Label Studio's polygons have neither holes nor parts; `simple_polygons` says how masks are cut.
     """
     height, width = mask.rle["size"]
     percent = np.array([100 / width, 100 / height])

@@ -1,7 +1,7 @@
 """LabelMe (https://labelme.io): a JSON file beside each image, `IMAGE without ending.json`.
 
-A shape of type `mask` holds a PNG of its box; `points` are the box's first and last pixel. LabelMe keeps the keys it
-does not know, so ids and scores come back.
+A shape of type `mask` holds a PNG of its box; `points` are the box's first and last pixel. LabelMe keeps unknown keys,
+so ids and scores come back.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from everymask.records import LabelledMask, Rle
 
 _VERSION = "6.3.1"
 REVIEWED_FLAG = "reviewed"
-"""Flag of an image that a person sets when they have finished it; only then does the image count as corrected."""
+"""Flag that a person sets on a finished image; only then does it count as corrected."""
 
 
 def labelme_shape(mask: LabelledMask) -> dict[str, Any]:
-    """One mask, which is not empty, as a shape."""
+    """A non-empty mask as a shape."""
     x0, y0, x1, y1 = mask.box_xyxy
     return {
         "label": ClassNames.name(mask),
@@ -53,7 +53,7 @@ def png_of_crop(crop: NDArray[np.bool_]) -> str:
 
 
 def crop_of_png(text: object, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """The (h, w) bool mask of a PNG in base64; every value but 0 is mask.
+    """The (h, w) bool mask of a PNG in base64; non-zero is mask.
 
     Raises:
         ValueError: not such a PNG, damaged, or larger than `size_hw`.
@@ -65,11 +65,7 @@ def crop_of_png(text: object, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def read_mask_shape(shape: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
-    """The mask of a shape of type `mask` in an image of `size_hw`.
-
-    Raises:
-        InputError: it is damaged or reaches beyond the image.
-    """
+    """The mask of a shape of type `mask`; InputError if it is damaged or reaches beyond the image."""
     try:
         x0, y0 = (int(value) for value in shape["points"][0])
         return rle_from_crop(crop_of_png(shape["mask"], size_hw), (x0, y0), size_hw)
@@ -78,7 +74,7 @@ def read_mask_shape(shape: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
 
 
 def image_beside(exported: ExportedImage) -> dict[str, Any]:
-    """What a file that lies beside its image says of the image."""
+    """The image's entries in a file beside it."""
     height, width = exported.labels.size_hw
     return {
         "imagePath": PurePosixPath(relative_path(exported.name)).name,
@@ -90,20 +86,17 @@ def image_beside(exported: ExportedImage) -> dict[str, Any]:
 
 
 def write_beside(destination: Destination, exported: ExportedImage, content: dict[str, Any]) -> None:
-    """Write the JSON file of one image, in the folder its image has or would have."""
+    """Write an image's JSON file into the folder that the image has or would have."""
     path = destination.folder / f"{stem_path(exported.name)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
 class LabelMeWriter:
-    """Writes one file for each image."""
-
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         height, width = exported.labels.size_hw
         masks = [mask for mask in exported.labels.masks if mask.area]
         shapes = [labelme_shape(mask) for mask in masks]
@@ -118,7 +111,6 @@ class LabelMeWriter:
         return [next(read) if mask.area else mask.rle for mask in exported.labels.masks]
 
     def end(self) -> Ended:
-        """See `Writer`."""
         return Ended()
 
 

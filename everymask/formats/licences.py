@@ -1,4 +1,4 @@
-"""LICENSES.txt beside every export: under which terms its labels were made."""
+"""LICENSES.txt beside every export: the terms under which its labels were made."""
 
 from __future__ import annotations
 
@@ -19,19 +19,17 @@ _SAM_LICENSE = (
 
 
 def licences_name(main: str) -> str:
-    """Name of the file beside an export's main file; in an export that is a folder it lies inside."""
+    """Name of the licence file; it lies beside an export's main file, or inside an export's folder."""
     return f"{PurePosixPath(main).stem}.{LICENCES_FILE}" if main else LICENCES_FILE
 
 
 def licences(store: LabelStore, exemplars: str | None = None) -> str:
-    """What an export's user has to know: images, model, and the pictures that its classes were learnt from.
+    """The licence text of an export: images, model, and the pictures that its classes were learnt from.
 
-    Args:
-        store: says which model made the labels.
-        exemplars: folder of the exemplars that the class head was trained on; None where none are known.
+    `exemplars` is the folder of exemplars that trained the class head, if known.
 
     Raises:
-        ConfigurationError: run.json is damaged, or there are no exemplars there.
+        ConfigurationError: run.json is damaged, or the folder holds no exemplars.
     """
     record = read_run(store)
     config = record.config if record else {}

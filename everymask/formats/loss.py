@@ -1,4 +1,4 @@
-"""What an export lost, measured: masks as its readers find them against masks of the store."""
+"""Measures what an export lost: masks as its readers get them, compared with the store's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ _SHARED = 1e-9
 
 @dataclass
 class Loss:
-    """Sums over the masks of an export.
+    """Totals over the masks of an export.
 
     Attributes:
-        masks: compared.
-        changed: masks that are not what they were, to the pixel.
+        masks: number compared.
+        changed: masks that differ from the store by any pixel.
         vanished: masks of which nothing is left.
-        overlapping: masks that shared pixels with another mask of their image, where the format gives every pixel to
-            one mask.
+        overlapping: masks that shared pixels with another mask, where the format keeps only one mask a pixel.
         worst_iou: lowest IoU of a written mask with the stored one, [0, 1]; 1 without masks.
         worst: image id of that mask.
     """
@@ -37,15 +36,11 @@ class Loss:
 
     @property
     def mean_iou(self) -> float:
-        """Over all masks, [0, 1]; 1 without masks."""
+        """Mean IoU over all masks, [0, 1]; 1 without masks."""
         return self._sum / self.masks if self.masks else 1.0
 
     def add(self, image_id: str, stored: Sequence[LabelledMask], written: Sequence[Rle], overlaps_kept: bool) -> None:
-        """Compare the masks of one image.
-
-        Raises:
-            ValueError: not one written mask for each stored one.
-        """
+        """Compare one image's masks; ValueError unless `stored` and `written` have equal lengths."""
         different = False
         for mask, found in zip(stored, written, strict=True):
             iou = 1.0 if mask.rle["counts"] == found["counts"] else float(rle_ious([mask.rle], [found])[0, 0])
@@ -61,7 +56,7 @@ class Loss:
             self.overlapping += count_overlapping([mask.rle for mask in stored])
 
     def merge(self, other: Loss) -> None:
-        """Add what other images of the export lost."""
+        """Add another part of the export."""
         self.masks += other.masks
         self.changed += other.changed
         self.vanished += other.vanished
@@ -72,7 +67,7 @@ class Loss:
 
 
 def count_overlapping(rles: Sequence[Rle]) -> int:
-    """How many of these masks of one image share a pixel with another of them."""
+    """How many of one image's masks share a pixel with another."""
     if len(rles) < 2:
         return 0
     total = sum(int(area) for rle in rles for area in [coco_mask.area(rle)])

@@ -1,4 +1,4 @@
-"""What an export calls each image, planned before anything is written, so that no two are ever taken for one."""
+"""Names of an export's images, planned before anything is written so that none collide."""
 
 from __future__ import annotations
 
@@ -27,26 +27,25 @@ class NamePlan:
 
     Attributes:
         numbers: image ids in sorted order, each with its place from 1.
-        unique: names by image id where images are put into the export under names of their own; None where images
-            are called by their ids.
+        unique: names by image id if images are exported under names of their own; None if they are called by their ids.
     """
 
     numbers: dict[str, int]
     unique: dict[str, str] | None
 
     def name(self, image_id: str) -> str:
-        """What the export calls an image."""
+        """The export's name of an image."""
         return image_id if self.unique is None else self.unique[image_id]
 
 
 def plan_names(image_ids: Sequence[str], naming: Naming, refused: str, unique: bool) -> NamePlan:
-    """Decide what every image is called.
+    """Choose every image's name.
 
     Args:
-        image_ids: ids of the images to export, in any order.
-        naming: what the format names labels by.
-        refused: a regular expression for what the format cannot hold in a name.
-        unique: give every image a plain name of its own, as for `--images`.
+        image_ids: of the images to export, in any order.
+        naming: by what the format identifies labels.
+        refused: a regular expression of what the format cannot write in a name.
+        unique: give every image a unique plain name, as for `--images`.
 
     Raises:
         ConfigurationError: two images would share a file, or a name cannot be written; nothing was written yet.
@@ -69,18 +68,18 @@ def plan_names(image_ids: Sequence[str], naming: Naming, refused: str, unique: b
 
 
 def relative_path(image_id: str) -> str:
-    """An image id as a path below an export's folder: never absolute, never above it."""
+    """An image id as a path inside an export's folder: never absolute, never above it."""
     parts = [part for part in image_id.replace("\\", "/").replace("://", "/").split("/") if part not in ("", ".")]
     return "/".join("_" if part == ".." else part for part in parts)
 
 
 def stem_path(name: str) -> str:
-    """A name as a path below an export's folder, without its ending."""
+    """`relative_path` without its ending."""
     return str(PurePosixPath(relative_path(name)).with_suffix(""))
 
 
 def shown(image_id: str) -> str:
-    """An image id inside a sentence: line breaks and the like are spelled out."""
+    """An image id for a sentence, with unprintable characters escaped."""
     return image_id if image_id.isprintable() else ascii(image_id)
 
 
@@ -127,19 +126,19 @@ def _check_collisions(image_ids: Sequence[str], naming: Naming) -> None:
 
 
 def _folded(path: str) -> str:
-    """What two names have in common that are one on some file system: those of Windows and macOS take capitals and
-    small letters for the same, and macOS the composed and the decomposed spelling."""
+    """A key that is equal for names which some file system treats as one: Windows and macOS ignore case, macOS also the
+    difference between composed and decomposed spelling."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def _spelled(image_id: str) -> str:
-    """Like `shown`; a decomposed name is spelled out, since it looks like its composed twin."""
+    """Like `shown`, but escapes decomposed names, which look like their composed twins."""
     composed = unicodedata.is_normalized("NFC", image_id)
     return shown(image_id) if composed else ascii(image_id)
 
 
 def _unique_names(ordered: Sequence[str]) -> dict[str, str]:
-    """Plain file names without folders whose stems differ even where case does not count."""
+    """Plain file names without folders, whose stems differ even if case is ignored."""
     taken: set[str] = set()
     names = {}
     for image_id in ordered:
@@ -164,6 +163,6 @@ def _unique_names(ordered: Sequence[str]) -> dict[str, str]:
 
 
 def _plain(image_id: str) -> str:
-    """One file name for a path: letters and digits of any script, composed; everything else becomes a low line."""
+    """A path as one file name: composed letters and digits of any script; everything else becomes `_`."""
     composed = unicodedata.normalize("NFC", relative_path(image_id).replace("/", "_"))
     return _ODD.sub("_", composed).lstrip(".") or "image"

@@ -1,6 +1,6 @@
-"""Pictures that look the same but for size, compression and small shifts of brightness: one place to decide it.
+"""The one definition of pictures that differ only in size, compression or small shifts of brightness.
 
-Our choice: two thumbnails are alike when at most 7 of 64 comparisons of neighbouring grey values differ (the difference
+Our choice: two thumbnails are alike if at most 7 of 64 comparisons of neighbouring grey values differ (the difference
 hash), and their colours differ by less than 10 of 255 on average.
 """
 
@@ -19,18 +19,18 @@ _ROWS, _COLUMNS = 8, 9
 _MAX_BITS = 7
 _MAX_COLOUR = 10.0
 _BANDS = 8
-"""Bytes of a hash; two that differ in `_MAX_BITS` bits agree in one byte at least."""
+"""Bytes of a hash; two hashes that differ in at most `_MAX_BITS` bits share at least one byte."""
 
 
 def thumbnail(image: NDArray[np.uint8]) -> Thumbnail:
-    """What an (H, W, 3) RGB image is compared by."""
+    """The thumbnail of an (H, W, 3) RGB image."""
     return np.asarray(Image.fromarray(image).resize((_COLUMNS, _ROWS), Image.Resampling.BOX))
 
 
 def alike(thumbnails: Sequence[Thumbnail]) -> list[int]:
-    """For each of N thumbnails the first one of its group: chains of thumbnails that are alike.
+    """For each of N thumbnails the first of its group; a group is a chain of alike thumbnails.
 
-    Time grows with the number of distinct thumbnails that share a band of their hash, not with all pairs.
+    Time grows with the distinct thumbnails that share a band of their hash, not with all pairs.
     """
     if not thumbnails:
         return []

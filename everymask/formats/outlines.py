@@ -1,6 +1,6 @@
-"""Masks as polygons for other tools: outlines along pixel edges, simplified as far as a tolerance allows.
+"""Masks as polygons for other tools: outlines along pixel edges, simplified within a tolerance.
 
-All polygons are in pixels, corners at pixel corners, so that x lies in [0, width] and y in [0, height].
+All polygons are in pixels with corners at pixel corners, so x lies in [0, width] and y in [0, height].
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Polygon = NDArray[np.float64]
 """(K, 2) corners (x, y) in pixels, closed implicitly."""
 
 MIN_IOU = 0.99
-"""A simplified mask is never further from its mask than this; small masks get a finer outline than the tolerance."""
+"""Least IoU of a simplified mask with the original; small masks get a finer tolerance to reach it."""
 _HALVINGS = 4
 
 
 def coco_polygons(mask: LabelledMask, tolerance_px: float) -> list[list[float]]:
-    """A COCO `segmentation`: one polygon for each part, its holes joined in by cuts of no width.
+    """A COCO `segmentation`: one polygon per part, its holes joined in by cuts of no width.
 
-    Simplified, every hole becomes its own cut into the part first, since a cut of no width would open.
+    With a tolerance, parts are cut through their holes instead, because simplifying would open a cut of no width.
     """
     if mask.area == 0:
         return []
@@ -38,16 +38,14 @@ def coco_polygons(mask: LabelledMask, tolerance_px: float) -> list[list[float]]:
 
 
 def coco_polygons_of(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[list[list[float]]]:
-    """`coco_polygons` of some masks of an image with a tolerance of 0, all of them at once."""
+    """`coco_polygons` at tolerance 0 for many masks of an image at once."""
     return [[ring.ravel().astype(np.float64).tolist() for ring in rings] for rings in polygons_from_rles(rles, size_hw)]
 
 
 def simple_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[Polygon]:
-    """Polygons without holes that together are the mask: a part with a hole is cut through the hole into two.
+    """Polygons without holes whose union is the mask; a part with a hole is cut in two through the hole.
 
-    Args:
-        mask: may be empty, which gives an empty list.
-        tolerance_px: corners may go where the outline stays as near as this; 0 keeps all.
+    An empty mask gives an empty list. `tolerance_px` is how far the outline may move; 0 keeps all corners.
     """
     exact = _shifted(_simple_rings(crop_of(mask.rle, mask.box_xyxy)), mask)
     height, width = mask.rle["size"]
@@ -55,7 +53,7 @@ def simple_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[Polyg
 
 
 def simplified_pixels(polygon: NDArray[np.int64], rle: Rle, tolerance_px: float) -> NDArray[np.int64]:
-    """A ring of (K, 2) pixels that is drawn through their centres with fewer corners, as `simplified` does."""
+    """A ring of (K, 2) pixels through pixel centres, with fewer corners as by `simplified`."""
     height, width = rle["size"]
 
     def iou(polygons: list[Polygon]) -> float:
@@ -67,12 +65,12 @@ def simplified_pixels(polygon: NDArray[np.int64], rle: Rle, tolerance_px: float)
 
 
 def simplified(polygons: list[Polygon], tolerance_px: float, iou: Callable[[list[Polygon]], float]) -> list[Polygon]:
-    """Fewer corners (Douglas and Peucker, 1973), at the greatest of tolerance, tolerance / 2, … that keeps `MIN_IOU`.
+    """Fewer corners (Douglas and Peucker, 1973), at the largest of tolerance, tolerance / 2, … that keeps `MIN_IOU`.
 
     Args:
         polygons: exact outlines.
         tolerance_px: the most that an outline may move.
-        iou: IoU of the polygons with the mask they stand for.
+        iou: IoU of given polygons with their mask.
     """
     for halving in range(_HALVINGS if tolerance_px > 0 else 0):
         tolerance = tolerance_px / 2**halving
@@ -113,7 +111,7 @@ def _shifted(rings: Sequence[NDArray[np.int64]], mask: LabelledMask) -> list[Pol
 
 
 def _approximate(polygon: Polygon, tolerance_px: float) -> Polygon:
-    """Both halves between two far corners are simplified, so that the result does not hang on where the ring begins."""
+    """Simplify both halves between two far corners, so that the result does not depend on where the ring begins."""
     from skimage.measure import approximate_polygon  # as above
 
     far = int(np.abs(polygon - polygon[0]).sum(axis=1).argmax())

@@ -23,17 +23,17 @@ _ORIENTATION_TAG, _UPRIGHT = 0x0112, 1
 class PictureFiles:
     """Puts images into an export, upright.
 
-    Masks are those of the upright picture, and many trainers ignore EXIF orientation: an image that has one is written
-    anew with its pixels turned, never linked.
+    Masks belong to the upright picture, and many trainers ignore EXIF orientation: an image that has one is rewritten
+    with its pixels turned, never linked.
 
     Args:
         folder: the export's.
-        mode: symbolic links, of local images only, or copies.
-        limits: what an image may cost to read.
-        policy: what is opened of the images' addresses.
+        mode: symbolic links (local images only) or copies.
+        limits: on reading an image.
+        policy: which image addresses may be opened.
 
     Attributes:
-        turned: images that were written anew.
+        turned: number of rewritten images.
     """
 
     def __init__(self, folder: Path, mode: ImagesMode, limits: ImageLimits, policy: AddressPolicy) -> None:
@@ -44,10 +44,10 @@ class PictureFiles:
         self.turned = 0
 
     def add(self, image: ImageRow, path: str) -> None:
-        """Put one image at a path below the folder.
+        """Put one image at a path inside the folder.
 
         Raises:
-            InputError: the image cannot be read, or is not what was labelled.
+            InputError: the image cannot be read, or is not the labelled one.
             ConfigurationError: a remote image, or one inside a file, cannot be linked.
         """
         if self._mode == "link" and image.member is not None:
@@ -67,10 +67,10 @@ class PictureFiles:
             target.write_bytes(data)
 
     def read(self, image: ImageRow, name: str) -> bytes:
-        """One image's file, upright, for a file called `name`.
+        """One image's upright file content, for a file called `name`.
 
         Raises:
-            InputError: the image cannot be read, or is not what was labelled.
+            InputError: the image cannot be read, or is not the labelled one.
         """
         try:
             data = read_labelled_bytes(image.uri, image.content_sha256, self._limits, self._policy, image.member)
@@ -94,7 +94,7 @@ class PictureFiles:
 
 
 def _is_turned(data: bytes) -> bool:
-    """Whether the EXIF orientation asks for another view than the pixels as they are stored."""
+    """Whether the EXIF orientation differs from the stored one."""
     try:
         with Image.open(BytesIO(data)) as picture:
             return picture.getexif().get(_ORIENTATION_TAG, _UPRIGHT) in range(2, 9)

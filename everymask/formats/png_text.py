@@ -1,4 +1,4 @@
-"""Small pictures inside text files: PNG in base64, as annotation tools hold masks."""
+"""Small pictures inside text files: base64 PNG, as annotation tools store masks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from PIL import Image
 
 @contextmanager
 def open_png(text: object, most_hw: tuple[int, int]) -> Iterator[Image.Image]:
-    """A PNG in base64, open to be read; nothing is decoded before its size is known.
+    """Open a PNG in base64, checking its size before decoding.
 
     Args:
         text: base64, without an address's `data:` before it.
-        most_hw: the most (height, width) it may have, in pixels.
+        most_hw: largest allowed (height, width) in pixels.
 
     Raises:
-        ValueError: it is no such PNG, damaged, or larger.
+        ValueError: not such a PNG, damaged, or larger.
     """
     if not isinstance(text, str):
         raise ValueError("its picture is no text")

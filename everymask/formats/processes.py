@@ -1,4 +1,4 @@
-"""The shares of an export over the cores of one machine, a process for each."""
+"""Writes the shares of an export in one process per core."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from everymask.formats.format import Format
 from everymask.formats.shares import Job, Share, Told, write_share
 
 WriteShares = Callable[[Job, Format, Iterable[Share], Callable[[int], None]], Iterator[Told]]
-"""Writes shares in any order and tells of each; the last argument is called with how many images were done."""
+"""Writes shares in any order and yields their reports; calls its last argument with the number of images done."""
 
 _WAITING = 2
-"""Shares that wait for each process: they hold names, so not all of them are made at once."""
+"""Shares queued per process; they hold names, so not all are made at once."""
 
 
 def write_here(job: Job, chosen: Format, shares: Iterable[Share], done: Callable[[int], None]) -> Iterator[Told]:
@@ -29,7 +29,7 @@ def write_here(job: Job, chosen: Format, shares: Iterable[Share], done: Callable
 
 
 def write_in_processes(processes: int) -> WriteShares:
-    """Write shares in some processes."""
+    """Write shares in several processes."""
 
     def write(job: Job, chosen: Format, shares: Iterable[Share], done: Callable[[int], None]) -> Iterator[Told]:
         shares = iter(shares)
@@ -71,7 +71,7 @@ _job: Job
 
 
 def _begin(job: Job) -> None:
-    """Prepare a process. It ends with the one that has started it, even if that is killed."""
+    """Prepare a process that ends with its parent, even if the parent is killed."""
     global _job
     _job = job
     parent = multiprocessing.parent_process()

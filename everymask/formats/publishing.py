@@ -33,34 +33,34 @@ _CHUNK_BYTES = 2**22
 
 
 def marker_text(files: list[str], folder: str = "", stale: Iterable[str] = ()) -> str:
-    """What the marker says.
+    """The marker's content.
 
     Args:
         files: of the export, relative to its folder.
-        folder: where in it they are whole; empty for the folder itself.
-        stale: files of an earlier export that are still to be deleted.
+        folder: the subfolder where they are complete; "" for the folder itself.
+        stale: files of an earlier export still to be deleted.
     """
     return json.dumps({"everymask": "export", "folder": folder, "files": files, "stale": sorted(stale)}) + "\n"
 
 
 def is_stage(name: str) -> bool:
-    """Whether a folder of that name holds an export that is being made, or was when its process was killed."""
+    """Whether a folder of that name is an export in progress or left by a killed process."""
     return _STAGE.fullmatch(name) is not None
 
 
 def publish(stage: Path, filesystem: pafs.FileSystem, folder: str, main: str, parts: list[str]) -> None:
-    """Replace an export by the files below a local folder.
+    """Replace an export by the files in a local folder.
 
     Args:
         stage: the local folder.
         filesystem: of the output.
         folder: where the files belong.
-        main: the file that the export consists of; empty where it is the folder.
+        main: the export's one file; "" if the export is a folder.
         parts: folders beside `main` that belong to the export.
 
     Raises:
-        OSError: it cannot be written; the old export is as it was.
-        OutputError: the same; or the new export is whole, but not yet under the names of its files.
+        OSError: it cannot be written; the old export is unchanged.
+        OutputError: the same; or the new export is complete but not yet under its files' names.
     """
     names = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()} - {MARKER}
     files = sorted(names, key=lambda name: (name == main, name))
@@ -108,7 +108,7 @@ def _settle(place: Location, new: Location, files: list[str], old: set[str]) -> 
 
 
 def _files_of(place: Location, part: str) -> list[str]:
-    """The files of an earlier export in a folder, by its marker, or all, where that is of a version without names."""
+    """An earlier export's files in a folder: those its marker names, or all if an old version's marker names none."""
     try:
         content = parse_json(place.child(MARKER).read())
         found = content.get("files") and [*content["files"], *content.get("stale", [])]
@@ -122,7 +122,7 @@ def _files_of(place: Location, part: str) -> list[str]:
 
 
 def _upload(source: Path, target: Location) -> None:
-    """Copy one local file to where nobody looks yet."""
+    """Copy one local file to a place that no reader uses yet."""
     target.filesystem.create_dir(target.path.rpartition("/")[0], recursive=True)
     with source.open("rb") as file, target.filesystem.open_output_stream(target.path) as sink:
         shutil.copyfileobj(file, sink, _CHUNK_BYTES)

@@ -1,4 +1,4 @@
-"""Every export format. The command line, `--help` and the documentation's table are made from this list."""
+"""Every export format; the command line, `--help` and the documentation's table use this list."""
 
 from __future__ import annotations
 
@@ -40,18 +40,14 @@ FORMATS: dict[str, Format] = {
 
 
 def find_format(name: str) -> Format:
-    """The format of that name.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
+    """The format of that name; ConfigurationError if there is none."""
     if name not in FORMATS:
         raise ConfigurationError(f"there is no format {name!r}; choose one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
 def help_text() -> str:
-    """The formats for `--help`: a line each, and how masks may be written."""
+    """The formats for `--help`: a line each, with the ways to write masks."""
     lines = []
     for item in FORMATS.values():
         choices = f" [--segmentation {'|'.join(item.segmentations)}]" if item.segmentations else ""
@@ -60,7 +56,7 @@ def help_text() -> str:
 
 
 def markdown_table() -> str:
-    """The table of formats for the documentation."""
+    """The documentation's table of formats."""
     header = ["format", "what it is and who reads it", "output", "`--segmentation`", "exact", "keeps", "named by"]
     rows = [header, ["---"] * len(header)]
     for item in FORMATS.values():

@@ -1,6 +1,6 @@
-"""An export in shares: consecutive images of the store that one process writes, and what it tells of them.
+"""Shares of an export: consecutive images of the store that one process writes, and its report on them.
 
-What a finished share tells lies beside its files, so that an export that was killed goes on with those that are not.
+Reports of finished shares lie beside their files, so a killed export resumes with the others.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 
 _CHUNK_ROWS = 256
-"""Rows that lie together in a part: a share has all of them, or none."""
+"""Rows of a part that always go to the same share."""
 _LEAST_IMAGES, _MOST_IMAGES, _SHARES = 64, 2048, 64
-"""An export has about so many shares, of so many images each; however many processes write it, they are the same."""
+"""Bounds on a share's images and the target number of shares; shares do not depend on the number of processes."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,16 @@ class Job:
     """What all shares of an export have in common. Picklable.
 
     Attributes:
-        store: the label store.
         format: name in the registry.
         options: how it is written.
         folder: where everything is written.
-        main: name of the file that the format consists of; empty for a folder.
-        names: of the classes, by index, as far as run.json knows them.
+        main: name of the format's one file; "" for a folder.
+        names: of the classes by index, as run.json has them.
         num_images: of the whole export.
         images: how images are put into the export; None to leave them where they are.
-        splits: the splits there are.
-        limits: what an image may cost to read.
-        policy: what is opened of the images' addresses.
+        splits: names of the splits.
+        limits: on reading an image.
+        policy: which image addresses may be opened.
     """
 
     store: LabelStore
@@ -63,13 +62,12 @@ class Job:
     policy: AddressPolicy
 
     def destination(self, names: ClassNames, share: int = 0) -> Destination:
-        """Where a share is written."""
         return Destination(self.folder, self.main, names, self.num_images, self.images is not None, self.splits, share)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """An image of the export: its place, from 1, what it is called, and its split."""
+    """An image of the export: its place from 1, its name in the export, and its split."""
 
     number: int
     name: str
@@ -82,9 +80,9 @@ class Share:
 
     Attributes:
         number: from 0.
-        rows: where they are: names of parts, each with its first row and the row behind its last.
+        rows: where they lie: names of parts, each with first row and row behind the last.
         images: those to export, by id.
-        corrections: what people made of them, by id.
+        corrections: people's corrections of them, by id.
     """
 
     number: int
@@ -95,7 +93,7 @@ class Share:
 
 @dataclass
 class Told:
-    """What a share tells when it is finished: its number, sums over its images, and what its writer left."""
+    """The report of a finished share: its number, totals over its images, and what its writer left."""
 
     share: int
     images: int = 0
@@ -106,7 +104,7 @@ class Told:
     ended: Ended = field(default_factory=Ended)
 
     def keep(self, file: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the report atomically."""
         draft = file.with_suffix(".draft")
         content = vars(self) | {"loss": asdict(self.loss), "counts": vars(self.counts), "ended": asdict(self.ended)}
         draft.write_text(json.dumps(content), encoding="utf-8")
@@ -114,7 +112,7 @@ class Told:
 
     @classmethod
     def kept(cls, file: Path) -> Told | None:
-        """What an earlier attempt has told of the share, or None."""
+        """The report that an earlier attempt kept, or None."""
         if not file.is_file():
             return None
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -175,22 +173,18 @@ def _share(
 
 
 def told_file(folder: Path, number: int) -> Path:
-    """Where a share says that it is finished."""
+    """The file whose existence shows that a share is finished."""
     return Destination(folder, "", ClassNames(), 0, False).scratch / f"{number:06d}.json"
 
 
 def write_share(job: Job, chosen: Format, share: Share, tick: Callable[[], None] = lambda: None) -> Told:
-    """Write one share, and keep what it tells.
+    """Write one share and keep its report.
 
-    Args:
-        job: of the export.
-        chosen: its format.
-        share: the images.
-        tick: called after each.
+    `tick` is called after each image.
 
     Raises:
-        InputError: a part is damaged, or an image to be put into the export cannot be read.
-        ConfigurationError: labels that the format cannot hold.
+        InputError: a part is damaged, or an image to include cannot be read.
+        ConfigurationError: the format cannot hold the labels.
     """
     names = ClassNames()
     names.merge(job.names)
@@ -218,7 +212,7 @@ def write_share(job: Job, chosen: Format, share: Share, tick: Callable[[], None]
 
 
 def _rows(store: LabelStore, share: Share) -> Iterator[ImageRow]:
-    """The rows of a share. Where a part has gone, since a run has sealed it, they are looked for in the whole store."""
+    """A share's rows. If a run has sealed their part since, they are found in the whole store."""
     wanted = set(share.images)
     gone = False
     for name, first, last in share.rows:

@@ -1,9 +1,9 @@
-"""Which images of an export are for training, and which for validating and testing.
+"""Which images of an export are for training, validation and test.
 
-An image's split follows from a digest of its content, so it stays where it is when images are added. What belongs
-together goes together: images of one content, near-duplicates, frames of one video. A group goes where the member with
-the smallest digest goes; only an added image that joins the group, and that has a smaller one, can move it.
-`splits.csv`, which every export with splits holds, pins them: as the split file of a later export, it is followed.
+A digest of its content decides an image's split, so adding images does not move it. Images of equal content,
+near-duplicates and frames of one video form a group, and the member with the smallest digest decides; only an added
+image that joins the group with a smaller digest can move it. Every export with splits holds `splits.csv`, which a later
+export can take as its split file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPLITS = ("train", "val", "test")
 SPLITS_FILE = "splits.csv"
 _HEADER = ["image_id", "split"]
 _SHARED_FILES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".tif", ".tiff", ".gif")
-"""Files that hold frames or pages of one thing; of archives, every image is one by itself."""
+"""Endings of files that hold frames or pages of one thing; an archive's images are independent."""
 _MAX_SHOWN = 5
 
 
@@ -40,9 +40,9 @@ class SplitOptions:
     """How images are split.
 
     Attributes:
-        shares: of `SPLITS`, positive, one to three; empty where a file names every image's.
-        by: `folder`, or a column of the label store: images that have it in common stay together, and nothing else is
-            looked at. None looks for near-duplicates.
+        shares: of `SPLITS`, positive, one to three; empty if a file names every image's split.
+        by: `folder`, or a column of the label store whose equal values keep images together, and nothing else does.
+            None looks for near-duplicates.
         file: a CSV file with the columns image_id and split.
     """
 
@@ -58,7 +58,7 @@ class SplitOptions:
 
     @classmethod
     def parse(cls, shares: str | None, by: str | None, file: str | None) -> SplitOptions | None:
-        """From the command line: shares as 0.8/0.1/0.1; None where nothing is asked for.
+        """From the command line, with shares as 0.8/0.1/0.1; None if no option is given.
 
         Raises:
             ConfigurationError: not one to three positive numbers.
@@ -81,8 +81,8 @@ class SplitPlan:
     """The split of every image to export.
 
     Attributes:
-        of: split by image id; empty where the export has no splits.
-        unread: images that were not compared with others, because they could not be read.
+        of: split by image id; empty if the export has no splits.
+        unread: images that could not be read, and so were not compared with others.
     """
 
     of: dict[str, str] = field(default_factory=dict)
@@ -90,12 +90,12 @@ class SplitPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The splits there are: train, val and test first."""
+        """The names of the splits: train, val and test first."""
         found = set(self.of.values())
         return (*(name for name in SPLITS if name in found), *sorted(found.difference(SPLITS)))
 
     def csv(self) -> str:
-        """What a later export takes as its split file."""
+        """The content of a split file for a later export."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([_HEADER, *sorted(self.of.items())])
@@ -110,13 +110,11 @@ class SplitCounts:
     masks: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, split: str, class_names: Iterable[str]) -> None:
-        """Count one image and its masks."""
         self.images[split] += 1
         for name in class_names:
             self.masks.setdefault(name, Counter())[split] += 1
 
     def merge(self, other: SplitCounts) -> None:
-        """Add the counts of other images."""
         self.images.update(other.images)
         for name, counts in other.masks.items():
             self.masks.setdefault(name, Counter()).update(counts)
@@ -142,14 +140,12 @@ def plan_splits(
     """Decide every image's split.
 
     Args:
-        store: where the images are named.
         image_ids: those to export.
-        options: how.
-        limits: what an image may cost to read.
-        policy: what is opened of the images' addresses.
+        limits: on reading an image.
+        policy: which image addresses may be opened.
 
     Raises:
-        ConfigurationError: the file does not name an image and no shares are given, or there is no such column.
+        ConfigurationError: the file lacks an image and no shares are given, or there is no such column.
         InputError: the file or the store cannot be read.
     """
     listed = read_split_file(options.file) if options.file else {}
@@ -202,7 +198,7 @@ def _assigned(
 
 
 def _split_of(key: str, shares: Sequence[float]) -> str:
-    """The split of a digest: its place in [0, 1), cut in proportion to the shares."""
+    """The split of a digest: its place in [0, 1), divided in proportion to the shares."""
     place = int(_digest(key)[:13], 16) / 16**13 * sum(shares)
     for name, share in zip(SPLITS, shares, strict=False):
         place -= share
@@ -214,7 +210,7 @@ def _split_of(key: str, shares: Sequence[float]) -> str:
 def _joined(
     groups: list[str], sources: list[tuple[str, str | None, Member | None]], limits: ImageLimits, policy: AddressPolicy
 ) -> tuple[list[str], int]:
-    """Groups in which near-duplicates are together, and how many images could not be read."""
+    """Groups with near-duplicates merged, and the number of unreadable images."""
     pictures, places, unread = [], [], 0
     for place, (uri, content_sha256, member) in enumerate(sources):
         if _shared_file(uri):
@@ -236,7 +232,7 @@ def _joined(
 
 
 def _shared_file(uri: str) -> str | None:
-    """The file that holds several images of one video, or None."""
+    """The video or multi-page file that holds the image, or None."""
     path = split_query(uri.partition("#")[0])[0]
     return path if path.lower().endswith(_SHARED_FILES) else None
 
@@ -252,11 +248,7 @@ def _checked_column(store: LabelStore, column: str | None) -> str:
 
 
 def read_split_file(path: str) -> dict[str, str]:
-    """Splits by image id.
-
-    Raises:
-        InputError: it cannot be read, or is no such file.
-    """
+    """Splits by image id from a CSV file; InputError if it is unreadable or malformed."""
     try:
         text = Location.at(path).read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

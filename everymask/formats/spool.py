@@ -1,4 +1,4 @@
-"""Pieces of a file that come in one order and are wanted in another, kept on disk in between."""
+"""Pieces of a file kept on disk, because they arrive in another order than they are needed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ _PLACES = ".places.npy"
 class Spool:
     """Numbered pieces of bytes, added in any order. Memory: 24 bytes a piece.
 
-    Args:
-        path: a scratch file; where its pieces lie is written beside it in the end.
+    `path` is a scratch file; `end` writes the pieces' places beside it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,19 +26,18 @@ class Spool:
         self._end = 0
 
     def add(self, number: int, piece: bytes) -> None:
-        """Keep a piece."""
         self._stream.write(piece)
         self._places.extend((number, self._end, len(piece)))
         self._end += len(piece)
 
     def end(self) -> None:
-        """Put everything on disk."""
+        """Flush everything to disk."""
         self._stream.close()
         np.save(f"{self.path}{_PLACES}", np.frombuffer(self._places, dtype=np.int64).reshape(-1, 3))
 
 
 def pieces(paths: Sequence[Path], numbers: range | None = None) -> Iterator[bytes]:
-    """The pieces of some spools by ascending number: all, or those with one of the numbers."""
+    """The pieces of some spools by ascending number; only those in `numbers` if given."""
     places, files = _places(paths)
     if numbers is not None:
         inside = (places[:, 0] >= numbers.start) & (places[:, 0] < numbers.stop)
@@ -56,7 +54,7 @@ def pieces(paths: Sequence[Path], numbers: range | None = None) -> Iterator[byte
 
 
 def cut_by_size(paths: Sequence[Path], most_bytes: int) -> Iterator[range]:
-    """Ranges of numbers whose pieces have at most so many bytes together, or are those of one number."""
+    """Ranges of numbers whose pieces total at most `most_bytes`, or that hold a single number."""
     places, _ = _places(paths)
     places = places[np.argsort(places[:, 0], kind="stable")]
     numbers, first = np.unique(places[:, 0], return_index=True)
@@ -72,7 +70,7 @@ def cut_by_size(paths: Sequence[Path], most_bytes: int) -> Iterator[range]:
 
 
 def _places(paths: Sequence[Path]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(N, 3) number, first byte and length of every piece, and (N,) the file it is in."""
+    """(N, 3) number, first byte and length of every piece, and (N,) the index of its file."""
     found = [np.load(f"{path}{_PLACES}") for path in paths]
     files = np.repeat(np.arange(len(found)), [len(places) for places in found])
     return np.concatenate([*found, np.zeros((0, 3), dtype=np.int64)]), files

@@ -1,4 +1,4 @@
-"""An export appears whole or not at all: it is written aside, and moved into place when it is finished."""
+"""Atomic exports: written to a stage and moved into place when finished."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from everymask.formats.format import SCRATCH
 from everymask.formats.publishing import MARKER, is_stage, marker_text, publish
 
 _OLD = ".old."
-"""In a stage: begins the name of the folder that old parts wait in, and is followed by the name of the main file."""
+"""Prefix of the folder in a stage where old parts wait; the main file's name follows."""
 _FIRST = ".first"
-"""In that folder: names the parts that had no old one."""
+"""File in that folder that names the parts without an old one."""
 
 
 def main_file(output: str, suffix: str) -> str:
-    """Name of the file that a format of one file is written to; empty for a format that is a folder.
+    """Name of a one-file format's file; "" for a folder format.
 
     Raises:
-        ConfigurationError: the output does not end as the format wants.
+        ConfigurationError: the output's ending is not the format's.
     """
     if not suffix:
         return ""
@@ -43,20 +43,20 @@ def main_file(output: str, suffix: str) -> str:
 
 @contextmanager
 def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool, key: str | None = None) -> Iterator[Path]:
-    """A local folder to write an export into; on leaving it well the export is at `output`, otherwise nothing is.
+    """A local folder to write an export into. On success it is moved to `output`; on error nothing is left.
 
-    What a killed export has left there is tidied: an old export that it had put aside is put back. What one with the
-    same key has written is in the folder.
+    Remains of killed exports are tidied: an old export that one had put aside is put back. The folder holds what an
+    earlier attempt with the same key wrote.
 
     Args:
         output: a folder, or the main file of an export whose other parts lie beside it.
-        beside: names of these other parts, files or folders.
+        beside: names of those other files and folders.
         is_folder: whether the output is a folder.
         overwrite: replace an earlier export.
-        key: 32 hexadecimal digits that stand for all that the export is made of; None to begin from nothing.
+        key: 32 hexadecimal digits that identify everything the export depends on; None to start afresh.
 
     Raises:
-        ConfigurationError: the output is there already and is not to be, or must not be, replaced.
+        ConfigurationError: the output exists and may not be replaced.
         OutputError: it cannot be written.
     """
     filesystem, target = resolve(output)
@@ -91,7 +91,7 @@ def staged(output: str, beside: list[str], is_folder: bool, overwrite: bool, key
 
 @contextmanager
 def _stage(parent: Path, key: str | None) -> Iterator[Path]:
-    """A folder that goes when the block ends, unless that is since the process is to end: then the next one goes on.
+    """A folder that is removed when the block ends, unless the process is being ended: then the next attempt resumes.
 
     It is locked, so that others see whether its process lives.
     """
@@ -116,9 +116,9 @@ def _stage(parent: Path, key: str | None) -> Iterator[Path]:
 
 
 def _tidy(target: Path, key: str | None) -> None:
-    """Remove what killed exports have left beside an export, and put back what they had put aside.
+    """Remove what killed exports left beside an export, and put back what they had put aside.
 
-    Finished shares of the export with the key stay.
+    Finished shares of the export with `key` stay.
     """
     parent = target.parent
     if not parent.is_dir():
@@ -180,7 +180,7 @@ def _mark(folder: Path) -> None:
 
 
 def _swap(new: Path, target: Path) -> None:
-    """Put `new` at `target`; what was there goes when the new is in place."""
+    """Put `new` at `target`, then delete what was there."""
     old = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     if target.is_dir():
         os.rename(target, old)
@@ -194,10 +194,10 @@ def _swap(new: Path, target: Path) -> None:
 
 
 def _swap_parts(stage: Path, folder: Path, main: str, beside: list[str]) -> None:
-    """Put a file and what lies beside it in place of the old ones.
+    """Replace a file and the parts beside it.
 
-    The old main file goes first and the new one comes last, so that nobody reads old labels with new images. The old
-    parts wait in the stage, from where they are put back if this breaks off.
+    The old main file goes first and the new one comes last, so nobody reads old labels with new images. The old parts
+    wait in the stage and are put back on failure.
     """
     changed = [name for name in beside if not _is_same_file(stage / name, folder / name)]
     if changed:
@@ -219,7 +219,7 @@ def _swap_parts(stage: Path, folder: Path, main: str, beside: list[str]) -> None
 
 
 def _put_back(stage: Path) -> None:
-    """Undo a swap of parts that broke off; one that had not begun, or was finished, is left as it is."""
+    """Undo an interrupted swap of parts; one that had not begun, or was finished, stays."""
     for old in stage.glob(f"{_OLD}*"):
         main, folder = old.name.removeprefix(_OLD), stage.parent
         if (folder / main).exists():

@@ -37,7 +37,7 @@ def voc_palette() -> NDArray[np.uint8]:
 
 
 class VocWriter:
-    """Writes two maps for each image, the list and the classes at the end."""
+    """Writes two maps for each image; the lists and classes at the end."""
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
@@ -45,7 +45,6 @@ class VocWriter:
         self._stems = destination.spool("stems")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         labels = exported.labels
         classes = [self._destination.names.index(mask) + 1 for mask in labels.masks]
         if max(len(classes), *classes, 0) > _MAX_VALUE:
@@ -68,7 +67,6 @@ class VocWriter:
         picture.save(path)
 
     def end(self) -> Ended:
-        """See `Writer`."""
         self._stems.end()
         return Ended({"stems": self._stems.path.name})
 

@@ -1,8 +1,7 @@
-"""WebDataset (https://github.com/webdataset/webdataset): tar files with an image, its index picture and JSON a sample.
+"""WebDataset (https://github.com/webdataset/webdataset): tar shards with an image, index picture and JSON a sample.
 
-    SPLIT-000000.tar   KEY.jpg, KEY.index.png, KEY.json; a key is the image's id with its folders, without its ending
-
-Shards end at a bounded size and are written as images come, so memory does not grow with the store.
+SPLIT-000000.tar holds KEY.jpg, KEY.index.png and KEY.json; a key is the image's id with folders, without ending. Shards
+have a bounded size and are written as images arrive, so memory does not grow with the store.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _SHARD_BYTES = 2**28
 
 
 class _Shards:
-    """The shards of one split, of which one is open."""
+    """One split's shards, one of which is open."""
 
     def __init__(self, destination: Destination, split: str) -> None:
         self._folder = destination.folder
@@ -63,14 +62,13 @@ class _Shards:
 
 
 class WebDatasetWriter:
-    """Writes shards as images come."""
+    """Writes shards as images arrive."""
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._splits: dict[str, _Shards] = {}
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         found = indexed(exported.labels, self._destination.names, exported.image.image_id)
         split = exported.split or "train"
         if split not in self._splits:
@@ -85,7 +83,6 @@ class WebDatasetWriter:
         return found.written
 
     def end(self) -> Ended:
-        """See `Writer`."""
         for shards in self._splits.values():
             shards.close()
         files = {split: shards.files for split, shards in self._splits.items()}
@@ -93,7 +90,7 @@ class WebDatasetWriter:
 
 
 def _write_list(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
-    """Number the shards of each split through, and list them."""
+    """Number the shards within each split, and list them."""
     counts = number_files(destination.folder, ended, "{split}-{number:06d}.tar")
     content = {
         "model_version": options.model_version,
@@ -108,7 +105,7 @@ def _write_list(destination: Destination, options: ExportOptions, ended: Sequenc
 
 
 def sample_key(name: str) -> str:
-    """The key of an image: WebDataset takes what follows the first full stop of a file's name for its kind."""
+    """An image's key; WebDataset takes what follows the first full stop of a file name as its kind."""
     path = PurePosixPath(relative_path(name))
     return str(path.with_name(path.stem.replace(".", "%2E") or "_"))
 

@@ -1,7 +1,7 @@
 """X-AnyLabeling (https://github.com/CVHub520/X-AnyLabeling): a JSON file beside each image.
 
-It has no masks, only polygons without holes: a part with a hole is cut through the hole. The polygons of one mask have
-one `group_id`, which its own exports merge. It keeps the keys it does not know, so ids come back.
+It has no masks, only polygons without holes: parts are cut through their holes. The polygons of a mask share a
+`group_id`, which its own exports merge. It keeps unknown keys, so ids come back.
 """
 
 from __future__ import annotations
@@ -39,14 +39,11 @@ def x_anylabeling_shapes(mask: LabelledMask, group_id: int, tolerance_px: float)
 
 
 class XAnyLabelingWriter:
-    """Writes one file for each image."""
-
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._tolerance_px = options.tolerance_px
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`."""
         height, width = exported.labels.size_hw
         shapes, written = [], []
         for number, mask in enumerate(exported.labels.masks, start=1):
@@ -66,7 +63,6 @@ class XAnyLabelingWriter:
         return written
 
     def end(self) -> Ended:
-        """See `Writer`."""
         return Ended()
 
 

@@ -1,11 +1,11 @@
 """YOLO: a text file for each image, `labels/SPLIT/IMAGE without ending.txt`, images beside them, and data.yaml.
 
-For segmentation a line is `class x0 y0 x1 y1 …`, classes from 0: one ring through the centres of the mask's outermost
-pixels, in [0, 1] of width and height, which is what the trainers' `cv2.fillPoly` fills to the mask. A mask of several
-parts stays one line, since a line is an object; the thin lines that join the parts are drawn, too, and parts smaller
-than their line are left out. For detection a line is `class x y width height`, the box's centre and size.
+A segmentation line is `class x0 y0 x1 y1 …`, classes from 0, in [0, 1] of width and height: one ring through the
+centres of the mask's outermost pixels, which the trainers' `cv2.fillPoly` fills to exactly the mask. A line is one
+object, so a mask of several parts stays one line; the thin lines that join its parts are drawn too, and parts smaller
+than their line are left out. A detection line is `class x y width height`: the box's centre and size.
 
-data.yaml has no `path`: then Ultralytics looks beside the file, wherever it is started.
+data.yaml has no `path`: Ultralytics then looks beside the file, wherever it is started.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from everymask.masks.pixel_polygons import fill_pixel_polygons, pixel_polygons
 from everymask.records import LabelledMask, Rle
 
 _INSET = 0.4
-"""How far the corners of a mask one pixel wide or high lie from the pixels' centres: without a width, it would be
-dropped as a box without area."""
+"""Distance of corners from pixel centres for a mask one pixel wide or high, which Ultralytics would otherwise drop as a
+box without area."""
 
 
 @lru_cache(maxsize=256)
 def _tokens(length: int) -> tuple[str, ...]:
-    """The text of the centre of each of `length` pixels in [0, 1]."""
+    """The centre of each of `length` pixels as text, in [0, 1]."""
     return tuple(f"{(pixel + 0.5) / length:.7g}" for pixel in range(length))
 
 
 def read_pixels(tokens: Sequence[str], length: int) -> Ints:
-    """The pixels that Ultralytics takes coordinates for: 32-bit floats times the length, cut to integers."""
+    """The pixels that Ultralytics reads from coordinates: 32-bit floats times the length, truncated."""
     return (np.array([float(token) for token in tokens], dtype=np.float32) * np.float32(length)).astype(np.int64)
 
 
@@ -47,7 +47,7 @@ def _pixels_read(length: int) -> Ints:
 
 
 def _polygons_read(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> list[Ints]:
-    """What Ultralytics takes rings for that are written with `_tokens`."""
+    """The rings that Ultralytics reads from rings written with `_tokens`."""
     if not polygons:
         return []
     corners = np.concatenate(polygons)
@@ -56,7 +56,7 @@ def _polygons_read(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> list[I
 
 
 def yolo_lines(polygons: Sequence[Ints], classes: Sequence[int], size_hw: tuple[int, int]) -> list[str]:
-    """Rings of (K, 2) pixels (x, y) as lines; an empty string for an empty ring."""
+    """Rings of (K, 2) pixels (x, y) as lines; "" for an empty ring."""
     height, width = size_hw
     corners = np.concatenate([*polygons, np.zeros((0, 2), dtype=np.int64)])
     texts = [""] * (2 * len(corners))
@@ -73,7 +73,7 @@ def yolo_lines(polygons: Sequence[Ints], classes: Sequence[int], size_hw: tuple[
 
 
 def _thin_ring(polygon: Ints, size_hw: tuple[int, int]) -> list[str]:
-    """The coordinates of a ring around pixels that are one line."""
+    """The coordinates of a ring around pixels on a single line."""
     height, width = size_hw
     (left, top), (right, bottom) = polygon.min(axis=0) - _INSET, polygon.max(axis=0) + _INSET
     ring = [(left, top), (right, top), (right, bottom), (left, bottom)]
@@ -81,7 +81,7 @@ def _thin_ring(polygon: Ints, size_hw: tuple[int, int]) -> list[str]:
 
 
 def box_line(mask: LabelledMask, class_index: int) -> str:
-    """One mask's box as a line; an empty string for an empty mask."""
+    """One mask's box as a line; "" for an empty mask."""
     height, width = mask.rle["size"]
     x0, y0, x1, y1 = mask.box_xyxy
     values = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
@@ -97,14 +97,14 @@ def yolo_polygons(masks: Sequence[LabelledMask], size_hw: tuple[int, int], toler
 
 
 class YoloWriter:
-    """Writes one label file for each image, empty where there is no mask."""
+    """Writes one label file for each image, empty if it has no mask."""
 
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._options = options
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        """See `Writer`. For detection, boxes are exact and masks are not written, so nothing is compared."""
+        """Write an image. For detection, boxes are exact and no masks are written, so nothing is compared."""
         masks, size_hw = exported.labels.masks, exported.labels.size_hw
         classes = [self._destination.names.index(mask) for mask in masks]
         if self._options.task == "detect":
@@ -120,7 +120,6 @@ class YoloWriter:
         return read
 
     def end(self) -> Ended:
-        """See `Writer`."""
         return Ended()
 
 
