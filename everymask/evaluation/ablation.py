@@ -1,4 +1,4 @@
-"""The rows of E-SAM's tables: AMG, SAM's object level, E-SAM with its modules on and off, and its thresholds."""
+"""The rows of E-SAM's tables: AMG, SAM's object level, E-SAM's modules on and off, and its thresholds."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ _THRESHOLDS: dict[str, tuple[str, dict[str, Any], tuple[float, ...]]] = {
     "τ": ("guidance_tolerance", _MMG_EMR, (0.0, 0.05, 0.1, 0.2)),
     "ρ": ("union_thresh", _ALL, (0.0, 0.1, 0.3, 0.5)),
 }
-"""Table 4: symbol → option, modules that it was varied with, values. θ_O and γ_O were chosen with MMG, δ and τ with MMG
+"""Table 4: symbol → option, the modules it was varied with, values. θ_O and γ_O were chosen with MMG, δ and τ with MMG
 and EMR, ρ and the prompts with all of E-SAM (section 4.3.1)."""
 _REMEMBERED_BYTES = 2**30
-"""1,024 clicks at SAM's sizes take 600 MB."""
+"""At SAM's sizes, 1,024 clicks take 600 MB."""
 _POINTS = ((16, 16), (16, 32), (16, 64), (32, 64))
 
 
 @dataclass(frozen=True)
 class AblationRow:
-    """One way to segment; picklable, and equal ways compare equal.
+    """One way to segment. Picklable; equal ways compare equal.
 
     Attributes:
         name: as printed.
-        method: AMG with its overlaps kept or resolved by score, SAM's object level, or E-SAM.
-        settings: the method's settings.
+        method: AMG with overlaps kept or resolved by score, SAM's object level, or E-SAM.
     """
 
     name: str
@@ -57,9 +56,9 @@ class AblationRow:
 def label_rows(
     backbone: PromptableBackbone, embedding: ImageEmbedding, rows: Sequence[AblationRow]
 ) -> dict[str, ImageLabels]:
-    """Labels of one image by the name of the row; what rows have in common is computed once.
+    """One image's labels by row name; what rows share is computed once.
 
-    Up to `_REMEMBERED_BYTES` of the backbone's answers are kept meanwhile.
+    Up to `_REMEMBERED_BYTES` of the backbone's answers are cached.
     """
     remembering = cast(PromptableBackbone, _Remembering(backbone))
     known: dict[object, ImageLabels] = {}
@@ -74,7 +73,7 @@ def label_rows(
 
 
 class _Remembering:
-    """A backbone that is asked about the clicks of one image, and answers an equal batch from memory."""
+    """A backbone that caches its answers to the clicks of one image."""
 
     def __init__(self, backbone: PromptableBackbone) -> None:
         self._backbone = backbone
@@ -114,12 +113,9 @@ def ablation_rows(entities: EntityConfig, amg: AmgConfig) -> list[AblationRow]:
 
 
 def table_rows(table: int, entities: EntityConfig, amg: AmgConfig) -> list[AblationRow]:
-    """The rows of one of the paper's tables 1 to 4 that are about SAM.
+    """The rows of one of the paper's tables 1 to 4; ConfigurationError for another number.
 
-    Tables 1 and 2 have the same rows, on the dataset's high and low resolution.
-
-    Raises:
-        ConfigurationError: there is no such table.
+    Tables 1 and 2 have the same rows, at the dataset's high and low resolution.
     """
     if table in (1, 2):
         return [*_baselines(entities, amg), AblationRow("E-SAM", "entities", entities)]

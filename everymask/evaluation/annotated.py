@@ -1,4 +1,4 @@
-"""Ground truth that people have drawn in annotation tools, on images of a label store."""
+"""Ground truth drawn by people in annotation tools, on images of a label store."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Annotated:
 
 
 def read_annotated(store: LabelStore, path: Path, kind: AnnotationFormat) -> Annotated:
-    """Read annotations and find the store's images that they are of, by id, name or path.
+    """Read annotations and match them with the store's images by id, name or path.
 
-    Masks drawn as boxes or ellipses are left out: they are no outlines of objects.
+    Masks drawn as boxes or ellipses are left out, because they do not outline objects.
 
     Raises:
-        InputError: the annotations cannot be read, or are of no image of the store.
+        InputError: the annotations cannot be read, or match no image of the store.
     """
     read = _read_yolo(store, path) if kind == "yolo" else read_reviewed(path, kind)
     refused = [one.problem for one in read if isinstance(one, RefusedImage)]
@@ -76,13 +76,12 @@ def class_truth(
     """Ground truth of classes by image id. Where objects overlap, the smaller one is in front.
 
     Args:
-        annotated: annotated images.
         taxonomy: its subjects are classes of the annotations.
         sizes: (height, width) of the store's images by id, for images without a mask.
-        source: what to name in an error.
+        source: named in errors.
 
     Raises:
-        ConfigurationError: the annotations do not know a subject.
+        ConfigurationError: a subject is not in the annotations.
     """
     named = sorted({mask.class_name for image in annotated.images.values() for mask in image.masks})
     numbers = {name: number for number, name in enumerate(named)}
@@ -109,7 +108,7 @@ def class_truth(
 
 
 def entity_truth(annotated: Annotated, sizes: Mapping[str, tuple[int, int]]) -> dict[str, EntityTruth]:
-    """Ground truth of entities by image id, whatever their class. Arguments as in `class_truth`."""
+    """Ground truth of entities of any class, by image id. Arguments as in `class_truth`."""
     truth = {}
     for image_id, image in annotated.images.items():
         masks = [mask for mask in image.masks if mask.drawn_as is None]
@@ -121,7 +120,7 @@ def entity_truth(annotated: Annotated, sizes: Mapping[str, tuple[int, int]]) -> 
 
 
 def _read_yolo(store: LabelStore, path: Path) -> list[ReviewedImage | RefusedImage]:
-    """Of YOLO's files only the store knows the sizes."""
+    """Read YOLO's files, with image sizes from the store."""
     names, files = yolo_files(path)
     sizes: dict[str, list[tuple[str, tuple[int, int]]]] = {}
     for batch in store.batches(["image_id", "width", "height"], batch_size=4096):

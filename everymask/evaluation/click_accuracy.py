@@ -1,7 +1,6 @@
-"""How well one click gets a segment: the masks that answer a click in it against the segment itself.
+"""How well one click segments: the masks that answer a click, compared with the clicked segment.
 
-One click a segment of ground truth, at its most interior pixel: the one farthest from the segment's border, the
-picture's edge being a border too; the first in raster order among equals. IoU is measured at original resolution.
+Every segment gets one click, at its most interior pixel (`masks.interior`). IoU is measured at original resolution.
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ class ClickFigures:
 
     Attributes:
         clicks: segments, each clicked once.
-        best: IoU of the best of the masks that answer a click.
+        best: IoU of the best mask that answers a click.
         top: IoU of the mask with the highest score.
-        correlation: Pearson's, between score and IoU over all masks; NaN when either never varies.
-        best_root: `best`, every segment weighted by the root of its share of the picture.
+        correlation: Pearson's, between score and IoU over all masks; NaN if either is constant.
+        best_root: `best`, each segment weighted by the root of its share of the picture.
         top_root: `top`, weighted likewise.
     """
 
@@ -81,11 +80,7 @@ class ClickScores:
 
 
 def click_scores(answers: ClickAnswers, pictures: Iterable[ClickPicture]) -> ClickScores:
-    """Click every segment of every picture once.
-
-    Raises:
-        ConfigurationError: there is no segment to click.
-    """
+    """Click every segment of every picture once; ConfigurationError if there is none."""
     rows, shares = [], []
     for picture in pictures:
         points = torch.from_numpy(interior_points(picture.segments))
@@ -102,7 +97,7 @@ def click_scores(answers: ClickAnswers, pictures: Iterable[ClickPicture]) -> Cli
 
 
 def click_figures(scores: ClickScores) -> ClickFigures:
-    """What the answers are worth on average."""
+    """The answers' average quality."""
     iou, score, weight = scores.iou, scores.score, np.sqrt(scores.share)
     best, top = iou.max(axis=1), iou[np.arange(len(iou)), score.argmax(axis=1)]
     varies = iou.std() > 0 and score.std() > 0
@@ -117,7 +112,7 @@ def click_figures(scores: ClickScores) -> ClickFigures:
 
 
 def reliability(scores: ClickScores) -> dict[str, dict[str, float]]:
-    """Mean score and mean IoU of all masks by tenths of the score, empty ones left out."""
+    """Mean score and mean IoU of all non-empty masks, by tenths of the score."""
     tenth = (scores.score * 10).astype(int).clip(0, 9)
     return {
         f"{bin_ / 10:.1f} to {(bin_ + 1) / 10:.1f}": {
@@ -130,10 +125,10 @@ def reliability(scores: ClickScores) -> dict[str, dict[str, float]]:
 
 
 def click_errors(scores: ClickScores) -> dict[str, dict[str, float]]:
-    """What the best answers do wrong, by COCO's sizes of a segment: shares of segments, which add up to 1.
+    """Errors of the best answers by COCO's segment sizes, as shares of segments that sum to 1.
 
-    With a precision and a recall of at least 0.75 a mask is `right`, up to its border. With recall alone it is `merged`
-    with something else, with precision alone it is a `piece`, with neither it is `missed` (our choice).
+    Precision and recall of at least 0.75 make a mask `right`; recall alone, `merged` with something else; precision
+    alone, a `piece`; neither, `missed` (our choice).
     """
     rows = np.arange(len(scores.iou)), scores.iou.argmax(axis=1)
     pure, whole = scores.precision[rows] >= 0.75, scores.recall[rows] >= 0.75
@@ -163,7 +158,7 @@ def backbone_answers(backbone: PromptableBackbone) -> ClickAnswers:
 
 
 def felzenszwalb_answers() -> ClickAnswers:
-    """The baseline that learns nothing: the region under the click at three scales, the middle one scored highest."""
+    """A baseline without learning: the region under the click at three scales, the middle one scored highest."""
 
     def answer(image: NDArray[np.uint8], points: torch.Tensor) -> Iterable[tuple[BoolArray, NDArray[np.float32]]]:
         regions = np.stack([felzenszwalb(image, scale=s, sigma=0.8, min_size=s // 2) for s in _FELZENSZWALB_SCALES])
@@ -175,7 +170,8 @@ def felzenszwalb_answers() -> ClickAnswers:
 
 
 def click_pictures(references: Iterable[PictureReference], min_area: float = 0.0) -> Iterable[ClickPicture]:
-    """Annotated pictures, one at a time, with every segment of every label map that fills `min_area` of its picture."""
+    """Annotated pictures, one at a time, with each label map's segments that fill at least `min_area` of the
+    picture."""
     for reference in references:
         picture = reference.read()
         segments = np.zeros((0, *picture.image.shape[:2]), dtype=bool)

@@ -1,4 +1,4 @@
-"""Two labellings of the same image: which masks stayed, moved, were renamed, went or came."""
+"""Compares two labellings of an image: which masks stayed, moved, were renamed, went or came."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from everymask.masks.rle import rle_ious
 from everymask.records import ImageLabels
 
 MATCH_IOU = 0.5
-"""Two masks that overlap at least so much are one, the best pair first."""
+"""IoU from which two masks match, best pairs first."""
 SAME_IOU = 0.9
-"""One of the same class that overlaps less than this has moved (our choice)."""
+"""A match of the same class below this IoU has moved (our choice)."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How many masks became what.
+    """Number of masks by what happened to them.
 
     Attributes:
-        same: of one class, IoU of at least 0.9.
-        moved: of one class, less IoU.
-        renamed: of another class.
-        gone: only the first labelling has them.
-        new: only the second one has them.
+        same: same class, IoU of at least 0.9.
+        moved: same class, lower IoU.
+        renamed: another class.
+        gone: only in the first labelling.
+        new: only in the second.
     """
 
     same: int = 0
@@ -36,7 +36,7 @@ class Changes:
 
     @property
     def share(self) -> float:
-        """Share of the masks of both, matched ones counted once, that are not the same, [0, 1]."""
+        """Share of masks that are not the same, [0, 1]; a matched pair counts once."""
         different = self.moved + self.renamed + self.gone + self.new
         return different / max(different + self.same, 1)
 
@@ -46,11 +46,7 @@ class Changes:
 
 
 def compare_labels(first: ImageLabels, second: ImageLabels) -> Changes:
-    """What became of the masks of one image.
-
-    Raises:
-        InputError: the labellings are of different sizes.
-    """
+    """Compare the masks of one image; InputError if the labellings have different sizes."""
     if first.size_hw != second.size_hw:
         raise InputError(f"one labelling is of {first.size_hw}, the other of {second.size_hw} [height, width] pixels")
     ious = rle_ious([mask.rle for mask in first.masks], [mask.rle for mask in second.masks])

@@ -18,9 +18,9 @@ class Covering:
     """Covering over a set of images.
 
     Attributes:
-        mean: over annotators of an image, then over images, in [0, 1].
-        best: the same with each image's closest annotator, in [0, 1]: people draw at different granularities.
-        images: evaluated.
+        mean: over an image's annotators, then over images, in [0, 1].
+        best: likewise with each image's closest annotator, because people draw at different granularities.
+        images: number evaluated.
     """
 
     mean: float
@@ -31,10 +31,10 @@ class Covering:
 def covering(segments: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
     """Covering of a human segmentation by predicted regions, in [0, 1].
 
-    Every true region counts by its area with the IoU of the region that fits it best.
+    Each true region counts by its area times the IoU of the best-fitting region.
 
     Args:
-        segments: (H, W) regions; negative values are in no region, and cover nothing.
+        segments: (H, W) regions; negative values belong to none.
         truth: (H, W) labels, all pixels labelled.
     """
     _, true_index = np.unique(truth, return_inverse=True)
@@ -51,7 +51,7 @@ def covering(segments: NDArray[np.integer], truth: NDArray[np.integer]) -> float
 def segmentation_covering(
     predictions: Mapping[str, ImageLabels], truth: Mapping[str, Sequence[NDArray[np.integer]]]
 ) -> Covering:
-    """Covering of every annotator's segmentation of each image of `truth`; an image without a prediction counts 0.
+    """Covering of all annotators' segmentations in `truth`; an image without a prediction counts 0.
 
     Raises:
         InputError: a predicted image is not in the ground truth, or is of another size.

@@ -1,4 +1,4 @@
-"""Labels whose masks overlap, brought to a map in which every pixel has one mask."""
+"""Makes overlapping masks disjoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everymask.records import ImageLabels, LabelledMask
 
 
 def overlapping_pixels(masks: Sequence[LabelledMask]) -> int:
-    """How many pixels more the masks have together than their union."""
+    """The masks' areas summed, minus the area of their union."""
     if not masks:
         return 0
     rles = [mask.rle for mask in masks]
@@ -21,10 +21,10 @@ def overlapping_pixels(masks: Sequence[LabelledMask]) -> int:
 
 
 def resolve_overlaps(labels: ImageLabels) -> ImageLabels:
-    """The same masks made disjoint: a pixel in several stays in the one with the highest score.
+    """The same masks made disjoint: a shared pixel stays with the highest score.
 
-    This is how overlapping results, AMG's above all, are brought to the non-overlapping map that entity segmentation
-    asks for. A mask of which nothing is left is dropped.
+    Entity segmentation asks for a map without overlaps, and this makes one from overlapping results such as AMG's.
+    Masks that lose all pixels are dropped.
     """
     rles = encode_label_map(label_map_by_score(labels), len(labels.masks))
     areas, boxes = rle_areas(rles).tolist(), boxes_from_rles(rles).tolist()

@@ -1,8 +1,8 @@
-"""Whether doubt tells of what is wrong: masks with a wrong name, and objects that were left out.
+"""Whether doubt finds errors: masks with a wrong name, and objects that were left out.
 
-A head errs in two ways, and each has its own measure of doubt. A mask that it calls an object may have the wrong name:
-the entropy of its classes says so (`uncertainty`). A mask that it calls background may be an object all the same: the
-probability of its likeliest class, times its predicted IoU, says so (summed over an image: `missed`).
+A head errs in two ways, each with its own doubt. A mask that it calls an object may have the wrong name; the entropy of
+its classes (`uncertainty`) measures that. A mask that it calls background may be an object; its top class probability
+times its predicted IoU (summed over an image: `missed`) measures that.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from everymask.masks.rle import rle_ious
 MATCH_IOU = 0.5
 """A mask with at least this IoU with an object shows it."""
 APART_IOU = 0.1
-"""A mask with less with every object shows none; what lies between is neither."""
+"""A mask below this IoU with every object shows none; masks in between are not judged."""
 
 
 @dataclass(frozen=True)
 class DoubtFigures:
-    """How well doubt orders masks; 0.5 is what chance gives, and None says that one kind is missing.
+    """How well doubt orders masks: 0.5 is chance, None means that one kind is missing.
 
     Attributes:
-        wrong_name: AUROC of the entropy, over the masks that are called an object and show one: does a wrong name have
-            more?
-        named: how many these are.
+        wrong_name: AUROC of the entropy over masks that are called an object and show one: do wrong names have more?
+        named: number of these.
         wrong: how many of them have the wrong name.
-        missed_object: AUROC of likeliest class times predicted IoU, over the masks that are called background and show
-            an object or none: does an object have more?
-        background: how many these are.
+        missed_object: AUROC of top class probability times predicted IoU over masks that are called background and show
+            an object or none: do objects have more?
+        background: number of these.
         missed: how many of them show an object.
     """
 
@@ -55,10 +54,9 @@ def doubt_figures(
     """Judge a head's doubts on annotated images.
 
     Args:
-        head: names the masks.
-        images: their mask embeddings.
+        images: mask embeddings by image name.
         truth: by the same names, class_id an index into `classes`.
-        classes: the annotated classes; another name is a wrong one.
+        classes: the annotated classes; any other name is wrong.
     """
     entropy, wrong, evidence, missed = (np.zeros(0) for _ in range(4))
     for name, masks in images.items():

@@ -30,8 +30,8 @@ class EntityAp:
         ap: AP^e, the mean over IoU thresholds 0.50, 0.55, …, 0.95, in [0, 1].
         ap50: at IoU 0.50.
         ap75: at IoU 0.75.
-        images: evaluated.
-        entities: how many the ground truth has, groups left out.
+        images: number evaluated.
+        entities: in the ground truth, without groups.
         predictions: masks evaluated.
     """
 
@@ -44,8 +44,6 @@ class EntityAp:
 
 
 class EntityMatches(MaskMatches):
-    """Masks matched with entities."""
-
     def figures(self) -> EntityAp:
         """AP^e with all masks counted."""
         precisions = self.average_precisions()
@@ -57,13 +55,13 @@ class EntityMatches(MaskMatches):
 def match_entities(
     predictions: Mapping[str, ImageLabels], truth: Mapping[str, EntityTruth], allow_overlap: bool = False
 ) -> EntityMatches:
-    """Match masks with entities through pycocotools, with no limit on the masks of an image.
+    """Match masks with entities through pycocotools, without a limit on masks per image.
 
     Every image of `truth` counts; one without a prediction has found nothing.
 
     Args:
-        allow_overlap: take masks that overlap as well. AP^e is defined on disjoint masks, so the figures are then not
-            AP^e proper.
+        allow_overlap: accept overlapping masks. AP^e is defined on disjoint masks, so the result is not strictly AP^e
+            then.
 
     Raises:
         InputError: a predicted image is not in the ground truth, is of another size, or its masks overlap
@@ -119,7 +117,7 @@ def _truth_annotations(image_id: int, image: EntityTruth) -> list[dict[str, Any]
 def _evaluated(
     images: list[dict[str, Any]], annotations: list[dict[str, Any]], detections: list[dict[str, Any]], most: int
 ) -> list[Any]:
-    """What pycocotools matched in each image, with at most `most` detections an image."""
+    """pycocotools' matches in each image, with at most `most` detections an image."""
     truth, results = COCO(), COCO()
     categories = [{"id": _CATEGORY, "name": "entity"}]
     for position, annotation in enumerate(annotations):

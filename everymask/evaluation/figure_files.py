@@ -1,4 +1,4 @@
-"""Figures as a file, with what they were made by: documents are made from such files, and fail with their models."""
+"""Files of figures and what produced them. Documents are made from these files and become invalid with the models."""
 
 from __future__ import annotations
 
@@ -27,16 +27,12 @@ def write_figures(
     weights: Mapping[str, str],
     heads: Mapping[str, str] | None = None,
 ) -> None:
-    """Write figures beside the command, the commit, the day, the processor, and digests of what was measured.
+    """Write figures with the command, commit, date, processor, and digests of what was measured; OSError on failure.
 
     Args:
-        path: the file.
         figures: rows by name, values by column.
         weights: sha256 of the weights by model.
         heads: sha256 of class heads by name.
-
-    Raises:
-        OSError: it cannot be written.
     """
     made = {
         "command": shown_command(sys.argv, os.environ.get("EVERYMASK_DATA")),
@@ -51,11 +47,7 @@ def write_figures(
 
 
 def read_figures(path: Path) -> dict[str, Any]:
-    """What `write_figures` wrote.
-
-    Raises:
-        InputError: it is not such a file.
-    """
+    """Read what `write_figures` wrote; InputError if it is not such a file."""
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not isinstance(content["figures"], dict) or "weights" not in content:
@@ -66,16 +58,12 @@ def read_figures(path: Path) -> dict[str, Any]:
 
 
 def weights_of(models: Iterable[str], checkpoint: str | None = None) -> dict[str, str]:
-    """sha256 of the weights by model, for `write_figures`; the oracle has none.
-
-    Raises:
-        EverymaskError: as `load_backbone`.
-    """
+    """sha256 of the weights by model, for `write_figures`; the oracle has none. Raises as `load_backbone` does."""
     return {name: load_backbone(name, checkpoint, "cpu").weights_sha256 for name in models if name != "oracle"}
 
 
 def shown_command(argv: list[str], data: str | None) -> str:
-    """A command as a document shows it: what lies in the folder of ground truth is below DATA, wherever that is."""
+    """A command as documents show it: paths inside the ground-truth folder begin with DATA."""
     program = "everymask" if Path(argv[0]).name in ("everymask", "__main__.py") else f"python {argv[0]}"
     below = data.rstrip("/") + "/" if data else None
     arguments = [
@@ -86,6 +74,6 @@ def shown_command(argv: list[str], data: str | None) -> str:
 
 
 def _commit() -> str | None:
-    """The commit that these sources are of; None where they are no checkout."""
+    """The commit of these sources; None if they are not a checkout."""
     asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=_SOURCES, capture_output=True, text=True, check=False)
     return asked.stdout.strip() if asked.returncode == 0 else None

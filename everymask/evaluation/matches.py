@@ -1,4 +1,4 @@
-"""Masks matched with what they should show, and the average precision of that, with any weights of the images."""
+"""Matches of masks with ground truth, and their average precision with any weights of the images."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class MaskMatches:
         image: (D,) int64 in [0, I).
         rank: (D,) int64, place among the masks of its image.
         right: (10, D) bool, matched with an object.
-        ignored: (10, D) bool, matched with a group, and so neither right nor wrong.
-        objects: (I,) int64, objects of each image, groups left out.
+        ignored: (10, D) bool, matched with a group, so neither right nor wrong.
+        objects: (I,) int64, objects of each image, without groups.
     """
 
     image: NDArray[np.int64]
@@ -33,7 +33,7 @@ class MaskMatches:
 
     @classmethod
     def of(cls, evaluated: Sequence[Any], objects: NDArray[np.int64]) -> Self:
-        """From pycocotools' results, one an image in order of their ids from 1; None where nothing is to be matched."""
+        """From pycocotools' results, one per image in order of ids from 1; None for an image with nothing to match."""
         image, rank, score = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
         right, ignored = [np.zeros((len(IOU_THRESHOLDS), 0), dtype=np.bool_)], []
         ignored.append(right[0])
@@ -58,11 +58,10 @@ class MaskMatches:
     def average_precisions(
         self, weights: NDArray[np.int64] | None = None, max_dets: int | None = None
     ) -> NDArray[np.float64]:
-        """(10,) average precision at each IoU threshold, interpolated at 101 recalls as pycocotools does.
+        """(10,) average precision at each IoU threshold, interpolated at 101 recalls as by pycocotools.
 
-        Args:
-            weights: (I,) how often each image counts; once by default.
-            max_dets: only so many masks of an image count, those with the highest scores; all by default.
+        `weights` (I,) says how often each image counts (default once); `max_dets` limits an image to its
+        highest-scoring masks.
         """
         times = np.ones(len(self.objects), dtype=np.int64) if weights is None else weights
         total = int((times * self.objects).sum())
@@ -80,15 +79,15 @@ class MaskMatches:
         return np.array(means)
 
     def bootstrap(self, samples: int, seed: int = 0) -> NDArray[np.float64]:
-        """(samples,) mean average precision of as many sets of I images, as `drawn_images` draws them."""
+        """(samples,) mean average precision of sets of I images, drawn by `drawn_images`."""
         drawn = drawn_images(len(self.objects), samples, seed)
         return np.array([self.average_precisions(weights).mean() for weights in drawn])
 
 
 def drawn_images(images: int, samples: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """How often each of I images is in each of `samples` sets of I that are drawn with replacement.
+    """How often each of I images occurs in each of `samples` sets of I drawn with replacement.
 
-    The same seed draws the same images for any predictions of the same truth, so that two can be compared pairwise.
+    The same seed draws the same images for any predictions, so that two can be compared pairwise.
     """
     generator = np.random.default_rng(seed)
     return (np.bincount(generator.integers(images, size=images), minlength=images) for _ in range(samples))

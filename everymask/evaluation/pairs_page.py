@@ -1,4 +1,4 @@
-"""The images on which labels and truth differ most, side by side on one HTML page."""
+"""An HTML page of the images on which labels and truth differ most, side by side."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pair:
 
     Attributes:
         image: its row.
-        said: what is said of the difference.
+        said: the caption of the difference.
         left, right: the labellings, of the image's size; a class has one colour in both.
     """
 
@@ -37,14 +37,13 @@ class Pair:
 def pairs_page(
     title: str, left: str, right: str, pairs: Sequence[Pair], limits: ImageLimits, policy: AddressPolicy
 ) -> str:
-    """The page. An image that cannot be read is there without its pictures.
+    """The page. An unreadable image appears without its pictures.
 
     Args:
-        title: of the page.
-        left, right: what the two labellings are called.
-        pairs: in the order in which they are shown.
-        limits: what an image may cost to read.
-        policy: what of the store's addresses is opened.
+        left, right: names of the two labellings.
+        pairs: in the order shown.
+        limits: on reading an image.
+        policy: which of the store's addresses may be opened.
     """
     cards = "\n".join(_card(left, right, pair, limits, policy) for pair in pairs)
     return html_page(title, f"<ol>\n{cards}\n</ol>", style=_STYLE, max_width_px=1100)

@@ -1,6 +1,6 @@
-"""How many segments any mask finds at all: average recall of what SAM's automatic mask generator proposes.
+"""Which segments SAM's automatic mask generator proposes at all: average recall.
 
-No refinement can lift what was never proposed, so this bounds everything that is built on the generator's masks.
+No refinement can recover what was never proposed, so this bounds everything built on the generator's masks.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from everymask.masks.rle import encode_masks
 from everymask.records import Rle
 
 _PROMPTS_AT_ONCE = 16
-"""Each gives three masks at the image's resolution."""
+"""Each prompt gives three masks at the image's resolution."""
 IOU_THRESHOLDS = np.arange(0.5, 1.0, 0.05)
-"""COCO's."""
+"""COCO's thresholds."""
 
 
 @dataclass(frozen=True)
 class Recall:
-    """Average recall over IoU 0.50, 0.55, …, 0.95 with no limit on the number of masks; None without segments.
+    """Average recall over IoU 0.50, 0.55, …, 0.95 without a limit on masks; None without segments.
 
     Attributes:
-        masks: proposed, a picture on average.
+        masks: proposed per picture, on average.
         recall: over all segments.
         small, medium, large: over segments of COCO's sizes.
-        found: share of segments that some mask has an IoU of 0.5 with.
+        found: share of segments with an IoU of at least 0.5 with some mask.
     """
 
     masks: float
@@ -50,7 +50,7 @@ class Recall:
 def proposal_recall(
     backbone: PromptableBackbone, pictures: Iterable[ClickPicture], config: AmgConfig
 ) -> dict[str, Recall]:
-    """Recall of every mask of the grid, `raw`, and of those that `config`'s thresholds and NMS leave, `kept`.
+    """Recall of all masks of the grid (`raw`) and of those left by `config`'s thresholds and NMS (`kept`).
 
     Raises:
         ConfigurationError: there is no segment to find.
@@ -77,7 +77,7 @@ def proposal_recall(
 def _best_of_grid(
     backbone: PromptableBackbone, embedding: ImageEmbedding, picture: ClickPicture, config: AmgConfig
 ) -> tuple[NDArray[np.float64], int]:
-    """For each segment the largest IoU with any answer to the grid, and the number of answers that are not empty.
+    """For each segment the largest IoU with any answer to the grid, and the number of non-empty answers.
 
     Without run lengths, which take far longer for thousands of masks.
     """

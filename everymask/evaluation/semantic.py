@@ -1,4 +1,4 @@
-"""How well masks of named classes agree with ground truth: mIoU and mAP50 (U-SAM, section 4)."""
+"""mIoU and mAP50 of masks of named classes (U-SAM, section 4)."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from everymask.masks.painting import semantic_map
 from everymask.records import ImageLabels
 
 MAX_DETS = 100
-"""Masks of a class and an image that AP looks at, as COCO's evaluator has it."""
+"""Most masks per class and image that AP considers, as in COCO's evaluator."""
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """Figures of one class over all images; None where the ground truth does not show the class.
+    """One class's figures over all images; None if the ground truth lacks the class.
 
     Attributes:
         iou: intersection over union of its pixels, [0, 1].
         ap: average precision of its masks over IoU 0.5, 0.55, … 0.95, [0, 1]; None for background.
-        ap50: average precision of its masks at IoU 0.5, [0, 1]; None for background.
-        instances: how many the ground truth has, without crowds.
+        ap50: the same at IoU 0.5.
+        instances: in the ground truth, without crowds.
     """
 
     iou: float | None
@@ -45,11 +45,11 @@ class SemanticFigures:
     """Figures of a whole set.
 
     Attributes:
-        miou: mean over background and the classes that the ground truth shows, as in PASCAL VOC, [0, 1].
-        mean_ap: mean over the classes that the ground truth shows, [0, 1].
+        miou: mean over background and the classes in the ground truth, as in PASCAL VOC, [0, 1].
+        mean_ap: mean over the classes in the ground truth, [0, 1].
         map50: the same at IoU 0.5.
         classes: figures by name, `background` first.
-        images: how many.
+        images: number of images.
     """
 
     miou: float
@@ -61,11 +61,11 @@ class SemanticFigures:
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """Labels of C classes held against the ground truth of I images.
+    """Labels of C classes matched with the ground truth of I images.
 
     Attributes:
         classes: their names.
-        confusion: (I, C + 1, C + 1) int32 pixels by true (row) and found (column) value, 0 background; void left out.
+        confusion: (I, C + 1, C + 1) int32 pixels by true (row) and found (column) value, 0 background, without void.
         masks: of each class.
     """
 
@@ -74,7 +74,6 @@ class ClassMatches:
     masks: tuple[MaskMatches, ...]
 
     def figures(self) -> SemanticFigures:
-        """Figures of the whole set."""
         ious = _ious(self.confusion.sum(axis=0, dtype=np.int64))
         figures = {"background": ClassFigures(ious[0], None, None, 0)}
         for name, iou, masks in zip(self.classes, ious[1:], self.masks, strict=True):
@@ -87,12 +86,12 @@ class ClassMatches:
         return SemanticFigures(miou, mean_ap, map50, figures, len(self.confusion))
 
     def bootstrap(self, samples: int, seed: int = 0) -> NDArray[np.float64]:
-        """(samples, 3) mIoU, mean AP and mAP50 of as many sets of I images, as `drawn_images` draws them."""
+        """(samples, 3) mIoU, mean AP and mAP50 of sets of I images, drawn by `drawn_images`."""
         drawn = drawn_images(len(self.confusion), samples, seed)
         return np.array([self._means(weights) for weights in drawn]).reshape(-1, 3)
 
     def _means(self, weights: NDArray[np.int64] | None = None) -> tuple[float, float, float]:
-        """mIoU, mean AP and mAP50, each image counting as often as its weight says; NaN where no class is shown."""
+        """mIoU, mean AP and mAP50 with weighted images; NaN if no class is shown."""
         times = np.ones(len(self.confusion), dtype=np.int64) if weights is None else weights
         ious = [iou for iou in _ious(np.tensordot(times, self.confusion, axes=1)) if iou is not None]
         shown = [masks for masks in self.masks if (times * masks.objects).any()]
@@ -105,15 +104,15 @@ class ClassMatches:
 def match_classes(
     labels: Mapping[str, ImageLabels], truth: Mapping[str, ClassTruth], classes: Sequence[str]
 ) -> ClassMatches:
-    """Hold labels of classes against ground truth. Images without labels count as unlabelled.
+    """Match labels of classes with ground truth. An image without labels counts as unlabelled.
 
     Args:
-        labels: by image file name; `class_name` says the class, masks of other classes are left out.
+        labels: by image file name; masks of other classes (`class_name`) are left out.
         truth: by image file name, class_id an index into `classes`.
-        classes: the names that are measured.
+        classes: the names to measure.
 
     Raises:
-        InputError: an image has another size than its ground truth, or no class of `classes` is in the ground truth.
+        InputError: an image's size differs from its ground truth, or the ground truth shows no class of `classes`.
     """
     ids = {name: class_id for class_id, name in enumerate(classes)}
     confusion = np.zeros((len(truth), len(classes) + 1, len(classes) + 1), dtype=np.int32)
@@ -145,12 +144,12 @@ def match_classes(
 def semantic_figures(
     labels: Mapping[str, ImageLabels], truth: Mapping[str, ClassTruth], classes: Sequence[str]
 ) -> SemanticFigures:
-    """The figures of `match_classes`, which raises the same."""
+    """The figures of `match_classes`; raises the same."""
     return match_classes(labels, truth, classes).figures()
 
 
 def image_iou(labels: ImageLabels | None, truth: ClassTruth, classes: Sequence[str]) -> float:
-    """Mean IoU over the classes that one image's truth or labels show, [0, 1]; 1 where both show none."""
+    """Mean IoU over the classes in one image's truth or labels, [0, 1]; 1 if both show none."""
     found = _restricted(labels, {name: class_id for class_id, name in enumerate(classes)}, truth, "an image")
     confusion = _confusion(truth.semantic, semantic_map(found), len(classes))
     inter = np.diag(confusion)[1:]
@@ -160,7 +159,7 @@ def image_iou(labels: ImageLabels | None, truth: ClassTruth, classes: Sequence[s
 
 
 def _restricted(labels: ImageLabels | None, ids: Mapping[str, int], truth: ClassTruth, name: str) -> ImageLabels:
-    """The masks of measured classes, with class_id an index into them."""
+    """The masks of measured classes, with class_id an index into these."""
     if labels is None:
         return ImageLabels(truth.size_hw, (), 0.0)
     if labels.size_hw != truth.size_hw:
@@ -174,7 +173,7 @@ def _restricted(labels: ImageLabels | None, ids: Mapping[str, int], truth: Class
 
 
 def _confusion(truth: NDArray[np.int32], found: NDArray[np.int32], num_classes: int) -> NDArray[np.int64]:
-    """(C + 1, C + 1) pixels by true (row) and found (column) value, void left out."""
+    """(C + 1, C + 1) pixels by true (row) and found (column) value, without void."""
     counted = truth != VOID
     size = num_classes + 1
     pairs = truth[counted].astype(np.int64) * size + found[counted]
@@ -182,7 +181,7 @@ def _confusion(truth: NDArray[np.int32], found: NDArray[np.int32], num_classes: 
 
 
 def _ious(confusion: NDArray[np.int64]) -> list[float | None]:
-    """IoU of each value; None where the truth does not have it."""
+    """IoU of each value; None if the truth lacks it."""
     inter = np.diag(confusion)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - inter
     return [
@@ -191,7 +190,7 @@ def _ious(confusion: NDArray[np.int64]) -> list[float | None]:
 
 
 def _evaluated(truth: Sequence[ClassTruth], detections: list[dict[str, Any]], num_classes: int) -> list[list[Any]]:
-    """For each class, what COCO's evaluator matched in each image; all None without a detection."""
+    """For each class, the COCO evaluator's matches in each image; all None without a detection."""
     if not detections:
         return [[None] * len(truth)] * num_classes
     annotations = [

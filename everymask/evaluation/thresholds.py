@@ -14,17 +14,17 @@ from everymask.records import ImageLabels, LabelledMask
 
 MATCH_IOU = 0.5
 MIN_OBJECTS = 5
-"""A class of which fewer are annotated keeps its threshold: what suits a handful suits no other images (our choice)."""
+"""A class with fewer annotated objects keeps its threshold (our choice)."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The masks of one class against the truth.
+    """One class's masks compared with the truth.
 
     Attributes:
-        probabilities: (N,) of the class, as the head gave them, descending.
-        right: (N,) whether a mask is an object of the class at IoU 0.5; the best mask of an object, no second one.
-        objects: how many are annotated.
+        probabilities: (N,) of the class, from the head, descending.
+        right: (N,) whether a mask is the best one of an object of the class, at IoU 0.5.
+        objects: number annotated.
     """
 
     probabilities: Sequence[float]
@@ -40,7 +40,7 @@ class Judged:
 
 
 def is_for_choosing(image_id: str) -> bool:
-    """Whether thresholds are chosen on an image; on the others they are measured. Half of all, by the id alone."""
+    """Whether an image is used to choose thresholds (half of all, by id alone) and not to measure them."""
     return hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).digest()[0] < 128
 
 
@@ -56,7 +56,6 @@ def judge(
     Args:
         labels: by image id.
         truth: by image id, class_id an index into `classes`.
-        classes: the measured classes.
         images: ids of `truth`.
         by_iou: whether a mask's score is its probability times its predicted IoU.
     """
@@ -82,7 +81,7 @@ def judge(
 
 
 def best_threshold(judged: Judged) -> float | None:
-    """The threshold with the highest F1, the lowest of equals; None for a class of too few objects or masks."""
+    """The lowest threshold with the highest F1; None for a class with too few objects or masks."""
     if judged.objects < MIN_OBJECTS or not judged.probabilities:
         return None
     kept = np.arange(1, len(judged.right) + 1)

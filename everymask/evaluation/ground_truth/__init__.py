@@ -1,7 +1,7 @@
 """Readers of ground truth, one module a format.
 
-`read_...` functions give a whole folder's truth for the measures of labels; `..._pictures` functions list pictures
-that are read one at a time, with label maps, for clicks and for training.
+`read_...` functions return a whole folder's truth for measuring labels; `..._pictures` functions list pictures with
+label maps, read one at a time, for clicks and training.
 """
 
 from __future__ import annotations

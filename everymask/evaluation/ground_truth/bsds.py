@@ -14,13 +14,9 @@ from everymask.evaluation.ground_truth.records import AnnotatedPicture, PictureR
 
 
 def read_bsds(folder: Path) -> dict[str, list[NDArray[np.int64]]]:
-    """Human segmentations by image file name: for each annotator an (H, W) label map in which every pixel is labelled.
+    """Human segmentations by image file name: one complete (H, W) label map per annotator.
 
-    Args:
-        folder: holds `images/ID.jpg` and `segments/ID_K.png`, the 16-bit label map of annotator K.
-
-    Raises:
-        ConfigurationError: the folder does not hold that.
+    `folder` holds `images/ID.jpg` and `segments/ID_K.png`, annotator K's 16-bit label map; else ConfigurationError.
     """
     return {
         f"{name}.jpg": [_label_map(path).astype(np.int64) for path in paths] for name, paths in _files(folder).items()
@@ -28,11 +24,7 @@ def read_bsds(folder: Path) -> dict[str, list[NDArray[np.int64]]]:
 
 
 def bsds_pictures(folder: Path) -> list[PictureReference]:
-    """Pictures of a folder as in `read_bsds`, by name, with one label map an annotator.
-
-    Raises:
-        ConfigurationError: the folder does not hold that.
-    """
+    """Pictures of a folder as in `read_bsds`, by name, with one label map per annotator. Same errors."""
     prefix = f"bsds500/{folder.name}"
     return [
         PictureReference(f"{prefix}/{name}", partial(_read, folder / "images" / f"{name}.jpg", paths, prefix))
@@ -41,7 +33,6 @@ def bsds_pictures(folder: Path) -> list[PictureReference]:
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:
-    """Segmentations by picture, both in order."""
     files: dict[str, list[Path]] = {}
     for path in sorted((folder / "segments").glob("*_*.png")):
         files.setdefault(path.stem.rsplit("_", 1)[0], []).append(path)

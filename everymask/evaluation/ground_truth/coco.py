@@ -37,13 +37,9 @@ logger = logging.getLogger(__name__)
 
 
 def read_coco_panoptic(folder: Path) -> dict[str, EntityTruth]:
-    """Entities by image file name: every thing and every stuff segment of `panoptic.json` and `panoptic/*.png`.
+    """Entities by image file name: every thing and stuff segment of `panoptic.json` and `panoptic/*.png`.
 
-    Args:
-        folder: holds `panoptic.json` and `panoptic/`; ids in the PNG files are R + 256 G + 65536 B.
-
-    Raises:
-        ConfigurationError: the folder does not hold that.
+    Ids in the PNG files are R + 256 G + 65536 B. Raises ConfigurationError if the folder does not hold these files.
     """
     content = coco_content(folder, "panoptic")
     truth = {}
@@ -63,8 +59,7 @@ def read_coco_panoptic(folder: Path) -> dict[str, EntityTruth]:
 def coco_panoptic_pictures(folder: Path) -> list[PictureReference]:
     """Pictures of a folder as in `read_coco_panoptic` with `images/`, by name; groups (`iscrowd`) are unlabelled.
 
-    Raises:
-        ConfigurationError: the folder does not hold that.
+    Raises ConfigurationError if the folder does not hold these files.
     """
     content = coco_content(folder, "panoptic")
     prefix = f"coco_panoptic/{folder.name}"
@@ -90,7 +85,7 @@ def _read_panoptic(path: Path, labels: Path, segments: list[Any], name: str) -> 
 
 
 def _panoptic_labels(path: Path, segments: list[Any]) -> NDArray[np.int64]:
-    """(H, W) position in `segments` of every pixel, `UNLABELLED` where there is none."""
+    """(H, W) position of each pixel in `segments`, `UNLABELLED` where there is none."""
     if not path.is_file():
         raise ConfigurationError(f"{path} is named by panoptic.json but is not there; restore it")
     try:
@@ -110,13 +105,13 @@ def _panoptic_labels(path: Path, segments: list[Any]) -> NDArray[np.int64]:
 
 
 def read_coco_instances(folder: Path, taxonomy: Taxonomy) -> dict[str, ClassTruth]:
-    """Ground truth by image file name, of every image of `instances.json`, restricted to the subjects of a taxonomy.
+    """Ground truth by image file name for all of `instances.json`, restricted to a taxonomy's subjects.
 
-    Where objects overlap, the smaller one is on top in the semantic map; a crowd counts as its class there. Annotations
-    without an outline (boxes), and those of no image of the file, are left out with a warning.
+    Where objects overlap, the smaller one is on top in the semantic map; a crowd counts as its class there. Boxes
+    without an outline, and annotations of unknown images, are left out with a warning.
 
     Raises:
-        ConfigurationError: there is no such file, it does not know a subject, or it holds what is no mask.
+        ConfigurationError: there is no such file, it lacks a subject, or it holds something that is not a mask.
     """
     path = folder / "instances.json"
     content = coco_content(folder, "instances")
@@ -150,12 +145,10 @@ def read_coco_instances(folder: Path, taxonomy: Taxonomy) -> dict[str, ClassTrut
 
 
 def coco_instance_pictures(folder: Path) -> list[PictureReference]:
-    """Pictures of a folder of `instances.json` and `images/`, by name: objects of all classes but groups, in one map.
+    """Pictures of `instances.json` and `images/`, by name: objects of all classes except groups, in one map.
 
-    Where objects overlap, the smaller one is in front.
-
-    Raises:
-        ConfigurationError: the folder does not hold that.
+    Where objects overlap, the smaller one is in front. Raises ConfigurationError if the folder does not hold these
+    files.
     """
     content = coco_content(folder, "instances")
     prefix = f"coco_instances/{folder.name}"

@@ -1,4 +1,4 @@
-"""Annotations in COCO's JSON, checked: files of others lack fields and name images that are not there."""
+"""Checked reading of COCO JSON: other people's files lack fields and name missing images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def coco_content(folder: Path, kind: str) -> dict[str, Any]:
-    """The content of `KIND.json` of a folder.
-
-    Raises:
-        ConfigurationError: it is not there, or no JSON object.
-    """
+    """A folder's `KIND.json`; ConfigurationError if it is missing or not a JSON object."""
     path = folder / f"{kind}.json"
     if not path.is_file():
         raise ConfigurationError(f"{folder} holds no {kind}.json; give the folder of COCO {kind} annotations")
@@ -29,11 +25,7 @@ def coco_content(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The content of a JSON file.
-
-    Raises:
-        ConfigurationError: it cannot be read, or holds no JSON object.
-    """
+    """A file's JSON object; ConfigurationError if it is unreadable or something else."""
     try:
         content = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -45,10 +37,9 @@ def json_object(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """Names the file in what goes wrong while its annotations are read.
+    """Name the file in errors while its annotations are read.
 
-    Raises:
-        ConfigurationError: a field is missing, or of another kind.
+    Raises ConfigurationError if a field is missing or has the wrong type.
     """
     try:
         yield
@@ -59,7 +50,7 @@ def named_in_errors(path: Path) -> Iterator[None]:
 
 
 def annotations_of(path: Path, content: Any, images: Collection[Any]) -> list[Any]:
-    """The annotations of known images; of others it is warned."""
+    """The annotations of known images; warns of others."""
     found = [annotation for annotation in content["annotations"] if annotation["image_id"] in images]
     strays = len(content["annotations"]) - len(found)
     if strays:
@@ -68,11 +59,7 @@ def annotations_of(path: Path, content: Any, images: Collection[Any]) -> list[An
 
 
 def annotated_rle(annotation: Any, size_hw: tuple[int, int]) -> Rle:
-    """The mask of an annotation of an image of `size_hw`.
-
-    Raises:
-        InputError: it has none.
-    """
+    """The mask of an annotation; InputError if it has none of `size_hw`."""
     try:
         return rle_from_coco(annotation["segmentation"], size_hw)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""EntitySeg, and anything else in COCO's JSON of instances whose categories do not matter."""
+"""EntitySeg, and any COCO instance JSON whose categories do not matter."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from everymask.records import Rle
 
 
 def read_entityseg(annotations: Path) -> dict[str, EntityTruth]:
-    """Entities by `file_name`, which may name a folder too, of every image of a COCO-style JSON file.
+    """Entities by `file_name` (which may include a folder) for all images of a COCO-style JSON file.
 
-    EntitySeg has one such file for its high and one for its low resolution. Categories are not looked at.
+    EntitySeg has one such file for its high and one for its low resolution. Categories are ignored.
 
     Raises:
-        ConfigurationError: there is no such file, or it is of another kind.
+        ConfigurationError: the file is missing or of another kind.
     """
     if not annotations.is_file():
         raise ConfigurationError(f"there is no file {annotations}; give the COCO-style JSON with --annotations")

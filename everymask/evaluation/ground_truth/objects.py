@@ -14,17 +14,14 @@ from everymask.errors import ConfigurationError
 from everymask.evaluation.ground_truth.records import UNLABELLED, AnnotatedPicture, PictureReference, read_picture
 
 _MIN_PART_PX = 60
-"""Smaller connected pieces of a part are left unlabelled."""
+"""Smaller connected pieces of a part stay unlabelled."""
 
 
 def object_pictures(folder: Path) -> list[PictureReference]:
-    """Pictures by name, each with the whole object as one label map and, where there are parts, those as a second.
+    """Pictures by name, with the whole object as one label map and its parts, if any, as a second.
 
-    Args:
-        folder: holds `images/*.jpg` and `labels/*.png`, 8-bit: 0 background, other values kinds of parts of the object.
-
-    Raises:
-        ConfigurationError: the folder does not hold that.
+    `folder` holds `images/*.jpg` and 8-bit `labels/*.png`: 0 is background, other values are kinds of parts. Otherwise
+    ConfigurationError.
     """
     names = sorted(path.stem for path in (folder / "labels").glob("*.png"))
     if not names:

@@ -1,4 +1,4 @@
-"""What ground truth is read into."""
+"""Records that ground truth is read into."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from everymask.images.decoding import decode_image
 from everymask.records import Rle
 
 UNLABELLED = -1
-"""In a label map: pixels that nobody said anything about."""
+"""In a label map: pixels that were not annotated."""
 VOID = -1
-"""In a semantic map: pixels that count neither way."""
+"""In a semantic map: pixels that do not count."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class EntityTruth:
     Attributes:
         size_hw: (height, width) in pixels.
         entities: masks, disjoint in complete annotations.
-        iscrowd: for each, whether it is a group that predictions are neither right nor wrong on.
+        iscrowd: for each, whether it is a group, on which predictions are neither right nor wrong.
     """
 
     size_hw: tuple[int, int]
@@ -40,9 +40,8 @@ class InstanceTruth:
 
     Attributes:
         class_id: index into the measured classes.
-        rle: its mask.
         area: in pixels, as annotated.
-        iscrowd: a group that predictions are neither right nor wrong on.
+        iscrowd: whether it is a group, on which predictions are neither right nor wrong.
     """
 
     class_id: int
@@ -73,9 +72,9 @@ class AnnotatedPicture:
     Attributes:
         name: unique among all sources, e.g. `bsds500/train/100075`.
         image: (H, W, 3) uint8 RGB.
-        label_maps: (H, W) int32 maps, one an annotator or a level of detail; `UNLABELLED` where nobody said anything.
+        label_maps: (H, W) int32 maps, one per annotator or level of detail; may hold `UNLABELLED`.
         complete: whether every pixel was judged; if not, unlabelled pixels may hold any number of segments.
-        sharp: whether borders were drawn closely enough to learn them.
+        sharp: whether borders were drawn precisely enough to learn them.
     """
 
     name: str
@@ -87,18 +86,14 @@ class AnnotatedPicture:
 
 @dataclass(frozen=True)
 class PictureReference:
-    """A picture that is read when it is needed; picklable."""
+    """A picture that is read when needed. Picklable."""
 
     name: str
     read: Callable[[], AnnotatedPicture]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB.
-
-    Raises:
-        ConfigurationError: it is annotated, but not there.
-    """
+    """An annotated picture as (H, W, 3) uint8 RGB; ConfigurationError if the file is missing."""
     if not path.is_file():
         raise ConfigurationError(f"{path} is annotated but not there; restore it")
     return decode_image(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Which of the ground truth's own classes each measured class gathers."""
+"""Maps the ground truth's own classes to the measured classes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from everymask.errors import ConfigurationError
 
 
 def subject_ids(known: dict[str, int], taxonomy: Taxonomy, source: Path) -> dict[int, int]:
-    """class_id by the ground truth's own id of each subject of a taxonomy.
+    """class_id of each taxonomy subject, by the ground truth's own id.
 
-    Args:
-        known: the ground truth's ids by class name.
-        source: what to name in an error.
+    `known` are the ground truth's ids by class name; `source` is named in errors.
 
     Raises:
-        ConfigurationError: the ground truth does not know a subject.
+        ConfigurationError: the ground truth lacks a subject.
     """
     unknown = [subject for subject, _ in taxonomy.subjects if subject not in known]
     if unknown:

@@ -58,26 +58,22 @@ def read_voc(folder: Path, taxonomy: Taxonomy, split: str | None = None) -> dict
     Args:
         folder: holds JPEGImages, SegmentationClass and SegmentationObject.
         taxonomy: its subjects are VOC's class names.
-        split: name of a list in ImageSets/Segmentation, e.g. `val`; None for every segmented image.
+        split: a list in ImageSets/Segmentation, e.g. `val`; None for every segmented image.
 
     Raises:
-        ConfigurationError: the layout is another, or VOC does not know a subject.
+        ConfigurationError: the layout is another, or VOC lacks a subject.
     """
     class_ids = subject_ids({name: value for value, name in enumerate(VOC_CLASSES, start=1)}, taxonomy, folder)
     return {f"{name}.jpg": _voc_image(folder, name, class_ids) for name in _names(folder, split)}
 
 
 def voc_pictures(folder: Path, split: str | None = None) -> list[PictureReference]:
-    """Pictures of VOC's layout in the order of a list, with their objects; the rest is unlabelled.
+    """VOC's pictures in the order of a list, with their objects; the rest is unlabelled.
 
-    Void pixels near an object join it or the background, whichever is nearer, so that borders run through the middle
-    of VOC's void bands. Masks of a list `train_aug` are coarse: their borders are not `sharp`.
+    Void pixels near an object join it or the background, whichever is nearer, so borders run through the middle of
+    VOC's void bands. Masks of a list `train_aug` are coarse: their borders are not `sharp`.
 
-    Args:
-        folder, split: as in `read_voc`.
-
-    Raises:
-        ConfigurationError: the layout is another.
+    Arguments as in `read_voc`; raises ConfigurationError for another layout.
     """
     prefix = "voc_aug" if split == "train_aug" else f"voc/{split or 'all'}"
     return [

@@ -15,17 +15,13 @@ from everymask.review.reviewed import ReviewedMask
 
 _SPLITS = ("train", "val", "test")
 _OUTSIDE = 0.01
-"""Outlines may reach this share of a side beyond their image: tools round."""
+"""Share of a side by which outlines may reach beyond the image, because tools round."""
 
 
 def yolo_files(path: Path) -> tuple[dict[int, str], dict[str, Path]]:
-    """Class names by number, and label files by the path of their image below its folder, without ending.
+    """Class names by number, and label files by their image's path in its folder, without ending.
 
-    Args:
-        path: data.yaml.
-
-    Raises:
-        InputError: it is no data.yaml with outlines beside it.
+    `path` is data.yaml; InputError if it is not one with outlines beside it.
     """
     try:
         content: Any = yaml.safe_load(path.read_bytes())
@@ -47,7 +43,7 @@ def yolo_files(path: Path) -> tuple[dict[int, str], dict[str, Path]]:
 
 
 def yolo_masks(file: Path, names: dict[int, str], size_hw: tuple[int, int]) -> tuple[tuple[ReviewedMask, ...], int]:
-    """The masks of a label file, filled as Ultralytics fills them, and how many lines are boxes.
+    """A label file's masks, filled as by Ultralytics, and its number of box lines.
 
     Raises:
         InputError: a line is neither an outline nor a box.
