@@ -94,7 +94,7 @@ class PictureFiles:
 
 
 def _is_turned(data: bytes) -> bool:
-    """Whether the EXIF orientation differs from the stored one."""
+    """Whether the EXIF orientation turns or mirrors the stored pixels."""
     try:
         with Image.open(BytesIO(data)) as picture:
             return picture.getexif().get(_ORIENTATION_TAG, _UPRIGHT) in range(2, 9)
