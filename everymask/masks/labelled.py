@@ -1,3 +1,5 @@
+"""Encoded masks and what is known of each → the records that stores, services and exports share."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,9 +22,16 @@ def labelled_masks(
 ) -> list[LabelledMask]:
     """Records of N encoded masks at the image's resolution, in order; masks without a pixel are left out.
 
-    `predicted_iou` is about [0, 1]; `score` is clipped to [0, 1]; `stability_score`, `uncertainty` and `agreement` lie
-    in [0, 1]. `point_coords` are prompts (x, y) in original pixels. `class_id` indexes `class_names`. Entities have no
-    class and no uncertainty; methods that know no agreement pass None.
+    Args:
+        rles: N masks.
+        predicted_iou: N values, about [0, 1].
+        stability_score: N values in [0, 1].
+        point_coords: N prompts (x, y) in original pixels.
+        score: N values; brought into [0, 1].
+        class_id: N indices into `class_names`; None for entities.
+        class_names: the name of every class.
+        uncertainty: N values in [0, 1]; None for entities.
+        agreement: N values in [0, 1]; None where the method knows none.
     """
     areas, boxes = rle_areas(rles).tolist(), boxes_from_rles(rles).tolist()
     return [
