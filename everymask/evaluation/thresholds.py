@@ -14,7 +14,7 @@ from everymask.records import ImageLabels, LabelledMask
 
 MATCH_IOU = 0.5
 MIN_OBJECTS = 5
-"""A class with fewer annotated objects keeps its threshold: one chosen on a handful would not carry over (our choice)."""
+"""A class with fewer annotated objects keeps its threshold; one chosen on a few would not carry over (our choice)."""
 
 
 @dataclass(frozen=True)
