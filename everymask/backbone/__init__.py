@@ -1,1 +1,1 @@
-"""Promptable backbones behind one protocol: a folder a family, a row a model in `models.py`."""
+"""Promptable backbones behind one protocol: a folder per family, a row per model in `models.py`."""

@@ -1,4 +1,4 @@
-"""What reaches a device without making the host wait for it."""
+"""Copies to a device that do not stall the host."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 
 
 def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor in the host's memory, as `to(device, non_blocking=True)` wants it: a GPU copies from pinned memory while
-    the host goes on, and from any other only once it has nothing else to do."""
+    """The tensor in host memory ready for `to(device, non_blocking=True)`: only copies from pinned memory leave the
+    host free meanwhile."""
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 class DeviceConstant:
-    """Numbers that every call needs where it computes: copied to each device once."""
+    """Numbers that every call needs on its device, copied to each device once."""
 
     def __init__(self, values: Any, dtype: torch.dtype = torch.float32) -> None:
         self._values = values

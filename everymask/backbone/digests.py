@@ -1,9 +1,9 @@
-"""The sha256 of large files, computed once a machine.
+"""The sha256 of large files, computed once per machine.
 
-Sixteen workers that start on one machine with a checkpoint of 2.5 GB must not each read it through. The first one
-keeps the digest in a private folder of the machine (`everymask-UID` in the temporary folder); the others wait for it
-and look it up. It holds as long as the file's identity, size and times of change are what they were. The kernel sets
-the last of these at every write, and nobody can set it back.
+Sixteen workers that start with a checkpoint of 2.5 GB must not all read it through. The first keeps the digest in a
+private folder (`everymask-UID` in the temporary folder), where the others look it up. It holds while the file's
+identity, size and change times stay the same; the kernel sets the last of these at every write, and nobody can set it
+back.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ from pathlib import Path
 from filelock import FileLock
 
 REMEMBERED_BYTES = 32 << 20
-"""Files from this size on are remembered; smaller ones are hashed sooner than looked up."""
+"""Files from this size on have their digest kept; smaller ones are hashed faster than looked up."""
 
 # A file that changed just now may change again within one tick of its file system's clock, and look the same.
 _SETTLED_S = 3.0
 
 
 def file_sha256(path: Path) -> str:
-    """Lower-case hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remembered_sha256(path: Path) -> str:
-    """Lower-case hex digest of a file's bytes, from an earlier look at them where the file has not changed since.
+    """Lower-case hex digest of a file's bytes, looked up if the file is unchanged.
 
     Raises:
         OSError: the file cannot be read.
@@ -82,7 +81,7 @@ def _state(path: Path) -> dict[str, int]:
 
 
 def _private_folder() -> Path | None:
-    """A folder of this machine that nobody else can write; None where there is none to be had."""
+    """A folder of this machine that nobody else can write to, or None."""
     folder = Path(tempfile.gettempdir()) / f"everymask-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Images into embeddings: a batch where it can be, one by one where an image of it fails."""
+"""Embeds images in batches, and one by one if a batch fails."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from everymask.errors import InputError, LabelFailure, ModelOutputError
 from everymask.images.resizing import shrink
 
 PICTURE_SIDE_PX = 1024
-"""Longest side of the picture that an embedding carries where crops of it are looked at."""
+"""Longest side of the picture kept with an embedding for looking at crops."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyImage:
-    """An image with the host's work on it done, as far as the backbone can do it ahead; and the picture to keep."""
+    """An image after the host's share of the work, and the picture to keep with it."""
 
     image: PreparedImage | NDArray[np.uint8]
     picture: NDArray[np.uint8] | None
 
 
 def make_ready(backbone: PromptableBackbone, image: NDArray[np.uint8], keep_picture: bool = False) -> ReadyImage:
-    """Do what needs no device. With `keep_picture` the embedding will carry the image at up to `PICTURE_SIDE_PX`, for
-    describers that look at crops."""
+    """Do the work that needs no device. With `keep_picture` the embedding will carry the image at up to
+    `PICTURE_SIDE_PX`, for describers that look at crops."""
     prepared = backbone.prepare(image) if isinstance(backbone, PreparesAhead) else image
     return ReadyImage(prepared, shrink(image, PICTURE_SIDE_PX) if keep_picture else None)
 
 
 def embed_ready(backbone: PromptableBackbone, images: Sequence[ReadyImage]) -> list[ImageEmbedding | LabelFailure]:
-    """One batch if every image can be embedded, else each on its own to find out which cannot."""
+    """Embed as one batch; if that fails, each image alone, to find those that cannot be embedded."""
     try:
         return [
             embedding if ready.picture is None else replace(embedding, picture=ready.picture)
@@ -55,5 +55,5 @@ def _embed(backbone: PromptableBackbone, images: Sequence[ReadyImage]) -> list[I
 def embed_images(
     backbone: PromptableBackbone, images: Sequence[NDArray[np.uint8]], keep_picture: bool = False
 ) -> list[ImageEmbedding | LabelFailure]:
-    """`embed_ready` of images that are made ready here."""
+    """`embed_ready` after `make_ready`."""
     return embed_ready(backbone, [make_ready(backbone, image, keep_picture) for image in images])

@@ -1,7 +1,7 @@
-"""The table of models: a row holds everything that differs from model to model outside its own code. Imports no torch.
+"""The table of models: everything outside its own code in which a model differs. Imports no torch.
 
-Command lines, thresholds, the placement of workers and the service read it. Sums and sizes of published files are those
-that several independent registries give; their publishers state none.
+Command lines, thresholds, worker placement and the service read it. Checksums and sizes of published files are those
+that several independent registries give; the publishers state none.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from everymask.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class WeightSource:
-    """A checkpoint to be downloaded.
+    """A checkpoint to download.
 
     Attributes:
         url: http or https.
-        sha256: lower-case hex digest of the file; None when it is not known beforehand.
-        size_bytes: the file's size; None when it is not known beforehand.
-        token_variable: environment variable with the access token that the server wants; None where it wants none.
+        sha256: lower-case hex digest of the file; None if unknown.
+        size_bytes: of the file; None if unknown.
+        token_variable: environment variable with the access token for the server; None if it needs none.
     """
 
     url: str
@@ -32,12 +32,7 @@ class WeightSource:
 
 @dataclass(frozen=True)
 class ConfidenceThresholds:
-    """Least estimates of a mask worth proposing.
-
-    Attributes:
-        pred_iou: predicted IoU, in [0, 1].
-        stability_score: in [0, 1].
-    """
+    """Lowest model estimates, in [0, 1], of a mask worth proposing."""
 
     pred_iou: float
     stability_score: float
@@ -53,16 +48,16 @@ class Model:
 
     Attributes:
         family: the package under `everymask.backbone` whose `load` reads its weights.
-        weights: where its weights are; None when they come with everymask.
+        weights: where to get its weights; None if they come with everymask.
         size: the weights' size, for people.
         licence: the weights' licence.
-        device: what it wants to run on, for people.
-        speed: for people: time of an image's entities on two CPU cores.
-        mark: a tensor that the weights of this family have, and those of no other; None where none is sure to stay.
-        thresholds: least predicted IoU and stability, where none are asked for.
-        class_score_thresh: least class probability of a labelled mask, for class heads that are trained on its masks;
-            0.7 is that of U-SAM's paper, for SAM.
-        worker_memory_bytes: what a labelling worker of it takes on a CPU.
+        device: recommended device, for people.
+        speed: for people: time for an image's entities on two CPU cores.
+        mark: a tensor that only this family's weights have; None if no tensor name is stable.
+        thresholds: default least predicted IoU and stability.
+        class_score_thresh: least class probability of a labelled mask, for class heads trained on its masks; 0.7 is
+            U-SAM's value, for SAM.
+        worker_memory_bytes: memory of one of its labelling workers on a CPU.
         worker_cores: cores that such a worker keeps busy.
         gpu_batch_size: images encoded together on a GPU.
     """
@@ -216,11 +211,7 @@ else:
 
 
 def find_model(name: str) -> Model:
-    """The row of a model.
-
-    Raises:
-        ConfigurationError: there is no such model.
-    """
+    """A model's row; ConfigurationError if there is no such model."""
     if name not in MODELS:
         known = ", ".join(f"{known} ({row.size})" for known, row in MODELS.items())
         raise ConfigurationError(f"model {name!r} is unknown; choose one of {known}")
@@ -228,12 +219,12 @@ def find_model(name: str) -> Model:
 
 
 def class_score_thresh(backbone: str) -> float:
-    """Least class probability of a labelled mask of a backbone; the paper's for one that is not in the table."""
+    """Least class probability of a backbone's labelled masks; U-SAM's value for backbones outside the table."""
     return MODELS[backbone].class_score_thresh if backbone in MODELS else Model.class_score_thresh
 
 
 def model_help() -> str:
-    """What `--help` says of every model, a line each: size, licence, device, speed."""
+    """The models for `--help`, one line each: size, licence, device, speed."""
     width = max(map(len, MODELS))
     rows = [f"{name:<{width}}  {row.size}; {row.licence}; {row.device}; {row.speed}" for name, row in MODELS.items()]
     before = "Size, licence, device, and time an image on two CPU cores:"

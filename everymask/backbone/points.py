@@ -1,4 +1,4 @@
-"""Points that a model is asked about: a grid over an image, and the grouping of those it cannot tell apart."""
+"""Prompt points: a grid over an image, and groups of points that a model cannot distinguish."""
 
 from __future__ import annotations
 
@@ -14,13 +14,9 @@ def point_grid(size_hw: tuple[int, int], points_per_side: int, device: torch.dev
 
 
 def group_equal(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Group equal keys, in the order of their first appearance.
+    """Group equal keys, (N,) or (N, K), in order of first appearance.
 
-    Args:
-        keys: (N,) or (N, K): what a model knows of each of N points.
-
-    Returns:
-        `representative` and `inverse` of `PromptableBackbone.distinct_points`.
+    Returns `representative` and `inverse` of `PromptableBackbone.distinct_points`.
     """
     unique, group = torch.unique(keys, dim=0, return_inverse=True)
     position = torch.arange(len(keys), device=keys.device)

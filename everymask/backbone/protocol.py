@@ -1,9 +1,9 @@
-"""What a promptable backbone is: image → embedding, point prompts → masks, scores and mask tokens.
+"""The protocol of promptable backbones: image → embedding, point prompts → masks, scores and mask tokens.
 
-Everything above `everymask.backbone` speaks to a model through this module alone. A backbone answers prompts on a
-*canvas*: a grid of `(H', W')` pixels, partitioned into P *cells*, with the scaled image at its top left. For the
-official SAM a cell is one decoder pixel; a model that answers by superpixel has few, large cells. Mask logic (areas,
-IoU, unions) then works on `(M, P)` matrices with `cell_area` as weights, whatever the backbone is.
+Everything above `everymask.backbone` uses models only through this module. A backbone answers prompts on a *canvas*: a
+grid of `(H', W')` pixels, partitioned into P *cells*, with the scaled image at its top left. For the official SAM a
+cell is one decoder pixel; a model that answers by superpixel has few, large cells. Mask logic (areas, IoU, unions)
+works on `(M, P)` matrices with `cell_area` as weights, whatever the backbone.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ MASKS_PER_PROMPT = 3
 
 @dataclass(frozen=True)
 class Canvas:
-    """The grid a backbone answers on.
+    """The grid on which a backbone answers.
 
     Attributes:
-        cell_index: (H', W') int64, the cell of every canvas pixel, in [0, P); every cell owns at least one pixel.
+        cell_index: (H', W') int64 cell of each canvas pixel, in [0, P); every cell has at least one pixel.
         cell_area: (P,) float32, canvas pixels in each cell; sums to H' * W'.
         original_size_hw: (height, width) of the image in original pixels.
-        extent_hw: (height, width) of the image in canvas pixels, fractions included: the canvas rows [0, height) and
-            columns [0, width) lie under the image. None: the whole canvas. The two sides may be scaled differently.
-        enlarged_by: whole factor by which the model's own post-processing enlarges logits before it scales them to the
-            image; bilinear up-scaling in two steps is not quite the same as in one.
+        extent_hw: (height, width) of the image in canvas pixels, possibly fractional; it begins at the top left. None:
+            the whole canvas. The two sides may have different scales.
+        enlarged_by: whole factor by which the model's own post-processing enlarges logits before scaling them to the
+            image; bilinear scaling in two steps differs slightly from one step.
     """
 
     cell_index: torch.Tensor
@@ -51,20 +51,18 @@ class Canvas:
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """(H', W') in canvas pixels."""
         return int(self.cell_index.shape[0]), int(self.cell_index.shape[1])
 
     @property
     def num_cells(self) -> int:
-        """P, the number of cells."""
         return int(self.cell_area.shape[0])
 
     def to_pixels(self, values: torch.Tensor) -> torch.Tensor:
-        """Per-cell values (..., P) of any dtype spread over the canvas: (..., H', W')."""
+        """Spread per-cell values (..., P) of any dtype over the canvas: (..., H', W')."""
         return values[..., self.cell_index]
 
     def from_pixels(self, mask: torch.Tensor) -> torch.Tensor:
-        """(..., H', W') bool or float pixels averaged per cell: (..., P) float32 in the range of the input."""
+        """Average (..., H', W') bool or float pixels over each cell: (..., P) float32."""
         flat = mask.reshape(*mask.shape[:-2], -1).to(torch.float32)
         index = self.cell_index.reshape(-1).expand_as(flat)
         sums = flat.new_zeros(*flat.shape[:-1], self.num_cells).scatter_add_(-1, index, flat)
@@ -72,12 +70,12 @@ class Canvas:
 
     @property
     def image_extent_hw(self) -> tuple[float, float]:
-        """`extent_hw`, the canvas size where it is None."""
+        """`extent_hw`, or the canvas size if that is None."""
         return self.extent_hw or self.size_hw
 
     @property
     def scale_xy(self) -> tuple[float, float]:
-        """Canvas pixels along x and along y that an original pixel measures."""
+        """Canvas pixels per original pixel along x and y."""
         (height, width), (original_height, original_width) = self.image_extent_hw, self.original_size_hw
         return width / original_width, height / original_height
 
@@ -105,16 +103,15 @@ class Canvas:
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """What prompts on one image are answered from. Immutable, picklable, safe to share between requests.
+    """One image's encoding, from which prompts are answered. Immutable, picklable, shareable between requests.
 
     Attributes:
-        canvas: the grid its masks live on.
-        canvas_image: (H', W', 3) uint8 RGB, the image at canvas resolution (superpixels are computed on it); past the
-            image's end its last row and column go on.
-        features: the backbone's own tensors by name; only the backbone that made them reads them.
+        canvas: the grid of its masks.
+        canvas_image: (H', W', 3) uint8 RGB, the image at canvas resolution (superpixels are computed on it); beyond the
+            image its last row and column are repeated.
+        features: tensors by name, for the backbone that made them.
         weights_sha256: digest of the weights that made it; decoding with others is refused.
-        picture: (h, w, 3) uint8 RGB, the image at up to 1,024 pixels, for what looks at crops of it; None where nothing
-            does.
+        picture: (h, w, 3) uint8 RGB, the image at up to 1,024 pixels, for describers of crops; None if there are none.
     """
 
     canvas: Canvas
@@ -151,12 +148,12 @@ class PromptMasks:
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image on the host, ready for an encoder.
+    """An image prepared by the host for an encoder.
 
     Attributes:
         size_hw: (height, width) in original pixels.
-        pixels: (h, w, 3) uint8 RGB, scaled as far as the host scales it; in pinned memory where a GPU is to read it.
-        canvas_image: as in `ImageEmbedding`; None where the device makes it.
+        pixels: (h, w, 3) uint8 RGB, after the host's share of scaling; in pinned memory for a GPU.
+        canvas_image: as in `ImageEmbedding`; None if the device makes it.
     """
 
     size_hw: tuple[int, int]
@@ -166,14 +163,14 @@ class PreparedImage:
 
 @runtime_checkable
 class PreparesAhead(Protocol):
-    """A backbone that can do the host's share of `embed` in any thread, before the device's."""
+    """A backbone that can do the host's share of `embed` in any thread, ahead of the device."""
 
     def prepare(self, image: NDArray[np.uint8]) -> PreparedImage:
-        """Make an RGB uint8 (H, W, 3) image ready."""
+        """Prepare an RGB uint8 (H, W, 3) image."""
         ...
 
     def embed_prepared(self, images: Sequence[PreparedImage]) -> list[ImageEmbedding]:
-        """`PromptableBackbone.embed` of images that were made ready."""
+        """`PromptableBackbone.embed` of prepared images."""
         ...
 
 
@@ -183,7 +180,7 @@ class PromptableBackbone(Protocol):
 
     @property
     def name(self) -> str:
-        """Registry name, e.g. `nano` or `vit_h`."""
+        """Name in the table of models, e.g. `nano` or `vit_h`."""
         ...
 
     @property
@@ -203,16 +200,13 @@ class PromptableBackbone(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         ...
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
-        """Encode RGB uint8 (H, W, 3) images of any sizes, as one batch where the model allows it.
+        """Encode RGB uint8 (H, W, 3) images of any sizes, as one batch if possible.
 
-        The answer for an image does not depend on its neighbours in the batch.
-
-        Raises:
-            ModelOutputError: the features hold NaN or infinity.
+        An image's embedding does not depend on the others. Raises ModelOutputError if features hold NaN or infinity.
         """
         ...
 
@@ -243,16 +237,16 @@ class PromptableBackbone(Protocol):
     def distinct_points(
         self, embedding: ImageEmbedding, point_coords: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Group prompts the model cannot tell apart, so that each group is decoded once.
+        """Group prompts that the model cannot distinguish, so that each group is decoded once.
 
         Returns:
             representative: (K,) int64, one index into `point_coords` per group, ascending.
-            inverse: (N,) int64, the group of every point: answers(points) = answers(points[representative])[inverse].
+            inverse: (N,) int64, each point's group: answers(points) = answers(points[representative])[inverse].
         """
         ...
 
     def sample_features(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> torch.Tensor:
-        """What points (N, 2) as (x, y) in original pixels are compared by: (N, any length) float32 image features."""
+        """Image features at points (N, 2), (x, y) in original pixels, for comparing points: (N, any length) float32."""
         ...
 
     def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How to get a model by its name."""
+"""Loads models by name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from everymask.errors import ConfigurationError
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` → cuda when there is one, else cpu; anything else as torch reads it.
+    """The device; `auto` is cuda if available, else cpu.
 
     Raises:
-        ConfigurationError: the device is not one torch knows, or is not there.
+        ConfigurationError: torch does not know the device, or it is not available.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Reading the tensors of a checkpoint file without running any code in it, and telling whose they are."""
+"""Reads checkpoint tensors without running code from the file, and identifies their family."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from everymask.errors import CheckpointError
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint by name, on the CPU.
+    """A checkpoint's tensors by name, on the CPU.
 
-    Args:
-        path: `.safetensors`, or a PyTorch state dictionary with any other ending, by itself or under the key `model`.
+    `path` is `.safetensors`, or a PyTorch state dictionary with any other ending, by itself or under the key `model`.
 
     Raises:
         CheckpointError: unreadable, or something other than tensors.
@@ -44,11 +43,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def refusing_misfits(path: Path, what: str, remedy: str) -> Iterator[None]:
-    """Around building a network and filling it with a file's tensors.
-
-    Raises:
-        CheckpointError: they do not fit.
-    """
+    """Turn errors of building and filling a network into CheckpointError."""
     try:
         yield
     except (RuntimeError, AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -57,10 +52,10 @@ def refusing_misfits(path: Path, what: str, remedy: str) -> Iterator[None]:
 
 
 def check_family(tensors: dict[str, torch.Tensor], model: str, source: str) -> None:
-    """Refuse weights of another family than that of `model`; `source` names the file.
+    """Refuse weights of another family than `model`'s; `source` names the file.
 
     Raises:
-        CheckpointError: naming the models whose weights they could be, where there are any.
+        CheckpointError: naming the models that the weights could be for, if any.
     """
     mark = MODELS[model].mark
     if mark in tensors:

@@ -1,8 +1,8 @@
-"""Checkpoint files: find one, download it on first use, verify it, keep it in the cache directory.
+"""Checkpoint files: found, or downloaded on first use, verified and cached.
 
-The cache is the directory named by `EVERYMASK_CACHE`, or `~/.cache/everymask`. A download goes to a `.part` file beside
-its final name, continues where an earlier one broke off, and is moved into place only when its sha256 is right, so a
-file under its final name is complete. A lock lets several processes ask for the same file; one of them downloads.
+The cache is the directory named by `EVERYMASK_CACHE`, or `~/.cache/everymask`. A download goes to a `.part` file,
+resumes after interruptions, and is moved into place only once its sha256 is right, so a file under its final name is
+complete. A lock lets only one of several processes download.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True)
 class Weights:
-    """A complete checkpoint file on this machine, and its sha256 as a lower-case hex digest."""
+    """A complete local checkpoint file, and its sha256 as a lower-case hex digest."""
 
     path: Path
     sha256: str
 
 
 def cache_directory() -> Path:
-    """Where downloaded weights are kept; it need not exist yet."""
+    """The folder of downloaded weights, which need not exist yet."""
     chosen = os.environ.get(CACHE_VARIABLE)
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "everymask"
 
@@ -51,16 +51,16 @@ def cache_directory() -> Path:
 def resolve_weights(
     source: WeightSource | str | Path, *, attempts: int = _ATTEMPTS, pause_s: float = 1.0, quiet: bool = False
 ) -> Weights:
-    """The local file of a checkpoint, downloaded into the cache on first use.
+    """A checkpoint's local file, downloaded into the cache on first use.
 
     Args:
         source: a published checkpoint, an http(s) URL, or a local file.
-        attempts: tries in a row without a byte of progress before giving up.
-        pause_s: wait after the first failed try in seconds; doubles with every further one.
+        attempts: consecutive tries without progress before giving up.
+        pause_s: wait after the first failed try in seconds; doubles each time.
         quiet: no progress on stderr.
 
     Raises:
-        CheckpointError: not there, not to be had, not the expected bytes, or no room for them; it says which.
+        CheckpointError: missing, not downloadable, not the expected bytes, or no room; it says which.
     """
     if isinstance(source, WeightSource):
         return _Download(source, attempts, pause_s, quiet).run()
@@ -79,11 +79,7 @@ def resolve_weights(
 
 
 def model_weights(model: str, checkpoint: str | Path | None) -> Weights:
-    """The checkpoint file of a model of the table: the given file or URL, or what is published.
-
-    Raises:
-        CheckpointError: as `resolve_weights`.
-    """
+    """The file of a model's checkpoint: the given file or URL, else the published one. Raises as `resolve_weights`."""
     if checkpoint is not None:
         return resolve_weights(checkpoint)
     source = MODELS[model].weights
@@ -97,7 +93,7 @@ def model_weights(model: str, checkpoint: str | Path | None) -> Weights:
 
 
 class _Interrupted(Exception):
-    """The transfer broke off, or the server asks to come back: worth another try."""
+    """The transfer broke off or the server asked to come back: try again."""
 
 
 class _Download:
@@ -148,7 +144,7 @@ class _Download:
         )
 
     def _fetch(self) -> None:
-        """Complete the `.part` file, over as many connections as it takes."""
+        """Complete the `.part` file over as many connections as needed."""
         failures = 0
         while True:
             before = self._have()
@@ -169,11 +165,9 @@ class _Download:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _transfer(self) -> None:
-        """One connection: ask for what is missing, append what comes.
+        """Request the missing part over one connection and append what arrives.
 
-        Raises:
-            _Interrupted: it is worth trying again.
-            CheckpointError: it is not.
+        Raises _Interrupted if another try may help, else CheckpointError.
         """
         try:
             with urllib.request.urlopen(self._request(), timeout=_TIMEOUT_S) as response:
@@ -250,12 +244,12 @@ class _Download:
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
-    """In one line: what Python says of a loop of redirects has several."""
+    """The reason on one line; Python describes a redirect loop on several."""
     return " ".join(str(error.reason).split())
 
 
 class _Progress:
-    """A progress bar on stderr: redrawn in a terminal, a line every tenth in a log."""
+    """Progress on stderr: a bar in a terminal, a line every tenth in a log."""
 
     def __init__(self, name: str, total: int | None, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""MobileSAM (Zhang et al. 2023): a TinyViT for an image encoder, everything after it SAM's own."""
+"""MobileSAM (Zhang et al. 2023): a TinyViT image encoder; everything after it is SAM's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATCH_SIZE = 16
 def make_backbone(
     sam: Sam, *, name: str, weights_sha256: str, device: torch.device, config: SamConfig | None = None
 ) -> SamBackbone:
-    """The backbone of a MobileSAM, which is taken over, and of no use to the caller afterwards."""
+    """A MobileSAM's backbone. It takes over `sam`, which the caller must not use afterwards."""
     config = config or SamConfig()
     encoder = sam.image_encoder.prepare_to_run(config.encoder_dtype(device)).to(device)
     parts = SamParts.of_sam(sam, encoder, _PATCH_SIZE, device, config)

@@ -1,4 +1,4 @@
-"""Checkpoint files of MobileSAM: check, name the tensors as timm's TinyViT does, build the model."""
+"""MobileSAM checkpoints: check, rename tensors as in timm's TinyViT, build the model."""
 
 from __future__ import annotations
 
@@ -21,22 +21,18 @@ _RENAMED = (
     (r"\.layers\.(\d+)\.blocks\.", r".stages.\1.blocks."),
 )
 _DOWNSAMPLE = re.compile(r"\.layers\.(\d+)\.downsample\.")
-"""At the end of a stage in MobileSAM, at the start of the next one in timm."""
+"""MobileSAM's position: the end of a stage; timm's: the start of the next."""
 
 
 def build_mobile_sam() -> Sam:
-    """A MobileSAM with random weights, in evaluation mode; its encoder has timm's names for tensors."""
+    """A MobileSAM with random weights in evaluation mode; its encoder's tensors have timm's names."""
     architecture = PromptArchitecture()
     sam = assemble_sam(MobileEncoder(architecture.prompt_width), architecture)
     return sam.eval().requires_grad_(False)
 
 
 def load_checkpoint(path: Path, model: str) -> Sam:
-    """Build the MobileSAM that a file holds, in float32 on the CPU, in evaluation mode.
-
-    Raises:
-        CheckpointError: unreadable, or not a MobileSAM.
-    """
+    """A file's MobileSAM, float32 on the CPU, in evaluation mode; CheckpointError if unreadable or another model."""
     tensors = read_tensors(path)
     check_family(tensors, model, str(path))
     sam = build_mobile_sam()
@@ -46,7 +42,7 @@ def load_checkpoint(path: Path, model: str) -> Sam:
 
 
 def with_timm_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors of a published MobileSAM in float32 under the names they have here; what classifies is left out."""
+    """A published MobileSAM's tensors in float32 under the names used here, without its classifier."""
     return {_timm_name(name): tensor.float() for name, tensor in tensors.items() if not _UNUSED.match(name)}
 
 

@@ -1,4 +1,4 @@
-"""MobileSAM's image encoder: timm's TinyViT with a stride less, and SAM's neck."""
+"""MobileSAM's image encoder: timm's TinyViT with one stride removed, and SAM's neck."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class MobileEncoder(nn.Module):
-    """TinyViT-5M and a neck: (B, 3, 1024, 1024) → (B, C, 64, 64)."""
+    """TinyViT-5M and a neck: (B, 3, 1024, 1024) → (B, C, 64, 64), with C = `prompt_width`."""
 
     def __init__(self, prompt_width: int) -> None:
-        """prompt_width: C."""
         super().__init__()
         vit: Any = TinyVit(
             num_classes=0,
@@ -37,7 +36,7 @@ class MobileEncoder(nn.Module):
         )
 
     def prepare_to_run(self, dtype: torch.dtype) -> MobileEncoder:
-        """Itself with batch norms folded into convolutions and its trunk in `dtype`. Loads no weights afterwards."""
+        """Fold batch norms into convolutions and convert the trunk to `dtype`; weights cannot be loaded afterwards."""
         for layer in list(self.trunk.modules()):
             if isinstance(layer, ConvNorm):
                 layer.conv = fuse_conv_bn_eval(layer.conv.eval(), layer.bn.eval())

@@ -1,4 +1,4 @@
-"""`nano`: the promptable segmenter that ships with everymask. Superpixel tokens, one small file of weights."""
+"""`nano`: the promptable segmenter that ships with everymask, on superpixel tokens."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "nano.safetensors"
 def load_nano(checkpoint: str | Path | None, device: torch.device) -> NanoBackbone:
     """Load the built-in model, ready to embed.
 
-    Args:
-        checkpoint: a file or http(s) URL made by `everymask train nano`; None for the shipped weights.
+    `checkpoint` is a file or http(s) URL made by `everymask train nano`; None means the shipped weights.
 
     Raises:
         CheckpointError: weights missing, corrupt, or of another architecture.
@@ -32,5 +31,5 @@ def load_nano(checkpoint: str | Path | None, device: torch.device) -> NanoBackbo
 
 
 def load(model: str, checkpoint: str | Path | None, device: torch.device) -> NanoBackbone:
-    """`load_nano`, as every family of the table of models is loaded; there is one `model` of it."""
+    """`load_nano` with the arguments of every family's `load`."""
     return load_nano(checkpoint, device)

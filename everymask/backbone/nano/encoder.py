@@ -1,4 +1,4 @@
-"""The encoder of `nano`: a frozen EfficientNet-Lite2, and a small trained head that finds borders and groups."""
+"""The encoder of `nano`: a frozen EfficientNet-Lite2 and a small trained head for borders and groups."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ STRIDES = (4, 8, 16, 32)
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes of the trained head."""
-
     stem_channels: int = 16
-    """Channels that the head sees of the image itself, at stride 2."""
+    """Channels of the head's stem, which reads the image at stride 2."""
     channels: int = 64
     """Channels of the top-down path."""
     group_channels: int = 24
-    """Channels in which pixels of one segment lie close together."""
+    """Channels of the group space, where pixels of one segment lie close together."""
 
 
 class EncoderOutput(NamedTuple):
-    """What the convolutions say of (B, 3, H, W) images, sides multiples of 32.
+    """The convolutions' output for (B, 3, H, W) images, sides multiples of 32.
 
     Attributes:
         features: the trunk's maps (B, C_s, H/s, W/s) at `STRIDES`.
-        groups: (B, G, H/8, W/8); two places belong to one segment with probability `same_segment` of their distance.
+        groups: (B, G, H/8, W/8); `same_segment` of two places' distance gives the probability that they share a
+            segment.
         boundary: (B, 1, H/2, W/2) logits.
     """
 
@@ -42,12 +41,12 @@ class EncoderOutput(NamedTuple):
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether convolutions and products in bfloat16 are the faster ones: on CPUs with instructions for them."""
+    """Whether bfloat16 convolutions and products are faster: on CPUs with instructions for them."""
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def same_segment(squared_distance: torch.Tensor) -> torch.Tensor:
-    """Logit that two places at this squared distance in group space belong to one segment."""
+    """Logit that two places with this squared distance in group space share a segment."""
     return 4 - 4 * squared_distance
 
 
@@ -92,7 +91,7 @@ def _enlarge(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class NanoEncoder(nn.Module):
-    """Trunk and head. The trunk is frozen: it stays in evaluation mode and takes no gradient."""
+    """Trunk and head. The trunk is frozen: always in evaluation mode, without gradients."""
 
     def __init__(self, config: EncoderConfig, trunk: EfficientNetLite2) -> None:
         super().__init__()

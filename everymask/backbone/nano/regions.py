@@ -1,4 +1,4 @@
-"""Adaptive superpixels: a fine watershed merged until a few hundred cells are left, flat areas first."""
+"""Adaptive superpixels: a fine watershed merged down to a few hundred cells, flat areas first."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class RegionConfig:
     """How an image is cut into cells."""
 
     max_cells: int = 384
-    """Cells an image has at most; fewer where the watershed finds fewer basins."""
+    """Most cells of an image; the watershed may find fewer."""
     smoothing_px: float = 0.8
     """Gaussian sigma on the relief before the watershed, in canvas pixels."""
     boundary_relief: float = 10.0
-    """Height that a certain learned boundary adds to the colour gradient (Lab units a pixel)."""
+    """Height that a certain boundary adds to the colour gradient (Lab units a pixel)."""
     boundary_cost: float = 4000.0
-    """Merge cost of a certain learned boundary, in squared Lab units."""
+    """Merge cost of a certain boundary, in squared Lab units."""
     gradient_cost: float = 0.5
     """Merge cost of a squared gradient along the common border."""
 
@@ -37,8 +37,8 @@ class Adjacency:
 
     Attributes:
         pairs: (E, 2) int64.
-        length: (E,) float32, border length in pixel edges.
-        values: (E, K) float32, per-pixel quantities averaged along the border.
+        length: (E,) float32 border length in pixel edges.
+        values: (E, K) float32 quantities averaged along the border.
     """
 
     pairs: IntArray
@@ -47,7 +47,6 @@ class Adjacency:
 
 
 def lab_image(image: NDArray[np.uint8]) -> FloatArray:
-    """(H, W, 3) uint8 RGB → (H, W, 3) float32 CIE Lab."""
     return np.asarray(rgb2lab(image), dtype=np.float32)
 
 
@@ -59,7 +58,7 @@ def colour_gradient(lab: FloatArray) -> FloatArray:
 
 
 def region_adjacency(labels: IntArray, planes: FloatArray) -> Adjacency:
-    """Borders of a label map (H, W) in [0, P), with the (H, W, K) `planes` averaged over both sides of each."""
+    """Borders of a label map (H, W) in [0, P), with (H, W, K) `planes` averaged over both sides of each."""
     count = int(labels.max()) + 1
     keys, samples = [], []
     for first, second in (
@@ -112,11 +111,11 @@ def find_cells(lab: FloatArray, gradient: FloatArray, boundary: FloatArray, conf
 def merge_regions(
     labels: IntArray, area: FloatArray, colour: FloatArray, edges: Adjacency, contrast: FloatArray, target: int
 ) -> IntArray:
-    """Merge neighbours, cheapest first, until `target` regions are left.
+    """Merge neighbours, cheapest first, down to `target` regions.
 
-    The cost is Ward's: a b / (a + b) for areas a and b, times squared colour distance plus border contrast. In rounds:
-    pairs that are each other's cheapest neighbour merge together, the cheaper half of them at a time. With Ward's cost
-    alone that is nearly what merging one by one gives, and arrays make it several times faster.
+    The cost is Ward's: a b / (a + b) for areas a and b, times squared colour distance, plus border contrast. In each
+    round, pairs that are each other's cheapest neighbour merge, the cheaper half of them at a time. With Ward's cost
+    alone this nearly equals merging one by one, and arrays make it several times faster.
     """
     size, mean = area.astype(np.float64), colour.astype(np.float64)
     a, b = edges.pairs.T
@@ -156,12 +155,12 @@ def _sums(index: IntArray, values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class MergeTree:
-    """When every two cells first belong to one region, while the cells are merged down to one.
+    """When each two cells first share a region, while all cells are merged into one.
 
     Attributes:
-        regions_left: (P, P) float32, regions that are left after that merge; P on the diagonal.
-        height: (P, P) float32, its cost, never decreasing from merge to merge; 0 on the diagonal.
-        area: (P, P) float32, pixels of the region made by it; the cell's own area on the diagonal.
+        regions_left: (P, P) float32, number of regions after that merge; P on the diagonal.
+        height: (P, P) float32, its cost, never decreasing between merges; 0 on the diagonal.
+        area: (P, P) float32, pixels of the merged region; the cell's own area on the diagonal.
     """
 
     regions_left: FloatArray
@@ -172,15 +171,15 @@ class MergeTree:
 def merge_tree(
     area: FloatArray, descriptors: FloatArray, edges: Adjacency, border_cost: FloatArray, area_power: float
 ) -> MergeTree:
-    """Merge P cells to one, cheapest neighbours first.
+    """Merge P cells into one, cheapest neighbours first.
 
-    The cost of a pair is (a b / (a + b))^area_power times squared descriptor distance plus mean border cost.
+    A pair costs (a b / (a + b))^area_power times squared descriptor distance, plus mean border cost.
 
     Args:
         area: (P,) pixels.
         descriptors: (P, K) means per cell.
         edges: borders of the cells.
-        border_cost: (E,) cost of each border; borders that join are averaged by length.
+        border_cost: (E,) cost of each border; joined borders are averaged by length.
     """
     count = len(area)
     mean = list(descriptors.astype(np.float64))

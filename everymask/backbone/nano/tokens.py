@@ -1,4 +1,4 @@
-"""What the prompt decoder knows of an image's cells: one descriptor a cell, and pairwise affinities between cells."""
+"""The prompt decoder's inputs: a descriptor of each cell, and affinities between pairs of cells."""
 
 from __future__ import annotations
 
@@ -38,9 +38,8 @@ _SHAPE_COLUMNS = {
     "touches": 4,  # left, top, right, bottom
     "canvas": 2,  # width and height
 }
-"""A cell's hand-made descriptor: columns in order, and how many each takes. Lengths are shares of the longer side."""
+"""A cell's hand-made descriptor: columns in order with their widths. Lengths are shares of the longer side."""
 SHAPE_NUMBERS = sum(_SHAPE_COLUMNS.values())
-"""Numbers in it."""
 
 
 def _columns(name: str) -> slice:
@@ -52,18 +51,18 @@ def _columns(name: str) -> slice:
 COLOUR, CENTRE, BOX, CANVAS_SIDES = (_columns(name) for name in ("colour", "centre", "box", "canvas"))
 LOG_SHARE, ROOT_SHARE = (_columns(name).start for name in ("log_share", "root_share"))
 TOUCHES_LEFT, TOUCHES_RIGHT = _columns("touches").start, _columns("touches").start + 2
-"""Columns that others read."""
+"""Columns that other modules read."""
 TREE_PLANES = 12
-"""Pairwise matrices that need the image: nine of three merge trees, two along straight lines, one of adjacency."""
+"""Pairwise matrices made from the image: nine from three merge trees, two along straight lines, one of adjacency."""
 LINE_SAMPLES = 12
-"""Points at which the boundary map is read on the straight line between two cells."""
+"""Samples of the boundary map on the straight line between two cells."""
 
 
 class CellTokens(NamedTuple):
-    """An image as the decoder sees it.
+    """The decoder's view of an image.
 
     Attributes:
-        features: (P, F) float32, averages over each cell: the trunk's features at strides 4 to 32, then groups.
+        features: (P, F) float32 means over each cell: the trunk's features at strides 4 to 32, then groups.
         shape: (P, SHAPE_NUMBERS) float32, see `_SHAPE_COLUMNS`.
         planes: (TREE_PLANES, P, P) uint8, each 0..255.
     """
@@ -75,7 +74,7 @@ class CellTokens(NamedTuple):
 
 @dataclass(frozen=True)
 class CellImage:
-    """An image's cells, their tokens, and the boundary map that made them."""
+    """An image's cells, their tokens, and the boundary map behind them."""
 
     cell_index: IntArray
     tokens: CellTokens
@@ -84,7 +83,7 @@ class CellImage:
 
 @torch.inference_mode()
 def describe_image(image: NDArray[np.uint8], encoder: NanoEncoder, config: RegionConfig) -> CellImage:
-    """Cut a canvas image (H, W, 3) uint8 into cells and describe them. The encoder's device does the convolutions.
+    """Cut a canvas image (H, W, 3) uint8 into cells and describe them; convolutions run on the encoder's device.
 
     Raises:
         ModelOutputError: the encoder produced NaN or infinity.
@@ -112,7 +111,7 @@ def describe_image(image: NDArray[np.uint8], encoder: NanoEncoder, config: Regio
 
 
 def _pool_features(maps: list[torch.Tensor], cells: IntArray) -> torch.Tensor:
-    """Maps of several strides averaged over each cell: (P, F). Coarse maps are read bilinearly at stride 8."""
+    """(P, F) means over each cell of maps with several strides; coarse maps are read bilinearly at stride 8."""
     fine, *coarse = (features.float() for features in maps)
     middle = coarse[0].shape[-2:]
     coarse = [functional.interpolate(f, size=middle, mode="bilinear", align_corners=False) for f in coarse]
@@ -124,7 +123,7 @@ def _pool_features(maps: list[torch.Tensor], cells: IntArray) -> torch.Tensor:
 
 
 def _cell_means(cells: IntArray, stride: int, grid: torch.Tensor) -> torch.Tensor:
-    """(P, C): a (C, h, w) map averaged over each cell of (H, W), every pixel reading the square it lies in."""
+    """(P, C) means of a (C, h, w) map over each cell of (H, W); each pixel reads the square it lies in."""
     height, width = grid.shape[1:]
     rows, columns = (np.arange(side) // stride for side in cells.shape)
     count = int(cells.max()) + 1
@@ -177,7 +176,8 @@ def _extents(columns: FloatArray, rows: FloatArray, cells: IntArray) -> tuple[Fl
 
 
 def _border_means(pairs: IntArray, length: FloatArray, values: FloatArray, count: int) -> FloatArray:
-    """(P, K + 1): border quantities averaged around each cell, and the log of its border length; zeros when alone."""
+    """(P, K + 1): border quantities averaged around each cell, and the log of its border length; zeros without
+    neighbours."""
     ends = np.concatenate([pairs[:, 0], pairs[:, 1]])
     twice = np.concatenate([length, length])
     total = np.bincount(ends, twice, minlength=count)
@@ -208,7 +208,7 @@ def _pair_planes(
 
 
 def _tree_planes(tree: MergeTree, pixels: int) -> list[FloatArray]:
-    """A merge tree as three matrices in [0, 1]; all 0 for cells that are one from the start, 1 for the last merge."""
+    """A merge tree as three matrices in [0, 1]: 0 for the same cell, 1 for the last merge."""
     count = len(tree.height)
     left = 1 - np.log(np.maximum(tree.regions_left, 1)) / max(np.log(count), 1)
     top = np.log1p(tree.height / np.median(tree.height).clip(1e-6)) / 3
@@ -217,7 +217,7 @@ def _tree_planes(tree: MergeTree, pixels: int) -> list[FloatArray]:
 
 
 def _line_planes(boundary: FloatArray, cells: IntArray) -> list[FloatArray]:
-    """The largest and the mean boundary on the straight line between two centroids: the intervening contour."""
+    """The maximum and the mean boundary on the straight line between two centroids (intervening contour)."""
     rows, columns = np.indices(cells.shape, dtype=np.float32)
     _, centre = region_means(cells, np.stack([columns, rows], axis=2))
     x, y = torch.from_numpy(centre[:, 0].copy()), torch.from_numpy(centre[:, 1].copy())

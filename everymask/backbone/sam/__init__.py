@@ -1,4 +1,4 @@
-"""The official Segment Anything Model: any checkpoint of its architecture, behind the backbone protocol."""
+"""The official Segment Anything Model in any size, behind the backbone protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 def make_backbone(
     sam: Sam, *, name: str, weights_sha256: str, device: torch.device, config: SamConfig | None = None
 ) -> SamBackbone:
-    """The backbone of a SAM, which is taken over, and of no use to the caller afterwards."""
+    """A SAM's backbone. It takes over `sam`, which the caller must not use afterwards."""
     config = config or SamConfig()
     patch_size = int(sam.image_encoder.patch_embed.proj.kernel_size[0])
     encoder = ImageEncoder(sam.image_encoder, config.encoder_dtype(device)).to(device)

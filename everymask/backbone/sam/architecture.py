@@ -1,4 +1,4 @@
-"""The official SAM architecture in any size: what a checkpoint's tensors say about it, and how to build it."""
+"""The official SAM architecture in any size: inferred from a checkpoint's tensors, and built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from everymask.errors import CheckpointError
 
 DECODER_HEADS = 8
-"""Heads of the two-way transformer: no tensor's shape shows it, and every official model has eight."""
+"""Heads of the two-way transformer; no tensor's shape reveals them, and every official model has eight."""
 MULTIMASK_OUTPUTS = 3
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -22,13 +22,13 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class PromptArchitecture:
-    """Sizes of everything in a SAM that comes after its image encoder; the same in all official models.
+    """Sizes of a SAM's parts after its image encoder, the same in all official models.
 
     Attributes:
         image_size: side of the square network input in pixels.
         patch_size: side of a patch in pixels; the embedding has (image_size / patch_size)² tokens.
-        prompt_width: C, channels of the image embedding, of prompts and of mask tokens; divisible by 32, so that
-            each of the decoder's eight heads has whole channels after its two-fold reduction.
+        prompt_width: C, channels of the image embedding, prompts and mask tokens; divisible by 32, so that the
+            decoder's eight heads have whole channels after halving.
         decoder_depth: layers of the two-way transformer.
         decoder_mlp_width: hidden channels of its MLPs.
         iou_head_depth: layers of the MLP that predicts IoU.
@@ -85,10 +85,9 @@ OFFICIAL_ARCHITECTURES: Mapping[str, SamArchitecture] = {"vit_b": VIT_B, "vit_l"
 def build_sam(architecture: SamArchitecture, seed: int | None = None) -> Sam:
     """A `segment_anything` model of these sizes with random weights, in evaluation mode.
 
-    Args:
-        seed: makes the weights reproducible, and large enough that answers differ from prompt to prompt (the modules'
-            own initialisation gives almost the same mask for every click): meant for tests and benchmarks. None leaves
-            the modules' own initialisation, for weights to be loaded over.
+    `seed` makes the weights reproducible, and large enough that answers differ between prompts (the modules' own
+    initialisation gives almost the same mask for every click), for tests and benchmarks. None keeps the modules' own
+    initialisation, for weights to be loaded over.
     """
     encoder = ImageEncoderViT(
         img_size=architecture.image_size,
@@ -110,7 +109,7 @@ def build_sam(architecture: SamArchitecture, seed: int | None = None) -> Sam:
 
 
 def assemble_sam(encoder: nn.Module, architecture: PromptArchitecture) -> Sam:
-    """A `segment_anything` model around an image encoder, with a prompt encoder and a mask decoder of these sizes."""
+    """A `segment_anything` model around an image encoder, with prompt encoder and mask decoder of these sizes."""
     grid = architecture.grid_size
     return Sam(
         image_encoder=encoder,
@@ -139,7 +138,7 @@ def assemble_sam(encoder: nn.Module, architecture: PromptArchitecture) -> Sam:
 
 @torch.no_grad()
 def randomise(model: nn.Module, seed: int) -> None:
-    """Weights N(0, 1.5²/fan-in), embeddings N(0, 1), biases and norms with noise: every parameter matters."""
+    """Weights N(0, 1.5²/fan-in), embeddings N(0, 1), biases and norms with noise, so that every parameter matters."""
     generator = torch.Generator().manual_seed(seed)
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     for name, parameter in model.named_parameters():
@@ -160,13 +159,9 @@ def randomise(model: nn.Module, seed: int) -> None:
 
 
 def infer_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> SamArchitecture:
-    """Read the sizes off a state dictionary of `segment_anything.modeling.Sam`.
+    """Infer the sizes from a state dictionary of `segment_anything.modeling.Sam`.
 
-    Args:
-        source: names the file in errors.
-
-    Raises:
-        CheckpointError: the tensors are not those of a SAM.
+    `source` names the file in errors. Raises CheckpointError if the tensors are not a SAM's.
     """
     try:
         pos_embed = tensors["image_encoder.pos_embed"]
@@ -200,7 +195,7 @@ def infer_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> SamA
 
 
 def _count(tensors: Mapping[str, torch.Tensor], pattern: str) -> int:
-    """One more than the largest number that `pattern` finds in the tensors' names."""
+    """One more than the largest number that `pattern` finds in tensor names."""
     numbers = [int(found[1]) for found in map(re.compile(pattern).match, tensors) if found]
     if not numbers:
         raise KeyError(pattern)

@@ -24,20 +24,18 @@ logger = logging.getLogger(__name__)
 
 
 Features = Mapping[str, torch.Tensor]
-"""What an encoder makes of images: `image`, (B, C, S/p, S/p) for patches of p pixels, and for a decoder with skips
-`skip_coarse`, (B, C/4, 2 S/p, 2 S/p), and `skip_fine`, (B, C/8, 4 S/p, 4 S/p)."""
+"""An encoder's output: `image`, (B, C, S/p, S/p) for patches of p pixels, and for a decoder with skips `skip_coarse`,
+(B, C/4, 2 S/p, 2 S/p), and `skip_fine`, (B, C/8, 4 S/p, 4 S/p)."""
 
 
 @dataclass(frozen=True)
 class SamParts:
-    """What differs between the families of models with SAM's prompts, on the device where they run.
+    """The parts in which families with SAM's prompts differ, on their device.
 
     Attributes:
         encode: (B, 3, S, S) float32 network inputs → float32 features.
-        prompt_encoder: encodes clicks and boxes.
-        decoder: prompt tokens → masks.
-        frame: the frame of an image of a size (height, width) in original pixels.
-        padded_box: a prompt with a box ends with SAM's padding token, too (SAM 2).
+        frame: makes the frame of an image of (height, width) original pixels.
+        padded_box: whether a prompt with a box also ends with SAM's padding token (SAM 2).
     """
 
     encode: Callable[[torch.Tensor], Features]
@@ -55,13 +53,12 @@ class SamParts:
         device: torch.device,
         config: SamConfig,
     ) -> SamParts:
-        """The parts of a model that is SAM's own but for its image encoder; the model is taken over.
+        """The parts of a model that is SAM's except for its image encoder; takes over the model.
 
         Args:
-            sam: the model, for its prompt encoder and its mask decoder.
+            sam: for its prompt encoder and mask decoder.
             encoder: (B, 3, S, S) float32 network inputs → (B, C, S/p, S/p) image tokens; on the device.
-            patch_size: p, pixels of the network's input along a side of an image token.
-            device: where it runs.
+            patch_size: p, network input pixels along a side of an image token.
             config: precision.
         """
         image_size = int(sam.prompt_encoder.input_image_size[0])
@@ -74,7 +71,7 @@ class SamParts:
 
 
 class SamBackbone(FramedBackbone):
-    """A model with SAM's prompts. Implements `PromptableBackbone`; see there for shapes.
+    """A model with SAM's prompts. Implements `PromptableBackbone`, which gives the shapes.
 
     An embedding holds the encoder's `Features` of one image: float32 from a CPU, float16 from a GPU.
     """
@@ -118,13 +115,11 @@ class SamBackbone(FramedBackbone):
         return self.embed_prepared([self.prepare(image) for image in images])
 
     def prepare(self, image: NDArray[np.uint8]) -> PreparedImage:
-        """See `PreparesAhead`."""
         prepared = self._frame_of((image.shape[0], image.shape[1])).on_host(image)
         return replace(prepared, pixels=pinned(prepared.pixels, self._device))
 
     @torch.no_grad()
     def embed_prepared(self, images: Sequence[PreparedImage]) -> list[ImageEmbedding]:
-        """See `PreparesAhead`."""
         if not images:
             return []
         frames = [self._frame_of(image.size_hw) for image in images]
@@ -192,7 +187,7 @@ class SamBackbone(FramedBackbone):
         return self._frame_of(embedding.canvas.original_size_hw)
 
     def _decode(self, embedding: ImageEmbedding, prompts: torch.Tensor, point_coords: torch.Tensor) -> PromptMasks:
-        """Answer prompts (N, T, C), `points_per_batch` at a time or as many as memory holds."""
+        """Answer prompts (N, T, C), `points_per_batch` at a time or as many as fit in memory."""
         frame = self._frame(embedding)
         height, width = frame.canvas_size_hw
         dtype = self.config.decoder_dtype
@@ -236,8 +231,8 @@ class SamBackbone(FramedBackbone):
 def _keep_freed_memory() -> None:
     """Let the allocator reuse buffers of a few MiB instead of returning them to the system after each use.
 
-    glibc maps blocks above a threshold anew each time, and first touching their pages takes a third of the decoder's
-    time. The threshold rises to the size of any such block that is freed, up to 32 MiB; elsewhere this does nothing.
+    glibc maps blocks above a threshold anew each time, and touching their pages takes a third of the decoder's time.
+    Freeing such a block raises the threshold to its size, up to 32 MiB. Elsewhere this has no effect.
     """
     torch.empty(31 << 20, dtype=torch.uint8)
 

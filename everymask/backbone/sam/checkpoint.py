@@ -1,4 +1,4 @@
-"""Checkpoint files of SAM: check, and build the model."""
+"""SAM checkpoints: check, and build the model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from everymask.errors import CheckpointError
 
 
 def load_checkpoint(path: Path, model: str) -> Sam:
-    """Build the SAM a file holds, in float32 on the CPU, in evaluation mode; its sizes are read off its tensors.
+    """Build a file's SAM, float32 on the CPU, in evaluation mode; its tensors give the sizes.
 
     Args:
         path: `.safetensors`, or a PyTorch state dictionary with any other ending (`weights_only` loading).
-        model: the name it was asked for under; a file that holds another official model is refused.
+        model: the requested name; a file that holds another official model is refused.
 
     Raises:
-        CheckpointError: unreadable, not a SAM, or another official model than `model`.
+        CheckpointError: unreadable, not a SAM, or another official model.
     """
     tensors = read_tensors(path)
     check_family(tensors, model, str(path))

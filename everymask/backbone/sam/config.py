@@ -1,4 +1,4 @@
-"""How a SAM is run: precision and batching. What it computes is fixed by its weights."""
+"""How a SAM is run: precision and batching."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class SamConfig:
     """Run-time settings of an official SAM.
 
     Attributes:
-        encoder_precision: precision of the image encoder's transformer (its neck runs in fp32); None: bf16 on a GPU,
-            fp32 on a CPU. An embedding computed on a GPU is stored in fp16.
-        decoder_precision: precision of the prompt decoder. fp32 equals `segment_anything`; the others are faster, and
-            move some mask borders.
+        encoder_precision: of the image encoder's transformer (its neck runs in fp32). None: bf16 on a GPU, fp32 on a
+            CPU. An embedding computed on a GPU is stored in fp16.
+        decoder_precision: of the prompt decoder. fp32 equals `segment_anything`; the others are faster and move some
+            mask borders.
         points_per_batch: prompts decoded at a time, at least 1; halved, with a warning, when memory runs out. None: 64
-            on a GPU; 3 on a CPU, where more would only make the buffers too large to be reused.
+            on a GPU; 3 on a CPU, where larger buffers would not be reused.
     """
 
     encoder_precision: Precision | None = None
@@ -39,16 +39,15 @@ class SamConfig:
                 raise ConfigurationError(f"{field} {precision!r} is unknown; choose one of {', '.join(DTYPES)}")
 
     def encoder_dtype(self, device: torch.device) -> torch.dtype:
-        """The dtype the encoder's transformer runs in on `device`."""
+        """The dtype of the encoder's transformer on `device`."""
         if self.encoder_precision is None:
             return torch.float32 if device.type == "cpu" else torch.bfloat16
         return DTYPES[self.encoder_precision]
 
     def prompts_at_a_time(self, device: torch.device) -> int:
-        """`points_per_batch`, or what suits `device`."""
+        """`points_per_batch`, or the default for `device`."""
         return self.points_per_batch or (3 if device.type == "cpu" else 64)
 
     @property
     def decoder_dtype(self) -> torch.dtype:
-        """The dtype the prompt decoder runs in."""
         return DTYPES[self.decoder_precision]

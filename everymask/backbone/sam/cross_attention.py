@@ -1,7 +1,7 @@
-"""Attention between a prompt's few tokens and the image's many, without projecting an image token per prompt.
+"""Attention between a prompt's few tokens and the image's many, without projecting image tokens per prompt.
 
 Symbols: N prompts, T tokens a prompt, L image tokens, C channels, h heads, D channels a head. Rows of a prompt's scores
-are ordered token by token, within a token head by head.
+are ordered by token, then by head.
 """
 
 from __future__ import annotations
@@ -15,16 +15,10 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class _Projections:
-    """The weights of an official attention layer; its 1/√D is folded into the queries.
+    """The weights of an official attention layer, with its 1/√D folded into the queries.
 
-    A key's bias adds the same number to all the scores that a softmax compares, and is left out.
-
-    Attributes:
-        heads: h.
-        q_weight, k_weight, v_weight: (hD, C).
-        q_bias, v_bias: (hD,).
-        out_weight: (C, hD).
-        out_bias: (C,).
+    A key's bias adds the same number to all scores of a softmax, so it is left out. Shapes: `q_weight`, `k_weight` and
+    `v_weight` (hD, C); `q_bias` and `v_bias` (hD,); `out_weight` (C, hD); `out_bias` (C,).
     """
 
     heads: int
@@ -68,12 +62,12 @@ class _Projections:
 
 
 class TokenToImage:
-    """Prompt tokens read the image: queries are prompt tokens; keys and values are image tokens."""
+    """Prompt tokens read the image: they are the queries; keys and values are image tokens."""
 
     def __init__(
         self, attention: Attention, image_position: torch.Tensor, device: torch.device, dtype: torch.dtype
     ) -> None:
-        """image_position: (L, C) positional encoding, which keys contain and values do not."""
+        """`image_position` is the (L, C) positional encoding, which keys contain and values do not."""
         self._weights = _Projections.of(attention, device, dtype)
         self._position_keys = (
             self.project_keys(image_position.to(device, dtype)).transpose(1, 2).contiguous()
@@ -88,14 +82,14 @@ class TokenToImage:
         return self._weights.split(F.linear(image, self._weights.v_weight, self._weights.v_bias)).contiguous()
 
     def read_shared(self, tokens: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """(N, T, C) tokens read one image, projected once: keys and values (h, L, D) → (N, T, C)."""
+        """(N, T, C) tokens read one image whose keys and values (h, L, D) are projected once → (N, T, C)."""
         weights = self._weights
         queries = weights.split(F.linear(tokens, weights.q_weight, weights.q_bias))
         read = F.scaled_dot_product_attention(queries[None], keys[None], values[None], scale=1.0)[0]  # (h, NT, D)
         return F.linear(weights.join(read, len(tokens)), weights.out_weight, weights.out_bias)
 
     def read(self, tokens: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """(N, T, C) tokens read each prompt's own image tokens (N, L, C) → (N, T, C).
+        """(N, T, C) tokens read their prompt's own image tokens (N, L, C) → (N, T, C).
 
         `q·(W_k x)` is `(W_kᵀ q)·x`, and `Σ a (W_v x)` is `W_v (Σ a x)`: Th rows are projected instead of L.
         """
@@ -110,12 +104,12 @@ class TokenToImage:
 
 
 class ImageToToken:
-    """Image tokens read the prompt: queries are image tokens; keys and values are prompt tokens."""
+    """Image tokens read the prompt: they are the queries; keys and values are prompt tokens."""
 
     def __init__(
         self, attention: Attention, image_position: torch.Tensor, device: torch.device, dtype: torch.dtype
     ) -> None:
-        """image_position: (L, C) positional encoding, which queries contain."""
+        """`image_position` is the (L, C) positional encoding, which queries contain."""
         self._weights = _Projections.of(attention, device, dtype)
         self._position_queries = self.project_queries(image_position.to(device, dtype))
 
@@ -129,14 +123,13 @@ class ImageToToken:
     ) -> torch.Tensor:
         """One image's tokens (L, C), with queries (h, D, L), plus what they read from each prompt → (N, L, C).
 
-        Args:
-            keys, values: (N, T, C) prompt tokens, with and without their positional encoding.
+        `keys` and `values` are (N, T, C) prompt tokens with and without positional encoding.
         """
         scores = self._weights.rows(self._project_keys(keys) @ queries, len(keys))
         return self._write(scores, values).add_(image)
 
     def update(self, image: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Each prompt's own image tokens (N, L, C) plus what they read from it → (N, L, C). See `update_shared`."""
+        """As `update_shared`, for each prompt's own image tokens (N, L, C)."""
         weights, prompts = self._weights, len(keys)
         projected = self._project_keys(keys)
         scores = weights.rows(projected @ self._position_queries, prompts)  # (N, Th, L)

@@ -9,7 +9,7 @@ from everymask.backbone.sam.frame import DECODER_PIXELS_PER_TOKEN, ImageFrame
 
 
 def sample_tokens(frame: ImageFrame, tokens: torch.Tensor, point_coords: torch.Tensor) -> torch.Tensor:
-    """(C, S, S) image tokens at points (N, 2) as (x, y) in original pixels: (N, C) float32, bilinear."""
+    """(N, C) float32: (C, S, S) image tokens read bilinearly at points (N, 2), (x, y) in original pixels."""
     rows, columns = frame.token_size_hw
     features = tokens[:, :rows, :columns].float()
     extent = torch.tensor([columns, rows], device=tokens.device) * frame.patch_size
@@ -21,7 +21,7 @@ def sample_tokens(frame: ImageFrame, tokens: torch.Tensor, point_coords: torch.T
 
 
 def pool_tokens(frame: ImageFrame, tokens: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """(C, S, S) image tokens averaged under (M, H', W') bool canvas masks: (M, C) float32; zeros for an empty mask."""
+    """(M, C) float32: (C, S, S) image tokens averaged under (M, H', W') bool canvas masks; zeros for an empty mask."""
     rows, columns = frame.token_size_hw
     height, width = frame.canvas_size_hw
     per_token = DECODER_PIXELS_PER_TOKEN

@@ -1,4 +1,4 @@
-"""The frames an image passes through: original pixels, the network's padded square, decoder pixels, image tokens."""
+"""An image's coordinate frames: original pixels, the network's padded square, decoder pixels, image tokens."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from everymask.backbone.protocol import Canvas, PreparedImage
 from everymask.backbone.sam.architecture import PIXEL_MEAN, PIXEL_STD
 
 DECODER_STRIDE = 4
-"""Network input pixels a decoder pixel covers along one side: the decoder up-scales 16-pixel patches four times."""
+"""Network input pixels per decoder pixel along a side: the decoder enlarges 16-pixel patches four times."""
 
 DECODER_PIXELS_PER_TOKEN = 4
-"""Along one side: the decoder up-scales image tokens four times, whatever the patch size."""
+"""Along a side: the decoder enlarges image tokens four times, whatever the patch size."""
 
 _PIXEL_MEAN, _PIXEL_STD = (DeviceConstant([[[value]] for value in values]) for values in (PIXEL_MEAN, PIXEL_STD))
 """(3, 1, 1) float32 each."""
 
 
 class ImageFrame(Protocol):
-    """How one image gets into a network's square input, and answers back to it."""
+    """Maps one image to a network's square input, and answers back to the image."""
 
     @property
     def patch_size(self) -> int:
-        """Network pixels an image token covers along one side."""
+        """Network pixels per image token along a side."""
         ...
 
     @property
     def canvas_size_hw(self) -> tuple[int, int]:
-        """(H', W') decoder pixels answered for."""
+        """(H', W') decoder pixels that are answered."""
         ...
 
     @property
     def token_size_hw(self) -> tuple[int, int]:
-        """Image tokens under the canvas: (rows, columns)."""
+        """(rows, columns) of image tokens under the canvas."""
         ...
 
     def to_input(self, coords: torch.Tensor) -> torch.Tensor:
@@ -52,27 +52,27 @@ class ImageFrame(Protocol):
         ...
 
     def to_network(self, prepared: PreparedImage, pixels: torch.Tensor) -> tuple[torch.Tensor, NDArray[np.uint8]]:
-        """The device's share: `pixels`, those of a prepared image on the device → (3, S, S) float32 network input, and
-        the (H', W', 3) uint8 image on the canvas."""
+        """The device's share of scaling: `pixels` of a prepared image on the device → (3, S, S) float32 network input,
+        and the (H', W', 3) uint8 image on the canvas."""
         ...
 
     def canvas(self, device: torch.device | str = "cpu") -> Canvas:
-        """The canvas, on a device; every decoder pixel is a cell."""
+        """The canvas on a device; every decoder pixel is a cell."""
         ...
 
     def to_original(self, logits: torch.Tensor) -> torch.Tensor:
-        """(M, H', W') decoder logits → (M, H, W) float32, as the model's own post-processing does it."""
+        """(M, H', W') decoder logits → (M, H, W) float32, as in the model's own post-processing."""
         ...
 
 
 @dataclass(frozen=True)
 class Frame:
-    """SAM's frame: where one image lies in the network's square input: scaled to fill its longer side, at the top left.
+    """SAM's frame: the image fills the longer side of the square input, at the top left.
 
     Attributes:
         original_size_hw: in original pixels.
         image_size: side of the network's input in pixels.
-        patch_size: network pixels an image token covers along one side.
+        patch_size: network pixels per image token along a side.
     """
 
     original_size_hw: tuple[int, int]
@@ -81,22 +81,22 @@ class Frame:
 
     @property
     def input_size_hw(self) -> tuple[int, int]:
-        """The image's size in network pixels, without padding; as SAM rounds it, but at least one pixel."""
+        """The image's size in network pixels without padding, rounded as by SAM but at least one pixel."""
         height, width = self.original_size_hw
         scale = self.image_size / max(height, width)
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
     @property
     def canvas_size_hw(self) -> tuple[int, int]:
-        """Decoder pixels that SAM's post-processing reads: those under the image, and the row and column past its end
-        that bilinear up-scaling still weighs in there."""
+        """Decoder pixels that SAM's post-processing reads: those under the image, and one more row and column that
+        bilinear enlarging weighs in."""
         limit = self.image_size // DECODER_STRIDE
         height, width = ((2 * side - 5) // (2 * DECODER_STRIDE) + 2 for side in self.input_size_hw)
         return max(1, min(limit, height)), max(1, min(limit, width))
 
     @property
     def token_size_hw(self) -> tuple[int, int]:
-        """Image tokens under the canvas: (rows, columns)."""
+        """(rows, columns) of image tokens under the canvas."""
         per_token = self.patch_size // DECODER_STRIDE
         height, width = self.canvas_size_hw
         return -(-height // per_token), -(-width // per_token)
@@ -109,22 +109,20 @@ class Frame:
         return coords.double() * scale
 
     def on_host(self, image: NDArray[np.uint8]) -> PreparedImage:
-        """See `ImageFrame`."""
         resized = self.resize(image)
         return PreparedImage(self.original_size_hw, torch.tensor(resized), self.canvas_image(resized))
 
     def to_network(self, prepared: PreparedImage, pixels: torch.Tensor) -> tuple[torch.Tensor, NDArray[np.uint8]]:
-        """See `ImageFrame`; the padding is zeros, after normalisation."""
+        """See `ImageFrame`; the padding is zeros after normalisation."""
         assert prepared.canvas_image is not None
         return network_input(pixels, self.image_size), prepared.canvas_image
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 → (h, w, 3) at `input_size_hw`, by PIL's antialiased bilinear filter as SAM does it."""
+        """(H, W, 3) uint8 → (h, w, 3) at `input_size_hw`, by PIL's antialiased bilinear filter as in SAM."""
         height, width = self.input_size_hw
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
     def canvas(self, device: torch.device | str = "cpu") -> Canvas:
-        """The canvas, on a device; every decoder pixel is a cell."""
         height, width = self.canvas_size_hw
         cell_index = torch.arange(height * width, device=device).view(height, width)
         input_height, input_width = self.input_size_hw
@@ -144,7 +142,7 @@ class Frame:
         return (mean + 0.5).astype(np.uint8)
 
     def to_original(self, logits: torch.Tensor) -> torch.Tensor:
-        """(M, H', W') decoder logits → (M, H, W) float32: SAM's `postprocess_masks`, on the canvas alone."""
+        """(M, H', W') decoder logits → (M, H, W) float32: SAM's `postprocess_masks` on the canvas only."""
         height, width = self.input_size_hw
         enlarged = F.interpolate(
             logits[:, None].float(),
@@ -157,7 +155,7 @@ class Frame:
 
 
 def network_input(resized: torch.Tensor, image_size: int) -> torch.Tensor:
-    """(h, w, 3) uint8 → (3, S, S) float32, normalised with SAM's mean and deviation, padded with zeros at the end."""
+    """(h, w, 3) uint8 → (3, S, S) float32, normalised by SAM's mean and deviation, zero-padded at the end."""
     height, width = resized.shape[:2]
     normalised = (resized.permute(2, 0, 1).float() - _PIXEL_MEAN[resized.device]) / _PIXEL_STD[resized.device]
     return F.pad(normalised, (0, image_size - width, 0, image_size - height))

@@ -1,4 +1,4 @@
-"""What follows from the frame of an image alone, whoever answers its clicks."""
+"""The backbone methods that follow from an image's frame alone."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ from everymask.backbone.sam.frame import ImageFrame
 
 
 class FramedBackbone:
-    """A part of `PromptableBackbone`, see there for shapes: features under points and masks, masks at full size."""
+    """Part of `PromptableBackbone`: features under points and masks, and masks at full size."""
 
     _device: torch.device
 
     def _frame(self, embedding: ImageEmbedding) -> ImageFrame:
-        """The frame of an image that was embedded here.
-
-        Raises:
-            ConfigurationError: it was embedded with other weights.
-        """
+        """The frame of an image embedded here; ConfigurationError if it was embedded with other weights."""
         raise NotImplementedError
 
     def distinct_points(

@@ -1,4 +1,4 @@
-"""SAM's image encoder with fused attention: the official modules, their attention replaced."""
+"""SAM's image encoder with fused attention in the official modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FusedAttention(nn.Module):
     """An official attention layer through `scaled_dot_product_attention`.
 
     The decomposed relative position (Li et al. 2022, MViTv2, eq. 5) adds q·R_h[i_q - i_k] + q·R_w[j_q - j_k] to a
-    score; it enters as an additive bias.
+    score, as an additive bias.
     """
 
     def __init__(self, attention: Attention) -> None:
@@ -26,7 +26,7 @@ class FusedAttention(nn.Module):
         self.columns = nn.Parameter(get_rel_pos(sides[1], sides[1], attention.rel_pos_w), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, C) → (B, H, W, C), every token attending to the H x W tokens of its image or window."""
+        """(B, H, W, C) → (B, H, W, C): each token attends to all H x W tokens of its image or window."""
         batch, height, width, channels = x.shape
         qkv = self.qkv(x).view(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # (B, heads, HW, D)
@@ -43,7 +43,7 @@ class ImageEncoder(nn.Module):
     """Batched image encoding, equal to the official encoder up to rounding."""
 
     def __init__(self, encoder: ImageEncoderViT, dtype: torch.dtype) -> None:
-        """Takes over the modules of `encoder`, which is of no use afterwards; its transformer runs in `dtype`."""
+        """Takes over `encoder`, which must not be used afterwards; its transformer runs in `dtype`."""
         super().__init__()
         for block in encoder.blocks:
             block.attn = FusedAttention(block.attn)

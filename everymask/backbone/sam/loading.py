@@ -1,4 +1,4 @@
-"""How a model of any of SAM's families is loaded."""
+"""Loading of models of SAM's families."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Network = TypeVar("Network")
 
 
 class Load(Protocol):
-    """What the table of models calls."""
+    """A family's `load`, as the table of models calls it."""
 
     def __call__(
         self, model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None
@@ -24,7 +24,7 @@ class Load(Protocol):
         """Load a model of the family, ready to embed.
 
         Args:
-            model: its name, and its published weights without `checkpoint`.
+            model: its name; without `checkpoint` its published weights are used.
             checkpoint: a file or http(s) URL.
             config: precision and batching; None for the defaults.
 
@@ -34,12 +34,7 @@ class Load(Protocol):
 
 
 def family_loader(read: Callable[[Path, str], Network], make: Callable[..., SamBackbone]) -> Load:
-    """`load` of a family.
-
-    Args:
-        read: the network that a file holds, of a model with this name.
-        make: its backbone, as `everymask.backbone.sam.make_backbone`.
-    """
+    """Make a family's `load` from `read`, a file and model name → network, and `make`, as `sam.make_backbone`."""
 
     def load(
         model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None

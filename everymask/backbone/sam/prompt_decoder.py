@@ -1,12 +1,12 @@
 """The mask decoder of SAM and SAM 2, rearranged for thousands of prompts on one image.
 
-The answers are those of the official `MaskDecoder` to rounding; the work is not:
+Its answers equal the official `MaskDecoder`'s up to rounding, with less work:
 
 - Until its first image-to-token attention a prompt sees the image's own tokens, so these are projected once for all
   prompts, and no prompt gets a copy of the image embedding.
-- Later image tokens differ from prompt to prompt and are never projected (`cross_attention.py`).
-- Up-scaling stays channel-last, where a 2x2 transposed convolution of stride 2 is a matrix product. It is done for the
-  part of the image that is not padding, and for the three multimask outputs alone.
+- Later image tokens differ between prompts and are never projected (`cross_attention.py`).
+- Up-scaling stays channel-last, where a 2x2 transposed convolution of stride 2 is a matrix product. It covers only the
+  part of the image that is not padding, and only the three multimask outputs.
 
 Symbols: N prompts, T tokens a prompt, L image tokens, C channels.
 """
@@ -26,9 +26,9 @@ from torch.nn import functional as F
 from everymask.backbone.sam.cross_attention import ImageToToken, TokenToImage
 
 _MULTIMASK = [1, 2, 3]
-"""The mask tokens of the multimask output. The first of the four answers unambiguous prompts, and is not used."""
+"""The multimask output's mask tokens. The first of the four, for unambiguous prompts, is not used."""
 _OUTPUT_ROWS = [0, 2, 3, 4]
-"""Output tokens whose final state is read: the IoU token and the mask tokens of `_MULTIMASK`."""
+"""Output tokens whose final state is read: the IoU token and those of `_MULTIMASK`."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,10 @@ class ImageState:
 
     Attributes:
         tokens: (L, C) image tokens with the dense (no-mask) prompt added.
-        keys: (h, L, D) of the first token-to-image attention.
-        values: (h, L, D) of the same.
+        keys, values: (h, L, D) of the first token-to-image attention.
         queries: (h, D, L) of the first image-to-token attention.
         valid_hw: (rows, columns) of the token grid to answer for; the rest is padding.
-        skips: finer image features that enter the up-scaling, in its layout; None where there are none.
+        skips: finer image features for the up-scaling, in its layout; None if there are none.
     """
 
     tokens: torch.Tensor
@@ -80,12 +79,12 @@ class PromptDecoder:
         first_token: torch.Tensor | None = None,
         sigmoid_iou: bool = False,
     ) -> None:
-        """
+        """Takes over `decoder` (fp32), which the caller must not use afterwards.
+
         Args:
-            decoder: fp32; taken over, and of no use to the caller afterwards.
-            image_position: (C, S, S) fp32, positional encoding of the image tokens.
-            first_token: (1, C), an output token before those of `decoder` that is not read (SAM 2's object score).
-            sigmoid_iou: the predicted IoU goes through a sigmoid, as in SAM 2.
+            image_position: (C, S, S) fp32 positional encoding of the image tokens.
+            first_token: (1, C), an output token before the decoder's own that is not read (SAM 2's object score).
+            sigmoid_iou: apply a sigmoid to the predicted IoU, as in SAM 2.
         """
         position = image_position.flatten(1).t()
         self._position = position.to(device, dtype)
@@ -109,13 +108,13 @@ class PromptDecoder:
         valid_hw: tuple[int, int],
         skips: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> ImageState:
-        """What every prompt on this image needs.
+        """Compute what every prompt on this image needs.
 
         Args:
             tokens: (L, C) image tokens with the dense prompt added.
             valid_hw: (rows, columns) of the token grid to answer for.
-            skips: features that are added after the first and the second up-scaling step: (C/4, 2 rows, 2 columns) and
-                (C/8, 4 rows, 4 columns).
+            skips: features added after the first and second up-scaling step: (C/4, 2 rows, 2 columns) and (C/8, 4 rows,
+                4 columns).
         """
         first = self._layers[0]
         placed = tokens + self._position
@@ -129,7 +128,7 @@ class PromptDecoder:
         )
 
     def decode(self, state: ImageState, prompts: torch.Tensor) -> DecodedPrompts:
-        """Answer N prompts of T tokens each, (N, T, C) as SAM's prompt encoder makes them."""
+        """Answer N prompts of T tokens each, (N, T, C) from SAM's prompt encoder."""
         position = torch.cat([self._output_tokens.expand(len(prompts), -1, -1), prompts], dim=1)
         first, *later = self._layers
         tokens, image = first.shared(position, state)
@@ -162,8 +161,7 @@ class _Layer:
     def shared(self, position: torch.Tensor, state: ImageState) -> tuple[torch.Tensor, torch.Tensor]:
         """The first layer: prompt tokens start as their own positional encoding (N, T, C), all on the same image.
 
-        Returns:
-            (N, T, C) prompt tokens and (N, L, C) image tokens.
+        Returns (N, T, C) prompt tokens and (N, L, C) image tokens.
         """
         tokens = self._self_attend(position, position)
         tokens = tokens + self.read_image.read_shared(tokens + position, state.keys, state.values)
@@ -174,7 +172,7 @@ class _Layer:
     def own(
         self, tokens: torch.Tensor, position: torch.Tensor, image: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A later layer: each prompt has image tokens (N, L, C) of its own. Arguments and answer as in `shared`."""
+        """A later layer, as `shared` but with each prompt's own image tokens (N, L, C)."""
         tokens = self._self_attend(tokens, position)
         tokens = tokens + self.read_image.read(tokens + position, image)
         tokens = self._think(tokens)
@@ -196,7 +194,7 @@ class _Layer:
 
 
 class _Upscaling:
-    """Two transposed convolutions, what skips add after each, and the product with the hypernetworks' filters."""
+    """Two transposed convolutions, each followed by a skip, then the product with the hypernetworks' filters."""
 
     def __init__(self, layers: Iterable[Any], device: torch.device, dtype: torch.dtype) -> None:
         first, norm, _, second, _ = layers
@@ -207,7 +205,7 @@ class _Upscaling:
         self._norm_eps: float = norm.eps
 
     def arrange(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Skips (C/4, 2 rows, 2 columns) and (C/8, 4 rows, 4 columns) in the layout of what they are added to, with the
+        """Skips (C/4, 2 rows, 2 columns) and (C/8, 4 rows, 4 columns) in the layout of their sums, with the
         convolution's bias: (rows columns, 4 C/4) and (rows columns 4, 4 C/8)."""
         rows, columns = first.shape[1] // 2, first.shape[2] // 2
         # From (channel, row, y, column, x), and with finer y and x.
@@ -241,7 +239,7 @@ class _Upscaling:
 def _enlarge(
     x: torch.Tensor, convolution: tuple[torch.Tensor, torch.Tensor], skip: torch.Tensor | None
 ) -> torch.Tensor:
-    """(N M, Cin) pixels → (N M, 4 Cout), with the bias, or with a skip (M, 4 Cout) that holds it."""
+    """(N M, Cin) pixels → (N M, 4 Cout) plus the bias, or plus a skip (M, 4 Cout) that includes it."""
     weight, bias = convolution
     if skip is None:
         return F.linear(x, weight, bias)
@@ -253,7 +251,7 @@ def _enlarge(
 def _as_linear(
     convolution: nn.ConvTranspose2d, device: torch.device, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (4 Cout, Cin) and bias (4 Cout,) that give the 2x2 output pixels, row by row, of one input pixel."""
+    """Weight (4 Cout, Cin) and bias (4 Cout,) that map an input pixel to its 2x2 output pixels, row by row."""
     assert convolution.bias is not None
     weight = convolution.weight.permute(2, 3, 1, 0).reshape(-1, convolution.in_channels)
     return weight.to(device, dtype).contiguous(), convolution.bias.to(device, dtype).repeat(4)
