@@ -1,1 +1,1 @@
-"""How models are made and judged: installed, since commands need it, but no other room imports it."""
+"""How models are made and judged: installed for commands, but imported by no other room."""

@@ -1,1 +1,1 @@
-"""How `nano` is trained: ground truth, augmentation, borders and groups, token cache, decoder."""
+"""Training of `nano`: ground truth, augmentation, borders and groups, token cache, decoder."""

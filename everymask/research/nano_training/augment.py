@@ -1,4 +1,4 @@
-"""Random views of annotated pictures: scale, crop, flip, colour, and objects copied from other pictures."""
+"""Random views of annotated pictures: scale, crop, flip, colour, and objects pasted from other pictures."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How far a random view may be from its picture."""
+    """How far random views differ from their picture."""
 
     smallest_crop: float = 0.5
     """Shortest side of a crop, as a share of the picture's."""
     longest_side: tuple[int, int] = (352, 512)
     """Range of the view's longest side in pixels."""
     paste_probability: float = 0.4
-    """Chance that a segment of another picture is pasted in."""
+    """Probability that a segment of another picture is pasted in."""
     swarm_share: float = 0.3
-    """Share of the pastes in which many small copies of the segment are pasted, each a segment of its own."""
+    """Share of pastes that paste many small copies, each a segment of its own."""
     jitter: float = 1.0
-    """Strength of the colour changes; 0 for none."""
+    """Strength of colour changes; 0 for none."""
 
 
 def random_view(
     picture: AnnotatedPicture, donor: AnnotatedPicture | None, config: AugmentConfig, rng: np.random.Generator
 ) -> AnnotatedPicture:
-    """A random view of `picture`, with a segment of `donor`, if there is one, pasted in."""
+    """A random view of `picture`, possibly with a pasted segment of `donor`."""
     view = _flip(_crop(picture, config, rng), rng)
     if donor is not None:
         view = _paste(view, donor, config, rng)
@@ -69,9 +69,9 @@ def random_square(
     config: AugmentConfig,
     rng: np.random.Generator,
 ) -> AnnotatedPicture:
-    """A square of `side` pixels cut from a view like those of `random_view`, without making the whole view.
+    """A square of `side` pixels from a view as of `random_view`, without making the whole view.
 
-    A segment of `donor`, if there is one, is pasted in. Grey and unlabelled where the view is smaller than the square.
+    May hold a pasted segment of `donor`. Grey and unlabelled where the view is smaller than the square.
     """
     sides = np.array(picture.image.shape[:2])
     scale = rng.uniform(*config.longest_side) / (sides.max() * rng.uniform(config.smallest_crop, 1))
@@ -92,7 +92,7 @@ def random_square(
 
 
 def _flip(view: AnnotatedPicture, rng: np.random.Generator) -> AnnotatedPicture:
-    """Left and right exchanged, half of the time."""
+    """Mirror left and right, half of the time."""
     if rng.random() < 0.5:
         return view
     return replace(view, image=view.image[:, ::-1], label_maps=tuple(m[:, ::-1] for m in view.label_maps))
@@ -101,7 +101,7 @@ def _flip(view: AnnotatedPicture, rng: np.random.Generator) -> AnnotatedPicture:
 def _paste(
     view: AnnotatedPicture, donor: AnnotatedPicture, config: AugmentConfig, rng: np.random.Generator
 ) -> AnnotatedPicture:
-    """A segment of 1 to 40 % of `donor` in front of everything: once and large, or many times and small."""
+    """Paste a segment of 1 to 40 % of `donor` in front: once and large, or many times and small."""
     labels = donor.label_maps[int(rng.integers(len(donor.label_maps)))]
     values, counts = np.unique(labels[labels != UNLABELLED], return_counts=True)
     fitting = values[(counts > 0.01 * labels.size) & (counts < 0.4 * labels.size)]
@@ -129,7 +129,7 @@ def _paste(
 def _scaled(
     piece: NDArray[np.uint8], shape: NDArray[np.bool_], share: float, within_hw: tuple[int, ...]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A cut-out and its mask, resized: the longest side is `share` of that of `within_hw`; it fits into it."""
+    """A cut-out and its mask, resized so that its longest side is `share` of `within_hw`'s and it fits inside."""
     scale = share * max(within_hw) / max(shape.shape)
     height, width = (min(most, max(1, round(side * scale))) for most, side in zip(within_hw, shape.shape, strict=True))
     resized = Image.fromarray(np.ascontiguousarray(piece)).resize((width, height), Image.Resampling.LANCZOS)
@@ -138,7 +138,7 @@ def _scaled(
 
 
 def _anywhere(shape_hw: tuple[int, ...], within_hw: tuple[int, ...], rng: np.random.Generator) -> list[tuple[int, int]]:
-    """One random corner (y, x) at which a cut-out lies wholly inside."""
+    """One random corner (y, x) that keeps a cut-out inside."""
     y, x = (int(rng.integers(0, whole - part + 1)) for whole, part in zip(within_hw, shape_hw, strict=True))
     return [(y, x)]
 
@@ -146,7 +146,7 @@ def _anywhere(shape_hw: tuple[int, ...], within_hw: tuple[int, ...], rng: np.ran
 def _side_by_side(
     shape_hw: tuple[int, ...], within_hw: tuple[int, ...], rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Corners (y, x) of a loose grid of copies that hardly touch: rows and columns of coins, windows, people."""
+    """Corners (y, x) of a loose grid of copies that hardly touch, like coins, windows or people."""
     step = np.ceil(np.array(shape_hw) * rng.uniform(0.95, 1.5, 2)).astype(int)
     room = np.maximum(1, (np.array(within_hw) - shape_hw) // step + 1)
     count = np.minimum(room, rng.integers(2, 6, 2))

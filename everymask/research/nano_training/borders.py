@@ -1,4 +1,4 @@
-"""Train the encoder's head on random crops: where borders are, and which places belong to one segment."""
+"""Trains the encoder's head on random crops: where borders are, and which places share a segment."""
 
 from __future__ import annotations
 
@@ -23,16 +23,14 @@ _GROUP_STRIDE = 8
 
 @dataclass(frozen=True)
 class BorderConfig:
-    """How the encoder's head is trained."""
-
     crop_px: int = 256
     """Side of a training crop, a multiple of 32."""
     batch: int = 10
     """Crops a step."""
     places: int = 96
-    """Places of a crop that are compared with each other."""
+    """Places of a crop that are compared pairwise."""
     boundary_positive_weight: float = 3.0
-    """Weight of places on a border, of which there are far fewer."""
+    """Weight of places on a border, which are far fewer."""
     group_weight: float = 0.5
     """Weight of the cross-entropy of pairs of places."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(3e-3, 0.02, clip_norm=2.0))
@@ -43,8 +41,6 @@ Crop = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class _Crops(IterableDataset[Crop]):
-    """Endless random crops of annotated pictures."""
-
     def __init__(
         self, pictures: list[PictureReference], config: BorderConfig, augment: AugmentConfig, seed: tuple[int, ...]
     ) -> None:
@@ -59,7 +55,7 @@ class _Crops(IterableDataset[Crop]):
 
 
 def training_crop(view: AnnotatedPicture, rng: np.random.Generator) -> Crop:
-    """What is learned from a square view; its sides are a multiple of 8."""
+    """The image and targets of a square view whose sides are multiples of 8."""
     labels = view.label_maps[int(rng.integers(len(view.label_maps)))]
     middle = _GROUP_STRIDE // 2
     return (
@@ -81,9 +77,9 @@ def train_borders(
     seed: int,
     rank: int = 0,
 ) -> NanoEncoder:
-    """Train for `minutes` in all, going on from `state_path`; the encoder with the averaged weights.
+    """Train for `minutes` in all, resuming from `state_path`; returns the encoder with averaged weights.
 
-    Under `torchrun` every process draws its own crops: `rank` tells them apart.
+    Under `torchrun`, `rank` gives each process crops of its own.
     """
     torch.manual_seed(seed)
     encoder = NanoEncoder(encoder_config, trunk)
@@ -118,17 +114,17 @@ def _loss(
 
 
 def group_loss(groups: torch.Tensor, labels: torch.Tensor, places: int) -> tuple[torch.Tensor, float]:
-    """Cross-entropy of whether pairs of random places share a segment, both answers weighing the same.
+    """Cross-entropy of whether pairs of random places share a segment, both answers weighted equally.
 
-    Two places that nobody labelled may or may not belong together: such pairs are left out. One labelled and one
-    unlabelled place are apart, since a segment is labelled wholly.
+    Pairs of two unlabelled places are left out, because they may or may not belong together. A labelled and an
+    unlabelled place are apart, since segments are labelled wholly.
 
     Args:
         groups: (B, G, h, w).
-        labels: (B, h, w) int64, `UNLABELLED` where nobody said anything.
+        labels: (B, h, w) int64, may hold `UNLABELLED`.
 
     Returns:
-        The loss, and the share of pairs told rightly, both answers weighing the same.
+        The loss, and the share of correct pairs, both answers weighted equally.
     """
     drawn = torch.randint(labels[0].numel(), (len(labels), places), device=labels.device)
     label = labels.flatten(1).gather(1, drawn)

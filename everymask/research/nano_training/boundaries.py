@@ -1,4 +1,4 @@
-"""What the boundary head is taught: where annotators drew borders, and where nobody can tell."""
+"""The boundary head's targets: where annotators drew borders, and where nobody can tell."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from everymask.evaluation.ground_truth import UNLABELLED, AnnotatedPicture
 UNKNOWN = -1.0
 """Target of pixels without an answer."""
 _JUDGED_MARGIN_PX = 4
-"""Beyond instances, the width in which a picture with incomplete annotation is still trusted to hold no border."""
+"""Width around instances in which an incompletely annotated picture is trusted to hold no other border."""
 _CONSENSUS_GAIN = 1.5
-"""Annotators disagree on detail; a border that two in three drew counts as certain (our choice)."""
+"""Gain that makes a border drawn by two in three annotators certain, as they disagree on detail (our choice)."""
 
 
 def boundary_target(picture: AnnotatedPicture) -> NDArray[np.float32]:
-    """(H/2, W/2) share of annotators with a border there, in [0, 1], or `UNKNOWN`. H and W must be even."""
+    """(H/2, W/2) share in [0, 1] of annotators with a border there, or `UNKNOWN`. H and W must be even."""
     height, width = picture.image.shape[:2]
     if not picture.sharp:
         return np.full((height // 2, width // 2), UNKNOWN, dtype=np.float32)
@@ -39,7 +39,7 @@ def boundary_target(picture: AnnotatedPicture) -> NDArray[np.float32]:
 
 
 def _borders(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Both pixels of every pair of neighbours with different labels."""
+    """Both pixels of each pair of neighbours with different labels."""
     border = np.zeros(labels.shape, dtype=bool)
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
     border[:, 1:] |= across

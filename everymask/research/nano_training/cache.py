@@ -21,18 +21,16 @@ from everymask.research.nano_training.samples import make_sample
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """What is described before the decoder is trained."""
-
     views: float = 1.0
-    """How many random views are described, as a multiple of what is usual for each source."""
+    """Number of random views, as a multiple of the usual for each source."""
     processes: int = 2
-    """Processes, of one thread each."""
+    """Number of single-threaded processes."""
     augment: AugmentConfig | None = field(default_factory=AugmentConfig)
-    """None for the pictures as they are, at canvas size."""
+    """None keeps the pictures as they are, at canvas size."""
 
 
 def canvas_picture(picture: AnnotatedPicture) -> AnnotatedPicture:
-    """The picture at the size at which the backbone answers."""
+    """The picture at the size of the backbone's canvas."""
     height, width = picture.image.shape[:2]
     scale = min(1.0, LONGEST_SIDE_PX / max(height, width))
     return resize(picture, (max(1, round(height * scale)), max(1, round(width * scale))))
@@ -64,7 +62,7 @@ class _Describer:
 
 
 def sample_path(folder: Path, reference: PictureReference, view: int) -> Path:
-    """Where a view of a picture is kept."""
+    """The file of a view of a picture."""
     return folder / f"{reference.name.replace('/', '-')}.{view}.npz"
 
 
@@ -83,9 +81,9 @@ def write_cache(
     seed: int,
     report: Callable[[int], None],
 ) -> list[Path]:
-    """Describe views of pictures; files that are there are kept. Returns all paths.
+    """Describe views of pictures, keeping existing files; returns all paths.
 
-    `report` is told now and then how many are there.
+    `report` is called now and then with the number of finished files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     describer = _Describer(views, folder, encoder.cpu(), regions, config.augment, seed)

@@ -1,4 +1,4 @@
-"""The learning curve of the prompt decoder as a picture."""
+"""The prompt decoder's learning curve as a picture."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ _HELD_OUT = {
 
 
 def draw_learning_curve(metrics: Path, picture: Path) -> None:
-    """Draw the decoder's figures in a `metrics.jsonl` over its steps: drawn prompts of training views as lines, one
-    click a segment of held-out pictures, at cell resolution, as dots.
-    """
+    """Draw the decoder's figures in a `metrics.jsonl` over its steps: lines for training prompts, dots for one click
+    per held-out segment, at cell resolution."""
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     rows = [line for line in lines if line["stage"] == "decoder"]
     trained, measured = [row for row in rows if "best" in row], [row for row in rows if "held_out" in row]

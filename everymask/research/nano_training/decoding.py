@@ -1,4 +1,4 @@
-"""Train the prompt decoder on described views."""
+"""Trains the prompt decoder on described views."""
 
 from __future__ import annotations
 
@@ -36,33 +36,31 @@ from everymask.research.nano_training.objective import (
 from everymask.research.nano_training.samples import Sample
 
 _MIN_CELLS = 64
-"""A window with fewer cells says too little about an image."""
+"""Windows with fewer cells say too little about an image."""
 
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How the decoder is trained."""
-
     batch: int = 5
-    """Views a step and process."""
+    """Views per step and process."""
     prompts: int = 24
-    """Prompts a view."""
+    """Prompts per view."""
     window_share: float = 0.6
-    """Share of batches in which only the cells inside a random window of each view are kept."""
+    """Share of batches that keep only the cells inside a random window of each view."""
     smallest_window: float = 0.5
     """Shortest side of such a window, as a share of the view's."""
     feature_dropout: float = 0.1
-    """Share of encoder channels that are zeroed in a third of the views."""
+    """Share of encoder channels zeroed in a third of the views."""
     dropout: float = 0.05
-    """In the image transformer."""
+    """Dropout in the image transformer."""
     evaluate_every: int = 250
-    """Steps between two measurements on the held-out pictures."""
+    """Steps between measurements on the held-out pictures."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
 
 def mirror(sample: Sample) -> Sample:
-    """Left and right exchanged; encoder features and merge trees are taken to be the same."""
+    """Mirror left and right, assuming unchanged encoder features and merge trees."""
     shape = sample.tokens.shape.clone()
     shape[:, CENTRE.start] *= -1
     shape[:, [TOUCHES_LEFT, TOUCHES_RIGHT]] = shape[:, [TOUCHES_RIGHT, TOUCHES_LEFT]]
@@ -70,7 +68,7 @@ def mirror(sample: Sample) -> Sample:
 
 
 def window(sample: Sample, smallest: float, rng: np.random.Generator) -> Sample:
-    """The cells whose centroids lie in a random window, which becomes the canvas. The sample itself if too few do."""
+    """The cells with centroids in a random window, which becomes the canvas; the sample itself if there are too few."""
     shape = sample.tokens.shape
     sides = shape[0, CANVAS_SIDES]
     kept_sides = sides * torch.from_numpy(rng.uniform(smallest, 1, 2)).float()
@@ -135,9 +133,9 @@ def train_decoder(
     seed: int,
     rank: int = 0,
 ) -> PromptDecoder:
-    """Train for `minutes` in all, going on from `state_path`; the decoder of the averaged weights.
+    """Train for `minutes` in all, resuming from `state_path`; returns the decoder with averaged weights.
 
-    Under `torchrun` every process draws its own batches: `rank` tells them apart.
+    Under `torchrun`, `rank` gives each process batches of its own.
     """
     torch.manual_seed(seed)
     decoder = PromptDecoder(decoder_config, dropout=config.dropout)
@@ -162,7 +160,7 @@ def train_decoder(
 
 @torch.inference_mode()
 def cell_figures(decoder: PromptDecoder, paths: list[Path]) -> dict[str, float]:
-    """Click figures at cell resolution, one click a segment: quick, and close to `evaluation.click_accuracy`."""
+    """Click figures at cell resolution, one click per segment: quick, and close to `evaluation.click_accuracy`."""
     rows = []
     for path in paths:
         sample = Sample.load(path)

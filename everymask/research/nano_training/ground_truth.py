@@ -1,4 +1,4 @@
-"""Which annotated pictures `nano` learns from, and how often."""
+"""The annotated pictures that `nano` learns from, and how often."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ VIEWS = {
     "davis": 0.34,
     "clothing": 0.25,
 }
-"""Random views of a picture of each source: a scene with every segment marked says more than a single object."""
+"""Random views per picture of each source: fully annotated scenes teach more than single objects."""
 
 
 def training_pictures(data: Path, source: str) -> list[PictureReference]:
-    """Pictures of a source to learn from, in a fixed order.
+    """A source's training pictures in a fixed order.
 
     Raises:
-        ConfigurationError: the source is unknown, or the folder of ground truth does not hold it.
+        ConfigurationError: the source is unknown, or missing from the folder of ground truth.
     """
     if source not in _READERS:
         raise ConfigurationError(f"source {source!r} is unknown; choose from {', '.join(SOURCES)}")
@@ -56,9 +56,9 @@ def training_pictures(data: Path, source: str) -> list[PictureReference]:
 
 
 def planned_views(pictures: list[PictureReference], factor: float) -> list[tuple[PictureReference, int]]:
-    """Which views of which pictures are learned from: `VIEWS` times `factor` of each picture on average.
+    """The views to learn from: on average `VIEWS` times `factor` of each picture.
 
-    First views come first, so that any beginning of the list is drawn from all sources.
+    First views come first, so any beginning of the list draws on all sources.
     """
     planned: list[tuple[PictureReference, int]] = []
     due: dict[str, float] = {}

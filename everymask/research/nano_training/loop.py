@@ -1,4 +1,4 @@
-"""What the trainings share: a budget of minutes, averaged weights, a state on disk to go on from, a log."""
+"""Shared by the trainings: a budget of minutes, averaged weights, a resumable state on disk, a log."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class OptimizerConfig:
     """AdamW with warm-up and a cosine decay over the budget."""
 
     learning_rate: float = 1e-3
-    """Highest learning rate of AdamW."""
+    """Peak learning rate."""
     weight_decay: float = 0.05
     """Weight decay of matrices; vectors have none."""
     warm_up_steps: int = 100
-    """Steps in which the learning rate rises to its highest."""
+    """Steps until the learning rate peaks."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient."""
+    """Largest gradient norm."""
     average_decay: float = 0.998
-    """Decay of the running average of the weights; the average is what is kept."""
+    """Decay of the running average of the weights, which is what is kept."""
     save_every_s: float = 60.0
-    """Seconds between two states on disk."""
+    """Seconds between saved states."""
 
 
 class Trainer:
-    """Steps a module until its minutes are used up, counting those of earlier, interrupted runs."""
+    """Trains a module until its minutes, counted over interrupted runs, are used up."""
 
     def __init__(
         self, module: nn.Module, config: OptimizerConfig, minutes: float, state_path: Path, report: Report
     ) -> None:
-        """Goes on from the state at `state_path` when there is one."""
+        """Resumes from the state at `state_path` if there is one."""
         self.module = module
         self.config = config
         self._minutes = minutes
@@ -68,7 +68,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that was used up at the last step, the same in all processes."""
+        """Share of the budget used up at the last step, the same in all processes."""
         return self._progress
 
     def _measure_progress(self) -> float:
@@ -76,7 +76,7 @@ class Trainer:
         return seconds / max(self._minutes * 60, 1e-9)
 
     def _average_over_processes(self) -> None:
-        """Under `torchrun`, every process has the same weights and takes the mean of all gradients."""
+        """Under `torchrun`, give all processes the mean gradient; their weights are equal."""
         self._progress = self._measure_progress()
         if not distributed.is_initialized():
             return
@@ -91,7 +91,7 @@ class Trainer:
             parameter.grad = mean.view_as(parameter)
 
     def update(self, loss: torch.Tensor, figures: Mapping[str, float]) -> None:
-        """One step of the optimizer; skipped where the gradient is not finite."""
+        """One optimizer step; skipped if the gradient is not finite."""
         config = self.config
         decay = 0.5 * (1 + math.cos(math.pi * min(1.0, self.progress))) * 0.97 + 0.03
         rate = config.learning_rate * decay * min(1.0, (self.step + 1) / config.warm_up_steps)
@@ -121,18 +121,18 @@ class Trainer:
             self.save()
 
     def report_means(self) -> None:
-        """Report the means of the figures since the last report."""
+        """Report the figures' means since the last report."""
         if self._counted:
             means = {name: round(total / self._counted, 4) for name, total in self._sums.items()}
             self._report({"step": self.step, "progress": round(min(1.0, self.progress), 3), **means})
         self._sums, self._counted = {}, 0
 
     def averaged(self) -> dict[str, torch.Tensor]:
-        """The averaged weights, as a state dictionary of the module."""
+        """The averaged weights as a state dictionary."""
         return {name: tensor.clone() for name, tensor in self._average.items()}
 
     def save(self) -> None:
-        """Write the state, aside first; under `torchrun` the first process does."""
+        """Write the state atomically; under `torchrun` only the first process does."""
         self._saved = time.monotonic()
         if not is_first_process():
             return
@@ -151,12 +151,12 @@ class Trainer:
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process writes files."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 def file_report(path: Path, stage: str) -> Report:
-    """Figures as lines of JSON at the end of `path`, and on standard output."""
+    """Append figures to `path` as lines of JSON, and print them."""
 
     def report(figures: Mapping[str, Any]) -> None:
         if not is_first_process():

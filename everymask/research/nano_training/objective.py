@@ -1,4 +1,4 @@
-"""What the prompt decoder is asked for: prompts drawn from segments, mask and score losses, and the score by cells."""
+"""The prompt decoder's objective: prompts drawn from segments, mask and score losses, and figures by cells."""
 
 from __future__ import annotations
 
@@ -16,23 +16,21 @@ from everymask.research.nano_training.samples import Sample
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Weights of the losses."""
-
     cross_entropy: float = 1.0
-    """Weight of the binary cross-entropy, in which cells count by the root of their area."""
+    """Weight of the binary cross-entropy; cells count by the root of their area."""
     overlap: float = 1.5
     """Weight of 1 - soft IoU."""
     others: float = 0.05
-    """Share of the loss on all three outputs alike."""
+    """Share of the loss on all three outputs equally."""
     object_level: float = 0.25
-    """Share of the loss on the first output, where the prompted segment is the largest that any annotator drew there:
-    it thus learns to answer with the whole object, which is what E-SAM takes the largest mask for."""
+    """Share of the loss on the first output, for prompts whose segment is the largest that any annotator drew there: it
+    learns to answer with the whole object, as E-SAM expects of the largest mask."""
     score: float = 1.0
-    """Weight of the squared error of the predicted IoU; best and other outputs count alike."""
+    """Weight of the squared error of predicted IoU, equal for the best and the other outputs."""
     uniform_share: float = 0.6
-    """Share of prompts whose segment is drawn uniformly; the rest in proportion to the root of the area."""
+    """Share of prompts with a uniformly drawn segment; the rest are drawn by the root of area."""
     interior_share: float = 0.5
-    """Share of prompts at the cell that lies deepest in the segment; the rest at random inside."""
+    """Share of prompts at the segment's deepest cell; the rest are at random cells inside."""
 
 
 class Batch(NamedTuple):
@@ -42,7 +40,7 @@ class Batch(NamedTuple):
         tokens: (B, P, …) cell tokens.
         area: (B, P) share of the canvas; 0 for padding.
         prompts: (B, N) int64 prompted cells.
-        target: (B, N, P) share of every cell inside the prompted segment.
+        target: (B, N, P) share of each cell inside the prompted segment.
         largest: (B, N) bool, whether no larger segment of any annotator holds the prompted cell.
     """
 
@@ -54,9 +52,9 @@ class Batch(NamedTuple):
 
 
 def interior_cells(sample: Sample) -> torch.Tensor:
-    """(S,) int64: for each segment the cell with most of the segment's mass near the segment's own centre.
+    """(S,) int64: each segment's cell with most of its mass near its centre.
 
-    A stand-in at cell resolution for its most interior pixel (the one farthest from its border).
+    It stands, at cell resolution, for the pixel farthest from the segment's border.
     """
     coverage = sample.coverage.float()
     mass = coverage * sample.area
@@ -71,7 +69,7 @@ def interior_cells(sample: Sample) -> torch.Tensor:
 def draw_prompts(
     sample: Sample, count: int, config: ObjectiveConfig, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` prompted cells (N,) and the index (N,) of the segment that each stands for."""
+    """`count` prompted cells (N,) and the index (N,) of each one's segment."""
     share = (sample.coverage.float() * sample.area).sum(dim=1).double().numpy()
     uniform = np.full(len(share), 1 / len(share))
     root = np.sqrt(share) / np.sqrt(share).sum()
@@ -99,7 +97,7 @@ def _is_largest(sample: Sample, cells: torch.Tensor, segments: torch.Tensor) -> 
 
 
 def collate(samples: list[Sample], drawn: list[tuple[torch.Tensor, torch.Tensor]]) -> Batch:
-    """Pad to the largest number of cells."""
+    """Pad samples to the largest number of cells."""
     cells = max(len(sample.area) for sample in samples)
 
     def pad(tensor: torch.Tensor, *dims: int) -> torch.Tensor:
@@ -124,7 +122,7 @@ def collate(samples: list[Sample], drawn: list[tuple[torch.Tensor, torch.Tensor]
 
 
 def cell_iou(masks: torch.Tensor, target: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
-    """IoU of (…, 3, P) masks (bool or soft) with (…, P) coverage, weighted by (…, P) areas: (…, 3)."""
+    """(…, 3) IoU of (…, 3, P) masks (bool or soft) with (…, P) coverage, weighted by (…, P) areas."""
     weighted = masks.float() * area[..., None, :]
     inter = (weighted * target[..., None, :]).sum(-1)
     union = weighted.sum(-1) + (target * area).sum(-1)[..., None] - inter
@@ -132,7 +130,7 @@ def cell_iou(masks: torch.Tensor, target: torch.Tensor, area: torch.Tensor) -> t
 
 
 def losses(output: DecoderOutput, batch: Batch, config: ObjectiveConfig) -> dict[str, torch.Tensor]:
-    """`loss` (to be minimised) and figures: `best`, `top` IoU and `mask`, `score` losses, all scalars."""
+    """`loss` (to minimise) and figures: `best` and `top` IoU, `mask` and `score` losses, all scalars."""
     logits, target = output.logits.float(), batch.target
     area = batch.area[:, None].expand_as(target)
     soft = cell_iou(logits.sigmoid(), target, area)

@@ -1,4 +1,4 @@
-"""Training samples of the prompt decoder: an image's cell tokens and how much of each cell every segment covers."""
+"""Training samples of the prompt decoder: an image's cell tokens and each segment's coverage of cells."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Sample:
     Attributes:
         tokens: unbatched, P cells.
         area: (P,) float32 share of the canvas.
-        coverage: (S, P) float16, the share of each cell that belongs to each segment of any annotator.
+        coverage: (S, P) float16, share of each cell inside each segment of any annotator.
     """
 
     tokens: CellTokens
@@ -30,7 +30,7 @@ class Sample:
     coverage: torch.Tensor
 
     def save(self, path: Path) -> None:
-        """Write to a `.npz`, aside first, so that a file under its final name is whole."""
+        """Write to a `.npz` atomically."""
         aside = path.with_suffix(".tmp.npz")
         np.savez(
             aside,
@@ -44,7 +44,6 @@ class Sample:
 
     @staticmethod
     def load(path: Path) -> Sample:
-        """Read what `save` wrote."""
         with np.load(path) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
         tokens = CellTokens(arrays["features"], arrays["shape"], arrays["planes"])
@@ -52,7 +51,7 @@ class Sample:
 
 
 def segment_coverage(cell_index: NDArray[np.int64], label_maps: tuple[NDArray[np.int32], ...]) -> NDArray[np.float16]:
-    """(S, P) share of every cell in every segment of any map; segments without a pixel have no row."""
+    """(S, P) share of each cell in each segment of any map; empty segments have no row."""
     cells = cell_index.reshape(-1)
     count = int(cells.max()) + 1
     area = np.bincount(cells, minlength=count)

@@ -1,7 +1,7 @@
-"""A stand-in for SAM with SAM's geometry, which answers clicks from annotations instead of from weights.
+"""A stand-in with SAM's geometry that answers clicks from annotations instead of weights.
 
-It tells how E-SAM's modules and AMG treat masks whose errors are known. It measures the modules, not SAM: figures made
-with it say nothing about what SAM itself reaches on any picture.
+It shows how E-SAM's modules and AMG treat masks with known errors. It measures the modules, not SAM: its figures say
+nothing about what SAM reaches on any picture.
 """
 
 from everymask.research.oracle.backbone import OracleBackbone

@@ -24,11 +24,11 @@ _IMAGE_SIZE, _PATCH_SIZE, _WIDTH = 1024, 16, 256
 
 _LOGIT_PER_SAMPLE = 2.5
 _HALF = SAMPLES / 2 + 0.5
-"""A decoder pixel is inside when more than half of it is: counts are whole, so no logit lies between -1 and 1, and the
-stability of a mask is 1."""
+"""A decoder pixel is inside if more than half of it is; counts are whole, so no logit lies between -1 and 1, and every
+mask has stability 1."""
 
 _VARIANT, _ERROR, _NEIGHBOUR, _BEST, _PREFERENCE, _SHARED, _CLICK, _GIANT, _FLAW, _PIECE = range(10)
-"""What a number is drawn for."""
+"""Purposes of random numbers."""
 
 (
     _OBJECT,
@@ -46,10 +46,10 @@ _VARIANT, _ERROR, _NEIGHBOUR, _BEST, _PREFERENCE, _SHARED, _CLICK, _GIANT, _FLAW
 
 @dataclass(frozen=True)
 class _Masks:
-    """N clicks' masks by name: the version of the scene they are taken from, their kind, and one or two numbers.
+    """Specifications of N clicks' masks.
 
     Attributes:
-        version: (N, 3) int64.
+        version: (N, 3) int64 version of the scene.
         kind: (N, 3) int64.
         first: (N, 3) int64, the object, part or sub-part.
         second: (N, 3) int64, what is joined to it or missing from it, -1 for none.
@@ -62,11 +62,11 @@ class _Masks:
 
 
 class OracleBackbone(FramedBackbone):
-    """Implements `PromptableBackbone` for pictures whose scenes it was given; see there for shapes.
+    """Implements `PromptableBackbone`, which gives the shapes, for pictures with known scenes.
 
-    It has the frame, the canvas and the widths of the official SAM, and answers a click with the object, the part and
-    the sub-part under it, with the errors it was told to make. The same click on the same picture always gets the same
-    answer. A click where nothing is annotated gets three empty masks.
+    It has the official SAM's frame, canvas and widths. It answers a click with the object, part and sub-part under it,
+    with the requested errors; the same click on the same picture always gets the same answer. Unannotated places get
+    three empty masks.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class OracleBackbone(FramedBackbone):
 
     @property
     def weights_sha256(self) -> str:
-        """Digest of the errors and the seed, which take the place of weights."""
+        """Digest of the errors and the seed, in place of weights."""
         return self._digest
 
     @property
@@ -100,11 +100,7 @@ class OracleBackbone(FramedBackbone):
         return self._device
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
-        """Find the scenes of images by their pixels.
-
-        Raises:
-            InputError: an image has no scene.
-        """
+        """Find the scenes of images by their pixels; InputError if an image has none."""
         return [self._embed(image) for image in images]
 
     def _embed(self, image: NDArray[np.uint8]) -> ImageEmbedding:
@@ -160,9 +156,9 @@ class OracleBackbone(FramedBackbone):
         point_labels: torch.Tensor,
         box_xyxy: torch.Tensor | None = None,
     ) -> PromptMasks:
-        """The answer to the first click on the object, else to the middle of the box.
+        """Answer the first click on the object, else the middle of the box.
 
-        Masks that contradict another click are estimated 0.
+        Masks that contradict another click get a predicted IoU of 0.
         """
         positive = point_coords[point_labels == 1]
         if len(positive):
@@ -182,13 +178,13 @@ class OracleBackbone(FramedBackbone):
         return Frame(embedding.canvas.original_size_hw, _IMAGE_SIZE, _PATCH_SIZE)
 
     def _patches(self, points: torch.Tensor, frame: Frame) -> IntArray:
-        """(N,) the neighbourhood of each point."""
+        """(N,) neighbourhood of each point."""
         side = self._errors.neighbourhood * max(frame.original_size_hw)
         column, row = np.floor(points.double().numpy() / side).astype(np.int64).T
         return np.asarray(row * 65536 + column)
 
     def _choose(self, cells: SceneCells, subpart: IntArray, patch: IntArray) -> _Masks:
-        """What each of the N clicks is answered with."""
+        """The masks that answer N clicks."""
         errors, seed = self._errors, int(cells.seed)
         part, owner = cells.part.numpy()[subpart], cells.object.numpy()[subpart]
         first = np.stack([owner, part, subpart], axis=1)
@@ -224,7 +220,7 @@ class OracleBackbone(FramedBackbone):
     def _flaws(
         self, cells: SceneCells, subpart: IntArray, owner: IntArray, patch: IntArray
     ) -> tuple[NDArray[np.bool_], IntArray, IntArray]:
-        """Which of the N object masks leak, have a hole or an island: whether, the sub-part, and the kind of mask."""
+        """Which of N object masks leak, or have a hole or island: whether, the sub-part, and the kind of mask."""
         errors, seed = self._errors, int(cells.seed)
         rates = np.cumsum([errors.leak, errors.hole, errors.island])
         flaw = (uniform(seed, _FLAW, patch, owner)[:, None] >= rates).sum(axis=1)
@@ -280,7 +276,7 @@ class OracleBackbone(FramedBackbone):
 
 
 def _members(cells: SceneCells, names: IntArray) -> torch.Tensor:
-    """(M, S + 1) bool, the sub-parts in each of M masks (version, kind, first, second)."""
+    """(M, S + 1) bool: the sub-parts in each of M masks (version, kind, first, second)."""
     numbers = torch.arange(cells.nothing + 1)
     members = torch.zeros(len(names), len(numbers), dtype=torch.bool)
     for kind, owner in (
@@ -304,7 +300,7 @@ def _members(cells: SceneCells, names: IntArray) -> torch.Tensor:
 
 
 def _neighbour(borders: NDArray[np.float32], item: IntArray, drawn: NDArray[np.float64]) -> IntArray:
-    """(N,) one of the neighbours of each item, the likelier the longer their border; -1 where there is none."""
+    """(N,) a random neighbour of each item, weighted by the length of their border; -1 if there is none."""
     if not len(borders):
         return np.full_like(item, -1)
     inside = item.clip(0, len(borders) - 1)

@@ -1,4 +1,4 @@
-"""A scene as SAM's decoder would see it: how much of every decoder pixel each sub-part fills, displaced or not."""
+"""A scene on SAM's decoder grid: how much of each decoder pixel a sub-part fills, in displaced versions too."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from everymask.research.oracle.errors import OracleErrors
 from everymask.research.oracle.scene import IntArray, Scene
 
 SAMPLES = DECODER_STRIDE**2
-"""Network pixels in a decoder pixel; what a region fills of it is counted in them."""
+"""Network pixels in a decoder pixel, the unit in which regions fill it."""
 
 _WEAK_EDGE = 16.0
-"""A border is crossed e times less readily for each so many levels that the colours beside it differ (our choice)."""
+"""Colour levels of difference that make a border e times harder to cross (our choice)."""
 
 _SMALL_PIECE = 0.05
-"""Holes and islands have at most this share of their object (our choice)."""
+"""Largest share of their object for holes and islands (our choice)."""
 
 _TOKENS_PER_WAVE = 2
 """Boundaries are displaced alike within about this many image tokens."""
@@ -28,25 +28,25 @@ _TOKENS_PER_WAVE = 2
 
 @dataclass(frozen=True)
 class SceneCells:
-    """What clicks on a scene are answered from; its fields are the features of an `ImageEmbedding`.
+    """The data from which clicks on a scene are answered, kept as the features of an `ImageEmbedding`.
 
-    S sub-parts, of which number S stands for none; O objects; V displaced versions of the scene after the true one.
+    S sub-parts, where number S stands for none; O objects; V displaced versions of the scene after the true one.
 
     Attributes:
         subpart_at: (h, w) int64, the sub-part under each pixel of the network's input.
         part, object: (S + 1,) int64, those of each sub-part; -1 for none.
         area: (S + 1,) float32, network pixels of each sub-part.
-        pure: (V + 1, P) int64, the sub-part that fills a decoder pixel, S where none or several do.
+        pure: (V + 1, P) int64, the sub-part that fills a decoder pixel, S if none or several do.
         mixed_start: (V + 2,) int64, where the mixed decoder pixels of each version begin.
-        mixed_cell, mixed_subpart, mixed_count: (E,) int64, how many network pixels of a mixed one a sub-part has.
+        mixed_cell, mixed_subpart, mixed_count: (E,) int64, network pixels of each sub-part in a mixed one.
         object_border: (O, O) float32, length of the border between two objects in decoder pixels.
         subpart_border: (S, S) float32, the same between sub-parts.
-        leak: (O, S) float32, how easily a mask of an object runs over into a sub-part of another: the length of their
-            border, the less the more their colours differ.
+        leak: (O, S) float32, how easily an object's mask runs over into another's sub-part: the length of their border,
+            reduced as their colours differ.
         hole: (O, S) float32, 1 for the small sub-parts of an object.
-        island: (O, S) float32, 1 for sub-parts of others that are small beside the object, and not of its neighbours.
+        island: (O, S) float32, 1 for sub-parts of non-neighbours that are small beside the object.
         vectors: (S + 1, C) float32, the image feature of each sub-part; zeros for none.
-        image: (C, T, U) float32 image tokens, the mean feature of what lies under each.
+        image: (C, T, U) float32 image tokens, the mean feature under each.
         seed: () int64, of the picture's random draws.
     """
 
@@ -70,15 +70,14 @@ class SceneCells:
 
     @property
     def nothing(self) -> int:
-        """S, which stands for no sub-part."""
+        """S, the number that stands for no sub-part."""
         return int(self.part.shape[0]) - 1
 
     def features(self) -> dict[str, torch.Tensor]:
-        """The fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def counts(self, version: int, members: torch.Tensor) -> torch.Tensor:
-        """Network pixels of each decoder pixel in each of M sets of sub-parts: (M, S + 1) bool → (M, P) float32."""
+        """(M, P) float32 network pixels of each decoder pixel in each of M sets (M, S + 1) bool of sub-parts."""
         full = members.float() * SAMPLES
         counts = torch.index_select(full, 1, self.pure[version])
         mixed = slice(int(self.mixed_start[version]), int(self.mixed_start[version + 1]))
@@ -87,7 +86,7 @@ class SceneCells:
 
 
 def scene_cells(scene: Scene, frame: Frame, errors: OracleErrors, feature_dim: int, seed: int) -> SceneCells:
-    """Bring a scene onto the network's input and its canvas, once as it is and once for each displacement."""
+    """Map a scene to the network's input and canvas, as it is and for each displacement."""
     generator = np.random.default_rng(seed)
     part, nothing = np.append(scene.part, -1), len(scene.part)
     owner = np.append(scene.object, -1)
@@ -130,7 +129,7 @@ def scene_cells(scene: Scene, frame: Frame, errors: OracleErrors, feature_dim: i
 
 
 def _network_labels(scene: Scene, frame: Frame, displacement: NDArray[np.float32] | None) -> IntArray:
-    """(4 H', 4 W') the sub-part under every network pixel of the canvas; past the picture's end its edge goes on."""
+    """(4 H', 4 W') sub-part under each network pixel of the canvas; beyond the picture its edge is repeated."""
     sides = [DECODER_STRIDE * side for side in frame.canvas_size_hw]
     positions = np.indices(sides, dtype=np.float32) + 0.5
     if displacement is not None:
@@ -144,7 +143,7 @@ def _network_labels(scene: Scene, frame: Frame, displacement: NDArray[np.float32
 
 
 def _waves(frame: Frame, generator: np.random.Generator) -> NDArray[np.float32]:
-    """(2, 4 H', 4 W') smooth displacements (row, column) of mean 0 and standard deviation 1 in each direction."""
+    """(2, 4 H', 4 W') smooth displacements (row, column), each of mean 0 and standard deviation 1."""
     rows, columns = (-(-side // _TOKENS_PER_WAVE) + 1 for side in frame.token_size_hw)
     coarse = torch.from_numpy(generator.standard_normal((1, 2, rows, columns)).astype(np.float32))
     size = [DECODER_STRIDE * side for side in frame.canvas_size_hw]
@@ -154,14 +153,14 @@ def _waves(frame: Frame, generator: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _blocks(labels: IntArray) -> IntArray:
-    """(4 H', 4 W') → (H' W', 16), the network pixels of each decoder pixel."""
+    """(4 H', 4 W') → (H' W', 16) network pixels of each decoder pixel."""
     height, width = (side // DECODER_STRIDE for side in labels.shape)
     blocks = labels.reshape(height, DECODER_STRIDE, width, DECODER_STRIDE).swapaxes(1, 2)
     return blocks.reshape(height * width, SAMPLES)
 
 
 def _mixed(blocks: IntArray, nothing: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Decoder pixel, sub-part and count of every sub-part in decoder pixels that hold several labels."""
+    """Decoder pixel, sub-part and count for each sub-part in decoder pixels with several labels."""
     cells = np.flatnonzero((blocks != blocks[:, :1]).any(axis=1))
     keys, counts = np.unique(cells[:, None] * (nothing + 1) + blocks[cells], return_counts=True)
     some = keys % (nothing + 1) < nothing
@@ -170,7 +169,7 @@ def _mixed(blocks: IntArray, nothing: int) -> tuple[IntArray, IntArray, IntArray
 
 
 def _borders(labels: IntArray, nothing: int) -> NDArray[np.float64]:
-    """(S, S) length of the common border of every two sub-parts, in decoder pixels."""
+    """(S, S) length of the common border of each two sub-parts, in decoder pixels."""
     borders = np.zeros((nothing + 1, nothing + 1))
     for first, second in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])):
         differ = first != second
@@ -179,13 +178,13 @@ def _borders(labels: IntArray, nothing: int) -> NDArray[np.float64]:
 
 
 def _summed(values: NDArray[np.floating], group: IntArray) -> NDArray[np.float32]:
-    """(S, N) summed over the groups of rows: (O, N)."""
+    """(S, N) rows summed by group: (O, N)."""
     member = np.eye(int(group.max(initial=-1)) + 1)[group]
     return np.asarray(member.T @ values, dtype=np.float32)
 
 
 def _over_weak_edges(borders: NDArray[np.float64], scene: Scene) -> NDArray[np.float64]:
-    """(S, S) borders weighed by how alike the mean colours on both sides are, from 1 for equal ones to nearly 0."""
+    """(S, S) borders weighted by the similarity of the mean colours on both sides, from 1 for equal to nearly 0."""
     inside = scene.subparts >= 0
     labels, count = scene.subparts[inside], len(scene.part)
     sums = [np.bincount(labels, channel, count) for channel in scene.image[inside].T]
@@ -200,7 +199,7 @@ def _over_weak_edges(borders: NDArray[np.float64], scene: Scene) -> NDArray[np.f
 def _flaws(
     owner: IntArray, object_border: NDArray[np.float32], weak: NDArray[np.float64], area: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """`leak`, `hole` and `island` of `SceneCells`, from the weighted borders (S, S) and the areas of sub-parts."""
+    """`leak`, `hole` and `island` of `SceneCells`, from weighted borders (S, S) and areas of sub-parts."""
     own = np.arange(len(object_border))[:, None] == owner
     small = area <= _SMALL_PIECE * _summed(area[:, None], owner)
     apart = object_border[:, owner] == 0
@@ -211,7 +210,7 @@ def _flaws(
 def _vectors(
     part: IntArray, owner: IntArray, appearance: float, feature_dim: int, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """(S + 1, C) unit vectors: the object's own direction, and in `appearance` of the square the sub-part's."""
+    """(S + 1, C) unit vectors: the object's direction, with share `appearance` of the square from the sub-part's."""
     objects = generator.standard_normal((int(owner.max(initial=-1)) + 1, feature_dim))
     own = generator.standard_normal((len(part) - 1, feature_dim))
     own /= np.linalg.norm(own, axis=1, keepdims=True)
@@ -222,7 +221,7 @@ def _vectors(
 
 
 def _tokens(labels: IntArray, frame: Frame, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(C, T, U) mean vector under each image token; past the canvas its edge goes on."""
+    """(C, T, U) mean vector under each image token; beyond the canvas its edge is repeated."""
     rows, columns = frame.token_size_hw
     side = frame.patch_size
     margins = [(0, count * side - have) for count, have in zip((rows, columns), labels.shape, strict=True)]

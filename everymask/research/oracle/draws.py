@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are drawn for alone, so that an answer does not depend on its batch."""
+"""Random numbers that depend only on their keys, so that answers do not depend on batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FloatArray = NDArray[np.float64]
 
 
 def uniform(seed: int, *keys: IntArray | int) -> FloatArray:
-    """Numbers in (0, 1), one for each row of keys that broadcast to (N,): splitmix64 over the keys."""
+    """Numbers in (0, 1), one per row of keys that broadcast to (N,): splitmix64 over the keys."""
     state = np.full(np.broadcast_shapes(*(np.shape(key) for key in keys)), seed, dtype=np.int64).view(np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
@@ -24,5 +24,5 @@ def uniform(seed: int, *keys: IntArray | int) -> FloatArray:
 
 
 def normal(seed: int, *keys: IntArray | int) -> FloatArray:
-    """Standard normal numbers, one for each row of keys."""
+    """Standard normal numbers, one per row of keys."""
     return np.asarray(ndtri(uniform(seed, *keys)))

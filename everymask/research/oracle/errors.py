@@ -1,4 +1,4 @@
-"""How the oracle errs, as numbers with their reasons. They were written down before the first table made with them."""
+"""The oracle's errors, as numbers with reasons, fixed before the first table made with them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ class OracleErrors:
 
     Attributes:
         neighbourhood: side of a square of clicks that err alike, as a share of the picture's longer side.
-        swallow: share in which the object mask also holds an adjoining object (under-segmentation).
-        stop: share in which the object mask stops at a part of the object (over-segmentation).
+        swallow: share where the object mask also holds an adjoining object (under-segmentation).
+        stop: share where the object mask stops at a part of the object (over-segmentation).
         lost: share without a good mask: all three are the sub-part joined to an adjoining one.
-        giant: share in which the object mask is the whole picture, whatever else would have been wrong with it.
+        giant: share where the object mask is the whole picture, overriding any other error.
         giant_estimate: predicted IoU of such a mask before its noise.
-        leak: share in which an object mask that is otherwise right also holds a piece of an adjoining object, the
-            likelier the less their colours differ.
-        hole: share in which an object mask that is otherwise right lacks a small piece of the object.
-        island: share in which an object mask that is otherwise right also holds a small piece far from the object.
-        boundary_px: standard deviation of a boundary's displacement, in decoder pixels; it changes smoothly.
-        boundary_variants: displacements there are; a neighbourhood has one of them.
+        leak: share where an otherwise right object mask also holds a piece of an adjoining object, likelier for similar
+            colours.
+        hole: share where an otherwise right object mask lacks a small piece of the object.
+        island: share where an otherwise right object mask also holds a small piece far from the object.
+        boundary_px: standard deviation of a boundary's smooth displacement, in decoder pixels.
+        boundary_variants: number of displacements; each neighbourhood has one of them.
         best_level: shares in which the object, the part and the sub-part are estimated best; they sum to 1.
-        preference: the other levels' estimates are lowered by up to this, uniformly.
-        estimate_slope: by how much a predicted IoU falls when the real IoU falls by 1.
-        shared_noise: standard deviation of the error of a predicted IoU that a neighbourhood shares.
-        click_noise: standard deviation of the error of a predicted IoU that each click has of its own.
-        knows_entities: the real IoU is that with the object; otherwise that with the object, part or sub-part under the
-            click that a mask fits best, since nothing tells SAM which level is asked for.
+        preference: most by which the other levels' estimates are lowered, uniformly.
+        estimate_slope: fall of predicted IoU for a fall of real IoU by 1.
+        shared_noise: standard deviation of the predicted IoU's error that a neighbourhood shares.
+        click_noise: standard deviation of the predicted IoU's error of each click.
+        knows_entities: real IoU is with the object; otherwise with the object, part or sub-part under the click that a
+            mask fits best, since nothing tells SAM which level is asked for.
         appearance: share of a sub-part's image feature that is its own and not its object's.
     """
 
@@ -53,7 +53,7 @@ class OracleErrors:
 
 
 EXACT = OracleErrors()
-"""Every object mask is the annotated entity, and every predicted IoU is the real one with the entity."""
+"""Every object mask is the annotated entity, and every predicted IoU is its real IoU."""
 
 LIKE_SAM = OracleErrors(
     # Two clicks of the 32-point grid and four of the 64-point grid along each side: E-SAM's section 2 speaks of
@@ -88,6 +88,6 @@ LIKE_SAM = OracleErrors(
     # Sub-parts of one object then have a cosine of 0.5, those of different objects of about 0.
     appearance=0.5,
 )
-"""Errors of the kinds that E-SAM's paper describes. Where it gives no number, the number is our choice."""
+"""Errors described in E-SAM's paper; numbers that it does not give are our choice."""
 
 ORACLE_ERRORS = {"exact": EXACT, "like-sam": LIKE_SAM, "no-giants": replace(LIKE_SAM, giant=0.0)}

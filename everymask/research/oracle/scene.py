@@ -1,4 +1,4 @@
-"""Pictures whose objects, parts and sub-parts are known: cut from annotations, or drawn."""
+"""Pictures with known objects, parts and sub-parts: cut from annotations, or drawn."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ NOTHING = -1
 _WORKING_SIDE_PX = 256
 _PART_SCALE, _SUBPART_SCALE = 300, 80
 _MIN_PIECE = 0.001
-"""Parts and sub-parts of annotated entities have at least this share of the picture."""
+"""Least share of the picture of parts and sub-parts of annotated entities."""
 _PARTS_PER_OBJECT, _SUBPARTS_PER_OBJECT = 2, 4
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture cut into sub-parts; every sub-part lies in one part, every part in one object.
+    """A picture cut into sub-parts; each lies in one part, each part in one object.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
         subparts: (H, W) int64 in [0, S), or `NOTHING`.
-        part: (S,) int64, the part of each sub-part.
-        object: (S,) int64, the object of each sub-part.
+        part: (S,) int64, each sub-part's part.
+        object: (S,) int64, each sub-part's object.
     """
 
     image: NDArray[np.uint8]
@@ -56,10 +56,10 @@ def picture_digest(image: NDArray[np.uint8]) -> str:
 def nested_scene(
     image: NDArray[np.uint8], objects: IntArray, parts: IntArray, subparts: IntArray, least_piece: float = 0.0
 ) -> Scene:
-    """A scene from three (H, W) label maps of any non-negative values, of which each is cut along the next.
+    """A scene from three (H, W) label maps of non-negative values, each cut along the next.
 
-    Pixels whose object is negative belong to nothing. A piece under `least_piece` of the picture joins the largest
-    piece of what it was cut from.
+    Pixels with a negative object belong to nothing. A piece under `least_piece` of the picture joins the largest piece
+    of the region it was cut from.
     """
     parts = _cut(objects, parts, least_piece)
     subparts = _cut(parts, subparts, least_piece)
@@ -69,7 +69,7 @@ def nested_scene(
 
 
 def annotated_scene(image: NDArray[np.uint8], truth: EntityTruth) -> Scene:
-    """Annotated entities as objects, their parts and sub-parts cut by Felzenszwalb's superpixels at two scales."""
+    """Annotated entities as objects; Felzenszwalb's superpixels at two scales cut their parts and sub-parts."""
     objects = np.full(truth.size_hw, NOTHING, dtype=np.int64)
     for index, rle in enumerate(truth.entities):
         objects[decode_mask(rle)] = index
@@ -78,9 +78,10 @@ def annotated_scene(image: NDArray[np.uint8], truth: EntityTruth) -> Scene:
 
 
 def drawn_scene(regions: int, size_hw: tuple[int, int] = (480, 640), seed: int = 0) -> Scene:
-    """A drawn picture of so many objects in plain colours, of two parts and four sub-parts each on average.
+    """A drawn picture of `regions` plain-coloured objects, on average with two parts and four sub-parts each.
 
-    Objects are what lies nearest to random points, thus of very different sizes. One under a pixel may be missing.
+    An object is what lies nearest to a random point, so sizes vary greatly; objects smaller than a pixel may be
+    missing.
     """
     height, width = size_hw
     generator = np.random.default_rng(seed)
@@ -112,7 +113,7 @@ def _superpixels(image: NDArray[np.uint8], scale: int) -> IntArray:
 
 
 def _cut(wholes: IntArray, cut: IntArray, least_piece: float) -> IntArray:
-    """(H, W) labels from 0, the regions of `wholes` cut along those of `cut`; `NOTHING` where a whole is negative."""
+    """(H, W) labels from 0: the regions of `wholes` cut along `cut`; `NOTHING` where a whole is negative."""
     inside = wholes >= 0
     keys = wholes[inside] * (int(cut.max()) + 1) + cut[inside]
     pieces, index, areas = np.unique(keys, return_inverse=True, return_counts=True)
