@@ -1,4 +1,4 @@
-"""What is opened of the addresses in a label store, which may be a stranger's."""
+"""Which addresses in a label store may be opened, since a stranger may have written it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from everymask.labels.store import LabelStore
 def address_policy(
     store: LabelStore, local_roots: Sequence[str] = (), allow_private_networks: bool = False
 ) -> AddressPolicy:
-    """Local files are opened below the input that the store names as its own, or below `local_roots`.
+    """A policy that opens local files below the store's recorded input or below `local_roots`.
 
-    A stranger's store may name any input, so this alone guards nothing that is secret: images of a store are read with
-    `everymask.images.files.read_labelled_bytes`, which gives only bytes whose digest the store already has.
+    A stranger's store may name any input, so this alone protects nothing secret: images of a store are read with
+    `everymask.images.files.read_labelled_bytes`, which returns only bytes whose digest the store already has.
 
     Raises:
         ConfigurationError: a part of the store has a newer format.

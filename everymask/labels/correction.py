@@ -1,4 +1,4 @@
-"""What a person made of one image's labels, as a record."""
+"""Records of a person's correction of one image."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from everymask.records import Member, Rle
 
 Action = Literal["confirmed", "edited", "relabelled", "deleted", "added", "kept"]
 ACTIONS: tuple[Action, ...] = ("confirmed", "edited", "relabelled", "deleted", "added")
-"""What a person may do with a mask; `kept` is left for those that nobody has judged."""
+"""What a person may do with a mask; `kept` is for masks that nobody has judged."""
 
 Outline = Literal["box", "ellipse"]
-"""What a mask may have been drawn as that is no outline of an object."""
+"""Shapes drawn that do not outline an object."""
 OUTLINES: tuple[Outline, ...] = ("box", "ellipse")
 
 
 def new_entry_id() -> str:
-    """32 random hexadecimal digits."""
     return uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
 class CorrectedMask:
-    """What became of one mask.
+    """The outcome of one mask.
 
     Attributes:
-        action: confirmed (as it was), edited (another outline, perhaps another class), relabelled (another class),
+        action: confirmed (unchanged), edited (another outline, perhaps another class), relabelled (another class),
             deleted, added, or kept (nobody has judged it).
-        mask_id: 24 hexadecimal digits; that of the parent where the outline did not change.
+        mask_id: 24 hexadecimal digits; the parent's if the outline did not change.
         parent_id: the machine's mask; None for an added one.
-        rle: the mask; of a deleted one, what it was.
+        rle: the mask; for a deleted one, what it was.
         class_id: index into the class list, None for entities.
         class_name: None for entities.
         iou: with the parent, [0, 1]; None for an added one.
-        drawn_as: what the person drew in place of an outline; None for masks and polygons.
+        drawn_as: the shape drawn instead of an outline; None for masks and polygons.
     """
 
     action: Action
@@ -50,19 +49,18 @@ class CorrectedMask:
 
 @dataclass(frozen=True)
 class ImageCorrection:
-    """An entry of the log: a person's word on one image, all of its masks. None is a word, too.
+    """A log entry: a person's verdict on all masks of one image. No masks left is a verdict too.
 
     Attributes:
-        image_id: the image's id in the store.
-        content_sha256: digest of the image that was labelled.
+        content_sha256: digest of the labelled image.
         size_hw: (height, width) in pixels.
         tool: the format it came back in, or the program it was made with.
-        annotator: who, as the tool says.
-        corrected_at: when, as the tool says, ISO 8601.
+        annotator: as the tool says.
+        corrected_at: as the tool says, ISO 8601.
         imported_at: when it was kept: UTC, ISO 8601.
         masks: deleted ones included.
-        entry_id: 32 hexadecimal digits, different for every entry.
-        bases: ids of the entries it was made from; empty where that was the model's labels.
+        entry_id: 32 hexadecimal digits, unique.
+        bases: ids of the entries it was made from; empty if that was the model's labels.
         undoes: id of the entry that it takes back.
         uri: where the image was.
         member: where in that file.
@@ -83,12 +81,12 @@ class ImageCorrection:
     member: Member | None = None
 
     def count(self, action: Action) -> int:
-        """How many masks this became of."""
+        """Number of masks with this action."""
         return sum(mask.action == action for mask in self.masks)
 
     @property
     def changed(self) -> bool:
-        """Whether anything is not as the model left it."""
+        """Whether anything differs from the model's labels."""
         return any(mask.action not in ("confirmed", "kept") for mask in self.masks)
 
     @property

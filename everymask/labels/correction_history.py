@@ -1,4 +1,4 @@
-"""Entries of the correction log put together: which of them count, and where two people contradict each other."""
+"""Combined entries of the correction log: which of them count, and which contradict each other."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from everymask.labels.rows import ImageRow
 class CorrectionHistory:
     """Every entry of a store's log; grows as files are read.
 
-    Attributes:
-        entries: by image id, in the order of their files; an entry that stands in several files stands once.
+    `entries` holds them by image id, in the order of their files; an entry in several files occurs once.
     """
 
     entries: dict[str, list[ImageCorrection]] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
 
     def add(self, found: Iterable[ImageCorrection]) -> None:
-        """Take in entries; those that are known already change nothing."""
+        """Add entries, ignoring known ones."""
         for entry in found:
             if entry.entry_id not in self._known:
                 self._known.add(entry.entry_id)
                 self.entries.setdefault(entry.image_id, []).append(entry)
 
     def heads(self, image_id: str) -> list[ImageCorrection]:
-        """The entries of an image that no other is based on, the latest last; empty where nobody was."""
+        """An image's entries that no other is based on, the latest last; empty if nobody corrected it."""
         entries = self.entries.get(image_id, [])
         replaced = {base for entry in entries for base in entry.bases}
         return sorted(
@@ -38,22 +37,22 @@ class CorrectionHistory:
         )
 
     def current(self) -> dict[str, ImageCorrection]:
-        """The entry that counts of every corrected image, by image id."""
+        """The entry that counts for each corrected image, by image id."""
         return {image_id: self.heads(image_id)[-1] for image_id in self.entries}
 
     def conflicts(self) -> dict[str, list[ImageCorrection]]:
-        """Images of which several entries stand beside each other, with these, the one that counts last."""
+        """Images with several heads, and these heads, the one that counts last."""
         heads = {image_id: self.heads(image_id) for image_id in self.entries}
         return {image_id: several for image_id, several in heads.items() if len(several) > 1}
 
 
 def on_top(entry: ImageCorrection, heads: Iterable[ImageCorrection]) -> ImageCorrection:
-    """The entry, based on those that were seen when it was made."""
+    """The entry, based on the heads that were seen when it was made."""
     return replace(entry, bases=tuple(head.entry_id for head in heads))
 
 
 def undo(history: CorrectionHistory, image: ImageRow, annotator: str | None, now: str) -> ImageCorrection:
-    """An entry that takes the one that counts back: the masks are again those of its latest base.
+    """An entry that takes back the one that counts: the masks become those of its latest base again.
 
     Args:
         history: as it was shown.
@@ -85,7 +84,7 @@ def undo(history: CorrectionHistory, image: ImageRow, annotator: str | None, now
 
 
 def untouched(image: ImageRow) -> tuple[CorrectedMask, ...]:
-    """The masks of a row that nobody has judged."""
+    """A row's masks as ones that nobody has judged."""
     assert image.labels is not None
     return tuple(
         CorrectedMask("kept", str(mask.mask_id), mask.mask_id, mask.rle, mask.class_id, mask.class_name, 1.0)
@@ -94,7 +93,7 @@ def untouched(image: ImageRow) -> tuple[CorrectedMask, ...]:
 
 
 def _shown_by(entry: ImageCorrection, by_id: dict[str, ImageCorrection]) -> ImageCorrection | None:
-    """The entry whose masks this one has, undos followed back; None for the model's labels."""
+    """The entry whose masks this one has, following undos back; None for the model's labels."""
     if entry.undoes is None or entry.undoes not in by_id:
         return entry
     undone = _shown_by(by_id[entry.undoes], by_id)

@@ -34,7 +34,8 @@ from everymask.labels.store import LabelStore
 from everymask.masks.checked import check_class, checked_size
 
 FORMAT_VERSION = 2
-"""Of a file of corrections. 1 had neither entry ids, bases, undos nor addresses; its entries follow each other."""
+"""Format version of a file of corrections. Version 1 had no entry ids, bases, undos or addresses; its entries are in
+order."""
 
 _MASK = pa.struct(
     [
@@ -78,9 +79,7 @@ _OPTIONAL = frozenset({"drawn_as"})
 class CorrectionConflictError(EverymaskError):
     """Somebody else has corrected the image in between.
 
-    Attributes:
-        image_id: which.
-        theirs: what stands there now, the latest last.
+    `image_id` is the image, `theirs` the entries that count now, the latest last.
     """
 
     def __init__(self, image_id: str, theirs: Sequence[ImageCorrection]) -> None:
@@ -94,14 +93,9 @@ class CorrectionConflictError(EverymaskError):
 
 
 class CorrectionLog:
-    """One writer of a store's log, and what it has read of it so far.
+    """One writer of a store's log, with what it has read so far.
 
-    Args:
-        store: the label store.
-        annotator: whom it writes for; None where nobody says.
-
-    Attributes:
-        history: every entry that was read.
+    `annotator` is whom it writes for, None if unknown; `history` holds every entry read.
     """
 
     def __init__(self, store: LabelStore, annotator: str | None = None) -> None:
@@ -112,13 +106,13 @@ class CorrectionLog:
         self.history = CorrectionHistory()
 
     def for_annotator(self, annotator: str) -> CorrectionLog:
-        """A writer for another person, who shares what was read."""
+        """A writer for another person that shares what was read."""
         other = copy(self)
         other._writer, other._written = _writer_of(annotator), 0
         return other
 
     def refresh(self) -> CorrectionHistory:
-        """Read the files that were added since.
+        """Read files added since the last time.
 
         Raises:
             InputError: a file of corrections is damaged.
@@ -136,13 +130,12 @@ class CorrectionLog:
         raise InputError(f"{self._store.corrections} changes faster than it can be read; try again")
 
     def append(self, corrections: Sequence[ImageCorrection]) -> str:
-        """Add entries, all or none; they are kept when this returns. The path of their file.
+        """Add entries, all or none, durably; returns their file's path.
 
-        Args:
-            corrections: at least one; each is based on the entries that were seen when it was made.
+        `corrections` has at least one entry, each based on the entries that were seen when it was made.
 
         Raises:
-            CorrectionConflictError: something else counts for one of the images now; nothing was added.
+            CorrectionConflictError: another entry counts for one of the images now; nothing was added.
             InputError, ConfigurationError: the log cannot be read.
             OutputError: the store is not writable.
         """
@@ -154,7 +147,7 @@ class CorrectionLog:
         return self.keep(corrections)
 
     def add_import(self, corrections: Sequence[ImageCorrection]) -> str:
-        """Add entries made of what was read last, all or none: what came in between stays beside them, as a conflict.
+        """Add entries based on what was last read, all or none; entries made in between stay beside them as a conflict.
 
         Raises:
             OutputError: the store is not writable.
@@ -162,7 +155,7 @@ class CorrectionLog:
         return self.keep([on_top(entry, self.history.heads(entry.image_id)) for entry in corrections])
 
     def keep(self, corrections: Sequence[ImageCorrection]) -> str:
-        """Add entries as they are, whatever counts now. Raises as `add_import`."""
+        """Add entries unchanged, whatever counts now. Raises as `add_import`."""
         file = self._store.corrections.child(f"log-{self._writer}-{self._written:06d}.parquet")
         _write(file, corrections)
         self._written += 1
@@ -172,7 +165,7 @@ class CorrectionLog:
 
 
 def write_corrections(store: LabelStore, corrections: Sequence[ImageCorrection]) -> str:
-    """Add what was made of the labels as they stand now, all or none; returns the file's path.
+    """Add corrections of the current labels, all or none; returns the file's path.
 
     Raises:
         InputError, ConfigurationError: the log cannot be read.
@@ -189,26 +182,24 @@ def read_history(store: LabelStore) -> CorrectionHistory:
 
 
 def read_corrections(store: LabelStore) -> dict[str, ImageCorrection]:
-    """The entry that counts of every corrected image, by image id. Raises as `CorrectionLog.refresh`."""
+    """The entry that counts for each corrected image, by image id. Raises as `CorrectionLog.refresh`."""
     return read_history(store).current()
 
 
 def has_corrections(store: LabelStore) -> bool:
-    """Whether people have corrected anything."""
     return bool(_files(store))
 
 
 def delete_corrections(store: LabelStore) -> None:
-    """Delete every correction: the labels they were made for go, too."""
+    """Delete every correction."""
     for file in _files(store):
         file.delete()
 
 
 def compact(store: LabelStore) -> str | None:
-    """Put the files of the log together in one, and delete them; None where there is nothing to put together.
+    """Merge the log's files into one and delete them; None if there is nothing to merge.
 
-    Every entry stays. Killed in between, entries stand twice, which changes nothing. Imports of older formats stay as
-    they are.
+    Every entry stays. If killed in between, entries stand twice, which has no effect. Imports of older formats stay.
 
     Raises:
         InputError, ConfigurationError: the log cannot be read.
@@ -218,10 +209,8 @@ def compact(store: LabelStore) -> str | None:
 
 
 def erase_corrections(store: LabelStore, image_ids: frozenset[str]) -> int:
-    """Drop every entry of some images, in files of older formats too; how many files were rewritten.
-
-    Raises: as `compact`.
-    """
+    """Drop every entry of some images, older formats included; returns the number of rewritten files. Raises as
+    `compact`."""
     holding = [file for file in _files(store) if any(entry.image_id in image_ids for entry in _read(file))]
     for file in holding:
         rewrite_log(store, [file], image_ids, even_one=True)
@@ -231,7 +220,7 @@ def erase_corrections(store: LabelStore, image_ids: frozenset[str]) -> int:
 def rewrite_log(
     store: LabelStore, files: Sequence[Location], without: frozenset[str], even_one: bool = False
 ) -> str | None:
-    """Put the entries of some files into a new one, those of some images excepted, and delete the files."""
+    """Merge files into a new one, without the entries of some images, and delete the files."""
     if len(files) < 2 and not even_one:
         return None
     history = CorrectionHistory()
@@ -286,10 +275,10 @@ def _read(file: Location) -> list[ImageCorrection]:
 
 
 def _from_table(table: pa.Table, name: str, version: int) -> list[ImageCorrection]:
-    """Rows of a file that anyone may have written.
+    """Entries of an untrusted file's rows.
 
     Raises:
-        InputError, KeyError, TypeError, ValueError: one makes no sense.
+        InputError, KeyError, TypeError, ValueError: a row is invalid.
     """
     expected = SCHEMA.names if version > 1 else [name for name in SCHEMA.names if name in _IN_FIRST_FORMAT]
     table = table.select([name for name in expected if name in table.column_names or name not in _OPTIONAL])
@@ -301,8 +290,8 @@ def _from_table(table: pa.Table, name: str, version: int) -> list[ImageCorrectio
 
 
 def _first_format(name: str, image_id: str) -> dict[str, Any]:
-    """What imports of the first format lack: each stands on the one with the number before, whether that holds the
-    image or not."""
+    """The fields missing from imports of the first format: each is based on the import with the number before, whether
+    that one holds the image or not."""
     number = int(name.removeprefix("import-").removesuffix(".parquet"))
     earlier = [_first_entry_id(before, image_id) for before in range(number)]
     return {

@@ -1,8 +1,8 @@
-"""What people made of labels: kept beside them, never instead of them.
+"""People's corrections, kept beside the labels and never in place of them.
 
-Labels stay as the model made them; `labelled_images` lays over them the entries of the log that count
-(`everymask.labels.correction_log`). An entry holds for the bytes it was made for: where the file has become another
-one it is stale, stays in the log, and is not shown.
+Labels stay as the model made them; `labelled_images` lays the log's entries that count over them
+(`everymask.labels.correction_log`). An entry holds for the file it was made for: once the file has changed it is stale,
+stays in the log, and is not shown.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = [
 
 
 def is_stale(correction: ImageCorrection, content_sha256: str | None) -> bool:
-    """Whether a correction is of another file than the one with this digest; where either is not known, it is not."""
+    """Whether a correction is of another file than the one with this digest; False if either is unknown."""
     return None not in (correction.content_sha256, content_sha256) and correction.content_sha256 != content_sha256
 
 
 def corrected(image: ImageRow, corrections: Mapping[str, ImageCorrection]) -> ImageRow:
-    """An image as people left it; itself where they did not look at it, or looked at another file of that name.
+    """An image as people left it; unchanged if they did not correct it, or corrected another file of that name.
 
-    What people made of an image whose file cannot be read or labelled any more stands in place of the error.
+    A correction replaces the error of an image that can no longer be read or labelled.
     """
     correction = corrections.get(image.image_id)
     if correction is None or is_stale(correction, image.content_sha256):
@@ -59,10 +59,9 @@ def corrected(image: ImageRow, corrections: Mapping[str, ImageCorrection]) -> Im
 def labelled_images(
     store: LabelStore, corrections: bool = True, batch_size: int = 16
 ) -> Iterator[tuple[ImageRow, ImageLabels]]:
-    """Images that have labels, streaming, as people left them; corrected ones whose row was lost come last.
+    """Labelled images as people left them, streaming; corrected ones whose row was lost come last.
 
     Args:
-        store: the label store.
         corrections: False gives the labels as the model made them.
         batch_size: rows read at a time.
 
@@ -75,7 +74,7 @@ def labelled_images(
 def laid_over(
     images: Iterable[ImageRow], known: Mapping[str, ImageCorrection]
 ) -> Iterator[tuple[ImageRow, ImageLabels]]:
-    """Those of some images that have labels, as people left them; corrected ones that are not among them come last."""
+    """The labelled ones of `images` as people left them; corrected ones missing from `images` come last."""
     lost = dict(known)
     for image in images:
         lost.pop(image.image_id, None)
@@ -90,11 +89,11 @@ def laid_over(
 
 @dataclass(frozen=True)
 class Survey:
-    """Which images `labelled_images` gives.
+    """Which images `labelled_images` yields.
 
     Attributes:
         labelled: their ids.
-        errors: how many others have an error in place of labels.
+        errors: number of other images, which have an error in place of labels.
         stale: ids of images whose correction is of another file.
     """
 
@@ -104,14 +103,9 @@ class Survey:
 
 
 def survey(store: LabelStore, corrections: bool = True, image_ids: Container[str] | None = None) -> Survey:
-    """Which images `labelled_images` would give, from a few columns.
+    """Which images `labelled_images` would yield, from a few columns.
 
-    Args:
-        store: the label store.
-        corrections: as there.
-        image_ids: look at these only; None for all.
-
-    Raises: as there.
+    `image_ids` restricts the survey; other arguments and errors are as in `labelled_images`.
     """
     known = read_corrections(store) if corrections else {}
     lost = dict(known)
@@ -151,7 +145,7 @@ def _apply(labels: ImageLabels, correction: ImageCorrection) -> ImageLabels:
 
 
 def _labelled(mask: CorrectedMask, parent: LabelledMask | None) -> LabelledMask:
-    """A mask that a person has approved: its score is 1, and nobody is uncertain about its class."""
+    """A mask approved by a person: its score is 1, its class certain."""
     if parent is not None and mask.action == "kept":
         return parent
     if parent is not None and mask.action in ("confirmed", "relabelled"):
@@ -171,7 +165,7 @@ def _labelled(mask: CorrectedMask, parent: LabelledMask | None) -> LabelledMask:
 
 
 def _a_pixel(rle: Rle, box: tuple[int, int, int, int]) -> tuple[float, float]:
-    """The centre (x, y) of some pixel of a mask; (0, 0) for an empty one."""
+    """The centre (x, y) of a pixel of a mask; (0, 0) for an empty one."""
     crop = crop_of(rle, box)
     if not crop.any():
         return 0.0, 0.0

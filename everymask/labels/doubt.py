@@ -1,4 +1,4 @@
-"""How doubtful labels are: what a person should look at first."""
+"""How doubtful labels are, to order what people should check."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ def mask_doubt(mask: LabelledMask) -> float:
 
 
 def image_doubt(labels: ImageLabels) -> float:
-    """Doubt about the labels of one image, [0, 1].
+    """Doubt about one image's labels, [0, 1].
 
-    Where it is known what was left out, doubt grows with the number n of masks to add or mend, as n / (1 + n): the sum
-    of the doubts of the masks and `missed`. Most images with bad class masks are bad by what they lack, and an image
-    that shows no class is right without a mask.
+    If `missed` is known, doubt is n / (1 + n), where n, the expected number of masks to add or mend, is the sum of the
+    masks' doubts and `missed`: most bad images of classes are bad by what they lack, and an image that shows no class
+    is right without a mask.
 
-    Else the mean over its masks and its most doubtful mask count the same: one bad mask among many good ones is as much
-    a reason to look as many middling ones. No mask at all is a doubt of 1. (Both are our choices.)
+    Otherwise it is the average of the masks' mean doubt and the largest one: one bad mask among many good ones is as
+    much a reason to look as many middling ones. An image without masks has doubt 1. (Both are our choices.)
     """
     doubts = [mask_doubt(mask) for mask in labels.masks]
     if labels.missed is not None:

@@ -1,7 +1,7 @@
-"""Images that must go: rows, corrections, pictures, and the way back through a later run.
+"""Erases images: rows, corrections, pictures, and their return in a later run.
 
-What was erased is remembered by the sha256 of its id (STORE/erased/*.parquet), so that a run over the same input passes
-it over. These digests are written first: an erasure that was killed is finished by the same call.
+The store remembers erased images by the sha256 of their id (STORE/erased/*.parquet), and runs skip them. These digests
+are written first, so the same call finishes an erasure that was killed.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class MadeExport:
-    """An export of a store, as the store remembers it.
+    """A recorded export of a store.
 
     Attributes:
-        output: file or folder, without the secrets of addresses.
+        output: file or folder, without secrets of addresses.
         format: the registry's name.
         made_at: UTC, ISO 8601.
-        images: how many it held.
+        images: number of images in it.
     """
 
     output: str
@@ -50,12 +50,12 @@ class MadeExport:
 
 @dataclass(frozen=True)
 class Erasure:
-    """What was erased, and what a person has to look after.
+    """What was erased, and what a person must still handle.
 
     Attributes:
         rows: of the label store.
-        correction_files: rewritten.
-        exports: made before, and still there.
+        correction_files: number rewritten.
+        exports: made earlier and still there.
         quarantined: files that may hold one of the images.
     """
 
@@ -73,7 +73,7 @@ def erase(store: LabelStore, image_ids: Iterable[str]) -> Erasure:
         image_ids: of images with a row or a correction, or erased before.
 
     Raises:
-        ConfigurationError: the store has an older format, or nothing of one of the images; nothing was touched.
+        ConfigurationError: the store has an older format, or nothing of one of the images; nothing was changed.
         InputError: there is no label store, or it is damaged.
         OutputError: the store is not writable.
     """
@@ -107,7 +107,7 @@ def erase(store: LabelStore, image_ids: Iterable[str]) -> Erasure:
 
 
 def _parts_with(store: LabelStore, ids: frozenset[str]) -> list[tuple[Location, list[str]]]:
-    """Parts that hold some of the images, with the ids of all their rows."""
+    """Parts that hold any of the images, with the ids of all their rows."""
     parts = store.parts()
     if not parts and not store.exists():
         raise InputError(f"{redact(store.uri)} is not a label store: it has neither run.json nor labels/*.parquet")
@@ -116,22 +116,18 @@ def _parts_with(store: LabelStore, ids: frozenset[str]) -> list[tuple[Location, 
 
 
 def _listed(shard: Shard, ids: frozenset[str]) -> Iterator[str]:
-    """Which of the images the shard's manifest has, with a row or without."""
+    """Which of the images are in the shard's manifest, with or without a row."""
     for file in shard.manifest_files():
         yield from ids.intersection(read_manifest_file(file, ["image_id"])["image_id"].to_pylist())
 
 
 def id_digest(image_id: str) -> str:
-    """By what an erased image is remembered: the sha256 of its id, in hexadecimal digits."""
+    """The sha256 of an id in hexadecimal digits, by which an erased image is remembered."""
     return hashlib.sha256(image_id.encode()).hexdigest()
 
 
 def erased_digests(store: LabelStore) -> frozenset[str]:
-    """`id_digest` of every image that was erased.
-
-    Raises:
-        InputError: one of the lists is damaged.
-    """
+    """`id_digest` of every erased image; InputError if a list is damaged."""
     found: set[str] = set()
     for file in _erased(store).entries():
         if file.name.endswith(".parquet") and not file.name.startswith("."):
@@ -159,7 +155,7 @@ def _remember(store: LabelStore, ids: frozenset[str], before: frozenset[str]) ->
 
 
 def remember_export(store: LabelStore, output: str, format_name: str, images: int) -> None:
-    """Note in the store that an export was made; where the store cannot be written, it is not noted."""
+    """Record an export in the store, if the store can be written."""
     place = canonical_uri(output)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     made = MadeExport(redact(place), format_name, now, images)
@@ -170,7 +166,7 @@ def remember_export(store: LabelStore, output: str, format_name: str, images: in
 
 
 def made_exports(store: LabelStore) -> list[MadeExport]:
-    """The exports that were noted, by name; notes that make no sense are passed over."""
+    """The recorded exports, by name; invalid records are skipped."""
     found = []
     for file in _exports(store).entries():
         with suppress(ValueError, TypeError, OSError):
@@ -183,7 +179,7 @@ def _exports(store: LabelStore) -> Location:
 
 
 def _is_there(made: MadeExport) -> bool:
-    """Whether the export still exists; where that cannot be told, it may."""
+    """Whether the export still exists, as far as can be told; if not, True."""
     try:
         return Location.at(made.output).kind() != "missing"
     except (EverymaskError, OSError):

@@ -1,4 +1,4 @@
-"""Numbers about the images and masks of a part, without outlines: what queues and indexes are made of."""
+"""Numbers about a part's images and masks, without outlines, for queues and indexes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from everymask.labels.parts import read_header, read_mask_columns
 from everymask.masks.checked import MAX_CLASSES
 
 NO_CLASS = -1
-"""In place of the class id of an entity."""
+"""Class id of an entity."""
 
 _OF_MASKS = ("class_id", "class_name", "score", "uncertainty", "area")
 _NEEDED = ("image_id", "status", "missed")
@@ -28,12 +28,12 @@ class PartFacts:
     """N images and their M masks.
 
     Attributes:
-        images: N rows of the columns that were asked for.
-        bounds: (N + 1,) int64; the masks of image i are those from `bounds[i]` to `bounds[i + 1]`.
+        images: N rows of the requested columns.
+        bounds: (N + 1,) int64; image i has masks `bounds[i]` to `bounds[i + 1]`.
         class_ids: (M,) int32, `NO_CLASS` for entities.
         class_names: names by class id.
         scores: (M,) float64.
-        doubts: (M,) float64 in [0, 1], `everymask.labels.doubt.mask_doubt` of each mask.
+        doubts: (M,) float64 in [0, 1], each mask's `everymask.labels.doubt.mask_doubt`.
         areas: (M,) int64 pixels.
     """
 
@@ -47,17 +47,17 @@ class PartFacts:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """(N,) masks of each image."""
+        """(N,) number of masks of each image."""
         return np.diff(self.bounds)
 
     @property
     def failed(self) -> NDArray[np.bool_]:
-        """(N,) which images have an error in place of labels."""
+        """(N,) whether each image has an error in place of labels."""
         failed: NDArray[np.bool_] = pc.equal(self.images["status"], "error").to_numpy()
         return failed
 
     def image_doubts(self) -> NDArray[np.float64]:
-        """(N,) `everymask.labels.doubt.image_doubt` of each image; 1 for those that failed."""
+        """(N,) each image's `everymask.labels.doubt.image_doubt`; 1 for those that failed."""
         missed = column_or_nan(self.images["missed"])
         to_mend = self._doubt_sums() + missed
         by_masks = (self.largest_doubts() + self.mean_doubts()) / 2
@@ -81,14 +81,12 @@ class PartFacts:
 
 
 def read_facts(part: Location, columns: Sequence[str] = ()) -> PartFacts:
-    """The facts of one part.
+    """A part's facts.
 
-    Args:
-        part: which.
-        columns: of images, beside `image_id`, `status` and `missed`.
+    `columns` are further ones of images, besides `image_id`, `status` and `missed`.
 
     Raises:
-        InputError: the part is damaged or foreign, or holds what makes no sense.
+        InputError: the part is damaged, foreign or holds invalid values.
         ConfigurationError: it has a newer format.
     """
     read_header(part)
@@ -141,13 +139,13 @@ def _numbers(masks: pa.StructArray, name: str) -> NDArray[np.float64]:
 
 
 def column_or_nan(column: Any) -> NDArray[np.float64]:
-    """A column of numbers as float64, NaN where it is null."""
+    """A column of numbers as float64, with NaN for null."""
     values: NDArray[np.float64] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return values
 
 
 def _names(class_ids: NDArray[np.int64], names: Any) -> dict[int, str]:
-    """The name of each class that occurs; the first where a store mixes class lists."""
+    """Each class's name; the first one if the store mixes class lists."""
     ids, first = np.unique(class_ids, return_index=True)
     found = {int(class_id): names[int(at)].as_py() for class_id, at in zip(ids, first, strict=True)}
     return {class_id: str(name) for class_id, name in found.items() if class_id != NO_CLASS and name is not None}

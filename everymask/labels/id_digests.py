@@ -1,4 +1,4 @@
-"""Image ids as numbers: a set of a hundred million of them is compared, not held."""
+"""Image ids as numbers, for comparing sets of a hundred million of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BYTES = 16
 
 
 def id_digests(image_ids: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """(N,) first and (N,) second half of a 128-bit digest of each id."""
+    """(N,) first and (N,) second half of each id's 128-bit digest."""
     joined = b"".join(hashlib.blake2b(name.encode(), digest_size=_BYTES).digest() for name in image_ids)
     halves = np.frombuffer(joined, dtype=np.uint64).reshape(-1, 2)
     return halves[:, 0], halves[:, 1]

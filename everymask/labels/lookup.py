@@ -1,4 +1,4 @@
-"""Single images of a label store, without reading the others."""
+"""Reads single images of a label store without reading the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def images_at(store: LabelStore, part: Location, rows: Sequence[int]) -> list[Im
 
     Raises:
         IndexError: the part has no such row.
-        InputError: the part is damaged or foreign, or a row makes no sense.
+        InputError: the part is damaged or foreign, or a row is invalid.
         ConfigurationError: it has a newer format.
     """
     images = from_batch(read_rows(part, rows), str(part))
@@ -31,7 +31,7 @@ def images_at(store: LabelStore, part: Location, rows: Sequence[int]) -> list[Im
 
 
 def find_images(store: LabelStore, image_ids: Collection[str]) -> dict[str, ImageRow]:
-    """Images by id; those that the store does not have are left out. Raises as `images_at`."""
+    """Images by id, without those missing from the store. Raises as `images_at`."""
     wanted = set(image_ids)
     found: dict[str, ImageRow] = {}
     for part in store.parts():

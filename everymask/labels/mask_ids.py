@@ -1,6 +1,6 @@
-"""What makes labels what they are, and the ids of masks that follow from it.
+"""The settings behind labels, and the mask ids derived from them.
 
-The same settings give a mask of the same file the same id, whether a job, a service or a program found it.
+The same settings give the same mask of the same file the same id, in a job, a service or a program.
 """
 
 from __future__ import annotations
@@ -19,21 +19,18 @@ _ID_DIGITS = 24
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
-    """Hex sha256 of settings, with or without those of a run (`input`, `limits`), in any order of keys."""
+    """Hex sha256 of settings, ignoring a run's own (`input`, `limits`) and the order of keys."""
     chosen = {name: value for name, value in settings.items() if name not in _OF_THE_RUN}
     return hashlib.sha256(json.dumps(_canonical(chosen), sort_keys=True).encode()).hexdigest()
 
 
 def with_mask_ids(labels: ImageLabels, content_sha256: str | None, settings_sha256: str) -> ImageLabels:
-    """Labels whose masks have ids; those a mask already has stay.
+    """Labels whose masks have ids; existing ids stay.
 
-    An id is a digest of the file, the settings, the mask and its class. Should one image hold the same mask twice, the
-    repetition counts, too, so that ids within an image always differ.
+    An id is a digest of the file, the settings, the mask and its class, and, for a mask repeated in one image, of the
+    repetition, so ids within an image always differ.
 
-    Args:
-        labels: one image's labels.
-        content_sha256: hex digest of the image file; None where it is not known.
-        settings_sha256: `settings_digest` of what made the labels.
+    `content_sha256` is the image file's hex digest, None if unknown; `settings_sha256` is from `settings_digest`.
     """
     if all(mask.mask_id is not None for mask in labels.masks):
         return labels
@@ -56,7 +53,7 @@ def _mask_digest(
 
 
 def _canonical(value: Any) -> Any:
-    """0 and 0.0 are one setting, whichever a caller wrote."""
+    """Make equal numbers such as 0 and 0.0 equal settings."""
     if isinstance(value, Mapping):
         return {name: _canonical(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

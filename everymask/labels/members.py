@@ -17,10 +17,10 @@ _NEEDED = {
 
 
 def read_member(fields: dict[str, Any] | None) -> Member | None:
-    """A value of the column; None where the image is the file.
+    """A value of the column; None if the image is the whole file.
 
     Raises:
-        InputError: it does not say where in the file the image lies.
+        InputError: it does not locate the image in the file.
     """
     if fields is None:
         return None

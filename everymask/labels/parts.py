@@ -1,7 +1,7 @@
-"""One part of a label store: a Parquet file of `SCHEMA` that describes itself.
+"""One part of a label store: a self-describing Parquet file of `SCHEMA`.
 
-Its metadata hold, as JSON, the format, counts of what is in it, the run's configuration, and a digest of these.
-Pages have checksums. So whatever happens to a part is noticed when that place is read.
+Its metadata hold, as JSON, the format, counts of its contents, the run's configuration, and a digest of these. Pages
+have checksums. So damage is noticed when the damaged place is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA
 _METADATA_KEY = b"everymask"
 _FIRST_WITH_DIGEST = 2
 _ROWS_TOGETHER = 256
-"""Rows that are packed together: to read one image, so many are read."""
+"""Rows packed together, all of which are read to get one image."""
 _COUNTED = ["status", "seconds"]
 # What reading damaged bytes raises, by where the damage is.
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
@@ -39,24 +39,24 @@ T = TypeVar("T")
 
 
 class DamagedPartError(InputError):
-    """A part's bytes are not what was written."""
+    """A part's bytes differ from what was written."""
 
 
 class ForeignPartError(InputError):
-    """A Parquet file that is no part of a label store."""
+    """A Parquet file that is not a label store's part."""
 
 
 class MissingPartError(InputError):
-    """A part that is not there any more."""
+    """A part that no longer exists."""
 
 
 @dataclass(frozen=True)
 class PartSummary:
-    """What one part, or several together, hold.
+    """Contents of one or more parts.
 
     Attributes:
         images: rows.
-        errors: rows whose status is `error`.
+        errors: rows with status `error`.
         masks: masks in all rows.
         seconds: spent on all rows, summed over workers.
     """
@@ -77,12 +77,11 @@ class PartSummary:
 
 @dataclass(frozen=True)
 class PartHeader:
-    """What a part says of itself.
+    """A part's description of itself.
 
     Attributes:
-        summary: what it holds.
-        configuration: that of the run that wrote it; None in format 1.
-        format: the version of its format.
+        configuration: of the run that wrote it; None in format 1.
+        format: its format version.
     """
 
     summary: PartSummary
@@ -91,11 +90,7 @@ class PartHeader:
 
 
 def write_part(file: Location, rows: pa.Table, configuration: Mapping[str, Any]) -> PartSummary:
-    """Write rows of `SCHEMA` as a part, whole or not at all.
-
-    Raises:
-        OutputError: the place is full or not writable.
-    """
+    """Write rows of `SCHEMA` as a part, atomically; OutputError if the place is full or not writable."""
     summary = _summarise(rows)
     sink = pa.BufferOutputStream()
     table = rows.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_metadata(summary, configuration))
@@ -110,16 +105,15 @@ def copy_rows(
     keep: Sequence[Sequence[bool]] | None = None,
     change: Callable[[pa.Table], pa.Table] | None = None,
 ) -> tuple[PartSummary, int]:
-    """Write a part with the rows of others, whole or not at all, holding a few thousand rows and the file's bytes.
+    """Write a part with other parts' rows, atomically, holding a few thousand rows and the file's bytes.
 
     Args:
-        file: the new part; it may be one of `parts`.
+        file: the new part; may be one of `parts`.
         parts: of one run.
         keep: for each part, for each of its rows; None for all.
-        change: what becomes of a table of rows that are kept.
+        change: applied to tables of kept rows.
 
-    Returns:
-        what the new part holds, and its bytes.
+    Returns the new part's summary and its number of bytes.
 
     Raises:
         DamagedPartError, ForeignPartError, MissingPartError: as `read_header`.
@@ -143,7 +137,7 @@ def copy_rows(
 
 
 def _gathered(parts: Sequence[Location], masks: Sequence[pa.Array] | None) -> Iterator[pa.Table]:
-    """The rows of parts that are kept, some thousand at a time."""
+    """The kept rows of parts, some thousand at a time."""
     waiting: list[pa.RecordBatch] = []
     for number, part in enumerate(parts):
         start = 0
@@ -165,11 +159,11 @@ def _metadata(summary: PartSummary, configuration: Mapping[str, Any]) -> dict[by
 
 
 def read_header(file: Location) -> PartHeader:
-    """What a part says of itself, from its last bytes alone.
+    """A part's header, read from the end of the file.
 
     Raises:
-        DamagedPartError: its bytes are not what was written.
-        ForeignPartError: it was not written by everymask, or lacks a column.
+        DamagedPartError: its bytes differ from what was written.
+        ForeignPartError: everymask did not write it, or it lacks a column.
         MissingPartError: it is gone.
         ConfigurationError: it has a newer format.
         InputError: the storage does not answer.
@@ -205,10 +199,7 @@ def read_header(file: Location) -> PartHeader:
 
 
 def read_columns(file: Location, columns: list[str]) -> pa.Table:
-    """Some columns of a part; what older formats lack is null.
-
-    Raises: as `read_header`, `ConfigurationError` excepted.
-    """
+    """Some columns of a part, null if its format lacks them. Raises as `read_header`, except ConfigurationError."""
 
     def read(stream: pa.NativeFile) -> pa.Table:
         with pq.ParquetFile(stream, page_checksum_verification=True) as part:
@@ -219,10 +210,9 @@ def read_columns(file: Location, columns: list[str]) -> pa.Table:
 
 
 def read_mask_columns(file: Location, columns: list[str], of_masks: Sequence[str]) -> pa.Table:
-    """Some columns of a part, and the column `masks` with some fields only: outlines, which are most of a part, stay
-    unread.
+    """Some columns of a part, and `masks` with some fields only, so that outlines, most of a part, stay unread.
 
-    Raises: as `read_columns`.
+    Raises as `read_columns`.
     """
 
     def read(stream: pa.NativeFile) -> pa.Table:
@@ -235,11 +225,7 @@ def read_mask_columns(file: Location, columns: list[str], of_masks: Sequence[str
 
 
 def read_rows(file: Location, rows: Sequence[int]) -> pa.Table:
-    """Some rows of a part as `SCHEMA` has them, in the order asked for, without reading the others but for a few.
-
-    Args:
-        file: the part.
-        rows: their numbers in the part.
+    """Some rows of a part, by number and in that order, reading few others.
 
     Raises:
         IndexError: the part has no such row.
@@ -265,7 +251,7 @@ def read_rows(file: Location, rows: Sequence[int]) -> pa.Table:
 
 
 def _with_all(table: pa.Table, columns: list[str]) -> pa.Table:
-    """The columns in this order; those that an older format lacks are null."""
+    """The columns in this order, null if an older format lacks them."""
     for name in columns:
         if name not in table.schema.names:
             table = table.append_column(SCHEMA.field(name), pa.nulls(table.num_rows, SCHEMA.field(name).type))
@@ -273,7 +259,7 @@ def _with_all(table: pa.Table, columns: list[str]) -> pa.Table:
 
 
 def read_batches(file: Location, columns: list[str] | None, batch_size: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a part as `SCHEMA` has them, streaming; what older formats lack is null. Raises as `read_header`."""
+    """A part's rows, streaming, with null for columns that its format lacks. Raises as `read_header`."""
     read_header(file)
     try:
         dataset = pds.dataset([file.path], schema=SCHEMA, format=_CHECKED, filesystem=file.filesystem)
@@ -292,7 +278,7 @@ def verify(file: Location) -> None:
 
 
 def damaged(file: Location, error: Exception) -> DamagedPartError:
-    """The error that says so, and what to do."""
+    """The error for a damaged part, with its remedy."""
     return DamagedPartError(
         f"{file} is damaged ({one_line(error)}); `everymask label --verify` moves it aside and labels its images again"
     )
@@ -311,7 +297,7 @@ def _read_footer(stream: pa.NativeFile) -> tuple[pa.Schema, int]:
 
 
 def _checked(file: Location, read: Callable[[pa.NativeFile], T]) -> T:
-    """What `read` makes of the file; a storage that does not answer is told from damage."""
+    """The result of `read`, distinguishing a silent storage from damage."""
     try:
         with file.open() as stream:
             return read(stream)

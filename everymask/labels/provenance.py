@@ -1,4 +1,4 @@
-"""Where a label store comes from: run.json, and what counts as another configuration."""
+"""The origin of a label store: run.json, and how configurations are compared."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _PACKAGES = ("everymask", "numpy", "pillow", "pyarrow", "pycocotools", "ray", "s
 
 @dataclass(frozen=True)
 class RunAttempt:
-    """One start of the command; a run that was killed and resumed has several.
+    """One start of the command; a resumed run has several.
 
     Attributes:
-        command: as it was typed, but for the secrets of addresses.
+        command: as typed, without secrets of addresses.
         started_at: UTC, ISO 8601.
-        seconds: wall clock; None while it runs, and for ever if it was killed.
-        labelled: rows this attempt added.
-        device: what the model ran on.
+        device: of the model.
         versions: Python's and those of the packages that shape the result.
+        seconds: wall clock; None while it runs, and for good if it was killed.
+        labelled: rows this attempt added.
     """
 
     command: str
@@ -49,10 +49,9 @@ class RunRecord:
     Attributes:
         config: everything that changes a label: input, method, its options, model and weights, class head, limits.
         attempts: oldest first.
-        counts: those of the whole store; None until an attempt has finished.
-        settings: every setting of the last attempt, which `everymask label --config run.json` takes; None where they
-            are not known.
-        rebuilt: why it comes from the parts instead of run.json; None where it does not. Not written.
+        counts: of the whole store; None until an attempt has finished.
+        settings: every setting of the last attempt, for `everymask label --config run.json`; None if unknown.
+        rebuilt: why it was rebuilt from the parts; None if it was read from run.json. Not written.
     """
 
     config: dict[str, Any]
@@ -63,12 +62,12 @@ class RunRecord:
 
     @property
     def config_sha256(self) -> str:
-        """Digest of `config` that does not depend on the order of its keys."""
+        """Digest of `config`, independent of the order of keys."""
         return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of every installed package that shapes the result."""
+    """Versions of Python and of installed packages that shape the result."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -79,11 +78,7 @@ def package_versions() -> dict[str, str]:
 
 
 def write_run(store: LabelStore, record: RunRecord) -> None:
-    """Write run.json, whole or not at all, without the secrets of addresses.
-
-    Raises:
-        OutputError: the place is full or not writable.
-    """
+    """Write run.json atomically, without secrets of addresses; OutputError if full or not writable."""
     content = {
         "format": FORMAT_VERSION,
         "config_sha256": record.config_sha256,
@@ -96,13 +91,13 @@ def write_run(store: LabelStore, record: RunRecord) -> None:
 
 
 def read_run(store: LabelStore) -> RunRecord | None:
-    """The record of the store's run; None where no run has begun.
+    """The store's run record; None if no run has begun.
 
-    Where run.json is lost or damaged, the configuration comes from the parts, which carry it, and `rebuilt` says why.
+    If run.json is lost or damaged, the configuration is rebuilt from the parts, and `rebuilt` says why.
 
     Raises:
-        ConfigurationError: run.json is damaged and the parts are too old to know; it is of a newer format; or parts of
-            two configurations lie beside each other.
+        ConfigurationError: run.json is damaged and the parts are too old to hold a configuration; it is of a newer
+            format; or the parts have two configurations.
     """
     try:
         return _parse(store.run_file.read()) if store.exists() else _from_parts(store, "it was missing")
@@ -132,7 +127,7 @@ def _parse(data: bytes) -> RunRecord:
 
 
 def _from_parts(store: LabelStore, problem: str) -> RunRecord | None:
-    """The record that the store's parts agree on; None where none of them knows one."""
+    """The record that the store's parts agree on; None if none holds one."""
     found: dict[str, RunRecord] = {}
     for part in store.parts():
         with suppress(InputError):  # damaged or foreign; others may be sound
@@ -153,7 +148,7 @@ def _reason(error: Exception) -> str:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Every setting in which two configurations differ: `entities.points_per_side was 32, now 16`."""
+    """The settings in which two configurations differ, as `entities.points_per_side was 32, now 16`."""
     found = []
     for key in sorted(before.keys() | now.keys()):
         old, new, name = before.get(key), now.get(key), f"{prefix}{key}"

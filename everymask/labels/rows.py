@@ -1,4 +1,4 @@
-"""Rows of the label store as records, and back."""
+"""Converts between rows of the label store and records."""
 
 from __future__ import annotations
 
@@ -60,14 +60,10 @@ def to_table(images: Iterable[ImageRow]) -> pa.Table:
 
 
 def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store") -> list[ImageRow]:
-    """The records of some rows, in order.
-
-    Args:
-        batch: rows of `SCHEMA`.
-        place: where they are from, for messages.
+    """The records of rows of `SCHEMA`, in order; `place` names their origin in errors.
 
     Raises:
-        InputError: a row makes no sense: it was written by something else, or altered.
+        InputError: a row is invalid, because something else wrote or altered it.
     """
     images = []
     rows = batch.to_pylist()
@@ -87,7 +83,7 @@ def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store")
 
 @dataclass(frozen=True, slots=True)
 class MaskExtent:
-    """What a stored mask's counts run over: pixels, -1 where they make no sense; the mask's area; its tight box."""
+    """Extent of a stored mask: pixels its counts cover (-1 if invalid), its area and its tight box."""
 
     pixels: int
     area: int
@@ -95,7 +91,7 @@ class MaskExtent:
 
 
 def mask_extents(masks: Iterable[tuple[dict[str, Any] | None, int | None]]) -> Iterator[MaskExtent]:
-    """Extents of stored masks, each given with its image's height: found for all, since one by one takes longer."""
+    """Extents of stored masks, each given with its image's height, computed together for speed."""
     counts, heights = [], []
     for mask, height in masks:
         rle = mask["rle"] if mask else None
@@ -107,11 +103,7 @@ def mask_extents(masks: Iterable[tuple[dict[str, Any] | None, int | None]]) -> I
 
 
 def checked_rle(mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: MaskExtent) -> Rle:
-    """The encoding of a stored mask, which must be one of its image.
-
-    Raises:
-        InputError: it is not.
-    """
+    """A stored mask's encoding; InputError if it is not a mask of its image."""
     if mask is None or mask["rle"] is None:
         raise InputError("a mask is null")
     rle = Rle(size=mask["rle"]["size"], counts=mask["rle"]["counts"])
@@ -123,16 +115,12 @@ def checked_rle(mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: M
 
 
 def is_mask_id(value: object) -> bool:
-    """Whether a value is an id as masks have: 24 hexadecimal digits."""
+    """Whether a value is a mask id: 24 hexadecimal digits."""
     return isinstance(value, str) and _MASK_ID.fullmatch(value) is not None
 
 
 def check_numbers(record: dict[str, Any], required: Sequence[str], optional: Sequence[str] = ()) -> None:
-    """Refuse numbers of a row that are missing, NaN or infinite.
-
-    Raises:
-        InputError: one is.
-    """
+    """InputError if a row's numbers are missing, NaN or infinite."""
     for name in required:
         if record[name] is None:
             raise InputError(f"a mask has no {name}" if "rle" in record else f"it has no {name}")

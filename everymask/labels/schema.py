@@ -1,4 +1,4 @@
-"""The label store's table: one row per image, failures included, in SAM's own key names."""
+"""The label store's table: one row per image, failures included, with SAM's key names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ could collide. docs/decisions/store-format-4.md has the whole of 4.
 """
 
 ADDED_IN = {"missed": 3, "member": 4, "file_size": 4, "file_version": 4, "dhash": 4}
-"""Columns by the format that brought them, where it is not the first."""
+"""Columns that were added after format 1, with their format."""
 
 RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
 """COCO compressed run-length encoding: size is [height, width] in pixels."""

@@ -27,7 +27,7 @@ from everymask.labels.parts import PartSummary
 from everymask.labels.schema import FORMAT_VERSION, MANIFEST
 
 MAX_SHARD_IMAGES = 2**20
-"""The most images of one shard."""
+"""Most images of one shard."""
 
 _SMALL = re.compile(r"(\d{6})-part-[0-9a-f]{32}\.parquet")
 _COMPACTED = re.compile(r"(\d{6})-[0-9a-f]{8}-\d{4}\.parquet")
@@ -37,18 +37,12 @@ _SEAL = "seal.json"
 
 
 class DamagedSealError(InputError):
-    """A seal's bytes are not what was written."""
+    """A seal's bytes differ from what was written."""
 
 
 @dataclass(frozen=True)
 class SealedPart:
-    """A part that a seal names.
-
-    Attributes:
-        name: in the store's `labels/`.
-        bytes: of the file.
-        images: rows.
-    """
+    """A part named by a seal: its name in the store's `labels/`, its size in bytes and its number of rows."""
 
     name: str
     bytes: int
@@ -57,15 +51,15 @@ class SealedPart:
 
 @dataclass(frozen=True)
 class Seal:
-    """What a seal says.
+    """The contents of a seal.
 
     Attributes:
         shard: its number.
         manifest_sha256: `manifest_digest` of the shard's images.
         config_sha256: of the run's configuration.
-        counts: what `parts` hold.
+        counts: totals of `parts`.
         parts: the shard's compacted parts.
-        open: rows are being replaced; small parts of the shard count beside `parts`.
+        open: rows are being replaced; small parts of the shard count besides `parts`.
     """
 
     shard: int
@@ -76,13 +70,13 @@ class Seal:
     open: bool = False
 
     def encoded(self) -> bytes:
-        """As the file holds it, with a digest of all."""
+        """The file's content, with a digest of all."""
         content = {"format": FORMAT_VERSION, **asdict(self)}
         return (json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n").encode()
 
     @classmethod
     def decoded(cls, data: bytes, file: Location) -> Seal:
-        """The opposite; `file` is named in errors.
+        """The inverse of `encoded`; `file` is named in errors.
 
         Raises:
             DamagedSealError: not what was written.
@@ -112,33 +106,26 @@ class Seal:
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard of a store, as a place.
-
-    Attributes:
-        root: the store's folder.
-        number: from 0.
-    """
+    """One shard of the store at `root`, numbered from 0."""
 
     root: Location
     number: int
 
     @property
     def name(self) -> str:
-        """Six digits."""
         return f"{self.number:06d}"
 
     @property
     def folder(self) -> Location:
-        """Where manifest and seal are."""
+        """The folder of its manifest and seal."""
         return self.root.child(f"shards/{self.name}")
 
     @property
     def seal_file(self) -> Location:
-        """Where the seal is, if there is one."""
         return self.folder.child(_SEAL)
 
     def seal(self) -> Seal | None:
-        """What the seal says; None where there is none.
+        """The seal, or None.
 
         Raises:
             DamagedSealError, ConfigurationError: as `Seal.decoded`.
@@ -151,46 +138,41 @@ class Shard:
         return Seal.decoded(data, self.seal_file)
 
     def write_seal(self, seal: Seal) -> None:
-        """Put a seal in place of any former one, in one write.
-
-        Raises:
-            OutputError: the store is not writable.
-        """
+        """Write or replace the seal atomically; OutputError if the store is not writable."""
         self.seal_file.write(seal.encoded())
 
     def manifest_file(self, index: int) -> Location:
-        """One of the files of the shard's manifest."""
+        """One file of the shard's manifest."""
         return self.folder.child(f"manifest-{index:04d}.parquet")
 
     def manifest_files(self) -> list[Location]:
-        """Those that are there, in order."""
+        """The manifest's existing files, in order."""
         return [file for file in self.folder.entries() if _MANIFEST.fullmatch(file.name)]
 
     def files(self) -> list[Location]:
-        """What runs have written into the folder."""
+        """The files that runs wrote into the folder."""
         return [file for file in self.folder.entries() if _MANIFEST.fullmatch(file.name) or file.name == _SEAL]
 
     def part(self, name: str) -> Location:
-        """A part by its name."""
         return self.root.child(f"labels/{name}")
 
     def small_part_name(self, part_name: str) -> str:
-        """The name of a part (`part-<32 hex>.parquet`) as one of this shard."""
+        """The name of a part (`part-<32 hex>.parquet`) within this shard."""
         return f"{self.name}-{part_name}"
 
     def compacted_part(self, generation: str, index: int) -> Location:
-        """A compacted part; a generation has 8 hexadecimal digits."""
+        """The file of a compacted part; a generation has 8 hexadecimal digits."""
         return self.part(f"{self.name}-{generation}-{index:04d}.parquet")
 
 
 def shards_of(root: Location) -> list[Shard]:
-    """The shards that a store has manifests of, in order."""
+    """The shards with manifests in a store, in order."""
     folders = root.child("shards").entries()
     return [Shard(root, int(folder.name)) for folder in folders if _FOLDER.fullmatch(folder.name)]
 
 
 def shard_of_part(name: str) -> tuple[int, bool] | None:
-    """The number of the shard that a part's name begins with, and whether it is a compacted one; None for others."""
+    """The shard number in a part's name, and whether the part is compacted; None for other names."""
     if match := _SMALL.fullmatch(name):
         return int(match[1]), False
     if match := _COMPACTED.fullmatch(name):
@@ -199,22 +181,14 @@ def shard_of_part(name: str) -> tuple[int, bool] | None:
 
 
 def write_manifest_file(file: Location, images: pa.Table) -> None:
-    """Write images of `MANIFEST`, whole or not at all.
-
-    Raises:
-        OutputError: the store is not writable.
-    """
+    """Write rows of `MANIFEST` atomically; OutputError if the store is not writable."""
     sink = pa.BufferOutputStream()
     pq.write_table(images.cast(MANIFEST), sink, compression="zstd", write_page_checksum=True)
     file.write(sink.getvalue())
 
 
 def read_manifest_file(file: Location, columns: list[str] | None = None) -> pa.Table:
-    """The images of one file of a manifest.
-
-    Raises:
-        InputError: it is damaged or not there.
-    """
+    """The images of one manifest file; InputError if it is damaged or missing."""
     try:
         with file.open() as stream:
             return pq.read_table(stream, columns=columns, page_checksum_verification=True)
@@ -225,7 +199,7 @@ def read_manifest_file(file: Location, columns: list[str] | None = None) -> pa.T
 
 
 def manifest_rows(files: list[Location]) -> Iterator[dict[str, Any]]:
-    """The images of a manifest, streaming. Raises as `read_manifest_file`."""
+    """A manifest's images, streaming. Raises as `read_manifest_file`."""
     for file in files:
         yield from read_manifest_file(file).to_pylist()
 

@@ -100,7 +100,7 @@ class LabelStore:
         return self.run_file.kind() == "file"
 
     def parts(self) -> list[Location]:
-        """All parts that count, in a fixed order. Foreign files may be among them. Raises as `visible_parts`."""
+        """All parts that count, in a fixed order, possibly foreign files too. Raises as `visible_parts`."""
         return [part for group in self.groups() for part in group.parts]
 
     def groups(self) -> list[Visible]:
@@ -110,12 +110,10 @@ class LabelStore:
     def write_part(
         self, rows: pa.Table, configuration: Mapping[str, Any] | None = None, shard: int | None = None
     ) -> PartSummary:
-        """Add rows of `SCHEMA`, one part, whole or not at all.
+        """Add rows of `SCHEMA`, at least one, as one part, atomically.
 
-        Args:
-            rows: at least one.
-            configuration: the run's, as in run.json; None for labels that no run made.
-            shard: that the images belong to, if the run has shards.
+        `configuration` is the run's, as in run.json, None for labels made without a run; `shard` is the images' shard,
+        if the run has shards.
 
         Raises:
             OutputError: the place is full or not writable.
@@ -128,12 +126,11 @@ class LabelStore:
     def keep_rows(
         self, part: Location, keep: Sequence[bool], new: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
-        """Rewrite a part, in one step, with the rows to keep only; a part that would be empty goes.
+        """Atomically rewrite a part with only the rows to keep; an empty part is deleted.
 
         Args:
-            part: which.
             keep: for each row, in order.
-            new: values by name of the column, by image id; each of these rows has the same columns.
+            new: new values by image id, then by column; all of them have the same columns.
 
         Raises:
             ConfigurationError: the part is of an older format.
@@ -149,11 +146,7 @@ class LabelStore:
             part.delete()
 
     def set_aside(self, file: Location, reason: str) -> Location:
-        """Move a file that cannot be used into the quarantine, under a name that begins with the reason.
-
-        Raises:
-            OSError: it cannot be moved.
-        """
+        """Move an unusable file into the quarantine, under a name that begins with the reason; OSError on failure."""
         taken = {entry.name for entry in self.quarantine.entries()}
         name = f"{reason}-{file.name}"
         number = 1
@@ -165,26 +158,26 @@ class LabelStore:
         return target
 
     def is_ours(self, file: Location) -> bool:
-        """Whether a file in `labels` or `preview` has a name that a run gives: of a part, a page, or a draft."""
+        """Whether a file in `labels` or `preview` is named as a run names parts, pages or drafts."""
         is_part = _PART_NAME.fullmatch(file.name) is not None or shard_of_part(file.name) is not None
         return self.is_draft(file) or file.name in _PICTURES or is_part
 
     def is_draft(self, file: Location) -> bool:
-        """Whether a run that was killed while writing left this file."""
+        """Whether a run killed while writing left this file."""
         return _DRAFT_NAME.fullmatch(file.name) is not None
 
     def headers(self, parts: Sequence[Location]) -> list[PartHeader]:
-        """What parts say of themselves, in order.
+        """Headers of parts, in order.
 
         Raises:
-            InputError: a part is damaged, or was not written by everymask.
+            InputError: a part is damaged or foreign.
             ConfigurationError: a part has a newer format.
         """
         with ThreadPoolExecutor(_READERS) as pool:
             return list(pool.map(read_header, parts))
 
     def summary(self) -> PartSummary:
-        """What the whole store holds, from seals and the ends of files. Raises as `headers` and `groups` do."""
+        """Totals of the whole store, from seals and the ends of files. Raises as `headers` and `groups` do."""
         groups = self.groups()
         sealed = sum((group.seal.counts for group in groups if group.seal is not None), PartSummary())
         headers = self.headers([part for group in groups for part in group.small])
@@ -193,9 +186,7 @@ class LabelStore:
     def batches(self, columns: list[str] | None = None, batch_size: int = 64) -> Iterator[pa.RecordBatch]:
         """All rows, streaming: memory does not grow with the store.
 
-        Args:
-            columns: names; None for all.
-            batch_size: the most rows at a time.
+        `columns` None means all; `batch_size` is the most rows at a time.
 
         Raises:
             InputError: there is no label store here, or a part is damaged or foreign.
@@ -215,9 +206,7 @@ class LabelStore:
     def images(self, batch_size: int = 16) -> Iterator[ImageRow]:
         """Every image of the store, streaming; masks of older formats get the ids they would have had.
 
-        Raises:
-            InputError: as `batches`, or a row that makes no sense.
-            ConfigurationError: as `batches`.
+        Raises as `batches`, and InputError for an invalid row.
         """
         self._check_there()
         yield from self._images(stream_rows(self.root, None, batch_size))
@@ -243,19 +232,14 @@ class LabelStore:
     def facts(self, columns: Sequence[str] = ()) -> Iterator[tuple[Location, PartFacts]]:
         """Numbers about images and masks, part by part, without reading outlines.
 
-        Args:
-            columns: of images, as in `read_facts`.
-
-        Raises:
-            InputError: as `images`.
-            ConfigurationError: as `images`.
+        `columns` are of images, as in `read_facts`; raises as `images`.
         """
         self._check_there()
         for part in self.parts():
             yield part, read_facts(part, columns)
 
     def configuration(self) -> dict[str, Any]:
-        """How the labels were made, from any part, else from run.json; empty where neither says.
+        """The labels' configuration, from any part, else from run.json; empty if neither has it.
 
         Raises:
             ConfigurationError: a part has a newer format.
@@ -278,7 +262,7 @@ class LabelStore:
         return read_columns(part, columns)
 
     def format(self) -> int:
-        """The oldest format of what is here; `FORMAT_VERSION` where nothing is.
+        """The oldest format here; `FORMAT_VERSION` if the store is empty.
 
         Raises:
             ConfigurationError: something has a newer format.
@@ -294,11 +278,7 @@ class LabelStore:
         return min(found)
 
     def check_current(self) -> None:
-        """Refuse to change a store of an older format.
-
-        Raises:
-            ConfigurationError: it is one, or of a newer format.
-        """
+        """ConfigurationError if the store has an older format, which is not changed, or a newer one."""
         version = self.format()
         if version < FORMAT_VERSION:
             raise too_old(self.uri, version)
@@ -309,7 +289,7 @@ class LabelStore:
 
 
 def with_values(rows: pa.Table, new: Mapping[str, Mapping[str, Any]]) -> pa.Table:
-    """Rows with the values that `new` has by image id, by name of the column; each of these has the same columns."""
+    """Rows with new values, given by image id and then by column; all of them have the same columns."""
     ids = rows["image_id"].to_pylist()
     for name in next(iter(new.values()), {}):
         before = rows[name].to_pylist()
@@ -320,7 +300,7 @@ def with_values(rows: pa.Table, new: Mapping[str, Mapping[str, Any]]) -> pa.Tabl
 
 
 def part_name(image_ids: Iterable[str]) -> str:
-    """The name of the part that holds these images; their lengths count, so that no two lists share one."""
+    """The name of the part that holds these images; their lengths count too, so no two lists share a name."""
     digest = hashlib.sha256()
     for name in sorted(image_id.encode() for image_id in image_ids):
         digest.update(len(name).to_bytes(8, "little") + name)
@@ -328,7 +308,7 @@ def part_name(image_ids: Iterable[str]) -> str:
 
 
 def too_old(uri: str, version: int) -> ConfigurationError:
-    """The error of a store that is read but not changed any more."""
+    """The error for a store that can be read but no longer changed."""
     place = redact(uri)
     return ConfigurationError(
         f"{place} has format {version}, which this everymask reads and does not change; copy it with "

@@ -1,4 +1,4 @@
-"""A copy of a label store in today's format. The store that is copied stays as it is."""
+"""Copies a label store in the current format; the original stays unchanged."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _AT_A_TIME = 8
 _ROWS = 256
 
 Progress = Callable[[int, int], None]
-"""Called with images copied and images to copy."""
+"""Called with the numbers of images copied and to copy."""
 
 
 @dataclass(frozen=True)
 class Upgrade:
-    """What was copied.
+    """The result of a copy.
 
     Attributes:
-        before: the format of the store that was copied.
-        counts: what the copy holds.
-        corrections: entries of people.
+        before: the original's format.
+        counts: totals of the copy.
+        corrections: number of people's entries.
     """
 
     before: int
@@ -43,15 +43,15 @@ class Upgrade:
 
 
 def upgrade(store: LabelStore, copy: LabelStore, progress: Progress = lambda done, total: None) -> Upgrade:
-    """Copy rows, corrections and the record of the run. Killed, the same call goes on; run.json is written last.
+    """Copy rows, corrections and the run record; the same call resumes if killed, as run.json is written last.
 
     Args:
         store: of any format.
-        copy: a place that is free, or where this was begun.
+        copy: a free place, or one where this was begun.
         progress: called after each part.
 
     Raises:
-        ConfigurationError: the copy's place holds something else, or the store is of today's format or a newer one.
+        ConfigurationError: the copy's place holds something else, or the store has the current or a newer format.
         InputError: there is no label store, or it is damaged.
         OutputError: the copy cannot be written.
     """
