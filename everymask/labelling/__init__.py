@@ -1,1 +1,1 @@
-"""Image in, labels out: the one code path of jobs and service."""
+"""Image in, labels out: the code path shared by jobs and service."""

@@ -17,12 +17,12 @@ from everymask.records import ImageLabels
 
 @dataclass(frozen=True)
 class ClickPrompt:
-    """What a person pointed at; everything in it means one object.
+    """What a person pointed at, all on one object.
 
     Attributes:
         point_coords: clicks (x, y) in original pixels.
-        point_labels: as many, 1 on the object, 0 off it.
-        box_xyxy: half-open box in original pixels, or None. Needed when there is no click.
+        point_labels: one for each click, 1 on the object, 0 off it.
+        box_xyxy: half-open box in original pixels, or None; needed if there is no click on the object.
     """
 
     point_coords: tuple[tuple[float, float], ...] = ()
@@ -45,11 +45,7 @@ class ClickPrompt:
                 raise InputError(f"the box {self.box_xyxy} is empty; give (x0, y0, x1, y1) with x0 < x1 and y0 < y1")
 
     def check_inside(self, size_hw: tuple[int, int]) -> None:
-        """Refuse a click or a box that lies outside an image of (height, width) pixels.
-
-        Raises:
-            InputError: naming the click or the box, and the image's size.
-        """
+        """InputError, naming the click or box, if one lies outside an image of (height, width) pixels."""
         height, width = size_hw
         # Written so that NaN fails too.
         for x, y in self.point_coords:
@@ -79,8 +75,7 @@ def segment_clicks(
 ) -> ImageLabels:
     """The model's best `max_masks` candidates (1 to 3) for one object, best predicted IoU first.
 
-    The candidates answer the same question, so they may overlap; those without a pixel are left out. `coverage` is that
-    of the best.
+    Candidates answer the same question, so they may overlap; empty ones are left out. `coverage` is the best one's.
 
     Raises:
         InputError: a click or the box lies outside the image.

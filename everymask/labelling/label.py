@@ -1,4 +1,4 @@
-"""Images in, labels out: the one code path of jobs and services."""
+"""Images in, labels out: the code path shared by jobs and service."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from everymask.labelling.region_sizes import limit_region_sizes
 from everymask.records import ImageLabels
 
 Ready = ReadyImage | NDArray[np.uint8]
-"""An image ready to be embedded, or one that is embedded part by part as it is labelled."""
+"""An image prepared for embedding, or one to be embedded part by part while it is labelled."""
 Embedded = ImageEmbedding | NDArray[np.uint8] | LabelFailure
-"""An image that was embedded, one that is embedded part by part, or why it cannot be."""
+"""An embedding, an image to be embedded part by part, or the reason why it cannot be embedded."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """Labels of one image, or why there are none; and its mask embeddings where they are kept."""
+    """One image's labels or why there are none, and its mask embeddings if kept."""
 
     labels: ImageLabels | LabelFailure
     masks: MaskEmbeddings | None = None
@@ -42,12 +42,11 @@ def label_images(
 ) -> list[ImageLabels | LabelFailure]:
     """Embed RGB uint8 (H, W, 3) images as a batch, then label each.
 
-    The answer for an image does not depend on its neighbours: where the model fails on one image, that image's place
-    holds the error (returned, not raised), and the others are labelled as if it had not been there. A job writes the
-    error as the image's row, a service turns it into a status code.
+    An image's answer does not depend on the others: if the model fails on one, its place holds the error (returned, not
+    raised). A job writes the error as the image's row; a service turns it into a status code.
 
     Raises:
-        ConfigurationError: the options do not fit together, or the head does not fit the backbone.
+        ConfigurationError: options contradict each other, or the head does not fit the backbone.
     """
     labeller = ImageLabeller(config, head)
     ready = [labeller.make_ready(backbone, image) for image in images]
@@ -55,18 +54,17 @@ def label_images(
 
 
 class ImageLabeller:
-    """The three steps from images to labels. Where the model fails on one image, an answer holds the error."""
+    """The three steps from images to labels. Errors of the model on one image are returned as its answer."""
 
     def __init__(self, config: LabelConfig, head: ClassHead | None = None, *, keep_masks: bool = False) -> None:
         """
         Args:
-            config: method and options.
             head: the class head of method classes.
-            keep_masks: keep the embeddings of all masks, where there is a head: from them another head labels the same
-                images with `label_masks`, without the backbone.
+            keep_masks: with a head, keep all masks' embeddings: another head can then label the same images with
+                `label_masks`, without the backbone.
 
         Raises:
-            ConfigurationError: the options do not fit together.
+            ConfigurationError: options contradict each other.
         """
         self._config = config
         self._head = head
@@ -75,7 +73,7 @@ class ImageLabeller:
         self._in_parts = config.tiles > 1 or self._method.has_crops(config)
 
     def make_ready(self, backbone: PromptableBackbone, image: NDArray[np.uint8]) -> Ready:
-        """The host's work on an RGB uint8 (H, W, 3) image, before the device's."""
+        """The host's work on an RGB uint8 (H, W, 3) image, ahead of the device's."""
         if self._in_parts:
             return image
         return make_ready(backbone, image, self._method.needs_picture(self._config, self._head))
@@ -87,7 +85,7 @@ class ImageLabeller:
         return [*embed_ready(backbone, [image for image in images if isinstance(image, ReadyImage)])]
 
     def label(self, backbone: PromptableBackbone, embedded: Embedded) -> ImageResult:
-        """Label one image from what `embed` gave.
+        """Label one image from `embed`'s answer.
 
         Raises:
             ConfigurationError: the head does not fit the backbone.
@@ -108,7 +106,7 @@ class ImageLabeller:
             return ImageResult(error)
 
     def _label_parts(self, backbone: PromptableBackbone, image: NDArray[np.uint8]) -> ImageLabels:
-        """By crops or tiles, each of which is embedded."""
+        """Label by crops or tiles, embedding each."""
         method, config = self._method, self._config
 
         def segment_tile(tile: NDArray[np.uint8]) -> ImageLabels:
@@ -129,31 +127,31 @@ def label_embedding(
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
-        ConfigurationError: the options do not fit together, or the head does not fit the backbone.
+        ConfigurationError: options contradict each other, or the head does not fit the backbone.
     """
     return finish(checked_method(config, head).segment(backbone, embedding, config, head), config)
 
 
 def label_masks(masks: MaskEmbeddings, config: LabelConfig, head: ClassHead) -> ImageLabels:
-    """Labels of one image from its mask embeddings, by method classes.
+    """Label one image from its mask embeddings by method classes.
 
     Raises:
         HeadMismatchError: the head was trained on another backbone or other weights.
-        ConfigurationError: a threshold names a class that the head does not know.
+        ConfigurationError: a threshold names a class unknown to the head.
     """
     return finish(classify_masks(masks, head, config.classes), config)
 
 
 def finish(labels: ImageLabels, config: LabelConfig) -> ImageLabels:
-    """The last step of every method: masks of the sizes that are asked for."""
+    """The last step of every method: keep masks of the requested sizes."""
     return limit_region_sizes(labels, config.min_region_area, config.max_region_area)
 
 
 def checked_method(config: LabelConfig, head: ClassHead | None) -> Method:
-    """The method of a configuration.
+    """A configuration's method.
 
     Raises:
-        ConfigurationError: it is unknown, a head is missing or of no use, or names are.
+        ConfigurationError: it is unknown, or a head or names are missing or not used by it.
     """
     check_given(config.method, head=head is not None, names=bool(config.clip.names))
     return find_method(config.method).implementation()

@@ -1,6 +1,6 @@
-"""Several images in work at once: while the device computes for one, processors decode and refine others.
+"""Overlaps work on several images: the device computes for one while processors decode and refine others.
 
-One copy of the weights, a bounded number of images in memory, answers in order, and the labels of `label_images`.
+One copy of the weights, a bounded number of images in memory, answers in order and equal to `label_images`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from everymask.labelling.turns import StageSeconds, TakesTurns
 logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 4
-"""Images refined at once on a GPU: with more, Python's threads only wait for each other (our choice)."""
+"""Most images refined at once on a GPU; beyond this, Python's threads only wait for each other (our choice)."""
 _BYTES_PER_IMAGE = 2**30
-"""Host memory that one more image may take: a picture of 24 megapixels being decoded, then its masks."""
+"""Host memory for each further image: decoding 24 megapixels, then its masks."""
 
 File = bytes | InputError
-"""An image file's bytes, or why there are none."""
+"""An image file's bytes, or the error of reading it."""
 
 
 def images_at_once(device: torch.device) -> int:
-    """How many images are refined at once. On a CPU none beside the one in work: it has the processors already."""
+    """How many images are refined at once; 0 on a CPU, where one image uses all processors."""
     if device.type == "cpu":
         return 0
     # macOS does not say how much is free.
@@ -49,11 +49,11 @@ def images_at_once(device: torch.device) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FileLabels:
-    """What became of one image file.
+    """The result of one image file.
 
     Attributes:
         result: labels, or why there are none.
-        dhash: difference hash of the picture; None where it could not be decoded.
+        dhash: the picture's difference hash; None if it could not be decoded.
         spent: seconds by stage.
     """
 
@@ -64,7 +64,7 @@ class FileLabels:
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """A decoded file that is ready to be embedded, or why it is not; and what is known of it from here on."""
+    """A decoded file prepared for embedding, or why it is not."""
 
     image: Ready | ImageResult
     dhash: str | None
@@ -73,7 +73,7 @@ class _Decoded:
 
 @dataclass(slots=True)
 class _Batch:
-    """Files that were embedded together; what failed has its result already."""
+    """Files embedded together; failed ones already have their result."""
 
     embedded: list[Embedded | ImageResult]
     dhash: list[str | None]
@@ -82,7 +82,7 @@ class _Batch:
 
 
 class OverlappedLabeller:
-    """Labels image files. Several threads may call it: they share the model and the places in work."""
+    """Labels image files. Threads that call it share the model and the places for images in work."""
 
     def __init__(
         self,
@@ -95,12 +95,11 @@ class OverlappedLabeller:
     ) -> None:
         """
         Args:
-            backbone: the model.
-            steps: what is done with it.
-            limits: what an image may cost to decode.
-            together: most files of a group, which are embedded as a batch.
-            at_once: images refined at once, beside those that are decoded and embedded ahead; 0 does everything in the
-                caller's thread, one image after the other. None: `images_at_once` of the model's device.
+            steps: what is done with the model.
+            limits: on decoding an image.
+            together: most files of a group, which is embedded as a batch.
+            at_once: images refined at once, besides those decoded and embedded ahead; 0 does everything in the caller's
+                thread, image by image. None: `images_at_once` of the model's device.
         """
         self._backbone = backbone
         self._limits = limits
@@ -110,11 +109,11 @@ class OverlappedLabeller:
         self._threads = _Threads(at_once, together) if at_once else None
 
     def label(self, groups: Iterable[Sequence[File]]) -> Iterator[list[FileLabels]]:
-        """Label the files of each group, in order. The next group is asked for when there is room for it.
+        """Label the files of each group, in order; takes the next group when there is room for it.
 
         Raises:
             ConfigurationError: the head does not fit the backbone.
-            AcceleratorError: the device failed, and with it this process.
+            AcceleratorError: the device failed, and this process with it.
         """
         threads = self._threads
         if threads is None:
@@ -202,13 +201,13 @@ class OverlappedLabeller:
 
 
 class _Threads:
-    """Who works on images, and how many are in work.
+    """Thread pools and the limit on images in work.
 
     Attributes:
         decoders: bytes to pixels, ahead.
-        encoder: pixels to embeddings, a batch at a time, one batch ahead.
+        encoder: pixels to embeddings, one batch ahead.
         labellers: embeddings to labels.
-        places: images that may be begun and not done.
+        places: images that may be in work.
     """
 
     def __init__(self, at_once: int, together: int) -> None:
@@ -220,13 +219,12 @@ class _Threads:
         self._entrance = threading.Lock()
 
     def enter(self, images: int) -> None:
-        """Wait until there is room for so many images. One group at a time: two that each hold half would never go."""
+        """Wait for room for `images`; one group at a time, because two that each hold half would deadlock."""
         with self._entrance:
             for _ in range(images):
                 self._free.acquire()
 
     def leave(self) -> None:
-        """One image is done."""
         self._free.release()
 
 

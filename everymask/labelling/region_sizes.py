@@ -1,4 +1,4 @@
-"""Masks rid of specks and pin-holes, and of whole masks that are too small or too large, whatever method made them."""
+"""Removes specks, pin-holes, and masks that are too small or too large, for every method."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from everymask.records import ImageLabels, LabelledMask
 
 
 def limit_region_sizes(labels: ImageLabels, min_area: int = 0, max_area: int | None = None) -> ImageLabels:
-    """The labels without regions of fewer than `min_area` pixels and without masks of more than `max_area`.
+    """The labels without regions under `min_area` pixels and without masks over `max_area`.
 
-    Connected regions of a mask under `min_area` are removed, and a mask of which nothing is left. Then holes under
-    `min_area` are filled, with those of their pixels that are in no mask: disjoint masks stay disjoint, and a speck
-    that was removed inside another mask goes to that mask.
+    Connected regions of a mask under `min_area` are removed, and masks that lose all their pixels. Then holes under
+    `min_area` are filled with their uncovered pixels: disjoint masks stay disjoint, and a speck removed inside another
+    mask goes to that mask.
     """
     masks = [mask for mask in labels.masks if max_area is None or mask.area <= max_area]
     if min_area > 1:
@@ -55,7 +55,7 @@ def _without_small_regions(masks: list[LabelledMask], size_hw: tuple[int, int], 
 
 
 def _window(mask: LabelledMask, size_hw: tuple[int, int]) -> tuple[slice, slice]:
-    """The mask's box with a pixel around it, so that what lies outside is one region."""
+    """The mask's box with a margin of a pixel, so that the outside is one region."""
     x0, y0, x1, y1 = mask.box_xyxy
     return slice(max(0, y0 - 1), min(size_hw[0], y1 + 1)), slice(max(0, x0 - 1), min(size_hw[1], x1 + 1))
 

@@ -1,4 +1,4 @@
-"""The settings that make a mask what it is, as a store records them and an id digests them."""
+"""The settings that determine a mask, as stores record them and ids digest them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ def label_settings(
     """Everything that changes a mask, as JSON values.
 
     Args:
-        config: method and options.
         model: name of the backbone.
         weights_sha256: digest of its weights.
-        head_sha256: digest of the class head's file; None for other methods than classes.
+        head_sha256: digest of the class head's file; None for methods other than classes.
         class_names: the class head's classes.
-        head_score_thresh: the class head's threshold, which counts where the options have none.
+        head_score_thresh: the class head's threshold, used if the options have none.
     """
     own = getattr(config, config.method, None)
     settings: dict[str, Any] = {
@@ -55,7 +54,7 @@ def label_settings(
 
 
 def click_settings(model: str, weights_sha256: str) -> dict[str, Any]:
-    """The settings behind masks that a person clicked for. The clicks are not among them: a mask is what it covers."""
+    """The settings of clicked masks. The clicks are not among them: a mask is defined by what it covers."""
     return {"method": "points", "model": model, "weights_sha256": weights_sha256}
 
 

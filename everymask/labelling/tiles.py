@@ -1,8 +1,8 @@
-"""Large pictures in overlapping tiles: entities that are small in the whole are found in a tile, at full detail.
+"""Labels large pictures in overlapping tiles, to find small entities at full detail.
 
-The whole picture is labelled, too. What is larger than a tile comes from there; everything else from the tiles, where
-masks that are the same in the overlap of two tiles are joined, so that none ends at a seam. Masks with classes are
-joined within each class. All of it is our choice.
+The whole picture is labelled too and gives everything larger than a tile. Everything else comes from the tiles; masks
+that agree in the overlap of two tiles are joined, so none ends at a seam. Masks with classes are joined within each
+class. All of this is our choice.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from everymask.records import ImageLabels, LabelledMask
 
 Box = tuple[int, int, int, int]
 Join = Callable[[ImageLabels, Sequence[Box], Sequence[ImageLabels]], ImageLabels]
-"""Labels of the whole picture, tiles, and their labels → labels of the picture."""
+"""Labels of the whole picture, tiles, and the tiles' labels → labels of the picture."""
 
 Number = TypeVar("Number", np.int32, np.bool_)
 
 OVERLAP = 0.25
-"""Share of a tile's side that it has in common with the next one."""
+"""Share of a tile's side shared with the next tile."""
 _SAME = 0.5
-"""Least IoU at which two masks are the same entity, in the overlap of their tiles or in the whole picture."""
+"""IoU from which two masks are the same entity, in the overlap of tiles or in the whole picture."""
 _COVERED = 0.5
-"""A mask of which others cover this share adds nothing."""
+"""A mask with at least this share covered by others adds nothing."""
 _REMNANT = 0.3
-"""A mask of which others leave a smaller share is dropped."""
+"""A mask with a smaller share left uncovered is dropped."""
 _EDGE = 0.01
-"""A mask this close to a tile's edge, as a share of its side, is taken to be cut off there."""
+"""A mask this close to a tile's edge, as a share of its side, counts as cut off there."""
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A mask in the frame of the picture: its tight box, the pixels in there, and what is known of it."""
+    """A mask in picture coordinates: its tight box, the pixels inside, and its record."""
 
     box: Box
     pixels: NDArray[np.bool_]
@@ -52,7 +52,7 @@ class _Piece:
         return int(self.pixels.sum())
 
     def inside(self, box: Box) -> NDArray[np.bool_]:
-        """Its pixels in a box that lies within its own."""
+        """The pixels in a box within its own."""
         x0, y0, x1, y1 = box
         left, top = self.box[:2]
         return self.pixels[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -76,13 +76,12 @@ def label_in_tiles(
     label: Callable[[NDArray[np.uint8]], ImageLabels],
     join: Join | None = None,
 ) -> ImageLabels:
-    """Masks of a picture and of its tiles.
+    """Label an RGB uint8 (H, W, 3) picture and its tiles.
 
     Args:
-        image: RGB uint8 (H, W, 3).
         along_longer_side: tiles along the picture's longer side; 1 labels only the whole.
-        label: gives the masks of a picture of any size.
-        join: puts them together; None is `join_tiles`, for disjoint masks.
+        label: labels a picture of any size.
+        join: combines the results; None is `join_tiles`, for disjoint masks.
     """
     whole = label(image)
     if along_longer_side == 1:
@@ -93,13 +92,13 @@ def label_in_tiles(
 
 
 def join_tiles(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLabels]) -> ImageLabels:
-    """Disjoint masks of a picture, from those of the whole and those of its tiles, in descending score."""
+    """Disjoint masks of a picture from the whole and its tiles, in descending score."""
     return _disjoint(_joined(whole, tiles, found), whole.size_hw)
 
 
 def join_overlapping(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLabels]) -> list[LabelledMask]:
-    """Masks of a picture from those of the whole and those of its tiles, which may overlap before and after; class by
-    class, those of one class still to be suppressed."""
+    """Masks from the whole picture and its tiles, class by class; they may overlap, and masks of one class are still to
+    be suppressed."""
     classes = sorted({mask.class_id for labels in (whole, *found) for mask in labels.masks}, key=str)
     return [
         _with_pixels(piece, piece.pixels, whole.size_hw)
@@ -113,7 +112,7 @@ def _of_class(labels: ImageLabels, class_id: int | None) -> ImageLabels:
 
 
 def _joined(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLabels]) -> list[_Piece]:
-    """What is larger than a tile, what only the whole picture shows, and what the tiles show."""
+    """Masks larger than a tile, masks that only the whole picture shows, and the tiles' masks."""
     side = max(tiles[0][2] - tiles[0][0], tiles[0][3] - tiles[0][1])
     everywhere = (0, 0, whole.size_hw[1], whole.size_hw[0])
     from_whole = [_piece(mask, everywhere) for mask in whole.masks]
@@ -157,13 +156,12 @@ def _common(first: Box, second: Box) -> Box | None:
 
 
 def _overlap(first: _Piece, second: _Piece) -> int:
-    """Pixels in both."""
     box = _common(first.box, second.box)
     return 0 if box is None else int((first.inside(box) & second.inside(box)).sum())
 
 
 def _is_same(first: _Piece, second: _Piece) -> bool:
-    """Whether they agree where both of their tiles look."""
+    """Whether two pieces agree where both tiles overlap."""
     shared = _overlap(first, second)
     if not shared:
         return False
@@ -177,7 +175,7 @@ def _is_same(first: _Piece, second: _Piece) -> bool:
 
 
 def _groups(pieces: Sequence[Sequence[_Piece]]) -> list[list[_Piece]]:
-    """Pieces of all tiles, those of one entity together."""
+    """Pieces of all tiles, grouped by entity."""
     flat = [piece for tile in pieces for piece in tile]
     number = [index for index, tile in enumerate(pieces) for _ in tile]
     parent = list(range(len(flat)))
@@ -198,7 +196,7 @@ def _groups(pieces: Sequence[Sequence[_Piece]]) -> list[list[_Piece]]:
 
 
 def _union(group: Sequence[_Piece]) -> _Piece:
-    """One piece of all; of the largest is what is known of it. It was seen by the picture as a whole."""
+    """The union of a group, with the record of its largest piece; its tile becomes the whole picture."""
     if len(group) == 1:
         return group[0]
     lows = np.min([piece.box[:2] for piece in group], axis=0).tolist()
@@ -215,7 +213,7 @@ def _union(group: Sequence[_Piece]) -> _Piece:
 
 
 def _is_cut(group: Sequence[_Piece], picture: Box) -> bool:
-    """Whether some piece ends at an edge of its tile inside the picture, and no other piece goes on beyond it."""
+    """Whether a piece ends at an edge of its tile inside the picture, without another piece going on beyond it."""
     for piece in group:
         margin = max(2.0, _EDGE * max(piece.tile[2] - piece.tile[0], piece.tile[3] - piece.tile[1]))
         for edge, outwards in ((0, -1), (1, -1), (2, 1), (3, 1)):
@@ -228,7 +226,7 @@ def _is_cut(group: Sequence[_Piece], picture: Box) -> bool:
 
 
 def _disjoint(pieces: Sequence[_Piece], size_hw: tuple[int, int]) -> ImageLabels:
-    """Every pixel to the smallest mask on it; masks of which too little is left are dropped first."""
+    """Give each pixel to the smallest mask on it, after dropping masks with too little left."""
     ordered = sorted(pieces, key=lambda piece: piece.area, reverse=True)
     owner = np.full(size_hw, -1, dtype=np.int32)
     for index, piece in enumerate(ordered):
@@ -244,7 +242,7 @@ def _disjoint(pieces: Sequence[_Piece], size_hw: tuple[int, int]) -> ImageLabels
 
 
 def _with_pixels(piece: _Piece, pixels: NDArray[np.bool_], size_hw: tuple[int, int]) -> LabelledMask:
-    """The record of a piece of which these pixels of its box are left, at least one."""
+    """A piece's record with the given pixels of its box, at least one."""
     rle = rle_from_crop(pixels, piece.box[:2], size_hw)
     x0, y0, x1, y1 = boxes_from_rles([rle])[0].tolist()
     return replace(piece.mask, rle=rle, box_xyxy=(x0, y0, x1, y1), area=int(rle_areas([rle])[0]))

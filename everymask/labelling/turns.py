@@ -1,4 +1,4 @@
-"""Several images ask one model: their calls take turns, and are timed."""
+"""Lets several images take turns at one model, and times their calls."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from everymask.backbone.protocol import PromptableBackbone
 
 @dataclass
 class StageSeconds:
-    """Seconds that one image took, or several together, by stage.
+    """Seconds for one or more images, by stage.
 
     Attributes:
-        decode: from the file's bytes to what the image encoder takes, scaling included.
+        decode: from the file's bytes to the encoder's input, scaling included.
         embed: in the image encoder.
-        prompts: in the prompt decoder, and where it enlarges masks.
-        refine: everything else between the embedding and the labels, waiting for the device included.
-        device: how long the device computed; where it is the CPU, the sum of `embed` and `prompts`.
+        prompts: in the prompt decoder and enlarging masks.
+        refine: everything else between embedding and labels, waiting for the device included.
+        device: computing time of the device; for a CPU, the sum of `embed` and `prompts`.
     """
 
     decode: float = 0.0
@@ -33,7 +33,6 @@ class StageSeconds:
     device: float = 0.0
 
     def add(self, other: StageSeconds) -> None:
-        """Count those of another image, too."""
         for stage in fields(self):
             setattr(self, stage.name, getattr(self, stage.name) + getattr(other, stage.name))
 
@@ -45,17 +44,17 @@ _STAGES = {
     "decode_clicks": "prompts",
     "full_resolution_logits": "prompts",
 }
-"""The calls that keep a device busy, and the stages they belong to."""
+"""The calls that keep a device busy, with their stages."""
 
 
 class TakesTurns:
-    """A backbone for one image in work. One call at a time reaches the model, whichever image it is for.
+    """A backbone for one image in work; only one call at a time reaches the model.
 
-    Two batches of prompts on one device would need twice the memory, and neither would be done any sooner.
+    Two batches of prompts on one device would need twice the memory and be no faster.
 
     Attributes:
-        spent: what the calls took; `settle` completes it.
-        waited_s: seconds spent on calls, waiting for one's turn included.
+        spent: time of the calls; `settle` completes it.
+        waited_s: seconds spent on calls, waiting included.
     """
 
     def __init__(self, backbone: PromptableBackbone, turn: threading.Lock) -> None:
@@ -98,7 +97,7 @@ class TakesTurns:
             self.waited_s += time.perf_counter() - asked
 
     def _event(self) -> torch.cuda.Event | None:
-        """A mark in the GPU's queue; a call returns long before the GPU has done what was asked."""
+        """A mark in the GPU's queue, because calls return long before the GPU is done."""
         if not self._on_gpu:
             return None
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -106,7 +105,7 @@ class TakesTurns:
         return event
 
     def settle(self) -> StageSeconds:
-        """What the calls took, once the device has done all of them."""
+        """The calls' times, once the device has finished them."""
         for first, last in self._events:
             last.synchronize()
             self.spent.device += first.elapsed_time(last) / 1000

@@ -1,1 +1,1 @@
-"""Ways to label an image: a row in `table.py` and a module each."""
+"""Methods of labelling: a row in `table.py` and a module each."""

@@ -15,7 +15,7 @@ from everymask.records import ImageLabels
 
 
 def _in_parts(backbone: PromptableBackbone, image: NDArray[np.uint8], config: LabelConfig) -> ImageLabels:
-    """On SAM's own crops, or on tiles as if they were crops."""
+    """Label by SAM's own crops, or by tiles in their place."""
     size_hw = (image.shape[0], image.shape[1])
     crops = None
     if config.tiles > 1:

@@ -1,4 +1,4 @@
-"""The table of methods: what is known of each before its code is imported. Imports no torch."""
+"""The table of methods, readable without their code. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class MethodRow:
     """One method.
 
     Attributes:
-        module: where it is, as `METHOD`. Its settings are the field of `LabelConfig` that has the method's name.
-        needs: what must be given beside its settings; what another method needs is refused.
+        module: where its `METHOD` is. Its settings are the field of `LabelConfig` with its name.
+        needs: required input besides its settings; the other methods refuse it.
     """
 
     module: str
     needs: Literal["head", "names"] | None = None
 
     def implementation(self) -> Method:
-        """The method itself; imports its code."""
+        """The method; imports its code."""
         method: Method = import_module(self.module).METHOD
         return method
 
@@ -48,22 +48,14 @@ else:
 
 
 def find_method(name: str) -> MethodRow:
-    """The row of a method.
-
-    Raises:
-        ConfigurationError: there is no such method.
-    """
+    """A method's row; ConfigurationError if there is no such method."""
     if name not in METHODS:
         raise ConfigurationError(f"method {name!r} is unknown; use {', '.join(METHODS)}")
     return METHODS[name]
 
 
 def check_given(name: str, *, head: bool, names: bool) -> None:
-    """Refuse a method without what it needs, or beside what another one needs.
-
-    Raises:
-        ConfigurationError: that, or there is no such method.
-    """
+    """ConfigurationError if a method lacks what it needs, gets what another needs, or does not exist."""
     needs = find_method(name).needs
     if head and needs != "head":
         raise ConfigurationError(f"a class head is of no use to method {name}; leave it out, or use method classes")
