@@ -1,4 +1,4 @@
-"""Labels → the JSON of an answer, in the mask format that was asked for."""
+"""Labels → the JSON of an answer, in the requested mask format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serve.schema import ClassesAnswer, LabelsAnswer, Mask, MaskFormat, RleMask,
 
 
 def to_mask(mask: LabelledMask, mask_format: MaskFormat) -> Mask:
-    """One mask as the API says it."""
+    """One mask in the API's form."""
     x0, y0, x1, y1 = mask.box_xyxy
     answer = Mask(
         id=mask.mask_id,
@@ -44,7 +44,7 @@ def to_mask(mask: LabelledMask, mask_format: MaskFormat) -> Mask:
 
 
 def polygons(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> list[list[float]]:
-    """COCO polygons of a mask, parts and holes kept. Only the mask's box is looked at."""
+    """COCO polygons of a mask, with its parts and holes, from its box alone."""
     x0, y0, x1, y1 = box_xyxy
     window: NDArray[np.bool_] = decode_mask(rle)[y0:y1, x0:x1]
     return [
@@ -53,7 +53,7 @@ def polygons(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> list[list[float]]
 
 
 def png_base64(image: Image.Image) -> str:
-    """An image as base64 of a PNG."""
+    """An image as a base64 PNG."""
     buffer = io.BytesIO()
     # The fastest level: these compress well at any, and the client is waiting.
     image.save(buffer, format="PNG", compress_level=1)

@@ -1,4 +1,4 @@
-"""The ingress deployment: HTTP in, HTTP out. Handlers parse, ask the graph, and format; nothing else."""
+"""The ingress deployment: handlers parse HTTP, ask the graph, and format the answer."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Handlers:
         return await self._respond(request, answer, labels_answer, mask_format=mask_format)
 
     async def points(self, request: Request, mask_format: _MaskFormatQuery = "rle") -> Response:
-        """Masks of the one object that clicks and a box point at: candidates, best first. They may overlap."""
+        """Masks of the one object that clicks and a box point at: candidates, best first, possibly overlapping."""
         fields, data = await self._read(request, PointsBody)
         image = requested_image(fields, data, request.state.owner)
         prompt = requested_prompt(fields, self._settings.requests.max_clicks)
@@ -109,7 +109,7 @@ class Handlers:
         semantic_map: Annotated[bool, Query(description="whether to answer the map of classes too")] = True,
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
-        """Masks of the classes that a head knows, or of names that CLIP knows, and the semantic map."""
+        """Masks of a class head's classes, or of names through CLIP, and the semantic map."""
         if (head is None) == (names is None):
             raise ServiceError(422, "invalid_request", "give head, one of /v1/heads, or names, not both")
         fields, data = await self._read(request, ImageBody)
@@ -130,7 +130,7 @@ class Handlers:
         )
 
     async def models(self) -> Response:
-        """The running model, what can be asked of it, and what is refused."""
+        """The running model, its methods and its limits."""
         running = await self._labelling.describe()
         limits, requests = self._settings.limits, self._settings.requests
         return _json(
@@ -148,20 +148,20 @@ class Handlers:
         )
 
     async def heads(self) -> Response:
-        """Every class head in the service's folders now."""
+        """The class heads now in the service's folders."""
         heads = await self._labelling.heads()
         return _json(HeadsAnswer(heads=heads, folders=list(self._settings.heads)))
 
     async def index(self) -> Response:
-        """To the page that describes the API. Relative, so that neither a prefix nor the request's host matters."""
+        """Redirect to the API's description. Relative, so that neither a prefix nor the request's host matters."""
         return RedirectResponse("docs")
 
     async def healthz(self) -> Response:
-        """Whether this process is alive. Says nothing about the models; see `/readyz`."""
+        """Whether this process is alive; `/readyz` tells about the models."""
         return _json(Health())
 
     async def readyz(self) -> Response:
-        """Whether every part of the service is up: 200, else 503."""
+        """200 if every part of the service is up, else 503."""
         states = await self._labelling.states()
         ready = bool(states) and all(state == "HEALTHY" for state in states.values())
         answer = Readiness(status="ready" if ready else "not ready", deployments=states)
@@ -212,7 +212,6 @@ class Handlers:
 
 
 def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIApp:
-    """The API over a graph."""
     labelling = Labelling(graph, settings)
     handlers = Handlers(labelling, settings)
     app: FastAPI = FastAPIOffline(
@@ -256,7 +255,7 @@ def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIAp
 
 
 class Api:
-    """The ingress: no model, no GPU."""
+    """The ingress, without a model or GPU."""
 
     def __init__(
         self,
@@ -270,7 +269,7 @@ class Api:
         self._graph = Graph(serve.get_replica_context().app_name, refiner, classifier)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Called by Serve once the replica is made."""
+        """Called by Serve when the replica is made."""
         return create_app(self._graph, self._settings, self._keys)
 
 

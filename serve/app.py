@@ -1,4 +1,4 @@
-"""The application builder: what `serve run serve.app:build` calls, or a configuration with that `import_path`."""
+"""The application builder for `serve run serve.app:build`, or a configuration with that `import_path`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ AFFINITY_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashR
 
 
 def build(args: dict[str, Any]) -> Application:
-    """The whole graph from the `args` of a configuration; see `serve.settings.ServiceSettings` for what they may hold.
+    """The whole graph from a configuration's `args`, which `serve.settings.ServiceSettings` describes.
 
     Raises:
-        ConfigurationError: an unknown key or a bad value; every one is named.
+        ConfigurationError: unknown keys or bad values, naming all of them.
     """
     settings = read_settings(args)
     # Serve's own bounds stand behind the gate's, for the moments in which several ingress replicas fill one part.

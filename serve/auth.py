@@ -10,18 +10,18 @@ from pathlib import Path
 from everymask.errors import ConfigurationError
 
 _OWNER_LENGTH = 16
-"""Digits of a key's digest: enough to keep owners apart, too few to look the key up by."""
+"""Digits of a key's digest: enough to distinguish owners, too few to look the key up."""
 
 
 class ApiKeys:
-    """The keys that open the service; with none configured it is open to everyone."""
+    """The keys that open the service; without any it is open to everyone."""
 
     def __init__(self, keys: list[str] | None) -> None:
         self._digests = None if keys is None else [_digest(key) for key in keys]
 
     @classmethod
     def from_file(cls, path: Path | None) -> ApiKeys:
-        """One key a line; blank lines and lines that begin with # are skipped.
+        """Read one key a line, skipping blank lines and lines that begin with #.
 
         Raises:
             ConfigurationError: the file cannot be read or holds no key.
@@ -38,13 +38,10 @@ class ApiKeys:
         return cls(keys)
 
     def owner(self, authorization: str | None, token: str | None = None) -> str | None:
-        """Who is asking: a name made from the key that opened the service, the same for everyone without keys.
+        """An owner's name derived from the key that opened the service, "" without keys; None if no key is right.
 
-        A key comes as `Authorization: Bearer KEY`, as the password of `Authorization: Basic`, which Label Studio sends,
-        or in X-AnyLabeling's `Token` header.
-
-        Returns:
-            None when no key is right.
+        A key comes as `Authorization: Bearer KEY`, as the password of `Authorization: Basic` (Label Studio), or in the
+        header `Token` (X-AnyLabeling).
         """
         if self._digests is None:
             return ""
@@ -72,5 +69,5 @@ def _given_keys(authorization: str, token: str | None) -> list[str]:
 
 
 def _digest(key: str) -> bytes:
-    """Digests have one length, so that comparing them does not tell a key's."""
+    """A digest, so that all have one length and comparing reveals no key's length."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

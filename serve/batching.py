@@ -14,23 +14,19 @@ R = TypeVar("R")
 class Batcher(Generic[T, R]):
     """Collects what arrives during one batch for the next. For one event loop.
 
-    Serve's own `serve.batch` closes a batch after a waiting time, even while another one runs: requests that trickle in
-    become batches of one, and a lone request waits for nothing.
+    `serve.batch` closes a batch after a waiting time even while another runs: trickling requests become batches of one,
+    and a lone request waits for nothing.
     """
 
     def __init__(self, run: Callable[[Sequence[T]], Awaitable[Sequence[R]]], max_size: int) -> None:
-        """
-        Args:
-            run: answers items in order, one batch at a time.
-            max_size: items of one batch.
-        """
+        """`run` answers items in order, one batch of at most `max_size` at a time."""
         self._run = run
         self._max_size = max_size
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
     async def __call__(self, item: T) -> R:
-        """The answer for one item. An item whose caller is cancelled leaves the queue."""
+        """The answer for one item, which leaves the queue if its caller is cancelled."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._worker is None:

@@ -1,4 +1,4 @@
-"""What is kept of an image for the next request on it, least recently used out first."""
+"""A cache for repeated requests on an image, which drops the least recently used entries first."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from everymask.classes.embeddings import MaskEmbeddings
 from everymask.records import ImageLabels
 
 _MASK_BYTES = 700
-"""About the bytes of a mask's record without its run-length encoding."""
+"""Approximate bytes of a mask's record without its run-length encoding."""
 _RECORD_BYTES = 1024
-"""About the bytes of an entry that holds no array and no mask, without its key."""
+"""Approximate bytes of an entry without arrays, masks and its key."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 def embedding_bytes(embedding: ImageEmbedding) -> int:
-    """Memory an embedding holds, in bytes."""
+    """An embedding's memory in bytes."""
     tensors = [embedding.canvas.cell_index, embedding.canvas.cell_area, *embedding.features.values()]
     pictures = [embedding.canvas_image] + ([] if embedding.picture is None else [embedding.picture])
     return sum(int(picture.nbytes) for picture in pictures) + sum(
@@ -32,19 +32,19 @@ def embedding_bytes(embedding: ImageEmbedding) -> int:
 
 
 def answer_bytes(answer: ImageLabels | MaskEmbeddings) -> int:
-    """Memory an answer holds, about, in bytes."""
+    """An answer's approximate memory in bytes."""
     if isinstance(answer, ImageLabels):
         return sum(_MASK_BYTES + len(mask.rle["counts"]) for mask in answer.masks)
     return _array_bytes(answer) + sum(_MASK_BYTES + len(rle["counts"]) for rle in answer.rles)
 
 
 def entry_bytes(key: Hashable) -> int:
-    """Memory an entry holds, about, beside its value's arrays and masks, in bytes."""
+    """An entry's approximate memory in bytes, apart from its value's arrays and masks."""
     return _RECORD_BYTES + len(repr(key))
 
 
 def _array_bytes(value: object) -> int:
-    """Memory of the arrays in a record, and in the records in it."""
+    """Bytes of the arrays in a record and its nested records."""
     if isinstance(value, np.ndarray):
         return int(value.nbytes)
     if is_dataclass(value):
@@ -53,7 +53,7 @@ def _array_bytes(value: object) -> int:
 
 
 class BoundedCache(Generic[K, V]):
-    """Values by key, at most `max_bytes` of them and their keys. For one event loop; not thread-safe."""
+    """Values by key, in at most `max_bytes` with their keys. For one event loop; not thread-safe."""
 
     def __init__(self, max_bytes: int, size_bytes: Callable[[V], int]) -> None:
         self.max_bytes = max_bytes
@@ -63,15 +63,13 @@ class BoundedCache(Generic[K, V]):
 
     @property
     def held_bytes(self) -> int:
-        """Memory of all entries held."""
         return self._held_bytes
 
     def __len__(self) -> int:
-        """How many values are held."""
         return len(self._entries)
 
     def get(self, key: K) -> V | None:
-        """The value of a key, now the most recently used; None when it is not there."""
+        """A key's value, now the most recently used, or None."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -79,10 +77,7 @@ class BoundedCache(Generic[K, V]):
         return entry[0]
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value, and drop the longest unused ones while there is not room for all.
-
-        One larger than the whole cache is not kept.
-        """
+        """Keep a value, dropping the least recently used ones to make room; one larger than the cache is not kept."""
         size = entry_bytes(key) + self._size_bytes(value)
         _, replaced = self._entries.pop(key, (None, 0))
         self._held_bytes -= replaced

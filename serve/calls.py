@@ -1,4 +1,4 @@
-"""Calls from one part of the graph to another."""
+"""Calls between parts of the graph."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 
 def start(method: DeploymentHandle[Any], *args: Any) -> DeploymentResponse[Any]:
-    """Begin a call."""
     response = method.remote(*args)
     assert isinstance(response, DeploymentResponse)
     return response
 
 
 async def result(response: DeploymentResponse[Any], *upstream: DeploymentResponse[Any]) -> Any:
-    """Await a call; when the caller ends early, end the call too, and those whose results it was given."""
+    """Await a call; if the caller ends early, cancel the call and the `upstream` calls it depends on."""
     try:
         return await response
     except BaseException:

@@ -17,11 +17,11 @@ from serve.settings import ServiceSettings
 from serve.tasks import Labelled, Outcome
 
 MAX_HEADS = 8
-"""Class heads a replica keeps loaded; Serve fixes this when the module is read, so it is no setting."""
+"""Class heads that a replica keeps loaded; a constant, because Serve fixes it when the module is read."""
 
 
 class Classifier:
-    """Runs on the CPU; Serve sends requests for a head to a replica that has it."""
+    """Runs on the CPU; Serve sends requests for a head to a replica that has loaded it."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._config = settings.labels.classes
@@ -33,19 +33,15 @@ class Classifier:
         return await self.load(model_id)
 
     async def load(self, model_id: str) -> ClassHead:
-        """Read the head that `HeadFile.model_id` names.
-
-        Raises:
-            ConfigurationError: it is gone by now, damaged, or no class head.
-        """
+        """Read the head that `HeadFile.model_id` names; ConfigurationError if it is gone, damaged, or no class head."""
         return await asyncio.to_thread(self._heads.load, model_id)
 
     async def classify(
         self, masks: Outcome[MaskEmbeddings] | EverymaskError, model_id: str, score_thresh: float | None
     ) -> Labelled:
-        """Name the masks with a head; `model_id` is the one that Serve has chosen this replica by.
+        """Name the masks with a head; Serve chose this replica by `model_id`.
 
-        A head that cannot be used is returned as its error; so is what the parts before found.
+        Errors of the head are returned; so are errors of the parts before.
         """
         if isinstance(masks, EverymaskError):
             return masks

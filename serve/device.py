@@ -1,4 +1,4 @@
-"""A replica whose accelerator has failed: it says so, and Serve puts another in its place."""
+"""Marks a replica whose accelerator failed, so that Serve replaces it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ class DeviceGuard:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Watch a block.
-
-        Raises:
-            DeviceLostError: the accelerator failed in it.
-        """
+        """Watch a block; DeviceLostError if the accelerator fails in it."""
         try:
             yield
         except torch.AcceleratorError as error:
@@ -34,10 +30,6 @@ class DeviceGuard:
             raise DeviceLostError("a part of the service lost its GPU and is being replaced; send it again") from error
 
     def check(self) -> None:
-        """For `check_health`: Serve replaces a replica in which this raises.
-
-        Raises:
-            DeviceLostError: the accelerator has failed before.
-        """
+        """For `check_health`; DeviceLostError once the accelerator has failed, and Serve replaces the replica."""
         if self._lost:
             raise DeviceLostError("the accelerator of this replica has failed")

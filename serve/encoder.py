@@ -1,4 +1,4 @@
-"""The encoder deployment: image files of many requests → embeddings, a batch at a time."""
+"""The encoder deployment: image files of many requests → embeddings, in batches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class Encoder:
-    """Decodes and encodes. Weights are loaded once, when the replica starts; a replica without them never is ready."""
+    """Decodes and encodes. A replica is ready only once it has loaded the weights."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         torch.set_num_threads(settings.torch_threads)
@@ -49,17 +49,13 @@ class Encoder:
         self._batcher = Batcher(self._embed_batch, settings.max_batch_size)
 
     def check_health(self) -> None:
-        """Called by Serve every few seconds.
-
-        Raises:
-            DeviceLostError: this replica must be replaced.
-        """
+        """Called by Serve every few seconds; DeviceLostError if this replica must be replaced."""
         self._device_guard.check()
 
     async def embed(self, data: bytes) -> Embedded:
-        """The embedding of one image file, on the CPU; what is wrong with the image is returned, not raised.
+        """One image file's embedding, on the CPU; errors of the image are returned, not raised.
 
-        An error that is raised goes into Serve's log with a traceback, which a client's mistake is not worth.
+        Serve logs a raised error with a traceback, which a client's mistake does not deserve.
         """
         began = time.perf_counter()
         spent: Milliseconds = {}
@@ -80,7 +76,7 @@ class Encoder:
             return decode_image(data, self._limits)
 
     async def _embed_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[_Encoded, float]]:
-        """Embeddings or errors, and the milliseconds the batch took."""
+        """Embeddings or errors, and the batch's milliseconds."""
         self._metrics.encodes(len(images))
         spent: Milliseconds = {}
         with self._stage("embed", spent):

@@ -1,4 +1,4 @@
-"""What went wrong → HTTP status, code and sentence, in one table."""
+"""The table from errors to HTTP status, code and sentence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from everymask.errors import (
 
 
 class ServiceError(Exception):
-    """An answer other than 200 that the service itself decides on."""
+    """An answer other than 200 chosen by the service itself."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(status, code, message, headers)
@@ -30,19 +30,19 @@ class ServiceError(Exception):
 
 
 class ImageUnknownError(EverymaskError):
-    """The embedding asked for by `image_id` is not, or no longer, in the cache."""
+    """The embedding of the given `image_id` is not, or no longer, in the cache."""
 
 
 class TooCostlyError(EverymaskError):
-    """The image is fine, and what was asked of it would occupy the service for too long."""
+    """The image is fine, but the request would occupy the service for too long."""
 
 
 class DeviceLostError(EverymaskError):
-    """The accelerator of a replica failed; the replica is of no use any more."""
+    """A replica's accelerator failed, so the replica must be replaced."""
 
 
 class EncodingFailedError(EverymaskError):
-    """The encoder failed on one image, for no reason that it knows; its log has the traceback."""
+    """The encoder failed on one image for an unknown reason; its log has the traceback."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class _Row:
     status: int
     code: str
     message: str | None
-    """What the client reads; None passes on the error's own sentence."""
+    """The client's sentence; None passes on the error's own."""
 
 
 _INTERNAL_MESSAGE = "the service failed on this request; its log has the reason"
@@ -80,14 +80,14 @@ INTERNAL = ServiceError(500, "internal_error", _INTERNAL_MESSAGE)
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error a remote replica raised, without Ray's wrapping, whose text holds a traceback."""
+    """The error raised by a remote replica, without Ray's wrapping and its traceback."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         error = error.cause
     return error
 
 
 def to_service_error(error: BaseException, retry_after_s: int) -> ServiceError:
-    """What the client is told about `error`; anything unforeseen is `INTERNAL`."""
+    """The client's answer for `error`; anything unforeseen is `INTERNAL`."""
     cause = root_cause(error)
     if isinstance(cause, ServiceError):
         return cause

@@ -1,5 +1,5 @@
-"""What stands before every request: API keys, limits on bodies, requests in flight and time; and after it: the error
-table, metrics and the log line."""
+"""Stands before every request (API keys, limits on bodies, requests in flight and time) and after it (error table,
+metrics, log)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("ray.serve")
 
 REQUEST_ID_HEADER = "x-request-id"
 DOCS_FILES = "/docs-files"
-"""Where the scripts and styles of the pages that describe the API are."""
+"""Path of the scripts and styles of the API's description."""
 _OPEN = frozenset(
     ["/", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json"]
     + [
@@ -34,31 +34,24 @@ _OPEN = frozenset(
         for name in ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
     ]
 )
-"""The only paths that need no key, below the route prefix: probes and the description of the API."""
+"""The only paths that need no key, relative to the route prefix: probes and the API's description."""
 CLIENT_CLOSED = 499
-"""Logged when the client left before its answer; nobody receives it."""
+"""Logged if the client left before its answer; nobody receives it."""
 
 
 def error_response(error: ServiceError, request_id: str) -> JSONResponse:
-    """An error as the API says it."""
+    """An error in the API's form."""
     body = ErrorAnswer(error=ErrorDetail(code=error.code, message=error.message, request_id=request_id))
     return JSONResponse(body.model_dump(), status_code=error.status, headers=error.headers)
 
 
 class Gate:
-    """ASGI middleware around the whole API. One per ingress replica."""
+    """ASGI middleware around the whole API, one per ingress replica."""
 
     def __init__(
         self, app: ASGIApp, keys: ApiKeys, limits: RequestLimits, max_body_bytes: int, max_uploads: int
     ) -> None:
-        """
-        Args:
-            app: what is behind.
-            keys: that open it.
-            limits: of the service.
-            max_body_bytes: of one request.
-            max_uploads: bodies that may be on their way at a time; for one more, the slowest is given up.
-        """
+        """`max_body_bytes` is of one request; of more than `max_uploads` bodies at a time, the slowest is given up."""
         self._app = app
         self._keys = keys
         self._limits = limits
@@ -71,14 +64,13 @@ class Gate:
         self._stage = StageTimer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         await _Exchange(scope, receive, send).run(self)
 
     async def admit(self, exchange: _Exchange) -> None:
-        """Check the key, read the body, take a place, and pass the request on, for as long as the time limit allows.
+        """Check the key, read the body, take a place, and pass the request on within the time limit.
 
         Raises:
             ServiceError: 401, 408, 413 or 429.
@@ -160,7 +152,7 @@ class Gate:
         )
 
     async def refuse(self, exchange: _Exchange, error: Exception) -> None:
-        """Answer an error, and log those that are the service's own fault."""
+        """Answer an error, logging those that are the service's fault."""
         answer = to_service_error(error, self._limits.retry_after_s)
         if answer is INTERNAL:
             logger.error("unexpected error on %s", exchange.path, exc_info=error)
@@ -168,15 +160,13 @@ class Gate:
             await error_response(answer, exchange.request_id)(exchange.scope, exchange.receive, exchange.send)
 
     def count(self, exchange: _Exchange) -> None:
-        """Note an answered request."""
+        """Record an answered request."""
         route = exchange.scope.get("route")
         # Unrouted paths are the client's invention and must not become metric labels.
         self._metrics.answered(getattr(route, "path", "unknown"), exchange.status, exchange.seconds)
 
 
 class _Exchange:
-    """One request and its answer."""
-
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.headers = Headers(scope=scope)
@@ -193,11 +183,11 @@ class _Exchange:
 
     @property
     def seconds(self) -> float:
-        """Since the request came."""
+        """Seconds since the request came."""
         return time.perf_counter() - self._start
 
     async def run(self, gate: Gate) -> None:
-        """From the first byte to the answer, whatever happens in between."""
+        """Handle the request from its first byte to the answer."""
         try:
             await gate.admit(self)
         except ClientDisconnect:
@@ -208,13 +198,13 @@ class _Exchange:
             gate.count(self)
 
     def check_length(self, limit: int) -> None:
-        """Refuse a body that says itself that it is too large, before it is read."""
+        """Refuse, before reading, a body whose declared length is too large."""
         length = self.headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit:
             raise _too_large(limit)
 
     async def read_body(self, limit: int) -> AsyncIterator[int]:
-        """Receive the whole body and keep it; yields the bytes of each piece, as it may not say its length.
+        """Receive and keep the body; yields each piece's size, because the length may not be declared.
 
         Raises:
             ServiceError: 413.
@@ -234,11 +224,10 @@ class _Exchange:
             more = message.get("more_body", False)
 
     async def receive(self) -> Message:
-        """The body, piece by piece, and then whatever the client does next."""
+        """The body, piece by piece, then the client's further messages."""
         return self._body.popleft() if self._body else await self._receive()
 
     async def send(self, message: Message) -> None:
-        """The answer's next message."""
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
@@ -246,7 +235,7 @@ class _Exchange:
 
 
 def _below_prefix(scope: Scope) -> str:
-    """The path that routes are matched by, which Serve's route prefix is no part of: Starlette's own rule."""
+    """The path relative to Serve's route prefix, for matching routes, by Starlette's own rule."""
     path, prefix = str(scope["path"]), str(scope.get("root_path", ""))
     below = path.removeprefix(prefix)
     return below if below.startswith("/") or not below else path

@@ -1,4 +1,4 @@
-"""The ingress' view of the other deployments: calls, what flows between them, and cancellation."""
+"""The ingress's view of the other deployments: calls, the data between them, and cancellation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from serve.tasks import (
 
 
 class Graph:
-    """The deployments, through their handles."""
+    """The deployments' handles."""
 
     def __init__(self, app_name: str, refiner: DeploymentHandle[Any], classifier: DeploymentHandle[Any]) -> None:
         self._app_name = app_name
@@ -37,13 +37,13 @@ class Graph:
         self._description: ModelDescription | None = None
 
     async def label(self, image: RequestImage, task: EverythingTask | ClickTask | NamesTask) -> Outcome[ImageLabels]:
-        """Entities, the masks of one prompt, or those that look like names."""
+        """Entities, the masks of one prompt, or masks that resemble names."""
         return await _outcome(self._refine(image, task))
 
     async def classify(
         self, image: RequestImage, head: HeadFile, reads_crops: bool, score_thresh: float | None
     ) -> Outcome[ImageLabels]:
-        """Masks of the classes that a head knows."""
+        """Masks of a head's classes."""
         classifier = self._classifier.options(multiplexed_model_id=head.model_id)
         masks = self._refine(image, MaskTask(reads_crops))
         # Passed on un-awaited, the masks go from replica to replica and never through here.
@@ -54,13 +54,12 @@ class Graph:
         return start(self._refiner.options(session_id=image.key).refine, image, task)
 
     async def describe(self) -> ModelDescription:
-        """The running model."""
         if self._description is None:
             self._description = await start(self._refiner.describe)
         return self._description
 
     async def states(self) -> dict[str, str]:
-        """State of each part, `HEALTHY` when it answers."""
+        """State of each part; `HEALTHY` if it answers."""
         status = await asyncio.to_thread(serve.status)
         application = status.applications.get(self._app_name)
         if application is None:
@@ -72,7 +71,7 @@ class Graph:
 
 
 async def _outcome(response: DeploymentResponse[Any], *upstream: DeploymentResponse[Any]) -> Outcome[ImageLabels]:
-    """The answer, or the error that was returned, raised."""
+    """The answer; a returned error is raised."""
     began = time.perf_counter()
     labelled: Labelled = await result(response, *upstream)
     if isinstance(labelled, EverymaskError):

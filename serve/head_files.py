@@ -1,4 +1,4 @@
-"""Class heads as files in folders: NAME.safetensors is head NAME, there as soon as the file is."""
+"""Class heads as files in folders: NAME.safetensors is head NAME, available as soon as the file exists."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True)
 class HeadFile:
-    """One head as it is on disk now.
+    """One head's current file.
 
     Attributes:
         name: what clients ask for.
         version: changes when the file is replaced.
-        folder: that it lies in; where several have the name, the first one of the list.
+        folder: where it lies; the first in the list with that name.
     """
 
     name: str
@@ -30,18 +30,18 @@ class HeadFile:
 
     @property
     def model_id(self) -> str:
-        """What the classifier loads it by: a replaced file is another model, so no replica answers with the old one."""
+        """The classifier's key for it; a replaced file gets another, so no replica answers with the old one."""
         return f"{self.name}@{self.version}"
 
 
 class HeadFolders:
-    """The heads in a list of folders. A name from a client is only ever looked up in a listing, never made a path."""
+    """The heads in a list of folders. Client names are looked up in a listing, never used as paths."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = tuple(folders)
 
     def list(self) -> list[HeadFile]:
-        """Every head, by name; a folder that is missing has none. The first folder that has a name is asked for it."""
+        """Every head, by name. If two folders hold the name, the first wins; a missing folder has none."""
         found: dict[str, HeadFile] = {}
         for folder in self._folders:
             for path in folder.iterdir() if folder.is_dir() else ():
@@ -51,11 +51,7 @@ class HeadFolders:
         return [found[name] for name in sorted(found)]
 
     def find(self, name: str) -> HeadFile:
-        """The head of a name.
-
-        Raises:
-            ServiceError: 404, naming those there are.
-        """
+        """A head by name; ServiceError 404, naming the existing ones, if there is none."""
         files = self.list()
         for file in files:
             if file.name == name:
@@ -64,10 +60,10 @@ class HeadFolders:
         raise ServiceError(404, "head_unknown", f"there is no class head {name[:80]!r}; there are: {known}")
 
     def load(self, model_id: str) -> ClassHead:
-        """Read the head that `HeadFile.model_id` names; a file that was replaced since is read as it is now.
+        """Read the head that `HeadFile.model_id` names, in its current version.
 
         Raises:
-            ConfigurationError: the file is missing, damaged, or no class head. The server's folders are not named.
+            ConfigurationError: the file is missing, damaged, or no class head; the server's folders are not named.
         """
         name = model_id.rpartition("@")[0]
         folder = next((file.folder for file in self.list() if file.name == name), None)
@@ -83,7 +79,7 @@ class HeadFolders:
 
 
 def _head_file(path: Path) -> HeadFile | None:
-    """The head at a path; None when it is none, or is gone by now."""
+    """The head at a path; None if it is not one, or is gone."""
     # Files half-written by `save_head` begin with a dot; a name that is not Unicode could not be sent to anyone.
     if path.suffix != SUFFIX or path.name.startswith(".") or not path.name.isprintable():
         return None

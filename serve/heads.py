@@ -1,4 +1,4 @@
-"""Class heads as the API speaks of them: which there are, and whether they fit the running model."""
+"""Class heads in the API: which exist, and whether they fit the running model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEPT = 256
 
 @dataclass(frozen=True)
 class KnownHead:
-    """What is known of a class head without its weights."""
+    """A class head's description without its weights."""
 
     file: HeadFile
     spec: HeadSpec
@@ -27,14 +27,14 @@ class KnownHead:
 
 
 class Heads:
-    """The heads in some folders, against the running backbone."""
+    """The heads in some folders, checked against the running backbone."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._heads = HeadFolders(folders)
         self._known: OrderedDict[str, KnownHead | ConfigurationError] = OrderedDict()
 
     def list(self, running: ModelDescription) -> list[HeadInfo]:
-        """Every class head; those that cannot be used say why."""
+        """Every class head, with the reason if it cannot be used."""
         answers = []
         for file in self._heads.list():
             try:
@@ -49,7 +49,7 @@ class Heads:
         return answers
 
     def usable(self, name: str, running: ModelDescription) -> KnownHead:
-        """The head of a name, if it fits the running backbone.
+        """A head by name that fits the running backbone.
 
         Raises:
             ServiceError: 404, there is no such head.

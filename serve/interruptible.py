@@ -1,4 +1,4 @@
-"""Work on an image that stops between two calls of the model once nobody waits for the answer."""
+"""Work on an image that stops between two model calls once nobody waits for the answer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _R = TypeVar("_R")
 
 
 class Interrupted(Exception):
-    """Raised out of the work; nobody is left to read it."""
+    """Raised to end the work; nobody reads it."""
 
 
 class _Interruptible:
-    """A backbone that is asked for nothing any more once its answers are unwanted."""
+    """A backbone that refuses further calls once its answers are unwanted."""
 
     def __init__(self, backbone: PromptableBackbone, unwanted: threading.Event) -> None:
         self._backbone = backbone
@@ -35,8 +35,8 @@ async def run_interruptibly(
 ) -> _R:
     """`work(backbone)` in a worker thread.
 
-    When the caller is cancelled, work that waits for the worker is dropped. Work that has begun ends at its next call
-    of the backbone: a grid of prompts is answered in many, so one request cannot hold the worker for long.
+    If the caller is cancelled, queued work is dropped. Work in progress ends at its next call of the backbone: a grid
+    of prompts takes many calls, so no request holds the worker for long.
     """
     unwanted = threading.Event()
     guarded = cast(PromptableBackbone, _Interruptible(backbone, unwanted))

@@ -1,4 +1,4 @@
-"""What can be asked of an image, behind every endpoint: the graph's answers, their masks with the ids of a job's."""
+"""Labelling requests behind every endpoint: the graph's answers, with the mask ids that a job would give."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from serve.settings import NO_CLIP, ServiceSettings
 from serve.tasks import ClickTask, EverythingTask, ModelDescription, NamesTask, Outcome, RequestImage
 
 MAX_NAMES = 100
-"""Names of one request: CLIP reads them all before it looks at a mask."""
+"""Most names of one request; CLIP reads them all before it looks at a mask."""
 MAX_NAME_LENGTH = 300
-"""Characters of a name; CLIP reads 77 tokens."""
+"""Most characters of a name; CLIP reads 77 tokens."""
 
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """Masks of an image, and how they came about.
+    """Masks of an image with their origin.
 
     Attributes:
         image_id: hex sha256 of the file.
-        outcome: the masks.
         model: registry name of the backbone.
-        classes: of the head that was asked for; None for other questions.
+        classes: of the requested head; None for other requests.
     """
 
     image_id: str
@@ -46,7 +45,7 @@ class ImageAnswer:
 
 @dataclass(frozen=True)
 class RegionSizes:
-    """Sizes in pixels that a request asks for, as in `LabelConfig`; None: the service's own."""
+    """Requested sizes in pixels, as in `LabelConfig`; None: the service's own."""
 
     min_region_area: int | None = None
     max_region_area: int | None = None
@@ -56,8 +55,6 @@ _OWN_SIZES = RegionSizes()
 
 
 class Labelling:
-    """Asks the graph."""
-
     def __init__(self, graph: Graph, settings: ServiceSettings) -> None:
         self._graph = graph
         self._settings = settings
@@ -66,30 +63,24 @@ class Labelling:
         self._stage = StageTimer()
 
     async def describe(self) -> ModelDescription:
-        """The running model."""
         return await self._graph.describe()
 
     async def states(self) -> dict[str, str]:
-        """State of each part of the graph, `HEALTHY` when it answers."""
+        """State of each part of the graph; `HEALTHY` if it answers."""
         return await self._graph.states()
 
     async def heads(self) -> list[HeadInfo]:
-        """Every class head there is now."""
+        """Every class head that exists now."""
         return await asyncio.to_thread(self._heads.list, await self.describe())
 
     async def everything(self, image: RequestImage, method: Method, sizes: RegionSizes = _OWN_SIZES) -> ImageAnswer:
-        """Masks of everything.
-
-        Raises:
-            ServiceError: 422, the sizes do not fit together.
-        """
+        """Masks of everything; ServiceError 422 if the sizes contradict each other."""
         config = replace(self._sized(sizes), method=method)
         running = await self.describe()
         outcome = await self._limited(await self._graph.label(image, EverythingTask(method)), config)
         return self._answer(image, outcome, running, label_settings(config, running.name, running.weights_sha256))
 
     async def clicked(self, image: RequestImage, task: ClickTask) -> ImageAnswer:
-        """Masks of one object."""
         running = await self.describe()
         outcome = await self._graph.label(image, task)
         return self._answer(image, outcome, running, click_settings(running.name, running.weights_sha256))
@@ -101,10 +92,10 @@ class Labelling:
         score_thresh: float | None = None,
         sizes: RegionSizes = _OWN_SIZES,
     ) -> ImageAnswer:
-        """Masks of the classes that a head knows.
+        """Masks of a head's classes.
 
         Raises:
-            ServiceError: 404, there is no such head; 422, the sizes do not fit together.
+            ServiceError: 404, there is no such head; 422, the sizes contradict each other.
             ConfigurationError: it cannot be used.
         """
         config = replace(self._sized(sizes), method="classes")
@@ -128,10 +119,10 @@ class Labelling:
         score_thresh: float | None = None,
         sizes: RegionSizes = _OWN_SIZES,
     ) -> ImageAnswer:
-        """Masks that look like one of some names.
+        """Masks that resemble one of some names.
 
         Raises:
-            ServiceError: 422, the service has no CLIP model, or the names or the sizes are of no use.
+            ServiceError: 422, the service has no CLIP model, or the names or sizes are invalid.
             InputError: CLIP cannot read a name.
         """
         if not self._settings.answers_names:
@@ -167,7 +158,7 @@ class Labelling:
             raise ServiceError(422, "invalid_request", str(error)) from error
 
     async def _limited(self, outcome: Outcome[ImageLabels], config: LabelConfig) -> Outcome[ImageLabels]:
-        """Masks of the sizes that are asked for. What the refiner keeps has masks of any size, for other requests."""
+        """Masks of the requested sizes. The refiner keeps masks of any size, for other requests."""
         if not config.min_region_area and config.max_region_area is None:
             return outcome
         spent = dict(outcome.spent)

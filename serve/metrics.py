@@ -1,4 +1,4 @@
-"""What Prometheus sees, by name. Ray adds `ray_` in front, and the deployment and replica as labels."""
+"""Prometheus metrics. Ray prefixes names with `ray_` and adds deployment and replica as labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LATENCY_MS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_
 
 
 class StageTimer:
-    """`everymask_stage_latency_ms{stage}`; docs/service.md says what the stages are."""
+    """`everymask_stage_latency_ms{stage}`; docs/service.md describes the stages."""
 
     def __init__(self) -> None:
         self._histogram = Histogram(
@@ -24,7 +24,7 @@ class StageTimer:
 
     @contextmanager
     def __call__(self, stage: str, spent: dict[str, float]) -> Iterator[None]:
-        """Time a block, whether it succeeds or not, and note the milliseconds in `spent` too."""
+        """Time a block, whether or not it succeeds, and record the milliseconds in `spent` too."""
         start = time.perf_counter()
         try:
             yield
@@ -33,7 +33,7 @@ class StageTimer:
             self.observe({stage: spent[stage]})
 
     def observe(self, spent: dict[str, float]) -> None:
-        """Note stages that were timed elsewhere, in milliseconds."""
+        """Record stages that were timed elsewhere, in milliseconds."""
         for stage, milliseconds in spent.items():
             self._histogram.observe(milliseconds, tags={"stage": stage})
 
@@ -46,7 +46,8 @@ def server_timing(spent: dict[str, float]) -> str:
 class EncoderMetrics:
     """`everymask_encoder_{images,batches}`.
 
-    Their quotient is the mean batch size; Serve's own histogram of it has no exact sum, as Ray adds up bucket middles.
+    Their quotient is the mean batch size; Serve's own histogram of it has no exact sum, because Ray adds up bucket
+    middles.
     """
 
     def __init__(self) -> None:
@@ -69,11 +70,10 @@ class CacheMetrics:
         self._entries = Gauge("everymask_embedding_cache_entries", description="Embeddings kept.")
 
     def looked_up(self, found: bool) -> None:
-        """Count one lookup."""
         (self._hits if found else self._misses).inc()
 
     def holds(self, entries: int, held_bytes: int) -> None:
-        """Note what the cache holds now."""
+        """Record what the cache holds now."""
         self._entries.set(entries)
         self._bytes.set(held_bytes)
 
@@ -96,10 +96,9 @@ class HttpMetrics:
         self._in_flight = Gauge("everymask_in_flight", description="Requests admitted and not answered yet.")
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        """Count one answer."""
         self._requests.inc(tags={"route": route, "status": str(status)})
         self._latency.observe(seconds * 1000, tags={"route": route})
 
     def in_flight(self, count: int) -> None:
-        """Note how many requests are in work."""
+        """Record the number of requests in work."""
         self._in_flight.set(count)

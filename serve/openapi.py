@@ -1,4 +1,4 @@
-"""What FastAPI cannot infer for the OpenAPI document: bodies of two content types, examples, and the error answers."""
+"""Parts of the OpenAPI document that FastAPI cannot infer: bodies of two content types, examples, error answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLE_IMAGE_BASE64 = (
     "mYcRIlFmhFsiPSOwAIECkZNQCmhwYenLlmWu1KMHEbxCk3GzWm2DiuoHdWkURejQ5F1yECJ8Wp5/awNfuCcEprQlM2NZe88ZQjr/4CAsBw4OA/62"
     "x+IAAAAASUVORK5CYII="
 )
-"""A red disc over a green field, 48 x 32 pixels, so that the examples work when pasted."""
+"""A red disc on a green field, 48 x 32 pixels, so that pasted examples work."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}

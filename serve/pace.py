@@ -1,23 +1,23 @@
-"""How long one more request would wait, going by those that were answered lately."""
+"""Estimates how long one more request would wait, from recent requests."""
 
 from __future__ import annotations
 
 _WEIGHT = 0.2
-"""Of the latest request in the running mean."""
+"""Weight of the latest request in the running mean."""
 
 
 class Pace:
-    """What one request takes, whatever works on it at the same time. Times are in seconds, of one clock."""
+    """The running mean of one request's seconds, independent of how many run at once. Times are of one clock."""
 
     def __init__(self) -> None:
         self._latest = float("-inf")
         self._each_s = 0.0
 
     def answered(self, began: float, now: float, in_time: bool = True) -> None:
-        """Note the end of a request that was admitted at `began`.
+        """Record the end of a request that was admitted at `began`.
 
-        Where requests wait for each other, what lies between two answers is what one takes. Those that are given up
-        end all at once, so they only tell that one takes longer than was thought.
+        While requests queue, one takes the time between two answers. Those given up end all at once, so they can only
+        raise the estimate.
         """
         took = now - max(began, self._latest)
         self._latest = now
@@ -25,5 +25,5 @@ class Pace:
             self._each_s += _WEIGHT * (took - self._each_s)
 
     def expected_s(self, in_flight: int) -> float:
-        """From admission to answer, for one more beside so many."""
+        """Seconds from admission to answer for one more request."""
         return (in_flight + 1) * self._each_s

@@ -1,4 +1,4 @@
-"""The refiner deployment: an image → masks. It keeps embeddings and answers, so that nothing is worked out twice."""
+"""The refiner deployment: an image → masks. It caches embeddings and answers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _R = TypeVar("_R")
 
 
 class Refiner:
-    """Answers prompts on images; asks the encoder for the embeddings that it has not kept."""
+    """Answers prompts on images; asks the encoder for embeddings missing from its cache."""
 
     def __init__(self, settings: ServiceSettings, encoder: DeploymentHandle[Any]) -> None:
         torch.set_num_threads(settings.torch_threads)
@@ -75,22 +75,20 @@ class Refiner:
         self._turn = threading.Lock()
 
     def check_health(self) -> None:
-        """Called by Serve every few seconds. A gauge that is not set again drops out of Ray's metrics after twenty.
+        """Called by Serve every few seconds; DeviceLostError if this replica must be replaced.
 
-        Raises:
-            DeviceLostError: this replica must be replaced.
+        It also sets the cache's gauge, which drops out of Ray's metrics if it is not set for twenty seconds.
         """
         self._device_guard.check()
         self._cache_metrics.holds(len(self._embeddings), self._embeddings.held_bytes)
 
     async def describe(self) -> ModelDescription:
-        """What runs here."""
         return ModelDescription(self._backbone.name, self._backbone.weights_sha256, str(self._backbone.device))
 
     async def refine(self, image: RequestImage, task: Task) -> Refined:
         """Do `task` on an image.
 
-        What is wrong with the image or the prompt is returned, not raised; so is what the encoder found.
+        Errors of the image, the prompt or the encoder are returned, not raised.
         """
         began = time.perf_counter()
         spent: Milliseconds = {}

@@ -1,4 +1,4 @@
-"""HTTP bodies → what the graph is asked: multipart forms and JSON mean the same."""
+"""HTTP bodies → requests to the graph; multipart forms and JSON are equivalent."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _Json = TypeVar("_Json", bound=BaseModel)
 FORM = "multipart/form-data"
 JSON = "application/json"
 _TEXT_FIELDS = ("image_id",)
-"""Form fields that are plain text; the others hold JSON."""
+"""Form fields with plain text; the others hold JSON."""
 _MAX_FIELD_BYTES = 64 * 2**10
 _MAX_JSON_VALUES = 20_000
-"""Far more than a prompt needs, few enough that reading them costs neither time nor memory."""
+"""Far more than a prompt needs, but cheap to read."""
 _NAME_LENGTH = 80
-"""How much of a name that a client made up is repeated to it."""
+"""Maximum characters of a client's name that an error repeats."""
 
 
 def typed_names(text: str) -> tuple[str, ...]:
@@ -39,13 +39,10 @@ def typed_names(text: str) -> tuple[str, ...]:
 
 
 async def read_request(request: Request, body: type[_Body], limits: ImageLimits) -> tuple[_Body, bytes | None]:
-    """Parse a form or a JSON body.
-
-    Returns:
-        The fields, and the image file if one was sent.
+    """Parse a form or a JSON body; returns the fields, and the image file if one was sent.
 
     Raises:
-        ServiceError: 415 for another content type, 422 for a body that is not as it should be.
+        ServiceError: 415 for another content type, 422 for an invalid body.
         ImageTooLargeError: the image has too many bytes.
         InputError: the image has none.
     """
@@ -71,23 +68,16 @@ async def read_request(request: Request, body: type[_Body], limits: ImageLimits)
 
 
 def check_json_values(content: bytes, limit: int = _MAX_JSON_VALUES) -> None:
-    """Refuse JSON that lists more values than any request needs, before it is parsed.
+    """Refuse JSON with more values than any request needs, before parsing; raises ServiceError 422.
 
-    Every value of a list or an object stands behind a bracket or a comma, and base64 holds neither, however long it is.
-
-    Raises:
-        ServiceError: 422.
+    Each value of a list or object follows a bracket or comma, and base64 has neither, however long it is.
     """
     if sum(content.count(mark) for mark in (b"[", b"{", b",")) > limit:
         raise invalid_request(f"the JSON body lists more than {limit:,} values")
 
 
 async def read_json(request: Request, body: type[_Json]) -> _Json:
-    """Parse a JSON body of another protocol than our own.
-
-    Raises:
-        ServiceError: 422.
-    """
+    """Parse a JSON body of a labelling tool's protocol; ServiceError 422 if it is invalid."""
     content = await request.body()
     check_json_values(content)
     try:
@@ -97,11 +87,7 @@ async def read_json(request: Request, body: type[_Json]) -> _Json:
 
 
 def requested_image(fields: ImageBody, data: bytes | None, owner: str) -> RequestImage:
-    """Which image a request is about, and whose it is.
-
-    Raises:
-        ServiceError: 422, neither an image nor an id was sent.
-    """
+    """The image of a request, and its owner; ServiceError 422 if neither an image nor an id was sent."""
     if data is not None:
         return RequestImage.from_file(owner, data)
     if fields.image_id is not None:
@@ -112,11 +98,11 @@ def requested_image(fields: ImageBody, data: bytes | None, owner: str) -> Reques
 
 
 def requested_prompt(fields: Prompt, max_clicks: int) -> ClickPrompt:
-    """What a request points at.
+    """A request's prompt.
 
     Raises:
         ServiceError: 422, too many clicks.
-        InputError: the prompt points at nothing, or its parts do not fit together.
+        InputError: the prompt points at nothing, or its parts contradict each other.
     """
     if len(fields.point_coords) > max_clicks:
         raise invalid_request(f"the prompt has {len(fields.point_coords):,} clicks; at most {max_clicks} are taken")
@@ -130,7 +116,7 @@ def requested_prompt(fields: Prompt, max_clicks: int) -> ClickPrompt:
 
 
 def validation_message(errors: Any) -> str:
-    """Pydantic's findings as one sentence; what the client sent is not repeated."""
+    """Pydantic's findings as one sentence, without repeating what the client sent."""
     parts = []
     for error in errors[:5]:
         location = ".".join(str(part) for part in error["loc"] if part not in ("query", "body", "path"))
@@ -191,5 +177,4 @@ def _validate(body: type[_Body], values: dict[str, Any]) -> _Body:
 
 
 def invalid_request(message: str) -> ServiceError:
-    """422, with a sentence."""
     return ServiceError(422, "invalid_request", message)

@@ -12,12 +12,10 @@ Method = Literal["entities", "amg"]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 MAX_CLICKS = 1000
-"""Clicks of one prompt, whatever `requests.max_clicks` allows."""
+"""Most clicks of one prompt, whatever `requests.max_clicks` allows."""
 
 
 class ApiModel(BaseModel):
-    """Base of everything the service says or reads."""
-
     model_config = ConfigDict(extra="forbid")
 
 

@@ -1,4 +1,4 @@
-"""Every option of the service, typed: what `args` of a Serve configuration may hold. Any other key is an error."""
+"""Every option of the service, typed: the allowed `args` of a Serve configuration. Any other key is an error."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from everymask.labelling.config import LabelConfig
 from serve.schema import MAX_CLICKS
 
 HOME = Path(os.environ.get("EVERYMASK_HOME") or Path(__file__).resolve().parent.parent)
-"""Where relative paths of a configuration start, wherever a replica runs: EVERYMASK_HOME, or what holds `serve/`."""
+"""Base of a configuration's relative paths on every replica: EVERYMASK_HOME, or the folder that holds `serve/`."""
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """How many processes of one deployment run, and what each reserves on its node."""
+    """How many processes of a deployment run, and what each reserves on its node."""
 
     min_replicas: int = 1
     max_replicas: int = 1
-    """Above `min_replicas`, Serve scales between the two."""
+    """If above `min_replicas`, Serve scales between the two."""
     target_ongoing_requests: float = 2.0
-    """Requests in work per replica that autoscaling aims at."""
+    """Requests in work per replica at which autoscaling aims."""
     max_ongoing_requests: int = 16
-    """Requests one replica takes at a time; others wait in front of it."""
+    """Requests that one replica takes at a time; others wait in front of it."""
     num_cpus: float = 0.25
-    """Logical CPUs reserved."""
+    """Logical CPUs reserved by each."""
     num_gpus: float = 0.0
-    """GPUs reserved; a fraction shares one."""
+    """GPUs reserved by each; a fraction shares one."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_replicas <= self.max_replicas:
@@ -51,22 +51,22 @@ class Replicas:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What one client, and all clients together, may ask of an ingress replica."""
+    """Limits of an ingress replica on each client and on all of them together."""
 
     max_in_flight: int = 8
     """Requests with an image or a click in work or waiting; one more is answered 429."""
     retry_after_s: int = 2
-    """What a 429 tells the client to wait."""
+    """Seconds that a 429 tells the client to wait."""
     body_limit_s: float = 20.0
-    """For sending a request's body; past it the answer is 408."""
+    """Seconds to send a request's body; beyond that the answer is 408."""
     max_body_mib: int = 256
-    """Request bodies held in memory, of all clients together; a request that does not fit any more is answered 429."""
+    """MiB of all clients' request bodies in memory; a request that does not fit is answered 429."""
     time_limit_s: float = 60.0
-    """From the body's last byte to the answer; past it the work is cancelled and the answer is 504."""
+    """Seconds from the body's last byte to the answer; beyond that the work is cancelled and the answer is 504."""
     max_clicks: int = 64
-    """Clicks of one prompt, at most 1,000."""
+    """Most clicks of one prompt, up to 1,000."""
     max_mask_gigapixels: float = 12.0
-    """What method `amg` may cost: prompts x 3 masks x the image's pixels. 12 took 48 s on two CPU cores."""
+    """Largest cost of method `amg`: prompts x 3 masks x the image's pixels. 12 took 48 s on two CPU cores."""
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -83,8 +83,6 @@ _OF_LABELS = ("entities", "amg", "classes", "clip", "min_region_area", "max_regi
 
 
 class ServiceSettings(BaseModel):
-    """The whole service."""
-
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = "nano"
@@ -99,32 +97,32 @@ class ServiceSettings(BaseModel):
     """Folders of class heads: NAME.safetensors is head NAME. Looked at on every request; where two folders have a
     name, the first one counts."""
     api_keys_file: str | None = None
-    """A file with one API key a line; without it the service is open to whoever reaches its port."""
+    """A file with one API key a line; without it, everyone who reaches the port may use the service."""
     embedding_cache_mib: int = 256
-    """Memory of a refiner replica for the embeddings that clicks reuse."""
+    """Each refiner replica's memory for embeddings, which clicks reuse."""
     answer_cache_mib: int = 64
-    """Memory of a refiner replica for the masks of images that are sent again."""
+    """Each refiner replica's memory for masks of images that are sent again."""
     decoders: int = 2
-    """Image files one encoder replica decodes at a time; each takes up to 33 bytes a pixel meanwhile."""
+    """Image files that one encoder replica decodes at a time; each takes up to 33 bytes a pixel meanwhile."""
     max_batch_size: int = 8
-    """Images one encoder replica encodes at once."""
+    """Images that one encoder replica encodes at once."""
 
     label_studio: bool = False
-    """Whether `/label-studio` answers Label Studio as a model server."""
+    """Whether `/label-studio` serves Label Studio as a model server."""
     x_anylabeling: bool = False
-    """Whether `/x-anylabeling` answers X-AnyLabeling as a remote server."""
+    """Whether `/x-anylabeling` serves X-AnyLabeling as a remote server."""
     images_root: str | None = None
-    """The folder that Label Studio's tasks may name images in; without it only images that are sent are taken."""
+    """Folder of images that Label Studio's tasks may name; without it only images sent along are accepted."""
     server_timing: bool = False
-    """Whether answers say in their `Server-Timing` header where the time went."""
+    """Whether answers have a `Server-Timing` header."""
 
     limits: ImageLimits = Field(default_factory=ImageLimits)
     requests: RequestLimits = Field(default_factory=RequestLimits)
     labels: LabelConfig = Field(default_factory=LabelConfig)
-    """What is done to images, by the settings of jobs: `entities`, `amg`, `classes`, `clip`, `recipe`,
+    """What is done to images, with the settings of jobs: `entities`, `amg`, `classes`, `clip`, `recipe`,
     `min_region_area` and `max_region_area` stand beside the options above."""
     answers_names: bool = False
-    """Whether `/v1/classes?names=cat,dog` is answered by SAM + CLIP: where `clip` is given, such as `{model: …}`."""
+    """Whether `/v1/classes?names=cat,dog` is answered by SAM + CLIP: if `clip` is given, such as `{model: …}`."""
 
     ingress: Replicas = Field(default_factory=lambda: Replicas(max_ongoing_requests=100))
     encoder: Replicas = Field(default_factory=Replicas)
@@ -171,22 +169,20 @@ class ServiceSettings(BaseModel):
 
     @property
     def head_folders(self) -> tuple[Path, ...]:
-        """`heads`, absolute."""
         return tuple(HOME / folder for folder in self.heads)
 
 
 def _by_paper(classes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of classes as published, but for those that are given."""
+    """The published settings of classes, overridden by the given ones."""
     masks = {**PAPER_MASKS, **classes.get("masks", {})}
     return {**PAPER_CLASSES, **classes, "masks": masks}
 
 
 def read_settings(args: Mapping[str, Any]) -> ServiceSettings:
-    """The settings that `args` of a Serve configuration stand for.
+    """The settings of a Serve configuration's `args`.
 
     Raises:
-        ConfigurationError: an unknown key, a value of the wrong type, or values that do not fit together; every one is
-            named.
+        ConfigurationError: an unknown key, a value of the wrong type, or contradicting values; all are named.
     """
     try:
         return ServiceSettings.model_validate(dict(args))

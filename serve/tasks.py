@@ -1,4 +1,4 @@
-"""What the parts of the graph say to each other: images, tasks, and what came of them."""
+"""Messages between parts of the graph: images, tasks and outcomes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Milliseconds = dict[str, float]
 
 @dataclass(frozen=True)
 class RequestImage:
-    """What a request is about: an image file, or the id of one that was sent before.
+    """A request's image: a file, or the id of one sent before.
 
     Attributes:
         owner: whose key opened the service; see `ApiKeys.owner`.
         image_id: hex sha256 of the file.
-        data: the file; None when only the id was sent.
+        data: the file; None if only the id was sent.
     """
 
     owner: str
@@ -35,12 +35,12 @@ class RequestImage:
 
     @classmethod
     def from_file(cls, owner: str, data: bytes) -> RequestImage:
-        """An image that came with the request. Its id is its content's, whatever id the client sent along."""
+        """An image sent with the request. Its content determines its id, whatever id the client sent."""
         return cls(owner, hashlib.sha256(data).hexdigest(), data)
 
     @property
     def key(self) -> str:
-        """What is kept of the image is kept under this: nobody meets what others have sent."""
+        """The cache's key, which keeps owners' images apart."""
         return f"{self.owner}/{self.image_id}"
 
 
@@ -53,12 +53,12 @@ class EverythingTask:
 
 @dataclass(frozen=True)
 class ClickTask:
-    """Masks of one object a person points at.
+    """Masks of one object that a person points at.
 
     Attributes:
         prompt: clicks and box, in pixels.
-        max_masks: candidates that are answered, best first.
-        in_shares: whether the prompt is in shares of the image's width and height instead, [0, 1].
+        max_masks: candidates to answer, best first.
+        in_shares: whether the prompt is in shares of width and height, [0, 1], instead of pixels.
     """
 
     prompt: ClickPrompt
@@ -66,7 +66,6 @@ class ClickTask:
     in_shares: bool = False
 
     def prompt_px(self, size_hw: tuple[int, int]) -> ClickPrompt:
-        """The prompt in pixels of an image of (height, width)."""
         if not self.in_shares:
             return self.prompt
         height, width = size_hw
@@ -82,21 +81,17 @@ class ClickTask:
 
 @dataclass(frozen=True)
 class MaskTask:
-    """Masks with what a class head reads of them.
-
-    Attributes:
-        crops: whether it reads crops of them.
-    """
+    """Masks with the features that a class head reads; `crops` says whether it reads crops."""
 
     crops: bool
 
 
 @dataclass(frozen=True)
 class NamesTask:
-    """Masks that look like one of some names, by SAM + CLIP.
+    """Masks that resemble one of some names, by SAM + CLIP.
 
     Attributes:
-        names: that are compared with each other.
+        names: compared with each other.
         score_thresh: least probability of a mask.
     """
 
@@ -109,12 +104,11 @@ Task = EverythingTask | ClickTask | MaskTask | NamesTask
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What a part of the graph has to say of one image.
+    """A part's answer for one image.
 
     Attributes:
-        result: the answer.
         cached: whether it needed no encoder.
-        spent: where the time went.
+        spent: milliseconds by stage.
     """
 
     result: T
@@ -125,7 +119,7 @@ class Outcome(Generic[T]):
 Embedded = Outcome[PackedEmbedding] | EverymaskError
 Refined = Outcome[ImageLabels | MaskEmbeddings] | EverymaskError
 Labelled = Outcome[ImageLabels] | EverymaskError
-"""What is wrong with an image is returned between replicas, not raised: Serve logs what is raised with a traceback."""
+"""Replicas return an image's error and do not raise it, because Serve logs raised errors with a traceback."""
 
 
 @dataclass(frozen=True)

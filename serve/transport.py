@@ -1,7 +1,7 @@
-"""Embeddings on their way from one replica to another.
+"""Embeddings between replicas.
 
-What is inside a pickle is copied into it and out of it again. A NumPy array beside it goes through Ray's shared memory
-instead, with one copy on either side. An embedding has megabytes, so this is most of what the way costs.
+A pickle's content is copied in and out. A NumPy array beside it goes through Ray's shared memory instead, with one copy
+on either side. An embedding has megabytes, so this dominates the cost.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from everymask.backbone.protocol import ImageEmbedding
 
 @dataclass(frozen=True)
 class PackedEmbedding:
-    """An embedding without its tensors and arrays, and those beside it; of tensors, their bytes."""
+    """An embedding without its tensors and arrays, and the arrays; tensors as bytes."""
 
     content: bytes
     arrays: tuple[NDArray[Any], ...]
 
 
 def pack(embedding: ImageEmbedding) -> PackedEmbedding:
-    """For the way; its tensors must be on the CPU."""
+    """Pack an embedding whose tensors are on the CPU."""
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, protocol=5)
     pickler.dump(embedding)

@@ -1,4 +1,4 @@
-"""Bodies on their way: clients that send slowly must not keep the others out."""
+"""Bodies being received: slow clients must not keep out the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 _GRACE_S = 0.25
-"""How long a body has to show how fast it comes."""
+"""Seconds before a body's speed counts."""
 
 
 class Sender(Protocol):
@@ -17,11 +17,11 @@ class Sender(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Since it came."""
+        """Seconds since it came."""
 
     @property
     def body_bytes(self) -> int:
-        """Received so far."""
+        """Bytes received so far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class _Upload:
 
 
 class Uploads:
-    """At most so many at a time; when one more comes, the slowest is given up. For one event loop."""
+    """At most `most` at a time; for one more, the slowest is given up. For one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -43,7 +43,7 @@ class Uploads:
 
     @contextmanager
     def one(self, sender: Sender, patience: asyncio.Timeout) -> Iterator[None]:
-        """Count a body while it is received; `patience` runs out when it is given up."""
+        """Count a body while it is received; `patience` expires if it is given up."""
         if len(self._uploads) >= self._most:
             self._give_up_the_slowest()
         upload = _Upload(sender, patience)

@@ -1,1 +1,1 @@
-"""The service as labelling tools speak to a model server: Label Studio and X-AnyLabeling."""
+"""The service as a model server of labelling tools: Label Studio and X-AnyLabeling."""

@@ -1,4 +1,4 @@
-"""The images that a labelling tool names: sent along, or in the folder that the operator has opened to it."""
+"""The images of labelling tools' requests: sent along, or in the folder that the operator opened."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ _MEDIA = "/data/"
 
 
 def image_file(address: str, root: Path | None, limits: ImageLimits) -> bytes:
-    """The image at an address. Nothing is ever fetched.
+    """The image at an address; nothing is fetched.
 
     Args:
-        address: a `data:` URI; or `/data/local-files/?d=PATH`, `/data/PATH` or `PATH`, all of which mean PATH below
-            `root`.
-        root: the folder that the operator has named; None when there is none.
+        address: a `data:` URI; or `/data/local-files/?d=PATH`, `/data/PATH` or `PATH`, all meaning PATH below `root`.
+        root: the operator's folder; None if there is none.
         limits: on bytes, checked before anything is read.
 
     Raises:
-        ServiceError: 422, it is none of these, or there is no such file.
+        ServiceError: 422, another kind of address, or no such file.
         ImageTooLargeError: it has too many bytes.
         InputError: it has none.
     """

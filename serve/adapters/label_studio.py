@@ -1,4 +1,4 @@
-"""Label Studio's protocol for model servers (its "ML backend"): health, setup and predict."""
+"""Label Studio's protocol for model servers ("ML backend"): health, setup and predict."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from serve.tasks import ClickTask, RequestImage
 PREFIX = "/label-studio"
 _MAX_TASKS = 100
 _TOLERANCE_PX = 1.0
-"""How far polygons may leave a mask's outline; exact ones have a corner at every pixel edge."""
+"""How far polygons may deviate from a mask's outline; exact ones have a corner at every pixel edge."""
 
 
 class Value(BaseModel):
-    """Where a prompt is, in percent of the image."""
+    """A prompt's position, in percent of the image."""
 
     x: float
     y: float
@@ -41,7 +41,7 @@ class Value(BaseModel):
 
 
 class Drawn(BaseModel):
-    """One keypoint or rectangle that the annotator has drawn."""
+    """A keypoint or rectangle drawn by the annotator."""
 
     type: str
     value: Value
@@ -49,7 +49,7 @@ class Drawn(BaseModel):
 
 
 class Context(BaseModel):
-    """What an annotator has drawn with the smart tools."""
+    """What an annotator drew with the smart tools."""
 
     result: list[Drawn] = Field(default_factory=list, max_length=1000)
 
@@ -61,8 +61,6 @@ class Params(BaseModel):
 
 
 class Task(BaseModel):
-    """What is to be labelled."""
-
     data: dict[str, Any]
 
 
@@ -75,15 +73,12 @@ class PredictBody(BaseModel):
 
 
 class LabelStudio:
-    """Handlers of the protocol."""
-
     def __init__(self, labelling: Labelling, settings: ServiceSettings) -> None:
         self._labelling = labelling
         self._settings = settings
         self._images_root = None if settings.images_root is None else HOME / settings.images_root
 
     def router(self) -> APIRouter:
-        """Its routes."""
         router = APIRouter(prefix=PREFIX, include_in_schema=False)
         router.add_api_route("/health", self.health, methods=["GET"])
         router.add_api_route("/setup", self.setup, methods=["POST"])
@@ -91,17 +86,16 @@ class LabelStudio:
         return router
 
     async def health(self) -> dict[str, str]:
-        """That the server is there."""
         return {"status": "UP", "model_class": "everymask"}
 
     async def setup(self) -> dict[str, str]:
-        """Called when a project is connected. Nothing is kept of it: every prediction brings its configuration."""
+        """Called when a project is connected. Nothing is kept: each prediction brings its own configuration."""
         return {"model_version": await self._version()}
 
     async def predict(self, request: Request) -> Response:
         """Masks for the annotator's clicks and box on the one task at hand; without those, masks of whole images.
 
-        A task that cannot be labelled has an `error` and no regions; when no task can, the answer is an error.
+        A task that cannot be labelled gets an `error` and no regions; if no task can, the answer is an error.
         """
         body = await read_json(request, PredictBody)
         control = read_mask_control(body.label_config)
@@ -148,7 +142,7 @@ class LabelStudio:
         return answer, [mask.class_name or "" for mask in answer.outcome.result.masks]
 
     async def _head_of(self, labels: tuple[str, ...]) -> str | None:
-        """The first class head that knows every label."""
+        """The first class head that knows every label, or None."""
         for head in await self._labelling.heads():
             if head.usable and set(labels) <= set(head.classes):
                 return head.name
@@ -160,13 +154,13 @@ class LabelStudio:
 
 
 class Predictions(BaseModel):
-    """What Label Studio reads: one prediction a task, in order."""
+    """Label Studio's answer format: one prediction per task, in order."""
 
     results: list[dict[str, Any]]
 
 
 def _prompt(context: Context, max_clicks: int) -> tuple[ClickPrompt, str]:
-    """The annotator's keypoints, and the last rectangle, in shares of the image; and the label chosen for them."""
+    """The annotator's keypoints and last rectangle, in shares of the image, and the label chosen for them."""
     points: list[tuple[float, float]] = []
     signs: list[int] = []
     box = None

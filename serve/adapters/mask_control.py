@@ -1,4 +1,4 @@
-"""What of a Label Studio labelling configuration a model must know: which image, and how masks of it are written."""
+"""The parts of a Label Studio labelling configuration that a model needs: the image, and how masks are written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everymask.formats.label_studio import TAGS, Kind
 from serve.requests import invalid_request
 
 _KINDS: tuple[Kind, ...] = ("bitmask", "brush", "polygon")
-"""The most faithful first."""
+"""In order of fidelity."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class MaskControl:
         from_name: the control tag's name.
         to_name: the image tag's name.
         image_field: the field of a task's `data` that holds the image.
-        labels: what a region may be called, in order.
-        head: the control tag's own attribute `head`, with which a project chooses one.
+        labels: possible labels of a region, in order.
+        head: the control tag's attribute `head`, with which a project chooses a class head.
     """
 
     kind: Kind
@@ -37,7 +37,7 @@ def read_mask_control(xml: str) -> MaskControl:
     """The first control tag for masks, with its image.
 
     Raises:
-        ServiceError: 422, the configuration is no XML, or has no such tag.
+        ServiceError: 422, the configuration is not XML, or has no such tag.
     """
     # A document type may define entities that unfold into gigabytes.
     if "<!" in xml.replace("<!--", ""):

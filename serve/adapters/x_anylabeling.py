@@ -1,4 +1,4 @@
-"""X-AnyLabeling's protocol for remote servers: what models there are, and shapes of one image."""
+"""X-AnyLabeling's protocol for remote servers: the list of models, and shapes of one image."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from serve.tasks import ClickTask, RequestImage
 PREFIX = "/x-anylabeling"
 CLICKS = "points"
 CLASSES = "classes/"
-"""In front of the name of a class head."""
+"""Prefix of a class head's name."""
 NAMES = "names"
-"""Names that the user types, for CLIP."""
+"""The model that compares names typed by the user, through CLIP."""
 UNNAMED = "AUTOLABEL_OBJECT"
-"""X-AnyLabeling asks its user what such a shape is."""
+"""X-AnyLabeling asks its user for the label of such a shape."""
 
 _CLICK_WIDGETS = ["button_add_point", "button_remove_point", "button_add_rect", "button_clear", "button_finish_object"]
 _RUN_WIDGETS = ["button_run", "toggle_preserve_existing_annotations"]
@@ -45,7 +45,7 @@ class Mark(BaseModel):
 
 
 class Params(BaseModel):
-    """What the user has set."""
+    """The user's settings."""
 
     conf_threshold: float = Field(default=0.0, ge=0, le=1)
     epsilon_factor: float = Field(default=0.001, ge=0, le=1)
@@ -63,21 +63,18 @@ class PredictBody(BaseModel):
 
 
 class XAnyLabeling:
-    """Handlers of the protocol."""
-
     def __init__(self, labelling: Labelling, settings: ServiceSettings) -> None:
         self._labelling = labelling
         self._settings = settings
 
     def router(self) -> APIRouter:
-        """Its routes."""
         router = APIRouter(prefix=PREFIX, include_in_schema=False)
         router.add_api_route("/v1/models", self.models, methods=["GET"])
         router.add_api_route("/v1/predict", self.predict, methods=["POST"])
         return router
 
     async def models(self) -> dict[str, Any]:
-        """Clicks, entities, SAM's automatic masks, names if there is CLIP, and every class head that can be used."""
+        """Clicks, entities, SAM's automatic masks, names if there is CLIP, and every usable class head."""
         running = await self._labelling.describe()
         models = {
             CLICKS: _model(f"everymask {running.name}: clicks", [*_CLICK_WIDGETS, *_FINENESS_WIDGETS], None),
@@ -95,7 +92,6 @@ class XAnyLabeling:
         return {"data": models}
 
     async def predict(self, request: Request) -> Response:
-        """Shapes of one image."""
         body = await read_json(request, PredictBody)
         if not body.image.startswith("data:"):
             raise invalid_request("the image must be sent along, as a data: URI")
@@ -124,7 +120,7 @@ class XAnyLabeling:
 
 
 class Shapes(BaseModel):
-    """What X-AnyLabeling reads."""
+    """X-AnyLabeling's answer format."""
 
     data: dict[str, Any]
 
@@ -172,7 +168,7 @@ def _shapes(answer: ImageAnswer, body: PredictBody) -> list[dict[str, Any]]:
 
 
 def _polygons(mask: LabelledMask, body: PredictBody) -> list[dict[str, Any]]:
-    """A mask as polygons, which have neither parts nor holes there: several belong together by their `group_id`."""
+    """A mask as polygons, which have neither parts nor holes there; several share a `group_id`."""
     x0, y0, x1, y1 = mask.box_xyxy
     # The user's factor is one of the outline's length; the box's is near it, and does not hang on ragged borders.
     tolerance_px = body.params.epsilon_factor * 2 * (x1 - x0 + y1 - y0)
