@@ -1,4 +1,4 @@
-"""The front end, an HTTP client of the service: `python ui/app.py --endpoint http://127.0.0.1:8000`."""
+"""The web page, an HTTP client of the service: `python ui/app.py --endpoint http://127.0.0.1:8000`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class UiOptions:
     """A Gradio page for one everymask service. The API key, if it needs one, is read from EVERYMASK_API_KEY."""
 
     endpoint: str = "http://127.0.0.1:8000"
-    """Where the service answers."""
+    """The service's address."""
     host: str = "127.0.0.1"
-    """Address this page listens on; 0.0.0.0 lets other machines see it."""
+    """Address to listen on; 0.0.0.0 lets other machines in."""
     port: int = 7860
-    """Port this page listens on."""
+    """Port to listen on."""
     examples: Path = HOME / "examples" / "images"
-    """Folder of pictures to pick from."""
+    """Folder of example pictures."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,11 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def launch(page: gr.Blocks, options: UiOptions) -> None:
-    """Serve the page until interrupted.
-
-    Raises:
-        OSError: something else listens where it should.
-    """
+    """Serve the page until interrupted; OSError if the address is in use."""
     page.launch(
         server_name=options.host,
         server_port=options.port,

@@ -1,4 +1,4 @@
-"""The service over HTTP, and what its refusals mean in plain words."""
+"""The service over HTTP, and its refusals in plain words."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Json = dict[str, Any]
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 120.0
-"""The service has a time limit of its own, and says so; this one is for a service that says nothing."""
+"""For a service that does not answer; the service reports its own, shorter time limit itself."""
 
 
 class ServiceProblem(Exception):
-    """The service is down, busy, or refuses. The message is for the person in front of the page."""
+    """The service is down, busy, or refuses; the message is for the page's user."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class ServiceClient:
         return self._send("POST", "/v1/classes", params={"head": head}, files={"image": image})
 
     def points(self, image: bytes, image_id: str, prompt: Prompt) -> Json:
-        """`POST /v1/points`: by the image's id, which is quick, and with the image where the service asks for it."""
+        """`POST /v1/points` by the image's id, which is quick; with the image if the service asks for it."""
         fields: Json = {"point_coords": prompt.points, "point_labels": prompt.labels, "box": prompt.box}
         try:
             return self._send("POST", "/v1/points", json={**fields, "image_id": image_id})
@@ -60,11 +60,11 @@ class ServiceClient:
         return self._send("POST", "/v1/points", data=form, files={"image": image})
 
     def heads(self) -> Json:
-        """`GET /v1/heads`: `heads`, and the `folders` they are looked for in."""
+        """`GET /v1/heads`: `heads` and their `folders`."""
         return self._send("GET", "/v1/heads")
 
     def model(self) -> Json:
-        """The running model, of `GET /v1/models`."""
+        """The running model from `GET /v1/models`."""
         return cast(Json, self._send("GET", "/v1/models")["models"][0])
 
     def _send(self, method: str, path: str, **options: Any) -> Json:
@@ -86,7 +86,6 @@ class ServiceClient:
 
 
 def _problem(response: httpx.Response, answer: Any) -> ServiceProblem:
-    """An error answer, in plain words."""
     detail = answer.get("error", {}) if isinstance(answer, dict) else {}
     code, message = detail.get("code", ""), detail.get("message", f"status {response.status_code}")
     match response.status_code:

@@ -1,7 +1,7 @@
-"""Turn an image file on standard input into what the page shows, in a process whose memory and time are limited.
+"""Decodes an image file from standard input for the page, in a process with limited memory and time.
 
-Decoders of hostile files can be made to reserve gigabytes; here they reach a limit and end, and the page lives on. Run
-by `ui.picture`; on standard output: a line of JSON (`size`, or `problem`), then a JPEG.
+Hostile files can make decoders reserve gigabytes; here they reach a limit and end, and the page lives on. Run by
+`ui.picture`; prints a line of JSON (`size`, or `problem`), then a JPEG.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 LONGEST_SIDE = 1280
-"""Longest side of the picture that is shown, in pixels; the service gets the file itself."""
+"""Longest side of the shown picture, in pixels; the service gets the file itself."""
 MAX_PIXELS = 100_000_000
 _MEMORY_BYTES = 4 * 2**30
 _PROCESSOR_S = 20
@@ -29,11 +29,11 @@ class TooLarge(Exception):
 
 
 def shown(data: bytes) -> tuple[tuple[int, int], bytes]:
-    """(width, height) of the upright picture in pixels, and a JPEG of it that is no larger than `LONGEST_SIDE`.
+    """(width, height) of the upright picture in pixels, and a JPEG of it no larger than `LONGEST_SIDE`.
 
     Raises:
         TooLarge: it has more than `MAX_PIXELS`.
-        Exception: it is no picture of a known format; Pillow's decoders raise nearly anything.
+        Exception: not a picture of a known format; Pillow's decoders raise nearly anything.
     """
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         if image.width * image.height > MAX_PIXELS:
@@ -64,7 +64,7 @@ def _formats() -> list[str]:
 
 
 def _stretched(grey: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits as the service sees it: from its 0.1st to its 99.9th percentile."""
+    """Grey of more than 8 bits stretched like in the service: from its 0.1st to its 99.9th percentile."""
     values = np.nan_to_num(np.asarray(grey, dtype=np.float64), posinf=0, neginf=0)
     low, high = np.percentile(values, [0.1, 99.9])
     if low == high:
@@ -74,7 +74,6 @@ def _stretched(grey: Image.Image) -> Image.Image:
 
 
 def main() -> int:
-    """The process; returns its exit code."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_PROCESSOR_S, _PROCESSOR_S))
     Image.MAX_IMAGE_PIXELS = None  # our own limit decides

@@ -24,24 +24,20 @@ Updates = Iterator[dict[str, Any]]
 
 
 def example_files(folder: Path) -> list[str]:
-    """The pictures in a folder, by name; none when there is no folder."""
+    """The pictures in a folder, by name; none if there is no folder."""
     if not folder.is_dir():
         return []
     return [str(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
 
 
 class Page:
-    """The handlers; each asks the service once and turns its refusals into words on the page.
+    """The handlers; each asks the service once and shows its refusals in words.
 
-    Everything they are given comes from whoever reaches the page's port, through the page or without it.
+    Their input comes from anyone who reaches the port, through the page or without it.
     """
 
     def __init__(self, client: ServiceClient, uploads: Path) -> None:
-        """
-        Args:
-            client: of the service.
-            uploads: the folder that holds uploaded files; no other file is ever opened.
-        """
+        """`uploads` is the folder of uploaded files; no other file is ever opened."""
         self._client = client
         self._uploads = uploads
 
@@ -55,7 +51,7 @@ class Page:
         return f"<span class='dot up'></span>{words}"
 
     def pick(self, path: str | None) -> tuple[Any, ...]:
-        """Another image: state, then every viewer."""
+        """Show another image: the state, then every viewer."""
         if path is None:
             return (None, *[show_picture(None)] * 3)
         try:
@@ -65,23 +61,21 @@ class Page:
         return (picture, *[show_picture(picture)] * 3)
 
     def entities(self, picture: Picture | None, method: str) -> Updates:
-        """The Entities tab's button."""
         yield from _answers(picture, lambda image: self._client.entities(image.data, method))
 
     def prompt(self, picture: Picture | None, event: gr.EventData) -> Updates:
-        """A click or a box in the Click tab."""
+        """Handle a click or a box in the Click tab."""
         asked = Prompt(event.points, event.labels, event.box)
         yield from _answers(picture, lambda image: self._client.points(image.data, image.image_id, asked))
 
     def classes(self, picture: Picture | None, head: str | None) -> Updates:
-        """The classes tab's button."""
         if not head:
             yield show_notice(self._why_no_head())
         else:
             yield from _answers(picture, lambda image: self._client.classes(image.data, head))
 
     def heads(self, chosen: str | None) -> dict[str, Any]:
-        """The class heads there are now; those that do not fit the model are left out. The chosen one stays so."""
+        """The class heads that fit the running model; the chosen one stays chosen."""
         try:
             usable = [item for item in self._client.heads()["heads"] if item["usable"]]
         except ServiceProblem:
@@ -91,7 +85,7 @@ class Page:
         return gr.update(choices=choices, value=chosen if chosen in names else next(iter(names), None))
 
     def refresh(self, chosen: str | None) -> tuple[str, dict[str, Any]]:
-        """The service may have gone, or come back: its line, and the class heads where none is chosen."""
+        """Update the service's line, and the class heads if none is chosen: the service may have gone or come back."""
         return self.status(), gr.skip() if chosen else self.heads(chosen)
 
     def _why_no_head(self) -> str:
@@ -125,7 +119,7 @@ def _path(payload: Any) -> str | None:
 
 
 def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
-    """The whole page, unlaunched."""
+    """The whole page, not yet launched."""
     with gr.Blocks(title="everymask", delete_cache=(_UPLOADS_KEPT_S // 24, _UPLOADS_KEPT_S)) as blocks:
         picture = gr.State(None)
         gr.HTML(
@@ -183,5 +177,4 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
 
 
 def page_style() -> str:
-    """The page's own CSS."""
     return (_STATIC / "page.css").read_text(encoding="utf-8")

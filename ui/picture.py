@@ -1,4 +1,4 @@
-"""An image file as the browser is shown it."""
+"""An image file prepared for the browser."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_BYTES = 64 * 2**20
-"""Bytes of a file; the service has the same limit by default."""
+"""Most bytes of a file, the service's default limit too."""
 _PATIENCE_S = 120
 
 
 class PictureProblem(Exception):
-    """A file that cannot be shown. The message is for the person in front of the page."""
+    """A file that cannot be shown; the message is for the page's user."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that was picked.
+    """A picked image.
 
     Attributes:
         name: the file's name.
-        data: the file, as it is sent to the service.
-        image_id: hex sha256 of the file, the service's name for it.
+        data: the file, as sent to the service.
+        image_id: hex sha256 of the file, its id in the service.
         size: (width, height) in pixels, upright.
         shown: data URL of a JPEG no larger than `LONGEST_SIDE`.
     """
@@ -40,10 +40,10 @@ class Picture:
 
 
 def open_picture(path: str | Path, folder: Path) -> Picture:
-    """Read an image file below `folder`, where uploads are kept. The path is whatever a client says.
+    """Read an image file inside `folder`, where uploads are kept; the client chooses the path.
 
     Raises:
-        PictureProblem: it is no upload, no image, or too large to be shown.
+        PictureProblem: not an upload, not an image, or too large to be shown.
     """
     file, data = _read_below(folder, path)
     size, jpeg = _decoded(data, file.name)

@@ -23,11 +23,10 @@ import(`${{root}}/gradio_api/file={_STATIC.as_posix()}/viewer.js`).then((viewer)
 
 
 def make_viewer(hint: str, elem_id: str, prompting: bool = False) -> gr.HTML:
-    """A viewer without an image yet.
+    """A viewer without an image.
 
-    Args:
-        hint: what stands there until an image is picked.
-        prompting: clicks become `prompt` events, rather than show the mask under the pointer.
+    `hint` is shown until an image is picked; with `prompting`, clicks become `prompt` events and do not show the mask
+    under the pointer.
     """
     return gr.HTML(
         None,
@@ -76,10 +75,10 @@ def show_answer(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_notice(notice: str) -> dict[str, Any]:
-    """Update: words above what is there, which stays."""
+    """Update: a notice above the content, which stays."""
     return gr.update(notice=notice, busy=False)
 
 
 def show_busy() -> dict[str, Any]:
-    """Update: an answer is awaited."""
+    """Update: waiting for an answer."""
     return gr.update(notice="", busy=True)
