@@ -1,4 +1,4 @@
-"""What the page is sent."""
+"""The JSON that the page receives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 def card(view: View, position: int) -> Json:
-    """An image in the list: what the index knows of it."""
+    """An image in the list, as the index has it."""
     shown = view.shown(position)
     row = shown.segment.table.slice(shown.row, 1)
     values = {name: row[name][0].as_py() for name in ("image_id", "error", "width", "height", "coverage", "doubt")}
@@ -94,7 +94,7 @@ def told(entry: ImageCorrection) -> Json:
 
 
 def store_facts(collection: Collection, annotator: str, can_click: bool) -> Json:
-    """What the head of the page says, and what filters offer."""
+    """The contents of the page's head and its filters."""
     view, reading = collection.view, collection.reading
     return {
         "store": redact(collection.store.uri),

@@ -1,4 +1,4 @@
-"""The page's server: lists, pictures, corrections and clicks over HTTP, for one label store."""
+"""The page's server for one label store: lists, pictures, corrections and clicks over HTTP."""
 
 from __future__ import annotations
 
@@ -46,10 +46,8 @@ class Page:
     """The handlers.
 
     Attributes:
-        collection: the store.
-        pictures: of its images.
-        service: makes masks of clicks; None where there is none.
-        annotator: who corrects, unless the page says another name.
+        service: turns clicks into masks; None if there is none.
+        annotator: default name for corrections.
     """
 
     collection: Collection
@@ -58,11 +56,11 @@ class Page:
     annotator: str
 
     def store(self, request: Request) -> Response:
-        """What there is in all."""
+        """The store's totals."""
         return _json(store_facts(self.collection, self.annotator, self.service is not None))
 
     def images(self, request: Request) -> Response:
-        """Some images of a list, from number `first` on."""
+        """Images of a list, from number `first` on."""
         params = request.query_params
         view = self.collection.view
         first = read_number(params, "first", 0, 10**9)
@@ -80,13 +78,12 @@ class Page:
         )
 
     def classes(self, request: Request) -> Response:
-        """How many masks of each class the images of a list have."""
+        """Number of masks by class in a list's images."""
         view = self.collection.view
         found, _ = view.find(read_query(request.query_params))
         return _json({"masks": [{"id": key, "count": count} for key, count in view.classes(found).items()]})
 
     def image(self, request: Request) -> Response:
-        """One image with its masks."""
         return _json(detail(self.collection.look(request.query_params.get("id", ""))))
 
     def thumbnail(self, request: Request) -> Response:
@@ -108,7 +105,7 @@ class Page:
         return _picture(self.pictures.large(looked), params.get("v") == (looked.row.content_sha256 or "")[:16])
 
     def steps(self, request: Request, body: bytes) -> Response:
-        """What a person did to some images; each is kept, or it is said why not."""
+        """Keep a person's steps on some images; the answer says for each what was kept, or why not."""
         content = read_object(body)
         wishes = content.get("images")
         if not isinstance(wishes, list) or not 0 < len(wishes) <= MOST_IMAGES_AT_ONCE:
@@ -130,7 +127,7 @@ class Page:
         return _json({"images": [self._outcome(one)]})
 
     def click(self, request: Request, body: bytes) -> Response:
-        """Masks of what clicks point at, from the service."""
+        """Masks from the service for some clicks."""
         content = read_object(body)
         if self.service is None:
             raise InputError("no service makes masks of clicks; start this page with --service")
@@ -150,12 +147,11 @@ class Page:
 
 
 def build_app(page: Page, names: Iterable[str] = (), key: str | None = None) -> Guard:
-    """The whole of it, guarded.
+    """The guarded application.
 
     Args:
-        page: the handlers.
-        names: host names that the page is called by, beside those of this machine.
-        key: opens the page; None where only this machine reaches it.
+        names: host names of the page, besides this machine's.
+        key: opens the page; None if only this machine reaches it.
     """
     reads = {
         "/api/store": page.store,
@@ -173,7 +169,7 @@ def build_app(page: Page, names: Iterable[str] = (), key: str | None = None) -> 
 
 
 def _reading(handler: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """In a thread of its own, as Starlette runs plain functions."""
+    """A handler that Starlette runs in a thread, as it does plain functions."""
 
     def answer(request: Request) -> Response:
         return _answered(lambda: handler(request))
@@ -190,7 +186,7 @@ def _writing(handler: Callable[[Request, bytes], Response]) -> Callable[[Request
 
 
 def _answered(handle: Callable[[], Response]) -> Response:
-    """What a handler answers, or why it does not."""
+    """A handler's answer, or its refusal."""
     try:
         return handle()
     except (UnknownImageError, PictureError) as error:
@@ -204,7 +200,7 @@ def _answered(handle: Callable[[], Response]) -> Response:
 
 
 def _files() -> dict[str, Path]:
-    """Every file that is served, by its address: nothing of an address becomes a path."""
+    """Every served file by address; no address becomes a path."""
     found = {f"/static/{file.name}": file for file in sorted(_STATIC.iterdir()) if file.suffix in _TYPES}
     found |= {f"/static/{name}": _SHARED / name for name in _SHARED_SCRIPTS}
     return {"/": _STATIC / "index.html", **found}

@@ -1,4 +1,4 @@
-"""A label store as the page works on it: found by queries, looked at one by one, corrected."""
+"""A label store for the page: images found by queries, viewed and corrected."""
 
 from __future__ import annotations
 
@@ -32,13 +32,12 @@ _FILES_BEFORE_COMPACTING = 200
 
 @dataclass(frozen=True)
 class Wish:
-    """What a person wants done to one image.
+    """A person's wish for one image.
 
     Attributes:
-        image_id: which.
-        seen: ids of the entries that were shown, which the new one is based on.
+        seen: ids of the entries that were shown, on which the new one is based.
         steps: in order.
-        where: the steps are done to the masks that fulfil these conditions on masks; None where they name their masks.
+        where: apply the steps to the masks that meet these conditions; None if they name their masks.
     """
 
     image_id: str
@@ -49,14 +48,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class Looked:
-    """One image with all that is known of it.
+    """One image with everything known about it.
 
     Attributes:
-        row: as the model made it; where the row is lost, without masks.
-        heads: entries of the log that no other is based on, the one that counts last.
-        entries: all entries, the oldest first.
-        view: what was looked at.
-        position: its place in that.
+        row: as the model made it; without masks if the row is lost.
+        heads: log entries that no other is based on, the one that counts last.
+        entries: all entries, oldest first.
+        view: the view that was asked.
+        position: the image's place in it.
     """
 
     row: ImageRow
@@ -67,13 +66,13 @@ class Looked:
 
     @property
     def labels(self) -> ImageLabels | None:
-        """The labels as people left them; None where there is an error in place of them."""
+        """The labels as people left them; None if there is an error in place of them."""
         entry = {self.row.image_id: self.heads[-1]} if self.heads else {}
         return corrected(self.row, entry).labels
 
     @property
     def is_stale(self) -> bool:
-        """Whether what people made of it is of another file, and not shown."""
+        """Whether the correction is of another file, and so not shown."""
         return bool(self.heads) and is_stale(self.heads[-1], self.row.content_sha256)
 
 
@@ -82,17 +81,16 @@ class UnknownImageError(InputError):
 
 
 class Collection:
-    """One store. Safe to share between threads.
+    """One store. Thread-safe.
 
     Args:
-        store: the label store.
         folder: where its index is kept.
         splits: split by image id.
 
     Attributes:
-        reading: parts that were read, and how many there are to read; None while nothing is read.
-        problems: a sentence for each part that cannot be read, by its name.
-        trouble: why the last look at the store failed; None where it did not.
+        reading: parts read and parts to read; None when idle.
+        problems: a sentence for each unreadable part, by name.
+        trouble: why the last look at the store failed, or None.
     """
 
     def __init__(self, store: LabelStore, folder: Path, splits: Mapping[str, str] | None = None) -> None:
@@ -112,18 +110,18 @@ class Collection:
 
     @property
     def view(self) -> View:
-        """What there is now."""
+        """The current view."""
         return self._view
 
     @property
     def epoch(self) -> int:
-        """Rises when positions of the view before mean nothing any more."""
+        """Rises when positions of earlier views become invalid."""
         return self._epoch
 
     # ---- bringing up to date ----------------------------------------------------------------------------------------
 
     def renew(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Read what is new in the store and in the log.
+        """Read what is new in the store and the log.
 
         Raises:
             InputError: there is no label store, or the log is damaged.
@@ -148,7 +146,7 @@ class Collection:
             self._show_corrections()
 
     def _look_again(self) -> None:
-        """A new view where the index has changed."""
+        """Make a new view if the index has changed."""
         with self._lock:
             segments = self._index.segments
             if (self._index.epoch, len(segments)) == (self._epoch, self._segments):
@@ -162,7 +160,7 @@ class Collection:
             self._show_corrections()
 
     def _show_corrections(self) -> None:
-        """Lay over the view what has come into the log since."""
+        """Apply new log entries to the view."""
         history = self._log.history
         new = [name for name, entries in history.entries.items() if self._shown.get(name) != len(entries)]
         if new:
@@ -170,7 +168,7 @@ class Collection:
             self._shown |= {name: len(history.entries[name]) for name in new}
 
     def _as_left(self, history: CorrectionHistory, positions: Mapping[str, int]) -> list[Corrected]:
-        """What people made of some images; rows are read only of those with masks that nobody has judged."""
+        """Corrected images; rows are read only if some masks are unjudged."""
         found = []
         for name, position in positions.items():
             *others, entry = history.heads(name)
@@ -203,7 +201,7 @@ class Collection:
         return Looked(row, heads, entries, view, position)
 
     def _row(self, view: View, position: int) -> ImageRow | None:
-        """The row of an image as the model made it; None where it is lost."""
+        """An image's row as the model made it; None if it is lost."""
         place = view.place(position)
         part, row = (int(place.segment.table[name][place.row].as_py()) for name in ("part", "row"))
         if part == NO_PART:
@@ -218,7 +216,7 @@ class Collection:
         return found
 
     def classes(self) -> dict[str, int]:
-        """Ids of the store's classes, by name: those of its run, and any others that its masks have."""
+        """Ids of the store's classes by name: those of its run, and any others among its masks."""
         try:
             listed = ClassNames.of_store(self.store).dense()
         except EverymaskError as error:
@@ -230,15 +228,10 @@ class Collection:
     # ---- correcting -------------------------------------------------------------------------------------------------
 
     def correct(self, wishes: Sequence[Wish], annotator: str) -> list[Looked | EverymaskError]:
-        """Keep what a person did to some images; it is on the disk, or in the bucket, when this returns.
+        """Keep a person's steps on some images, durably.
 
-        Args:
-            wishes: of one image each.
-            annotator: who.
-
-        Returns:
-            each image as it is now, or why nothing was kept of it: somebody else's entry has come in between
-            (`CorrectionConflictError`), or the image or a step does not fit.
+        Each wish is of another image. Returns each image's new state, or why nothing was kept: somebody else's entry
+        came in between (`CorrectionConflictError`), or the image or a step does not fit.
 
         Raises:
             OutputError: the store is not writable; nothing was kept.
@@ -262,7 +255,7 @@ class Collection:
                 ]
 
     def _entry(self, wish: Wish, annotator: str) -> ImageCorrection | EverymaskError | None:
-        """The entry that a wish makes; None where nothing changes."""
+        """The entry for a wish; None if it changes nothing."""
         try:
             looked = self.look(wish.image_id)
             if {head.entry_id for head in looked.heads} - set(wish.seen):
@@ -273,7 +266,7 @@ class Collection:
             return error
 
     def _chosen(self, step: Step, where: Query | None, looked: Looked) -> Step:
-        """A step on the masks that fulfil the conditions."""
+        """A step restricted to the masks that meet the conditions."""
         if where is None:
             return step
         masks = looked.labels.masks if looked.labels is not None else ()
@@ -283,8 +276,8 @@ class Collection:
         """Take back the last step on an image, if it was this person's.
 
         Raises:
-            CorrectionConflictError: somebody else's entry has come in between.
-            InputError: there is nothing of this person to take back.
+            CorrectionConflictError: somebody else's entry came in between.
+            InputError: this person has nothing to take back.
             OutputError: the store is not writable.
         """
         with self._lock:
@@ -306,7 +299,7 @@ class Collection:
         return self._writers[annotator]
 
     def compact(self) -> None:
-        """Put the files of the log together where there are many."""
+        """Merge the log's files if there are many."""
         files = [file for file in self.store.corrections.entries() if file.name.startswith("log-")]
         if len(files) >= _FILES_BEFORE_COMPACTING:
             compact(self.store)

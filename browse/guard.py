@@ -1,8 +1,7 @@
-"""Who may ask: this machine, or whoever has the key; and from the page itself, never from another site.
+"""Access control: only this machine, or whoever has the key; and only from the page itself, never another site.
 
-Nothing here answers with CORS headers, so other sites read nothing. They cannot write either: a write has a header that
-no form can send, and comes from the page's own origin. A name that leads to 127.0.0.1 by an attacker's own DNS is not
-one that the page is called by.
+No answer has CORS headers, so other sites read nothing. Nor can they write: a write needs a header that no form can
+send, and the page's own origin. An attacker's DNS name for 127.0.0.1 is refused as an unknown host name.
 """
 
 from __future__ import annotations
@@ -47,9 +46,8 @@ class Guard:
     """ASGI middleware.
 
     Args:
-        app: what is guarded.
-        names: host names, beside those of this machine, that the page is called by where there is no key.
-        key: opens the page; None lets everyone in who reaches it, which should be this machine only.
+        names: host names of the page besides this machine's, checked if there is no key.
+        key: opens the page; None lets in everyone who reaches it, which should be this machine only.
     """
 
     def __init__(self, app: ASGIApp, names: Iterable[str] = (), key: str | None = None) -> None:
@@ -126,7 +124,7 @@ class Guard:
 
 
 def _token(key: str) -> str:
-    """What a browser keeps in place of the key."""
+    """The browser's token in place of the key."""
     return hashlib.sha256(f"everymask browse {key}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -137,7 +135,7 @@ def _host_name(headers: Headers) -> str:
 
 
 def _is_foreign(headers: Headers) -> bool:
-    """Whether a write comes from another origin than the page's. Programs send none."""
+    """Whether a write comes from another origin than the page's. Programs send no origin."""
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
@@ -157,7 +155,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes | None:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body, as if it came now; then whatever else comes."""
+    """The body as a fresh message, then the client's further messages."""
     given = False
 
     async def again() -> Message:

@@ -1,4 +1,4 @@
-"""The index of a label store: made once, kept in a cache folder, brought up to date when parts come, change or go."""
+"""The index of a label store: built once, cached in a folder, updated when parts come, change or go."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from everymask.labels.facts import read_facts
 from everymask.labels.store import LabelStore
 
 Progress = Callable[[int, int], None]
-"""Called with the parts that were read, and how many there are to read."""
+"""Called with the numbers of parts read and to read."""
 
 _READERS = 4
 _PARTS_AT_A_TIME = 16
@@ -34,7 +34,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class _Kept:
-    """A segment, its file, and the state that each of its parts had when it was read."""
+    """A segment, its file, and each part's state when it was read."""
 
     segment: Segment
     file: str
@@ -42,15 +42,14 @@ class _Kept:
 
 
 class Index:
-    """Segments of all images of a store. Safe to share between threads, and processes may share the folder.
+    """Segments of all images of a store. Thread-safe; processes may share the folder.
 
     Args:
-        store: the label store.
-        folder: where the index of this store is kept; made if need be.
+        folder: where the index is kept; made if missing.
 
     Attributes:
-        epoch: rises whenever images that were there before have another place, or are gone.
-        problems: a sentence for each part that cannot be read, by its name.
+        epoch: rises when existing images move or disappear.
+        problems: a sentence for each unreadable part, by name.
     """
 
     def __init__(self, store: LabelStore, folder: Path) -> None:
@@ -64,11 +63,11 @@ class Index:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """What is known now."""
+        """The current segments."""
         return tuple(kept.segment for kept in self._kept)
 
     def renew(self, progress: Progress = lambda done, total: None) -> bool:
-        """Read what is new in the store, and forget what is gone; whether anything has changed.
+        """Read new parts and forget missing ones; returns whether anything changed.
 
         Raises:
             InputError: there is no label store.
@@ -109,7 +108,7 @@ class Index:
         self.epoch += moved
 
     def _still_there(self, kept: _Kept, states: Mapping[str, str]) -> _Kept | None:
-        """The segment without parts that are gone or another now; itself where all are there, None where none is."""
+        """The segment without missing or changed parts; itself if there are none, None if no part is left."""
         gone = {name for name, state in kept.states.items() if states.get(name) != state}
         if not gone:
             return kept
@@ -119,7 +118,7 @@ class Index:
     def _segments_of(
         self, parts: Sequence[Location], states: Mapping[str, str], progress: Progress
     ) -> Iterator[list[Segment]]:
-        """Segments of single parts, as many at a time as one segment should hold."""
+        """Segments of single parts, in batches that one segment should hold."""
         waiting: list[Segment] = []
         done = 0
         with ThreadPoolExecutor(_READERS) as pool:
@@ -140,20 +139,20 @@ class Index:
             yield waiting
 
     def _put_together(self, kept: Sequence[_Kept]) -> list[_Kept]:
-        """Large segments as they are, the small ones as one."""
+        """Large segments unchanged, the small ones merged into one."""
         large = [one for one in kept if len(one.segment) >= _IMAGES_PER_SEGMENT]
         small = [one for one in kept if len(one.segment) < _IMAGES_PER_SEGMENT]
         states = {name: state for one in small for name, state in one.states.items()}
         return [*large, self._keep([one.segment for one in small], states)] if small else large
 
     def _keep(self, segments: Sequence[Segment], states: Mapping[str, str]) -> _Kept:
-        """Write segments as one, and go on with the file, whose pages the kernel may drop, in place of the memory."""
+        """Write segments as one, and use the mapped file, whose pages the kernel may drop, instead of the memory."""
         name = f"segment-{uuid.uuid4().hex}.arrow"
         write_segment(joined(segments), self._folder / name)
         return _Kept(read_segment(self._folder / name), name, states)
 
     def _read(self) -> tuple[_Kept, ...]:
-        """What an earlier process has kept; nothing where a file is missing or of another version."""
+        """The segments kept by an earlier process; none if a file is missing or of another version."""
         try:
             content = json.loads((self._folder / "index.json").read_text())
             if content["version"] != _VERSION:
@@ -184,7 +183,7 @@ def _read_part(part: Location) -> Segment | Exception:
 
 
 def _states(store: LabelStore, parts: Sequence[Location]) -> dict[str, str]:
-    """What tells a part from another of its name: its size and its time, as the listing has them."""
+    """Each part's size and time from the listing, to notice a replaced file."""
     listed = store.labels.filesystem.get_file_info(pafs.FileSelector(store.labels.path)) if parts else []
     states = {info.base_name: f"{info.size}:{info.mtime_ns}" for info in listed}
     return {part.name: states[part.name] for part in parts if part.name in states}

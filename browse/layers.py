@@ -1,4 +1,4 @@
-"""Corrected images over the index: what people made of them takes the place of what the model found."""
+"""Corrected images laid over the index: people's corrections replace what the model found."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from everymask.labels.rows import ImageRow
 from everymask.records import ImageLabels
 
 BEGUN, FINISHED, CHANGED, CONFLICT, STALE = (np.uint8(1 << bit) for bit in range(5))
-"""What people have done to an image; a stale correction is of another file, and not shown."""
+"""What people did to an image; a stale correction is of another file, and not shown."""
 
 
 NO_PART = -1
-"""In place of the part of an image whose row is lost."""
+"""Part number of images whose row is lost."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Corrected:
     """One image as people left it.
 
     Attributes:
-        position: of the image in the index.
-        entry: the entry of the log that counts.
+        position: in the index.
+        entry: the log entry that counts.
         flags: of the above.
-        labels: what is shown; None for a stale correction, which is not.
+        labels: what is shown; None for a stale correction.
     """
 
     position: int
@@ -58,12 +58,11 @@ def as_left(
     """An image as an entry left it.
 
     Args:
-        position: of the image in the index.
+        position: in the index.
         entry: the one that counts.
-        conflict: whether others stand beside it.
-        row: the image's row; None where that is lost or need not be read, as for an image of which every mask was
-            judged.
-        digest: of the image's file, as the row has it.
+        conflict: whether other entries contradict it.
+        row: the image's row; None if it is lost, or not needed because every mask was judged.
+        digest: of the image's file, as in the row.
     """
     judged = not entry.masks or any(mask.action != "kept" for mask in entry.masks)
     flags = FINISHED if entry.finished else BEGUN * np.uint8(judged)
@@ -79,7 +78,7 @@ class Layer:
     """Corrected images as a segment.
 
     Attributes:
-        segment: one row for each; parts and rows are those of the index, not of the segment.
+        segment: one row for each; part and row numbers are the index's.
         positions: (K,) places of the images in the index.
     """
 
@@ -88,7 +87,7 @@ class Layer:
 
 
 def make_layer(images: Sequence[Corrected]) -> Layer:
-    """The layer of those that are shown."""
+    """A layer of the images that are not stale."""
     shown = [image for image in images if image.labels is not None]
     rows = [_row(image, image.labels) for image in shown if image.labels is not None]
     columns = {name: [row[name] for row in rows] for name in SCHEMA.names}
@@ -124,7 +123,7 @@ def _row(image: Corrected, labels: ImageLabels) -> dict[str, object]:
 
 
 def topmost(layers: Iterable[Layer], images: int) -> NDArray[np.int8]:
-    """(images,) the number of the layer that shows each image, from 1; 0 for the index itself."""
+    """(images,) number of the layer that shows each image, from 1; 0 for the index itself."""
     top = np.zeros(images, dtype=np.int8)
     for number, layer in enumerate(layers, start=1):
         top[layer.positions] = number
@@ -132,7 +131,7 @@ def topmost(layers: Iterable[Layer], images: int) -> NDArray[np.int8]:
 
 
 def lost_images(entries: Iterable[ImageCorrection]) -> Segment:
-    """Corrected images that the index does not have, without masks: a layer shows what was made of them."""
+    """Corrected images missing from the index, without masks; a layer shows their corrections."""
     rows = [
         {**_row(Corrected(0, replace(entry, masks=()), FINISHED, empty), empty), "part": NO_PART}
         for entry in entries

@@ -1,4 +1,4 @@
-"""Pictures of the store's images, and of nothing else: small ones are made once and kept."""
+"""Pictures of the store's images and of nothing else; thumbnails are made once and kept."""
 
 from __future__ import annotations
 
@@ -29,22 +29,19 @@ THUMBNAIL_SIDE, LARGE_SIDE = 400, 2048
 """Longer sides, in pixels."""
 _LARGE_QUALITY = 90
 _AT_ONCE = 2
-"""Images that are decoded at the same time: each takes up to 24 bytes a pixel."""
+"""Images decoded at a time; each takes up to 24 bytes a pixel."""
 _PAPER = 225
 
 
 class PictureError(InputError):
-    """There is no picture of an image; the message says why."""
+    """An image has no picture; the message says why."""
 
 
 class Pictures:
-    """Reads images as the store's address policy allows, and only the very bytes that were labelled.
+    """Reads images that the address policy allows, and only the bytes that were labelled.
 
-    Args:
-        store: the label store.
-        policy: which addresses of it are opened.
-        limits: how large an image may be.
-        folder: where thumbnails are kept.
+    `policy` says which of the store's addresses may be opened, `limits` how large an image may be, and `folder` where
+    thumbnails are kept.
     """
 
     def __init__(self, store: LabelStore, policy: AddressPolicy, limits: ImageLimits, folder: Path) -> None:
@@ -55,17 +52,16 @@ class Pictures:
         self._decoding = threading.Semaphore(_AT_ONCE)
 
     def kept(self, image_id: str, signature: str, masks: bool) -> bytes | None:
-        """A thumbnail that was made before."""
+        """A kept thumbnail, or None."""
         with suppress(OSError):
             return self._file(image_id, signature, masks).read_bytes()
         return None
 
     def thumbnail(self, looked: Looked, signature: str, masks: bool) -> bytes:
-        """A small JPEG, with or without masks; masks alone where the image is not to be had.
+        """A small JPEG, with or without masks; masks alone if the image is unavailable.
 
         Args:
-            looked: the image.
-            signature: of its labels, by which it is kept.
+            signature: of its labels, part of the thumbnail's key.
             masks: whether to draw them.
 
         Raises:
@@ -80,20 +76,12 @@ class Pictures:
         return found
 
     def large(self, looked: Looked) -> bytes:
-        """A JPEG that fills a screen.
-
-        Raises:
-            PictureError: the image is not to be had.
-        """
+        """A JPEG that fills a screen; PictureError if the image is unavailable."""
         with self._decoding:
             return jpeg(shrink(self._pixels(looked), LARGE_SIDE), _LARGE_QUALITY)
 
     def bytes_of(self, looked: Looked) -> bytes:
-        """The image file itself, for the service.
-
-        Raises:
-            PictureError: it is not to be had.
-        """
+        """The image file itself, for the service; PictureError if it is unavailable."""
         row = looked.row
         try:
             return read_labelled_bytes(row.uri, row.content_sha256, self._limits, self._policy, row.member)
@@ -101,10 +89,10 @@ class Pictures:
             raise PictureError(one_line(error)) from error
 
     def forget_erased(self) -> None:
-        """Delete the pictures of images that were erased from the store.
+        """Delete the pictures of images erased from the store.
 
         Raises:
-            InputError, OSError: the list of those cannot be read.
+            InputError, OSError: the list of erased images cannot be read.
         """
         for digest in erased_digests(self._store):
             for file in (self._folder / digest[:2]).glob(f"{digest}-*"):
@@ -121,7 +109,7 @@ class Pictures:
         return np.full((max(1, round(height * scale)), max(1, round(width * scale)), 3), _PAPER, dtype=np.uint8)
 
     def _pixels(self, looked: Looked) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB, of the size that the labels are for."""
+        """(H, W, 3) uint8 RGB, of the labels' size."""
         data = self.bytes_of(looked)
         try:
             pixels = decode_image(data, self._limits)
@@ -139,7 +127,7 @@ class Pictures:
 
 
 def _keep(file: Path, data: bytes) -> None:
-    """Whole or not at all; not synced, since it can be made again. A full disk only means that it will be."""
+    """Write atomically, without syncing or failing on a full disk: the file can be made again."""
     draft = file.with_name(f".{uuid.uuid4().hex}")
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ _RANDOM_TURN = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `least` to `most`, both included; None where there is no such end."""
+    """Numbers from `least` to `most`, both included; None for an open end."""
 
     least: float | None = None
     most: float | None = None
@@ -42,24 +42,24 @@ class Range:
 
     @property
     def is_open(self) -> bool:
-        """Whether it leaves nothing out."""
+        """Whether it has no ends."""
         return self.least is None and self.most is None
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked for. Conditions on masks hold for images with at least one mask that fulfils all of them.
+    """A query. Conditions on masks select images with at least one mask that meets all of them.
 
     Attributes:
         show: images with masks, without any, or with an error in place of labels.
-        corrected: what people have done to them.
-        text: part of the image id, whatever its case.
+        corrected: what people did to them.
+        text: part of the image id, ignoring case.
         split: name of a split.
-        classes: class ids, of which a mask must have one.
+        classes: class ids, one of which a mask must have.
         score: of a mask.
         area: of a mask, as a share of the image.
         doubt: of the image.
-        masks: how many.
+        masks: number of masks.
         order: what comes first.
     """
 
@@ -81,12 +81,11 @@ class Query:
 
     @property
     def of_masks(self) -> bool:
-        """Whether it has conditions on masks."""
         return bool(self.classes) or not (self.score.is_open and self.area.is_open)
 
 
 def matching_masks(segment: Segment, query: Query, start: int, stop: int) -> NDArray[np.bool_]:
-    """Which of the masks `start` to `stop` of a segment fulfil the conditions on masks."""
+    """Which of a segment's masks `start` to `stop` meet the conditions on masks."""
     chosen = np.ones(stop - start, dtype=np.bool_)
     if query.classes:
         chosen &= np.isin(segment.class_ids[start:stop], np.array(query.classes, dtype=np.int32))
@@ -97,7 +96,7 @@ def matching_masks(segment: Segment, query: Query, start: int, stop: int) -> NDA
 
 
 def fulfils(mask: LabelledMask, query: Query) -> bool:
-    """`matching_masks` of one mask."""
+    """`matching_masks` for one mask."""
     share = mask.area / (mask.rle["size"][0] * mask.rle["size"][1])
     numbers = np.array([mask.score, share], dtype=np.float32)
     return (not query.classes or mask.class_id in query.classes) and bool(
@@ -106,7 +105,7 @@ def fulfils(mask: LabelledMask, query: Query) -> bool:
 
 
 def matches(segment: Segment, query: Query) -> NDArray[np.bool_]:
-    """(N,) which images of a segment fulfil what the segment can tell: all but `corrected` and `split`."""
+    """(N,) which images meet the query's conditions, except `corrected` and `split`."""
     found = np.ones(len(segment), dtype=np.bool_)
     counts = np.diff(segment.bounds)
     failed = segment.numbers("failed").astype(np.bool_)
@@ -130,7 +129,7 @@ def matches(segment: Segment, query: Query) -> NDArray[np.bool_]:
 
 
 def class_counts(segment: Segment, chosen: NDArray[np.bool_], classes: int) -> NDArray[np.int64]:
-    """(classes + 1,) masks of each class in the chosen images; the last number is that of entities."""
+    """(classes + 1,) number of the chosen images' masks by class; the last one is of entities."""
     found = np.zeros(classes + 1, dtype=np.int64)
     for first in range(0, len(segment), _IMAGES_AT_A_TIME):
         bounds = segment.bounds[first : first + _IMAGES_AT_A_TIME + 1]
@@ -141,7 +140,7 @@ def class_counts(segment: Segment, chosen: NDArray[np.bool_], classes: int) -> N
 
 
 def order_keys(segments: Sequence[Segment], order: Order) -> NDArray[np.generic]:
-    """(N,) numbers by which the images of all segments are ordered, the smallest first; `latest` is not among them."""
+    """(N,) sort keys of all segments' images, smallest first, for every order but `latest`."""
     if order == "id":
         return _ranks(segments)
     keys = [_keys(segment, order) for segment in segments]
@@ -170,7 +169,7 @@ def _ranks(segments: Sequence[Segment]) -> NDArray[np.generic]:
 
 
 def shuffled(count: int) -> NDArray[np.uint64]:
-    """(count,) numbers in an order that looks random, and is the same every time."""
+    """(count,) numbers in an order that looks random, and is always the same."""
     numbers = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _RANDOM_TURN
     numbers ^= numbers >> np.uint64(29)
     mixed: NDArray[np.uint64] = numbers * np.uint64(0xBF58476D1CE4E5B9)

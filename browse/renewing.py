@@ -1,4 +1,4 @@
-"""The index and the corrections of others, brought up to date while the page is open."""
+"""Updates the index and others' corrections while the page is open."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LOCAL_EVERY_S, REMOTE_EVERY_S = 3.0, 20.0
 
 
 class Renewer:
-    """A thread that looks again every few seconds, for as long as the block lasts.
+    """A thread that looks again every few seconds while the block lasts.
 
     Args:
-        collection: what it brings up to date.
-        pictures: of which it deletes those of erased images.
-        progress: is told how far reading is.
+        collection: what it updates.
+        pictures: where it deletes those of erased images.
+        progress: receives the reading progress.
     """
 
     def __init__(self, collection: Collection, pictures: Pictures, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""What the page sends, read into records; whatever does not fit is one sentence."""
+"""The page's requests as records; invalid input becomes one sentence."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MOST_CLICKS = 100
 
 
 def read_query(params: Mapping[str, str]) -> Query:
-    """The query in the parameters of an address: `class=1,2&score=0.2-0.8&show=masks`; others are passed over.
+    """The query in an address's parameters, such as `class=1,2&score=0.2-0.8&show=masks`; ignores others.
 
     Raises:
-        InputError: a value makes no sense.
+        InputError: a value is invalid.
     """
     chosen: dict[str, Any] = {name: params[name] for name in _WORDS if params.get(name)}
     chosen |= {name: _range(name, params[name]) for name in _RANGES if params.get(name)}
@@ -57,11 +57,7 @@ def _range(name: str, text: str) -> Range:
 
 
 def read_number(params: Mapping[str, str], name: str, default: int, most: int) -> int:
-    """A whole number from 0 to `most`.
-
-    Raises:
-        InputError: it is none.
-    """
+    """A whole number from 0 to `most`; otherwise InputError."""
     text = params.get(name, str(default))
     if not text.isdecimal() or len(text) > 9 or int(text) > most:
         raise InputError(f"{name} is a whole number up to {most:,}; got {text[:40]!r}")
@@ -69,11 +65,7 @@ def read_number(params: Mapping[str, str], name: str, default: int, most: int) -
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        InputError: it is none.
-    """
+    """A JSON object; otherwise InputError."""
     try:
         content = parse_json(body)
     except ValueError:
@@ -84,11 +76,7 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def read_text(content: Mapping[str, Any], name: str, most: int = 4096) -> str:
-    """A text that is there.
-
-    Raises:
-        InputError: it is not, or it is empty or too long.
-    """
+    """A non-empty text; InputError if it is missing or too long."""
     value = content.get(name)
     if not isinstance(value, str) or not value.strip() or len(value) > most or not value.isprintable():
         raise InputError(f"{name} is missing, or no text of up to {most:,} characters")
@@ -96,11 +84,7 @@ def read_text(content: Mapping[str, Any], name: str, most: int = 4096) -> str:
 
 
 def read_wish(content: Any) -> Wish:
-    """What is to be done to one image.
-
-    Raises:
-        InputError: it makes no sense.
-    """
+    """The wish for one image; InputError if it is invalid."""
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list) or not content["steps"]:
         raise InputError("a wish names an image, what was seen of it, and steps")
     where = content.get("where")
@@ -115,7 +99,7 @@ def read_wish(content: Any) -> Wish:
 
 
 def _image_id(content: Mapping[str, Any]) -> str:
-    """An id as the store has it, which may hold any character."""
+    """An id as in the store, which may hold any character."""
     value = content.get("id")
     if not isinstance(value, str):
         raise InputError("id is missing")
@@ -152,11 +136,7 @@ def _texts(value: Any, name: str) -> list[str]:
 
 
 def read_prompt(content: Mapping[str, Any]) -> Prompt:
-    """Clicks, in pixels of the image.
-
-    Raises:
-        InputError: they make no sense.
-    """
+    """Clicks in image pixels; InputError if they are invalid."""
     points, labels = content.get("points"), content.get("labels")
     if not (
         isinstance(points, list)

@@ -1,7 +1,6 @@
-"""Columns of many images, kept in one Arrow file and mapped into memory: what filters and orders look at.
+"""Columns of many images for filters and orders, in one Arrow file that is mapped into memory.
 
-Outlines are not among them, and neither is anything that only one image's page shows: these are read from the label
-store when they are asked for.
+Outlines, and whatever only one image's page shows, are read from the label store when needed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from everymask.files.durable import write_file
 from everymask.labels.facts import PartFacts, column_or_nan
 
 OF_IMAGES = ("error", "width", "height", "content_sha256", "coverage")
-"""Columns of images that `of_part` needs, beside those that facts always have."""
+"""Columns of images that `of_part` needs, besides those always in facts."""
 
 _MASK = pa.struct(
     [
@@ -47,8 +46,8 @@ SCHEMA = pa.schema(
         pa.field("masks", pa.list_(pa.field("item", _MASK, nullable=False)), nullable=False),
     ]
 )
-"""Images of a segment. `part` counts the parts that the segment was made of, `row` the rows of that part; `lowest` is
-the least score of a mask, 1 without any; areas are shares of the image. Numbers are kept with 32 bits."""
+"""Images of a segment. `part` numbers the segment's parts, `row` the rows of that part; `lowest` is the least score of
+a mask, 1 without any; areas are shares of the image. Numbers have 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Segment:
     """Some images, in a fixed order.
 
     Attributes:
-        table: rows of `SCHEMA`, in one piece.
+        table: rows of `SCHEMA`, in one chunk.
         parts: names of the parts, by number.
         class_names: names by class id.
     """
@@ -70,12 +69,11 @@ class Segment:
 
     @property
     def image_ids(self) -> pa.Array:
-        """(N,) text."""
         return self._column("image_id")
 
     @cached_property
     def bounds(self) -> NDArray[np.int64]:
-        """(N + 1,); the masks of image i are those from `bounds[i]` to `bounds[i + 1]`."""
+        """(N + 1,); image i has masks `bounds[i]` to `bounds[i + 1]`."""
         return np.asarray(self._column("masks").offsets, dtype=np.int64)
 
     @cached_property
@@ -94,12 +92,12 @@ class Segment:
         return self._of_masks("area").astype(np.float32, copy=False)
 
     def numbers(self, name: str) -> NDArray[np.float32]:
-        """(N,) one of the columns of numbers."""
+        """(N,) a numeric column."""
         values: NDArray[np.float32] = self._column(name).to_numpy(zero_copy_only=False)
         return values
 
     def without(self, gone: set[str]) -> Segment:
-        """The images of the parts that are left."""
+        """The images of parts other than `gone`."""
         numbers = [number for number, name in enumerate(self.parts) if name in gone]
         keep = pc.invert(pc.is_in(self.table["part"], value_set=pa.array(numbers, pa.int32())))
         left = self.table.filter(keep)
@@ -115,7 +113,6 @@ class Segment:
 
 
 def of_part(facts: PartFacts, name: str) -> Segment:
-    """A segment of one part."""
     images, counts = facts.images, facts.counts
     size = len(counts)
     sides = {side: images[side].cast(pa.int32()) for side in ("width", "height")}
@@ -146,7 +143,7 @@ def of_part(facts: PartFacts, name: str) -> Segment:
 
 
 def joined(segments: Sequence[Segment]) -> Segment:
-    """The images of some segments, in their order."""
+    """The images of some segments, in order."""
     tables = []
     parts: list[str] = []
     names: dict[int, str] = {}
@@ -160,11 +157,7 @@ def joined(segments: Sequence[Segment]) -> Segment:
 
 
 def write_segment(segment: Segment, path: Path) -> None:
-    """Keep a segment, whole or not at all.
-
-    Raises:
-        OSError: the place is full or not writable.
-    """
+    """Write a segment atomically; OSError if the place is full or not writable."""
     metadata = {
         b"parts": json.dumps(segment.parts).encode(),
         b"classes": json.dumps(segment.class_names).encode(),
@@ -176,11 +169,11 @@ def write_segment(segment: Segment, path: Path) -> None:
 
 
 def read_segment(path: Path) -> Segment:
-    """A segment that was kept, mapped into memory.
+    """A kept segment, mapped into memory.
 
     Raises:
-        OSError: it is not there.
-        ValueError: it is no segment, or of another version of everymask.
+        OSError: it is missing.
+        ValueError: not a segment, or of another version of everymask.
     """
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     metadata = table.schema.metadata or {}

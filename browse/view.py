@@ -1,4 +1,4 @@
-"""What the index and the corrections say together at one moment, asked by queries."""
+"""Queries over the index and the corrections at one moment."""
 
 from __future__ import annotations
 
@@ -24,20 +24,17 @@ _FLAGS = {"begun": BEGUN, "finished": FINISHED, "changed": CHANGED, "conflict": 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an image is in the index: which segment, and which of its rows."""
+    """An image's place in the index: a segment and a row."""
 
     segment: Segment
     row: int
 
 
 class View:
-    """Queries over the images of a store. Positions count the images of all segments; they stay for a view's life.
+    """Queries over a store's images. Positions count the images of all segments, and stay for the view's life.
 
-    Safe to share between threads; corrections may be added while others ask.
-
-    Args:
-        segments: of the index, lost images last.
-        splits: split by image id, as text.
+    Thread-safe; corrections may be added during queries. `segments` are the index's, lost images last; `splits` are by
+    image id.
     """
 
     def __init__(self, segments: Sequence[Segment], splits: Mapping[str, str]) -> None:
@@ -63,16 +60,15 @@ class View:
     # ---- single images ----------------------------------------------------------------------------------------------
 
     def place(self, position: int) -> Place:
-        """Where an image is."""
         number = int(np.searchsorted(self._starts, position, side="right")) - 1
         return Place(self._segments[number], position - int(self._starts[number]))
 
     def correction(self, position: int) -> Corrected | None:
-        """What people made of an image; None where nobody was."""
+        """An image's correction, or None."""
         return self._recent.get(position) or self._settled.get(position)
 
     def shown(self, position: int) -> Place:
-        """Where what is shown of an image is: in the index, or in what people made of it."""
+        """The place of an image's shown labels: in the index, or in a layer of corrections."""
         for layer in reversed(self._layers):
             rows = np.flatnonzero(layer.positions == position)
             if rows.size:
@@ -80,7 +76,7 @@ class View:
         return self.place(position)
 
     def signature(self, position: int) -> str:
-        """A text that is another one when the labels of an image are."""
+        """A text that changes with an image's labels."""
         shown, correction = self.shown(position), self.correction(position)
         row = shown.segment.table.slice(shown.row, 1)
         words = [row[name].to_pylist() for name in ("content_sha256", "width", "height", "error", "masks")]
@@ -89,7 +85,7 @@ class View:
         return hashlib.sha256(repr(words).encode()).hexdigest()[:24]
 
     def positions(self, image_ids: Iterable[str]) -> dict[str, int]:
-        """The positions of some images, by id; ids that are not there are left out."""
+        """The positions of images by id, without unknown ones."""
         wanted = pa.array(list(image_ids), pa.string())
         found: dict[str, int] = {}
         for segment, start in zip(self._segments, self._starts, strict=False):
@@ -101,7 +97,7 @@ class View:
     # ---- corrections ------------------------------------------------------------------------------------------------
 
     def correct(self, images: Iterable[Corrected]) -> None:
-        """Show what people made of some images."""
+        """Show corrections."""
         with self._lock:
             for image in images:
                 self._recent[image.position] = image
@@ -118,12 +114,10 @@ class View:
     # ---- queries ----------------------------------------------------------------------------------------------------
 
     def find(self, query: Query, version: int | None = None) -> tuple[NDArray[np.int32], int]:
-        """Positions of the images that a query asks for, in order, and the version of that answer.
+        """Positions of a query's images, in order, and the version of that answer.
 
-        Args:
-            query: what is asked for.
-            version: of an earlier answer, which is given again if it is still known, though corrections have come
-                since: whoever goes through a list does not lose their place.
+        `version`, if still known, returns that earlier answer despite newer corrections, so that nobody loses their
+        place in a list.
         """
         with self._lock:
             now = self.corrections
@@ -173,7 +167,7 @@ class View:
         return keys
 
     def classes(self, found: NDArray[np.int32]) -> dict[int | None, int]:
-        """How many masks of each class some images have; None stands for entities."""
+        """Number of masks by class in some images; None stands for entities."""
         most = max(self.class_names, default=-1) + 1
         chosen = np.zeros(len(self), dtype=np.bool_)
         chosen[found] = True
@@ -190,7 +184,7 @@ class View:
         return by_class | ({None: int(counts[most])} if counts[most] else {})
 
     def totals(self) -> dict[str, int]:
-        """How many images there are of each kind, corrections aside but for how many people have finished or begun."""
+        """Number of images of each kind, ignoring corrections except for the numbers finished and begun."""
         failed = sum(int(segment.numbers("failed").sum()) for segment in self._segments)
         flags = self._flags
         fresh = (flags & STALE) == 0
@@ -206,7 +200,7 @@ class View:
 
 
 def _splits(segments: Sequence[Segment], splits: Mapping[str, str]) -> tuple[list[str], NDArray[np.int16]]:
-    """Names of splits, and (N,) the number of each image's, -1 where it has none."""
+    """Names of splits, and (N,) the number of each image's split, -1 for none."""
     names = sorted(set(splits.values()))
     found = np.full(sum(map(len, segments)), -1, dtype=np.int16)
     if not splits:
