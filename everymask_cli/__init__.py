@@ -1,1 +1,1 @@
-"""The console command `everymask`: one door to the jobs, the service and the page."""
+"""The console command `everymask`, which starts the jobs, the service and the pages."""

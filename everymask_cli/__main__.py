@@ -1,4 +1,4 @@
-"""`python -m everymask_cli` is the console command `everymask`."""
+"""`python -m everymask_cli` runs the console command `everymask`."""
 
 from __future__ import annotations
 

@@ -46,19 +46,19 @@ class BrowseOptions:
     labels: str
     """Folder or address of the label store."""
     service: str | None = None
-    """Address of a running service (`everymask serve`), which makes masks of clicks. Its key, if it needs one, is read
+    """Address of a running service (`everymask serve`), which turns clicks into masks. Its API key, if any, is read
     from EVERYMASK_API_KEY."""
     annotator: str | None = None
-    """Who corrects; by default the name you are logged in with. The page lets each person give their own."""
+    """Name under which corrections are kept; by default your login name. Each person can set their own in the page."""
     splits: str | None = None
-    """The splits.csv of an export, by which images can be filtered."""
+    """The splits.csv of an export, to filter images by."""
     host: str = "127.0.0.1"
-    """Address to listen on. Any but this machine's own needs a key: EVERYMASK_BROWSE_KEY, or one that is made and
+    """Address to listen on. Any but this machine's own needs a key: EVERYMASK_BROWSE_KEY, or a generated one that is
     printed."""
     port: int = 7870
     """Port to listen on."""
     cache: Path | None = None
-    """Folder for the index and the thumbnails; by default below EVERYMASK_CACHE, or ~/.cache/everymask."""
+    """Folder for the index and the thumbnails; by default in EVERYMASK_CACHE, or ~/.cache/everymask."""
     addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
 
 
@@ -66,7 +66,7 @@ def run(options: BrowseOptions) -> int:
     """Serve the page until interrupted; returns the exit code.
 
     Raises:
-        ConfigurationError: the port is in use, or options do not fit together.
+        ConfigurationError: the port is in use, or options contradict each other.
         InputError: there is no label store, or the splits cannot be read.
     """
     store = LabelStore(options.labels)
@@ -101,7 +101,7 @@ def run(options: BrowseOptions) -> int:
 
 
 class _Progress:
-    """Says how far the index is, every few seconds."""
+    """Reports the index's progress every few seconds."""
 
     def __init__(self) -> None:
         self._said = time.monotonic()
@@ -114,7 +114,7 @@ class _Progress:
 
 
 def _key(host: str, environment: Mapping[str, str]) -> str | None:
-    """What opens the page; None where only this machine reaches it and nobody asked for one."""
+    """The page's key; None if only this machine reaches it and none was given."""
     given = environment.get(KEY_VARIABLE)
     if given is not None and len(given) < MIN_KEY_LENGTH:
         raise ConfigurationError(f"{KEY_VARIABLE} has fewer than {MIN_KEY_LENGTH} characters; give a longer one")
@@ -135,7 +135,6 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _name_of(store: LabelStore) -> str:
-    """The folder of a store in the cache."""
     return hashlib.sha256(canonical_uri(store.uri).encode()).hexdigest()[:24]
 
 

@@ -39,10 +39,10 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        subject: what was looked at.
-        state: ok; note: works, but less well than it could; missing: something does not work without it.
+        subject: what was checked.
+        state: ok; note: works, but not as well as possible; missing: something does not work without it.
         text: what was found.
-        remedy: what to do about it; empty where nothing is to do.
+        remedy: what to do about it; "" for nothing.
     """
 
     subject: str
@@ -52,7 +52,7 @@ class Finding:
 
 
 def findings() -> list[Finding]:
-    """Everything that is looked at, in the order of the report. Nothing is fetched or changed."""
+    """All findings in the order of the report; fetches and changes nothing."""
     gpus = _gpus()
     return [
         Finding("everymask", "ok", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
@@ -76,7 +76,7 @@ class DoctorConfig:
 
 
 def examine(config: DoctorConfig) -> int:
-    """Print the report; 1 where something that everymask needs is missing, else 0."""
+    """Print the report; 1 if something that everymask needs is missing, else 0."""
     found = findings()
     if config.json:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
@@ -152,7 +152,7 @@ def _memory() -> Finding:
 
 
 def _memory_bytes() -> tuple[int, int]:
-    """Total and available; all of it where the system does not say."""
+    """Total and available memory; available is the total if the system does not say."""
     page = os.sysconf("SC_PAGE_SIZE")
     total = page * os.sysconf("SC_PHYS_PAGES")
     info = Path("/proc/meminfo")
@@ -192,7 +192,7 @@ def _disks() -> list[Finding]:
 
 
 def _shared_memory() -> Finding:
-    """Ray's object store lies there; a container has 64 MiB of it by default."""
+    """Shared memory, which holds Ray's object store; a container has 64 MiB by default."""
     shared = Path("/dev/shm")
     if not shared.is_dir():
         return Finding("shared memory", "ok", "not used on this system")

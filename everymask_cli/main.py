@@ -1,7 +1,7 @@
-"""`everymask COMMAND …`: runs what the scripts of `data_jobs/`, the service and the page run.
+"""`everymask COMMAND …`: runs the scripts of `data_jobs/`, the service and the pages.
 
-A package of its own, since the library may not import what is built on it. A command's module is imported only when
-that command runs, so that `everymask --help` answers at once.
+It is a package of its own because the library may not import what is built on it. A command's module is imported only
+when that command runs, so `everymask --help` answers at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Row:
 
     Attributes:
         words: what the user types after `everymask`.
-        place: `module:name` of what runs it: called with the words that follow, it returns the exit code.
+        place: `module:name` of a function from the words that follow to an exit code.
         summary: one line for the list of commands.
     """
 
@@ -30,7 +30,6 @@ class Row:
     summary: str
 
     def load(self) -> Callable[[Sequence[str]], int]:
-        """What runs the command."""
         module, name = self.place.split(":")
         return cast(Callable[[Sequence[str]], int], getattr(importlib.import_module(module), name))
 
@@ -62,7 +61,7 @@ COMMANDS = (
 
 
 def usage(first: str = "") -> str:
-    """The list of commands, as `everymask --help` prints it; with `first`, of those that begin with that word."""
+    """The list of commands for `everymask --help`; with `first`, only those that begin with that word."""
     rows = [row for row in COMMANDS if not first or row.words.split()[0] == first]
     width = max(len(row.words) for row in rows)
     begin = f"everymask {first}".rstrip()
@@ -78,7 +77,7 @@ def usage(first: str = "") -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: that of the command it calls, 2 for a command that does not exist."""
+    """Run a command; returns its exit code, or 2 if there is no such command."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
         print(usage())

@@ -1,4 +1,4 @@
-"""Start the HTTP service on this machine with one of the shipped configurations, or with a file of your own."""
+"""Starts the HTTP service on this machine, with a shipped configuration or a file of your own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 BUILDER = "serve.app:build"
 DEFAULT_HEADS = ("heads", "examples/heads")
 MAX_OBJECT_STORE_BYTES = 2 * 2**30
-"""As for `everymask label`."""
+"""The same limit as for `everymask label`."""
 SHIPPED = Path(serve.__file__).resolve().parent / "config"
 
 
@@ -34,24 +34,20 @@ class ServeOptions:
     """Start the HTTP service on this machine; Ctrl-C stops it."""
 
     config: str = "local"
-    """local (the built-in model on two CPU cores), container (the same, where a published port leads), gpu, or a Serve
-    configuration file of your own."""
+    """local (the built-in model on two CPU cores), container (the same, reachable through a published port), gpu, or a
+    Serve configuration file of your own."""
     model: str | None = None
-    """Registry name of the model, in place of the configuration's."""
+    """Registry name of the model, instead of the configuration's."""
     heads: tuple[str, ...] = ()
-    """Folders of class heads, looked in before the configuration's."""
+    """Folders of class heads, searched before the configuration's."""
     host: str | None = None
-    """Address to listen on, in place of the configuration's; 0.0.0.0 lets other machines in."""
+    """Address to listen on, instead of the configuration's; 0.0.0.0 lets other machines in."""
     port: int | None = None
-    """Port to listen on, in place of the configuration's."""
+    """Port to listen on, instead of the configuration's."""
 
 
 def config_file(config: str) -> Path:
-    """The file behind a shipped configuration's name, or the file itself.
-
-    Raises:
-        ConfigurationError: there is neither.
-    """
+    """The file of a shipped configuration or at a path; ConfigurationError if there is neither."""
     for candidate in (SHIPPED / f"{config}.yaml", Path(config)):
         if candidate.is_file():
             return candidate
@@ -60,11 +56,7 @@ def config_file(config: str) -> Path:
 
 
 def read_configuration(file: Path) -> dict[str, Any]:
-    """What a Serve configuration says.
-
-    Raises:
-        ConfigurationError: it cannot be read.
-    """
+    """The content of a Serve configuration; ConfigurationError if it cannot be read."""
     try:
         content = yaml.safe_load(file.read_text()) or {}
         content.setdefault("http_options", {}).setdefault("host", "127.0.0.1")
@@ -76,10 +68,10 @@ def read_configuration(file: Path) -> dict[str, Any]:
 
 
 def configured(options: ServeOptions) -> dict[str, Any]:
-    """The configuration with what was typed in place of what it says.
+    """The configuration, overridden by the options.
 
     Raises:
-        ConfigurationError: it cannot be read, or does not start our service, whose settings were typed.
+        ConfigurationError: it cannot be read, or options of our service were given and it does not start our service.
     """
     file = config_file(options.config)
     content = read_configuration(file)
@@ -98,7 +90,7 @@ def configured(options: ServeOptions) -> dict[str, Any]:
 
 
 def our_application(content: dict[str, Any]) -> dict[str, Any] | None:
-    """The application of a configuration that is our service, with its `args`; None where it starts others alone."""
+    """The configuration's application that is our service, with its `args`; None if it starts only others."""
     for application in content.get("applications") or ():
         if isinstance(application, dict) and application.get("import_path") == BUILDER:
             application["args"] = application.get("args") or {}
@@ -112,10 +104,9 @@ def _folders(service: dict[str, Any]) -> list[str]:
 
 
 def check_address_is_free(content: dict[str, Any], config: str) -> None:
-    """Refuse to start where something listens: Ray would deploy a second service over the first, or wait for the port.
+    """ConfigurationError if the address is in use or invalid.
 
-    Raises:
-        ConfigurationError: its address is in use, or is none.
+    Otherwise Ray would deploy a second service over the first, or wait for the port.
     """
     host, port = content["http_options"]["host"], content["http_options"]["port"]
     with socket.socket() as listener:
@@ -131,7 +122,7 @@ def check_address_is_free(content: dict[str, Any], config: str) -> None:
 
 
 def run(options: ServeOptions) -> int:
-    """Ray Serve's own `serve run` where nothing is wrong. Returns its exit code, 143 after SIGTERM.
+    """Run Ray Serve's `serve run`; returns its exit code, 143 after SIGTERM.
 
     Raises:
         ConfigurationError: there is no such configuration, its address is in use, or Ray Serve is not installed.
@@ -161,22 +152,22 @@ def run(options: ServeOptions) -> int:
 
 
 def address_of(content: dict[str, Any]) -> str:
-    """Where the service answers, for a browser on this machine."""
+    """The service's address for a browser on this machine."""
     options, service = content["http_options"], our_application(content) or {}
     host = "127.0.0.1" if options["host"] in ("0.0.0.0", "::") else options["host"]
     return f"http://{host}:{options['port']}{str(service.get('route_prefix', '/')).rstrip('/')}"
 
 
 def run_until_told(command: list[str], environment: dict[str, str], output: ServeOutput | None = None) -> int:
-    """Run a command that ends in order on SIGINT, and pass Ctrl-C, SIGTERM and a closed terminal on to it as that.
+    """Run a command that ends in order on SIGINT; pass Ctrl-C, SIGTERM and hang-ups on to it as SIGINT.
 
-    Ray answers SIGTERM with a stack trace and an abort. On Linux the command is told to end, too, when this process is
+    Ray answers SIGTERM with a stack trace and an abort. On Linux the command also gets SIGINT when this process is
     killed.
 
     Args:
         command: program and arguments.
         environment: of the program.
-        output: gets what it prints; by default that goes where ours goes.
+        output: receives what it prints; by default that goes where ours goes.
 
     Returns:
         The command's exit code, 128 + n if signal n ended it, 143 if SIGTERM came.
@@ -217,7 +208,7 @@ def run_until_told(command: list[str], environment: dict[str, str], output: Serv
 
 
 def _end_with_parent() -> None:
-    """In the child, before it becomes the command: ask the kernel for SIGINT when the parent is gone."""
+    """In the child, before it becomes the command: have the kernel send SIGINT when the parent is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 

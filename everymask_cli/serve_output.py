@@ -1,4 +1,4 @@
-"""What `everymask serve` prints: that it starts, that it is ready, and what goes wrong in between."""
+"""What `everymask serve` prints: that it starts, that it is ready, and what goes wrong between."""
 
 from __future__ import annotations
 
@@ -14,24 +14,19 @@ _ASK_EVERY_S = 0.5
 
 
 class ServeOutput:
-    """Follows the output of Ray Serve, and asks the service meanwhile whether it is ready."""
+    """Follows Ray Serve's output, and polls the service until it is ready."""
 
     def __init__(self, url: str, heads: list[str] | None) -> None:
-        """
-        Args:
-            url: where the service will answer.
-            heads: folders of class heads; None where it is not our service, which is asked nothing.
-        """
         self._url = url
         self._heads = heads
         self._ended = threading.Event()
 
     def is_ending(self) -> None:
-        """It was told to end: how Ray does that is nobody's news."""
+        """Stop asking and stay silent: nobody needs to read how Ray ends."""
         self._ended.set()
 
     def follow(self, output: IO[bytes]) -> None:
-        """Pass on what is news until there is no more."""
+        """Pass on relevant lines until the output ends."""
         print("starting the service; Ctrl-C stops it", flush=True)
         asking = threading.Thread(target=self._tell_when_ready, daemon=True)
         if self._heads is not None:
