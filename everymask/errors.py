@@ -21,10 +21,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class EverymaskError(Exception):
-    """Base of every error a user can cause and mend.
+    """Base of every error that a user can cause and fix.
 
-    No message repeats the secrets of an address, and each is one line, whatever the names in it hold: a stranger's file
-    name must not add a line to a log, or steer a terminal.
+    No message repeats an address's secrets, and each is one line whatever names it holds: a stranger's file name must
+    not add a line to a log or steer a terminal.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -40,7 +40,7 @@ class ImageTooLargeError(InputError):
 
 
 class ConfigurationError(EverymaskError):
-    """The options do not fit together, or do not fit the data; nothing was started."""
+    """Options contradict each other or the data; nothing was started."""
 
 
 class CheckpointError(ConfigurationError):
@@ -48,11 +48,11 @@ class CheckpointError(ConfigurationError):
 
 
 class HeadMismatchError(ConfigurationError):
-    """A class head was trained on another backbone or other weights than the ones running."""
+    """A class head was trained on another backbone or other weights than the running ones."""
 
 
 class OutputError(EverymaskError):
-    """Results cannot be written where they were asked for; everything finished before is kept."""
+    """Results cannot be written to their place; everything finished before is kept."""
 
 
 class ModelOutputError(EverymaskError):
@@ -60,11 +60,12 @@ class ModelOutputError(EverymaskError):
 
 
 class UnforeseenError(EverymaskError):
-    """Labelling one image failed in a way that nobody thought of; the log has the traceback, others are fine."""
+    """Labelling one image failed in an unforeseen way; the log has the traceback, other images are fine."""
 
 
 LabelFailure = InputError | ModelOutputError | UnforeseenError
-"""What can be wrong with one image while others are fine.
+"""Errors of one image while others are fine.
 
 Functions for one image raise it; functions for many return it in that image's place. A job writes it as the image's
-row, a service turns it into a status code."""
+row; a service turns it into a status code.
+"""

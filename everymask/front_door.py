@@ -1,7 +1,7 @@
-"""What most programs want: load a model, label an image, open a store, export it.
+"""What most programs need: load a model, label an image, open a store, export it.
 
-They are offered as `everymask.load_model`, `everymask.label`, … and imported on first use, so that `import everymask`
-costs nothing and loads neither torch nor Ray.
+Offered as `everymask.load_model`, `everymask.label`, … and imported on first use, so `import everymask` is cheap and
+loads neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def label(
 
     Raises:
         InputError: the image cannot be read or decoded, or is no image.
-        ConfigurationError: unknown model, or options that do not fit together.
+        ConfigurationError: unknown model, or contradicting options.
         CheckpointError: the model's weights are missing or corrupt.
         ModelOutputError: the model answered with NaN or infinity.
     """
@@ -75,21 +75,14 @@ def label_folder(
     limits: ImageLimits | None = None,
     progress: bool = True,
 ) -> Iterator[tuple[str, Labels | LabelFailure]]:
-    """Label the images of a folder and its subfolders here, one after the other, without a cluster and without a store.
+    """Label a local folder's images and subfolders here, one by one, without a cluster or store.
 
-    For more than a few hundred images use `everymask label`, which resumes, uses every GPU, and keeps what it made.
-
-    Args:
-        folder: a local folder.
-        model: as for `label`.
-        config: as for `label`.
-        head: as for `label`.
-        limits: as for `label`.
-        progress: whether to show a bar.
+    For more than a few hundred images use `everymask label`, which resumes, uses every GPU, and keeps its results.
+    Arguments are as for `label`; `progress` shows a bar.
 
     Yields:
-        the path inside the folder with its labels, or with the error that says why there are none, in the order of
-        names.
+        The path inside the folder with its labels, or with the error that says why there are none, in the order of
+            names.
 
     Raises:
         InputError: there is no such folder, or it holds no image.
@@ -113,7 +106,7 @@ def label_folder(
 
 
 def open_store(uri: str | Path) -> Store:
-    """The label store at a path or an address such as `s3://bucket/labels`.
+    """Open the label store at a path or an address such as `s3://bucket/labels`.
 
     Raises:
         InputError: there is none.
@@ -136,20 +129,17 @@ def export(
     split: str | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
-    """Write a label store in a format that other tools read, whole or not at all.
+    """Write a label store atomically in a format that other tools read; returns what was written and lost.
 
     Args:
         store: a label store, or its path or address.
-        format: name of a format, such as `coco`; `everymask.formats.registry.FORMATS` lists them.
+        format: a format's name, such as `coco`; `everymask.formats.registry.FORMATS` lists them.
         output: the file or folder to write, local or remote.
-        segmentation: how masks are written, where the format has a choice; None for its first.
-        tolerance_px: how far a polygon may leave the outline of its mask, in pixels.
-        images: put the images beside the labels; None copies them where the format's readers want them there.
-        split: shares of train, val and test, as `0.8/0.1/0.1`; None keeps no image aside.
+        segmentation: how masks are written, if the format has a choice; None for its first.
+        tolerance_px: how far a polygon may deviate from its mask's outline, in pixels.
+        images: put the images beside the labels; None copies them if the format's readers need them there.
+        split: shares of train, val and test, as `0.8/0.1/0.1`; None for no splits.
         overwrite: replace an earlier export.
-
-    Returns:
-        what was written, and what the format lost.
 
     Raises:
         ConfigurationError: unknown format or option.

@@ -1,4 +1,4 @@
-"""What labelling an image gives: the records that stores, services and exports share."""
+"""The results of labelling an image: records shared by stores, services and exports."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Literal, TypedDict
 MemberKind = Literal["range", "scan", "row", "frame", "page"]
 
 MAX_IMAGE_PIXELS = 1 << 29
-"""Of the largest image that is labelled, 23,170 x 23,170 (our choice): to export one mask of it takes GiBs."""
+"""Pixels of the largest labelled image, 23,170 x 23,170 (our choice); exporting one mask of it takes GiBs."""
 
 
 class Rle(TypedDict):
-    """COCO compressed run-length encoding of one mask (column-major, as pycocotools writes it)."""
+    """COCO compressed run-length encoding of one mask (column-major, as in pycocotools)."""
 
     size: list[int]
     """[height, width] in pixels."""
     counts: str
-    """ASCII."""
+    """ASCII text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""Secrets taken out of addresses before they are stored or printed.
+"""Removes secrets from addresses before they are stored or printed.
 
-An address may carry what opens it: a user name and password, an access token, a presigned signature. Whoever reads a
-label store, a log or an error message needs to know which file was meant, not how to open it. What is left out becomes
-`***`; the rest of the address stays as it was.
+An address may hold a user name and password, an access token or a presigned signature. Readers of a label store, a log
+or an error message need to know which file was meant, not how to open it. Secrets become `***`; the rest of the address
+stays.
 """
 
 from __future__ import annotations
@@ -37,19 +37,17 @@ _TOKEN = re.compile(r"(?=.*[0-9])([A-Za-z0-9_~+=/ -]{24,}|[A-Za-z0-9_~+=/ -]{16,
 
 
 def redact(text: str) -> str:
-    """`text` with the secrets of every address in it replaced by `***`; applied twice it changes nothing more.
+    """`text` with the secrets of its addresses replaced by `***`; idempotent.
 
-    Taken out: user names and passwords before the host, values of parameters (in the query or the fragment) whose name
-    speaks of a secret or whose value looks like a token. A secret that is part of a path is not recognized.
-
-    Args:
-        text: an address, a command line, a sentence, a log line.
+    Removed are user names and passwords before the host, and parameter values (in query or fragment) whose name
+    suggests a secret or that look like a token. A secret inside a path is not recognised. `text` may be an address, a
+    command line or any other text.
     """
     return _ADDRESS.sub(_without_secrets, text)
 
 
 def redact_all(value: _Value) -> _Value:
-    """`redact` on every string in nested mappings, lists and tuples; everything else stays as it is."""
+    """`redact` on every string in nested mappings, lists and tuples; other values stay."""
     return cast(_Value, _redacted(value))
 
 

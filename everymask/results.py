@@ -1,4 +1,4 @@
-"""What `import everymask` hands to a program or a notebook: masks and labels that draw, cut and convert themselves."""
+"""Masks and labels of `import everymask`, which draw, cut and convert themselves."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _NOTEBOOK_SIDE_PX = 900
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Mask(LabelledMask):
-    """A `LabelledMask` with its pixels at hand."""
+    """A `LabelledMask` with access to its pixels."""
 
     @property
     def array(self) -> NDArray[np.bool_]:
-        """(H, W) bool at the image's resolution, decoded anew at each call."""
+        """(H, W) bool at the image's resolution, decoded on each access."""
         return decode_mask(self.rle)
 
     def polygon(self) -> list[Ring]:
@@ -58,10 +58,9 @@ class Mask(LabelledMask):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Labels(ImageLabels):
-    """An image's labels, which can be looked at.
+    """An image's labels that can be drawn.
 
-    Attributes:
-        pixels: (H, W, 3) uint8 RGB of the image; None for labels out of a store, which holds no pictures.
+    `pixels` are the image as (H, W, 3) uint8 RGB; None for labels from a store, which holds no pictures.
     """
 
     masks: tuple[Mask, ...]
@@ -69,7 +68,7 @@ class Labels(ImageLabels):
 
     @classmethod
     def of(cls, labels: ImageLabels, pixels: NDArray[np.uint8] | None = None) -> Labels:
-        """The same labels, with the image's (H, W, 3) uint8 pixels where they are known."""
+        """The same labels with the image's (H, W, 3) uint8 pixels, if known."""
         masks = tuple(Mask(*(getattr(mask, entry.name) for entry in fields(LabelledMask))) for mask in labels.masks)
         return cls(labels.size_hw, masks, labels.coverage, labels.missed, pixels)
 
@@ -77,9 +76,9 @@ class Labels(ImageLabels):
         """The image under its masks.
 
         Args:
-            image: needed where `pixels` is None.
+            image: needed if `pixels` is None.
             alpha: strength of the fill, [0, 1].
-            max_side: the longer side of the result in pixels; None for the image's own.
+            max_side: longer side of the result in pixels; None for the image's own.
 
         Raises:
             InputError: there is no image, it cannot be read, or it has another size than the labels.
@@ -90,7 +89,7 @@ class Labels(ImageLabels):
         return Image.fromarray(overlay(_of_size(pixels, self.size_hw), self, alpha, max_side))
 
     def to_supervision(self) -> sv.Detections:
-        """`supervision.Detections` with masks, boxes, scores and, where there are classes, their ids and names.
+        """`supervision.Detections` with masks, boxes, scores and any class ids and names.
 
         Raises:
             ConfigurationError: supervision is not installed.
@@ -119,7 +118,7 @@ class Labels(ImageLabels):
         return f"Labels({width} x {height} px, {count}, {self.coverage:.0%} covered)"
 
     def _repr_png_(self) -> bytes | None:
-        """What a notebook shows."""
+        """The picture that a notebook shows."""
         if self.pixels is None:
             return None
         buffer = io.BytesIO()
@@ -131,26 +130,22 @@ class Store(LabelStore):
     """A label store as a mapping from image ids to images."""
 
     def __getitem__(self, image_id: str) -> ImageRow:
-        """One image; its `labels` are `Labels`.
-
-        Raises:
-            KeyError: no image has that id.
-        """
+        """One image, whose `labels` are `Labels`; KeyError if no image has that id."""
         found = find_images(self, [image_id])
         if not found:
             raise KeyError(f"{image_id!r} is not in {self.uri}")
         return _as_labels(found[image_id])
 
     def __iter__(self) -> Iterator[ImageRow]:
-        """Every image, streaming; `labels` are `Labels`, or None where `error` says why."""
+        """Every image, streaming; `labels` are `Labels`, or None if `error` says why."""
         return (_as_labels(image) for image in self.images())
 
     def __len__(self) -> int:
-        """How many images it holds, failed ones among them."""
+        """Number of images, failed ones included."""
         return self.summary().images
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per mask: `image_id`, `uri`, and the mask's fields but for its pixels (`rle` holds those)."""
+        """One row per mask: `image_id`, `uri`, and the mask's fields; `rle` holds its pixels."""
         import pandas as pd
 
         names = [entry.name for entry in fields(LabelledMask)]

@@ -1,8 +1,6 @@
-"""Words of messages."""
-
 from __future__ import annotations
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """`1 image`, `1,200 images`, `2 classes`."""
+    """A number with its noun: `1 image`, `1,200 images`, `2 classes`."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"

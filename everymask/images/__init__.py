@@ -1,1 +1,1 @@
-"""Images: decoding, limits, and where an image may lie."""
+"""Images: decoding, limits, and reading from where they lie."""

@@ -27,10 +27,10 @@ IMAGE_SUFFIXES = frozenset([
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 ])
 # fmt: on
-"""Lower-case endings of the files that listings take for images."""
+"""Lower-case endings that listings treat as images."""
 
 DECODING_BYTES_PER_PIXEL = 24
-"""Most memory that decoding takes, in bytes a pixel, the result's 3 included: see docs/security.md for each format."""
+"""Most memory of decoding, in bytes a pixel, including the result's 3: see docs/security.md for each format."""
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _LOW_PERCENT, _HIGH_PERCENT = 0.1, 99.9
@@ -44,14 +44,14 @@ _pillow_limit_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is refused before anything is decoded."""
+    """What is refused before decoding."""
 
     max_bytes: int = 64 * 2**20
     """Largest encoded file, in bytes."""
     max_pixels: int = 100_000_000
     """Largest width x height, in pixels. Decoding takes at most 24 times as many bytes."""
     allow_truncated: bool = False
-    """Take a JPEG that breaks off; what is missing of it is grey."""
+    """Accept a JPEG that breaks off; its missing part is grey."""
 
     def __post_init__(self) -> None:
         if self.max_bytes < 1 or self.max_pixels < 1:
@@ -67,8 +67,8 @@ class ImageLimits:
         """Refuse a file of `size_bytes`.
 
         Raises:
-            InputError: there are none.
-            ImageTooLargeError: there are too many.
+            InputError: it is empty.
+            ImageTooLargeError: it is too large.
         """
         if size_bytes == 0:
             raise InputError("the file is empty (0 bytes)")
@@ -79,11 +79,7 @@ class ImageLimits:
             )
 
     def check_pixels(self, width: int, height: int) -> None:
-        """Refuse an image of `width` x `height` pixels.
-
-        Raises:
-            ImageTooLargeError: there are too many.
-        """
+        """ImageTooLargeError if an image has too many pixels."""
         if width * height > self.max_pixels:
             raise ImageTooLargeError(
                 f"the image has {width} x {height} = {width * height:,} pixels, more than the limit of "
@@ -98,18 +94,14 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[n
     """Decode one encoded image to RGB.
 
     EXIF orientation is applied; transparency is flattened on white; CMYK, palette, greyscale and bilevel images become
-    RGB; of an animation or a multi-page file the first frame is taken. Colour profiles are ignored.
+    RGB; animations and multi-page files give their first frame. Colour profiles are ignored.
 
     Grey of more than 8 bits, integer or floating-point, is stretched from its 0.1st to its 99.9th percentile (our
-    choice), since a file does not say how many of its bits are in use; values that are not finite count as the lowest.
-    Colour of more than 8 bits a channel keeps its high byte.
+    choice), because a file does not say how many of its bits are used; non-finite values count as the lowest. Colour of
+    more than 8 bits a channel keeps its high byte.
 
-    Args:
-        data: the file's bytes.
-        limits: checked against the bytes and the header; nothing is decoded beyond them.
-
-    Returns:
-        (H, W, 3) uint8, C-contiguous, writeable.
+    `limits` are checked against the bytes and the header before decoding. Returns (H, W, 3) uint8, C-contiguous,
+    writeable.
 
     Raises:
         InputError: empty, not an image, truncated, corrupt, or made to exhaust memory or time.
@@ -138,7 +130,7 @@ def _decode(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
 
 
 def rgb_of_picture(image: Image.Image) -> NDArray[np.uint8]:
-    """A picture of Pillow's as `decode_image` would give it: (H, W, 3) uint8.
+    """A Pillow picture as `decode_image` returns it: (H, W, 3) uint8.
 
     Raises:
         InputError: its file is truncated or corrupt.
@@ -152,21 +144,13 @@ def rgb_of_picture(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def image_format(data: bytes) -> str:
-    """Pillow's name for the format of a picture that `decode_image` takes, such as `JPEG`.
-
-    Raises:
-        InputError: not an image in a known format.
-    """
+    """Pillow's format name of a picture that `decode_image` takes, such as `JPEG`; otherwise InputError."""
     with _open(data) as image:
         return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def _open(data: bytes) -> Image.Image:
-    """The picture, its header read and nothing decoded.
-
-    Raises:
-        InputError: not an image in a known format, or its header is damaged.
-    """
+    """The picture, with only its header read; InputError for an unknown format or a damaged header."""
     heif = data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
     formats = (*_FORMATS, "HEIF") if heif and _heif_is_registered() else _FORMATS
     try:
@@ -182,7 +166,7 @@ def _open(data: bytes) -> Image.Image:
 
 @cache
 def _heif_is_registered() -> bool:
-    """Whether HEIC can be opened; the package for it is optional."""
+    """Whether HEIC can be opened; its package is optional."""
     try:
         import pi_heif
     except ImportError:
@@ -194,7 +178,7 @@ def _heif_is_registered() -> bool:
 
 @contextmanager
 def _pillow_pixel_limit_lifted() -> Iterator[None]:
-    """Let headers of any size be read: our own limit decides, and names both sizes. Nothing is decoded in here."""
+    """Lift Pillow's limit on headers, because our own decides and names both sizes. Nothing is decoded meanwhile."""
     with _pillow_limit_lock:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -211,7 +195,7 @@ def _corrupt(error: Exception) -> InputError:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8, of a loaded picture whose pixels are still as they were stored."""
+    """EXIF orientation, 1 to 8, of a loaded picture whose pixels are as stored."""
     if image.format == "TIFF":  # Pillow has turned it already
         return 1
     try:
@@ -227,7 +211,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn and mirror (H, W, 3) pixels as an EXIF orientation asks for."""
+    """Turn and mirror (H, W, 3) pixels by an EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         rgb = rgb.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -238,7 +222,7 @@ def _upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, filled strip by strip: a picture is never held in memory in a third form."""
+    """(H, W, 3) uint8, filled strip by strip, so that no third copy of the picture is in memory."""
     width, height = image.size
     rgb = np.empty((height, width, 3), np.uint8)
     grey_range = _grey_range(image) if image.mode.startswith(("I", "F")) else None
@@ -255,7 +239,7 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """(first row, those rows) from top to bottom, about a megapixel at a time."""
+    """(first row, rows) from top to bottom, about a megapixel at a time."""
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
@@ -280,7 +264,7 @@ def _grey_range(image: Image.Image) -> tuple[float, float]:
 
 
 def _stretched(grey: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint8]:
-    """(H, W) grey → uint8: `low` and below, and what is not finite, becomes 0; `high` and above 255."""
+    """(H, W) grey → uint8: values up to `low`, and non-finite ones, become 0; values from `high` on, 255."""
     if low >= high:
         return np.zeros(grey.shape, np.uint8)
     values = np.nan_to_num(grey.astype(np.float64), nan=low, posinf=low, neginf=low)

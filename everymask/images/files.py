@@ -1,4 +1,4 @@
-"""Image files wherever they are: their bytes, looked at before they are read."""
+"""Read image files, checking their size first."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _REQUESTS_PER_SECOND = 1000.0  # a list of one's own is fetched as fast as its s
 
 
 def read_bytes(uri: str, limits: ImageLimits, policy: AddressPolicy, member: Member | None = None) -> bytes:
-    """The bytes of one image; its size is looked at first.
+    """The bytes of one image, after checking its size.
 
     Args:
         uri: a local path or an address.
-        limits: how large it may be.
-        policy: what of the place that named `uri` is opened.
-        member: where in that file the image lies; None where it is the file.
+        limits: on its size.
+        policy: what may be opened for the source of `uri`.
+        member: where in that file the image lies; None if it is the whole file.
 
     Raises:
-        InputError: missing, not a file, empty, not to be fetched, or an address that is not or cannot be opened.
+        InputError: missing, not a file, empty, not fetchable, or an address that may not or cannot be opened.
         ImageTooLargeError: more bytes than the limit.
         OSError: it cannot be read now.
     """
@@ -57,16 +57,15 @@ def read_bytes(uri: str, limits: ImageLimits, policy: AddressPolicy, member: Mem
 def read_members(
     uri: str, members: Sequence[Member], limits: ImageLimits, policy: AddressPolicy
 ) -> list[bytes | InputError]:
-    """The bytes of images that lie inside one file, in order; an error for each that has none.
+    """The bytes of images inside one file, in order; an error for each that has none.
 
     Args:
-        uri: of the file.
-        members: where in it; at least one, all of one kind.
-        limits: how large an image may be.
+        members: where in the file; at least one, all of one kind.
+        limits: on an image's size.
         policy: as in `read_bytes`.
 
     Raises:
-        InputError: as `read_bytes`, or this everymask opens no such members.
+        InputError: as `read_bytes`, or everymask cannot open such members.
         OSError: as `read_bytes`.
     """
     policy.check(uri)
@@ -109,19 +108,17 @@ def read_labelled_bytes(
     policy: AddressPolicy,
     member: Member | None = None,
 ) -> bytes:
-    """The bytes of an image of a label store: the very ones that were labelled, or none.
+    """A label store's image: exactly the bytes that were labelled, or none.
 
-    So whoever made the store learns and copies nothing that they did not have.
+    So the store's author can have nothing read that they did not already have.
 
     Args:
-        uri: of the image, as the store has it.
-        content_sha256: of the image, as the store has it.
-        limits: how large it may be.
-        policy: what of the store is opened.
-        member: as in `read_bytes`.
+        uri, content_sha256, member: of the image, as in the store.
+        limits: on its size.
+        policy: which of the store's addresses may be opened.
 
     Raises:
-        InputError: as `read_bytes`; the store has no digest of the image, or the file has changed since.
+        InputError: as `read_bytes`; the store has no digest of the image, or the file has changed.
         ImageTooLargeError: as `read_bytes`.
         OSError: as `read_bytes`.
     """

@@ -1,4 +1,4 @@
-"""Whatever a program holds an image in, as RGB pixels."""
+"""An image in any form as RGB pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from everymask.images.decoding import DEFAULT_LIMITS, ImageLimits, decode_image,
 from everymask.images.files import read_bytes
 
 ImageLike = str | Path | bytes | bytearray | memoryview | Image.Image | NDArray[np.generic]
-"""What `rgb_pixels` takes: a path or address, an encoded file's bytes, a picture of Pillow's, or an array."""
+"""What `rgb_pixels` accepts: a path or address, an encoded file's bytes, a Pillow picture, or an array."""
 
 _CHANNELS = (1, 2, 3, 4)
 
@@ -22,16 +22,12 @@ _CHANNELS = (1, 2, 3, 4)
 def rgb_pixels(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of an image in any form.
 
-    Arrays are (H, W) grey, or (H, W, C) of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels; uint8, bool, or
-    floating-point in [0, 1]. Transparency is flattened on white, as it is in files.
-
-    Args:
-        image: a path or an address such as `s3://…`, bytes of a file, a Pillow picture, or an array.
-        limits: sizes above which an image is refused.
+    Arrays are (H, W) grey, or (H, W, C) with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels; uint8, bool, or
+    floating-point in [0, 1]. Transparency is flattened on white, as in files.
 
     Raises:
         InputError: the image cannot be read or decoded, or the array is none of the above.
-        ImageTooLargeError: more bytes or pixels than the limits.
+        ImageTooLargeError: more bytes or pixels than `limits`.
     """
     if isinstance(image, str | Path):
         return decode_image(_read(str(image), limits), limits)

@@ -1,5 +1,3 @@
-"""Images made smaller."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -8,7 +6,7 @@ from PIL import Image
 
 
 def shrink(image: NDArray[np.uint8], max_side: int | None) -> NDArray[np.uint8]:
-    """The (H, W, 3) image with its longer side at most `max_side` pixels; itself where it is no longer, or for None."""
+    """The (H, W, 3) image with its longer side at most `max_side` pixels; unchanged if it fits, or for None."""
     height, width = image.shape[:2]
     if max_side is None or max(height, width) <= max_side:
         return image

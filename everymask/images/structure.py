@@ -1,9 +1,9 @@
-"""What an image file claims about itself, checked before a decoder believes it.
+"""Checks an image file's claims about itself before a decoder believes them.
 
-A file of a megabyte can make a decoder reserve gigabytes within any limit on pixels: thousands of tags that share the
-same bytes, tiles far larger than the picture, a canvas that is allocated as soon as the file is opened, ten thousand
-scans over the same pixels. Each check walks the structure of one format, in time linear in the file and without copies
-of it, and leaves everything else, damage included, to the decoder.
+A file of a megabyte can make a decoder reserve gigabytes within any limit on pixels: by thousands of tags that share
+the same bytes, tiles far larger than the picture, a canvas allocated on opening, or ten thousand scans over the same
+pixels. Each check walks one format's structure, in linear time and without copies, and leaves everything else, damage
+included, to the decoder.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from collections.abc import Callable, Iterator
 from everymask.errors import ImageTooLargeError, InputError
 
 MAX_TAG_NUMBERS = 1_000_000
-"""In all tags of a TIFF or EXIF block: 100 megapixels in tiles of 16 x 16 pixels need 0.8 million."""
+"""Numbers in all tags of a TIFF or EXIF block: 100 megapixels in tiles of 16 x 16 pixels need 0.8 million."""
 MAX_TAGS = 10_000
 """Tags of one TIFF or EXIF block."""
 MAX_SEGMENTS = 10_000
-"""Segments of a JPEG before its picture ends; chunks of a PNG that hold no pixels."""
+"""Segments of a JPEG before its picture ends; chunks of a PNG without pixels."""
 MAX_SCANS = 200
-"""Scans of a JPEG. Each one passes over all pixels; encoders write a dozen."""
+"""Scans of a JPEG, each over all pixels; encoders write a dozen."""
 MAX_TILE_PIXELS = 2048 * 2048
-"""Pixels of a TIFF's tile that is larger than its picture."""
+"""Pixels of a TIFF tile that is larger than its picture."""
 MAX_JPEG2000_TILES = 10_000
-"""The decoder keeps about 10 kB of settings for each."""
+"""The decoder keeps about 10 kB of settings for each tile."""
 MAX_GIF_NOTES_BYTES = 2**20
-"""Bytes of comments and extensions before the first frame: Pillow's time grows with their square."""
+"""Bytes of comments and extensions before the first frame; Pillow's time is quadratic in them."""
 
 _SHARED_TAG_BYTES = 64 * 2**10
-"""Tags may share bytes (two resolutions, for instance), but not more than these beyond the size of the file."""
+"""Bytes that tags may share (two resolutions, for instance) beyond the size of the file."""
 _RATIONAL_WEIGHT = 10
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _TEXT_TYPES = frozenset({1, 2, 6, 7})
@@ -40,14 +40,14 @@ _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
 
 
 def check_structure(data: bytes, check_pixels: Callable[[int, int], None]) -> None:
-    """Refuse a file whose structure would cost a decoder more than its pixels and bytes account for.
+    """Refuse a file whose structure would cost a decoder more than its pixels and bytes explain.
 
     Args:
-        data: an image file of any format; what is no image passes.
-        check_pixels: refuses a width and height; asked here only for formats that reserve memory on opening.
+        data: a file of any format; anything but an image passes.
+        check_pixels: refuses a width and height; called here only for formats that reserve memory on opening.
 
     Raises:
-        InputError: too many or too large tags, segments, scans, comments.
+        InputError: too many or too large tags, segments, scans or comments.
         ImageTooLargeError: tiles or a canvas that are too large.
     """
     if data.startswith(b"\xff\xd8"):
@@ -66,13 +66,12 @@ def check_structure(data: bytes, check_pixels: Callable[[int, int], None]) -> No
 
 
 def check_tags(block: bytes) -> dict[int, int]:
-    """Refuse a TIFF or an EXIF block whose tags are too many or claim more bytes than there are.
+    """Refuse a TIFF or EXIF block with too many tags, or tags that claim more bytes than exist.
 
-    Returns:
-        the first value of every whole-number tag of the first directory that has a place in the block.
+    Returns the first value of each whole-number tag in the first directory that lies in the block.
 
     Raises:
-        InputError: too many tags or numbers, or the same bytes claimed over and over.
+        InputError: too many tags or numbers, or the same bytes claimed repeatedly.
     """
     while block.startswith(b"Exif\0\0"):
         block = block[6:]
@@ -110,7 +109,7 @@ def check_tags(block: bytes) -> dict[int, int]:
 
 
 def _entries(block: bytes, offset: int, order: str, big: bool) -> Iterator[tuple[int, int, int, int, int]]:
-    """(tag, type, count, bytes, where they are) of one directory; of types that are known, as far as the block goes."""
+    """(tag, type, count, bytes, position) of each entry of a directory with a known type, as far as the block goes."""
     head, entry, inline = ("Q", "HHQQ", 8) if big else ("H", "HHLL", 4)
     head_size, entry_size = struct.calcsize("=" + head), struct.calcsize("=" + entry)
     if offset + head_size > len(block):

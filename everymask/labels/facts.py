@@ -139,7 +139,7 @@ def _numbers(masks: pa.StructArray, name: str) -> NDArray[np.float64]:
 
 
 def column_or_nan(column: Any) -> NDArray[np.float64]:
-    """A column of numbers as float64, with NaN for null."""
+    """A column of numbers as float64, NaN where it is null."""
     values: NDArray[np.float64] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return values
 

@@ -1,4 +1,4 @@
-"""Colours that tell many masks apart."""
+"""Distinct colours for many masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEVELS = ((0.76, 0.15), (0.62, 0.19), (0.86, 0.12))
 def mask_colours(count: int) -> NDArray[np.uint8]:
     """(count, 3) uint8 RGB; colour i is the same for every count.
 
-    Hues step by the golden ratio of a turn, so any run of them is spread evenly; OKLCH makes them equally strong.
+    Hues step by the golden ratio of a turn, so any run of them is evenly spread; OKLCH makes them equally strong.
     """
     index = np.arange(count)
     levels = np.asarray(_LEVELS)[index % len(_LEVELS)]

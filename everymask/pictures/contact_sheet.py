@@ -1,5 +1,3 @@
-"""Many pictures on one page, with a caption under each."""
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,19 +13,14 @@ _PAPER, _INK = (250, 250, 248), (40, 40, 44)
 def contact_sheet(
     pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str], columns: int = 4, cell: int = 320
 ) -> NDArray[np.uint8]:
-    """Lay (H, W, 3) uint8 RGB pictures of any sizes out in rows, each fitted into `cell` x `cell` pixels.
+    """Lay out (H, W, 3) uint8 RGB pictures of any sizes in rows, each fitted into `cell` x `cell` pixels.
 
     Args:
         pictures: at least one.
-        captions: one line each, cut where it does not fit.
+        captions: one line each, shortened to fit.
         columns: most pictures in a row.
-        cell: pixels.
 
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        ValueError: no picture, or not one caption for each.
+    Returns (H, W, 3) uint8 RGB; raises ValueError without pictures or without one caption for each.
     """
     if not pictures or len(pictures) != len(captions):
         raise ValueError(f"{len(pictures)} pictures and {len(captions)} captions make no contact sheet")
@@ -47,7 +40,7 @@ def contact_sheet(
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """`text`, its beginning replaced by … where it is wider than `width` pixels: the end of a path tells more."""
+    """`text`, its beginning replaced by … if it is wider than `width` pixels: a path's end tells more."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("…" + text) > width:

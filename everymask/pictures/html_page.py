@@ -1,4 +1,4 @@
-"""The shell of every HTML page: one file with its style inside, light or dark as the reader's system is."""
+"""The shell of every HTML page: one file with its style inside, light or dark as the reader's system."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from html import escape
 
 
 def html_page(title: str, body: str, *, style: str, max_width_px: int) -> str:
-    """A whole page with the title as its heading.
+    """A page with the title as its heading.
 
     Args:
-        title: as text; it is escaped here.
+        title: plain text.
         body: HTML below the heading.
-        style: CSS on top of the common one, which offers the colours `--paper`, `--card`, `--ink`, `--soft`, `--line`,
+        style: CSS after the common one, which defines the colours `--paper`, `--card`, `--ink`, `--soft`, `--line`,
             `--first` and `--second`.
-        max_width_px: the page's greatest width.
+        max_width_px: the page's maximum width.
     """
     heading = escape(title)
     return _SHELL.format(title=heading, body=body, style=style.strip(), max_width=max_width_px)
 
 
 def facts_list(facts: Sequence[tuple[str, str]]) -> str:
-    """(name, value) pairs, as text, in a row of small boxes."""
+    """(name, value) pairs of plain text as a row of small boxes."""
     boxes = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return f"<dl>{boxes}</dl>"
 

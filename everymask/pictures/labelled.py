@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def labelled_pixels(image: ImageRow, limits: ImageLimits, policy: AddressPolicy) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB of an image with labels; None, and a warning, where it is no longer what was labelled."""
+    """(H, W, 3) uint8 RGB of a labelled image; None, with a warning, if it is no longer what was labelled."""
     assert image.labels is not None
     try:
         data = read_labelled_bytes(image.uri, image.content_sha256, limits, policy, image.member)

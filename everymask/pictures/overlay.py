@@ -19,20 +19,14 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """The image under its masks: a translucent fill and a thin contour in one colour per mask.
 
-    Colours follow the order of the masks, or the class where masks have one. Where masks overlap, smaller ones lie on
-    top. What no mask covers is darkened a little.
+    Colours follow the masks' order, or their classes. Smaller masks lie on top. Uncovered pixels are darkened a little.
 
     Args:
-        image: (H, W, 3) uint8 RGB, of the size the labels are for.
-        labels: this image's labels.
+        image: (H, W, 3) uint8 RGB, of the labels' size.
         alpha: strength of the fill, [0, 1].
-        max_side: shrink the result to this longer side, in pixels; masks are drawn at the small size.
+        max_side: longer side of the result in pixels; masks are drawn at that size.
 
-    Returns:
-        (h, w, 3) uint8 RGB.
-
-    Raises:
-        ValueError: image and labels are of different sizes.
+    Returns (h, w, 3) uint8 RGB; raises ValueError if image and labels differ in size.
     """
     if image.shape[:2] != labels.size_hw:
         raise ValueError(f"the image is {image.shape[:2]}, its labels are for {labels.size_hw}")
@@ -40,7 +34,7 @@ def overlay(
 
 
 def painted(small: NDArray[np.uint8], labels: ImageLabels, alpha: float = 0.5) -> NDArray[np.uint8]:
-    """`overlay` of an image that was made smaller: (h, w, 3) uint8 RGB of any size."""
+    """`overlay` on an image already reduced: (h, w, 3) uint8 RGB of any size."""
     index = _top_mask(labels, small.shape[0], small.shape[1])
     colours = _colours(labels)
     covered = index != _NONE
@@ -54,7 +48,7 @@ def painted(small: NDArray[np.uint8], labels: ImageLabels, alpha: float = 0.5) -
 
 
 def _top_mask(labels: ImageLabels, height: int, width: int) -> NDArray[np.int64]:
-    """(height, width) index of the mask on top at each pixel, -1 where there is none."""
+    """(height, width) index of the top mask at each pixel, -1 for none."""
     rows = ((np.arange(height) + 0.5) * labels.size_hw[0] / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * labels.size_hw[1] / width).astype(np.int64)
     index = np.full((height, width), _NONE, dtype=np.int64)
@@ -69,14 +63,14 @@ def _top_mask(labels: ImageLabels, height: int, width: int) -> NDArray[np.int64]
 
 
 def _colours(labels: ImageLabels) -> NDArray[np.float32]:
-    """(masks + 1, 3) RGB of every mask; the last row is never seen, index -1 lands there."""
+    """(masks + 1, 3) RGB of each mask; the last row, for index -1, is never seen."""
     slots = [position if mask.class_id is None else mask.class_id for position, mask in enumerate(labels.masks)]
     palette = mask_colours(max(slots, default=0) + 1).astype(np.float32)
     return np.concatenate([palette[slots], np.zeros((1, 3), np.float32)])
 
 
 def _contour(index: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
-    """Pixels of a mask within `width` pixels of something else, on its own side; the image's border is no contour."""
+    """Pixels of a mask within `width` pixels of something else, on its own side; the image's border does not count."""
     edge = np.zeros(index.shape, dtype=np.bool_)
     for step in range(1, width + 1):
         down, right = index[step:] != index[:-step], index[:, step:] != index[:, :-step]

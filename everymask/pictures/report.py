@@ -1,4 +1,4 @@
-"""One HTML page about a run, with its pictures inside: nothing else to carry along."""
+"""A self-contained HTML page about a run, pictures included."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ReportItem:
     Attributes:
         image: its row.
         picture: (h, w, 3) uint8 RGB, small.
-        overlay: the same with masks, of the same size.
+        overlay: the same with masks.
     """
 
     image: ImageRow
@@ -39,9 +39,8 @@ def html_report(
     """The page.
 
     Args:
-        title: its heading.
         facts: (name, value) about the whole run.
-        items: labelled images to show, in order.
+        items: labelled images, in order.
         failures: images that have an error in place of labels.
         note: a sentence on what is left out.
     """
