@@ -1,4 +1,4 @@
-"""A label store against what people have drawn in an annotation tool."""
+"""Measures a label store on people's annotations of its images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WORST = 24
 
 @dataclass(frozen=True)
 class _Rows:
-    """The annotated images of a store: their rows, and their labels as people left them, both by image id."""
+    """A store's annotated images: their rows, and their labels as people left them, both by image id."""
 
     rows: Mapping[str, ImageRow]
     seen: Mapping[str, ImageLabels]
@@ -47,11 +47,11 @@ class _Rows:
 
 
 def measure_annotated(config: StoredConfig) -> Figures:
-    """mIoU, AP and AP50 of classes, or AP^e of entities, on the annotated images of the store.
+    """mIoU, AP and AP50 of classes, or AP^e of entities, on the store's annotated images.
 
     Raises:
         ConfigurationError: options that need classes.
-        InputError: annotations that cannot be read or are of no image of the store.
+        InputError: annotations that are unreadable, or of no image of the store.
         OutputError: a file cannot be written.
     """
     store = LabelStore(config.labels)
@@ -123,7 +123,7 @@ def _with_thresholds(
     classes: tuple[str, ...],
     figures: Figures,
 ) -> Figures:
-    """Choose thresholds on half of the images, write them, and say what they do on the other half."""
+    """Choose thresholds on half of the images, write them, and add their effect on the other half to the figures."""
     halves: dict[bool, list[str]] = {True: [], False: []}
     for image_id in truth:
         halves[is_for_choosing(image_id)].append(image_id)

@@ -1,4 +1,4 @@
-"""What stored mask embeddings and a class head say beyond the labels: AP without a threshold, and doubt."""
+"""Figures from stored mask embeddings and a class head: AP without a threshold, and doubt."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def with_head_figures(
     classes: tuple[str, ...],
     name_of: Callable[[str], str],
 ) -> Figures:
-    """Figures of classes with three more columns: AP50 without a threshold, and AUROC of both doubts in the row `mean`.
+    """Figures of classes with three more columns: AP50 without a threshold, and both doubts' AUROC in the row `mean`.
 
     Args:
         figures: rows by class, `mean` first.
         embeddings: mask embeddings of the images.
         head_file: the class head.
         truth: by image name.
-        classes: that are measured.
-        name_of: an image's name by its id in the store of embeddings.
+        classes: to measure.
+        name_of: an image's name by its id in the embeddings.
 
     Raises:
         ConfigurationError: the head or the embeddings cannot be read.

@@ -1,4 +1,4 @@
-"""A model's answers to clicks, one by one or from a grid, against ground truth."""
+"""Measures a model's answers to single clicks, or to a grid of clicks."""
 
 from __future__ import annotations
 
@@ -37,11 +37,7 @@ _PICTURES: dict[str, Callable[[Path], list[PictureReference]]] = {
 
 
 def measure_clicks(config: ClicksConfig) -> Figures:
-    """The model beside the baseline that learns nothing.
-
-    Raises:
-        ConfigurationError: ground truth or a model that cannot be used.
-    """
+    """The model beside a baseline without learning; ConfigurationError for unusable ground truth or model."""
     backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device)
     pictures, min_area = _pictures(config.pictures), config.pictures.min_area
     scores = click_scores(backbone_answers(backbone), click_pictures(pictures, min_area))
@@ -52,11 +48,7 @@ def measure_clicks(config: ClicksConfig) -> Figures:
 
 
 def measure_proposals(config: ProposalsConfig) -> Figures:
-    """The masks of a grid of clicks: all of them, and AMG's.
-
-    Raises:
-        ConfigurationError: ground truth or a model that cannot be used.
-    """
+    """The masks of a grid of clicks: all of them, and AMG's; ConfigurationError for unusable ground truth or model."""
     backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device)
     pictures = click_pictures(_pictures(config.pictures), config.pictures.min_area)
     return {name: asdict(recall) for name, recall in proposal_recall(backbone, pictures, config.amg).items()}

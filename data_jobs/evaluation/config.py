@@ -1,4 +1,4 @@
-"""What the commands `everymask evaluate …` can be told."""
+"""Settings of the commands `everymask evaluate …`."""
 
 from __future__ import annotations
 
@@ -228,12 +228,12 @@ class ProposalsConfig:
 
 
 def check_annotations(ground_truth: str, annotations: Path | None) -> None:
-    """Raises ConfigurationError where EntitySeg is without its file, or others have one."""
+    """ConfigurationError if EntitySeg lacks its file, or another ground truth has one."""
     if (ground_truth == "entityseg") != (annotations is not None):
         raise ConfigurationError("--ground-truth entityseg and --annotations FILE go together")
 
 
 def at_least_1(name: str, value: int | None) -> None:
-    """Raises ConfigurationError for a number of 0 or less."""
+    """ConfigurationError for a number of 0 or less."""
     if value is not None and value < 1:
         raise ConfigurationError(f"{name.replace('_', '-')} must be at least 1; got {value}")

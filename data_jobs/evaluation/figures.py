@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from everymask.evaluation.entity_ap import EntityMatches
 
 Figures = dict[str, dict[str, Any]]
-"""Rows by name, values by column; shares as floats in [0, 1]."""
+"""Rows by name, values by column; shares are floats in [0, 1]."""
 
 
 def entity_row(matches: EntityMatches, max_dets: int | None, bootstrap: int) -> dict[str, Any]:
@@ -24,20 +24,20 @@ def entity_row(matches: EntityMatches, max_dets: int | None, bootstrap: int) -> 
 
 
 def interval(name: str, matches: EntityMatches, bootstrap: int) -> dict[str, float]:
-    """Lower and upper end of the bootstrap's 95 % interval of AP^e; nothing without a bootstrap."""
+    """Ends of the bootstrap's 95 % interval of AP^e; {} without a bootstrap."""
     if not bootstrap:
         return {}
     return ends(name, matches.bootstrap(bootstrap))
 
 
 def ends(name: str, drawn: NDArray[np.float64]) -> dict[str, float]:
-    """Lower and upper end of the 95 % interval of a figure, from its bootstrap; sets without an object have none."""
+    """Ends of a figure's 95 % interval from its bootstrap, ignoring sets without an object."""
     low, high = np.nanquantile(drawn, (0.025, 0.975))
     return {f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def table(figures: Figures) -> str:
-    """Figures as aligned columns; shares in percent."""
+    """Figures as aligned columns, with shares in percent."""
     columns = list(next(iter(figures.values())))
     width = max(len(name) for name in figures)
     widths = [max(len(column), 7) + 2 for column in columns]

@@ -1,4 +1,4 @@
-"""Methods that name classes, held against ground truth."""
+"""Measures methods that name classes."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class _Picture:
 
 @dataclass
 class _Found:
-    """What a row has found so far, by image name.
+    """A row's results so far, by image name.
 
     Attributes:
-        labels: with the thresholds that the settings have.
-        every_mask: without any.
-        seconds: for the labels of each image: decoding, embedding, labelling.
+        labels: with the settings' thresholds.
+        every_mask: without thresholds.
+        seconds: for each image: decoding, embedding, labelling.
     """
 
     labels: dict[str, ImageLabels] = field(default_factory=dict)
@@ -74,11 +74,11 @@ class _Found:
 
 
 def measure_classes(config: NamedClassesConfig) -> Figures:
-    """mIoU of every row by its thresholds, AP and AP50 without any, and milliseconds an image.
+    """Each row's mIoU with its thresholds, AP and AP50 without thresholds, and milliseconds an image.
 
     Raises:
-        ConfigurationError: ground truth, a model, a head or names that cannot be used.
-        InputError: a picture that cannot be read, or is of another size than its annotation.
+        ConfigurationError: unusable ground truth, model, head or names.
+        InputError: a picture that is unreadable, or of another size than its annotation.
     """
     rows = naming_rows(config)
     taxonomy = _taxonomy(config.measured, rows)
@@ -101,7 +101,7 @@ def measure_classes(config: NamedClassesConfig) -> Figures:
 
 
 def naming_rows(config: NamedClassesConfig) -> list[NamingRow]:
-    """What is measured: method classes once for each head, any other method once.
+    """The rows to measure: method classes once for each head, other methods once.
 
     Raises:
         ConfigurationError: a method that names no classes, or lacks what it needs.
@@ -158,7 +158,7 @@ def _truth(config: NamedClassesConfig, taxonomy: Taxonomy) -> dict[str, ClassTru
 
 @dataclass(frozen=True)
 class _NamingLabeller:
-    """Labels pictures in every row's way, which share the embedding."""
+    """Labels pictures in every row's way, sharing the embedding."""
 
     config: NamedClassesConfig
     rows: Sequence[NamingRow]
@@ -203,7 +203,7 @@ class _NamingLabeller:
 
 
 def _figures(labels: ClassMatches, every_mask: ClassMatches, bootstrap: int) -> dict[str, Any]:
-    """Means over classes; `labels` for pixels, `every_mask` for AP."""
+    """Means over classes: pixel figures from `labels`, AP from `every_mask`."""
     by_thresholds, by_all = labels.figures(), every_mask.figures()
     means = {"mIoU": by_thresholds.miou, "AP": by_all.mean_ap, "AP50": by_all.map50}
     drawn: dict[str, NDArray[np.float64]] = {}
@@ -218,7 +218,7 @@ def _figures(labels: ClassMatches, every_mask: ClassMatches, bootstrap: int) -> 
 
 
 def _by_class(name: str, labels: ClassMatches, every_mask: ClassMatches, columns: Sequence[str]) -> Figures:
-    """Rows with the same columns; what is known of means alone is left empty."""
+    """A row per class with the same columns, empty for figures that exist only as means."""
     pixels, masks = labels.figures().classes, every_mask.figures().classes
     return {
         f"{name}: {of}": dict.fromkeys(columns)

@@ -1,4 +1,4 @@
-"""Ground truth, and where its pictures are."""
+"""Ground truth, and the places of its pictures."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class EntityPicture:
 
 
 def entity_truth(config: StoredConfig) -> dict[str, EntityTruth]:
-    """Entities by file name, without folders, as label stores are matched.
+    """Entities by file name without folders, as label stores are matched.
 
     Raises:
-        ConfigurationError: ground truth that cannot be used, or two images of the same name.
+        ConfigurationError: unusable ground truth, or two images of the same name.
     """
     truth: dict[str, EntityTruth] = {}
     for name, image in _annotated(config).items():
@@ -41,7 +41,7 @@ def entity_pictures(config: EntitiesConfig) -> list[EntityPicture]:
     """The first `--limit` annotated pictures by name.
 
     Raises:
-        ConfigurationError: ground truth that cannot be used, or a picture that is not there.
+        ConfigurationError: unusable ground truth, or a missing picture.
     """
     pictures = [
         EntityPicture(name, picture_path(config.path, name), truth)
@@ -60,7 +60,7 @@ def _annotated(config: StoredConfig | EntitiesConfig) -> dict[str, EntityTruth]:
 
 
 def annotated_image(path: Path, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture that was annotated, (H, W, 3) uint8 RGB.
+    """The annotated picture, (H, W, 3) uint8 RGB.
 
     Raises:
         InputError: it cannot be read.
@@ -76,11 +76,7 @@ def annotated_image(path: Path, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def picture_path(folder: Path, name: str) -> Path:
-    """Where an annotated picture lies below the folder of its ground truth.
-
-    Raises:
-        ConfigurationError: it is not there.
-    """
+    """An annotated picture's file in the folder of its ground truth; ConfigurationError if it is missing."""
     for path in (folder / "images" / name, folder / "JPEGImages" / name, folder / name):
         if path.is_file():
             return path

@@ -1,4 +1,4 @@
-"""A label store against ground truth."""
+"""Measures a label store on ground truth."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from everymask.records import ImageLabels
 
 
 def measure_store(config: StoredConfig) -> Figures:
-    """The measure that fits the kind of ground truth.
+    """The measure that fits the ground truth.
 
     Raises:
-        ConfigurationError: ground truth that cannot be used.
+        ConfigurationError: unusable ground truth.
         InputError: labels that do not belong to it, or whose masks overlap.
     """
     if config.ground_truth in ANNOTATION_FORMATS:
@@ -41,9 +41,9 @@ def measure_store(config: StoredConfig) -> Figures:
 
 
 def _stored_labels(place: str, disjoint: bool, uncorrected: bool) -> dict[str, ImageLabels]:
-    """Labels of the store by file name, made disjoint or as they are; images that failed have none.
+    """The store's labels by file name, optionally made disjoint, without failed images.
 
-    Images that people corrected are as people left them, unless `uncorrected`.
+    Corrected images are as people left them, unless `uncorrected`.
     """
     labels = {}
     store = LabelStore(place)

@@ -1,4 +1,4 @@
-"""Tables of AP^e: every picture labelled in every row's way, by several processes."""
+"""Tables of AP^e: several processes label every picture in every row's way."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ RowLabels = dict[str, ImageLabels]
 
 
 def measure_table(config: EntitiesConfig) -> Figures:
-    """AP^e of every row with both scores: `ap` by the labels' own, `ap_iou` by plain predicted IoU.
+    """Each row's AP^e by two scores: `ap` by the labels' own, `ap_iou` by plain predicted IoU.
 
     Raises:
-        ConfigurationError: ground truth or a model that cannot be used.
-        InputError: a picture that cannot be read, or is of another size than its annotation.
+        ConfigurationError: unusable ground truth or model.
+        InputError: a picture that is unreadable, or of another size than its annotation.
     """
     rows = table_rows(config.table, config.entities, config.amg)
     pictures = entity_pictures(config)
@@ -55,14 +55,14 @@ def _figures(labels: RowLabels, truth: Mapping[str, Any], row: AblationRow, conf
 
 
 def _by_predicted_iou(labels: ImageLabels) -> ImageLabels:
-    """The same masks, ranked by the model's own estimate."""
+    """The same masks, ranked by predicted IoU."""
     masks = (replace(mask, score=min(max(mask.predicted_iou, 0.0), 1.0)) for mask in labels.masks)
     return replace(labels, masks=tuple(masks))
 
 
 @dataclass(frozen=True)
 class _AblationLabeller:
-    """Labels pictures in every row's way; picklable, loads weights where it runs."""
+    """Labels pictures in every row's way. Picklable; loads weights where it runs."""
 
     config: EntitiesConfig
     model: MeasuredModel
@@ -70,7 +70,7 @@ class _AblationLabeller:
 
     @property
     def device(self) -> str:
-        """Where the model runs; the oracle is no model."""
+        """The model's device; cpu for the oracle."""
         return "cpu" if self.model == "oracle" else self.config.device
 
     def on(self, device: str) -> _AblationLabeller:

@@ -1,4 +1,4 @@
-"""Annotated pictures labelled by several processes, under a progress line."""
+"""Labels annotated pictures in several processes, with a progress line."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ Asked = TypeVar("Asked", contravariant=True)
 
 
 class PictureLabeller(Protocol[Asked, Answer]):
-    """Labels pictures; picklable, loads weights where it runs."""
+    """Labels pictures. Picklable; loads weights where it runs."""
 
     @property
     def device(self) -> str:
-        """auto, cpu, cuda or cuda:N; cpu where it runs no model."""
+        """auto, cpu, cuda or cuda:N; cpu if it runs no model."""
 
     def on(self, device: str) -> Self:
-        """The same on another device."""
+        """The same labeller on another device."""
 
     def load(self) -> Any:
-        """What labelling needs."""
+        """Load what labelling needs."""
 
     def label(self, loaded: Any, picture: Asked) -> Answer:
-        """What comes of one picture."""
+        """The answer for one picture."""
 
 
 class _Worker(Generic[Asked, Answer]):
-    """A labeller in a process of its own."""
+    """A labeller in its own process."""
 
     def __init__(self, labeller: PictureLabeller[Asked, Answer]) -> None:
         torch.set_num_threads(1)
@@ -49,10 +49,9 @@ class _Worker(Generic[Asked, Answer]):
 def label_pictures(
     labeller: PictureLabeller[Picture, Answer], pictures: Sequence[Picture], workers: int | None
 ) -> Iterator[Answer]:
-    """What comes of every picture, in the order in which they are finished.
+    """The answers for all pictures, in the order in which they finish.
 
-    Args:
-        workers: processes; 1 labels in this one, without Ray; None: one a GPU, or one a CPU core.
+    `workers` is the number of processes; 1 labels in this one, without Ray; None means one per GPU, else per CPU core.
     """
     progress = ProgressLine(len(pictures))
     progress.update(0, 0)
@@ -70,7 +69,7 @@ def _in_this_process(labeller: PictureLabeller[Picture, Answer], pictures: Seque
 def _by_workers(
     labeller: PictureLabeller[Picture, Answer], pictures: Sequence[Picture], workers: int | None
 ) -> Iterator[Answer]:
-    """Each of the Ray actors labels one picture at a time; the next one goes to whoever is done first."""
+    """Ray actors label one picture at a time; the first to finish gets the next one."""
     connect()
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus = 0 if labeller.device == "cpu" else int(resources.get("GPU", 0))
