@@ -1,4 +1,4 @@
-"""Which Ray the job runs on, and how the stages share its CPUs and GPUs."""
+"""The job's Ray, and how its stages share CPUs and GPUs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_OBJECT_STORE_BYTES = 2 * 2**30
 
 
 def connect() -> None:
-    """Join the cluster this runs in (`ray job submit`, RAY_ADDRESS), or start one that ends with this process.
+    """Join this process's cluster (`ray job submit`, RAY_ADDRESS), or start one that ends with the process.
 
     Raises:
         ConfigurationError: RAY_ADDRESS names a cluster that cannot be reached.
@@ -61,14 +61,14 @@ def connect() -> None:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one worker takes on a machine without a GPU: cores that it keeps busy, and bytes of memory."""
+    """Busy cores and bytes of memory of one worker on a machine without a GPU."""
 
     cores: int
     memory_bytes: int
 
     @classmethod
     def of_model(cls, name: str) -> Footprint:
-        """That of a labelling worker. Raises ConfigurationError: the model is unknown."""
+        """The footprint of a model's labelling worker; ConfigurationError if the model is unknown."""
         row = find_model(name)
         return cls(row.worker_cores, row.worker_memory_bytes)
 
@@ -78,8 +78,8 @@ class Actors:
     """How the labellers are run.
 
     Attributes:
-        minimum: fewest of them.
-        maximum: most of them, reached while there is work waiting.
+        minimum: fewest labellers.
+        maximum: most of them, reached while work is waiting.
         gpus: share of a GPU for each, 0 for CPU only.
         cpus: logical CPUs for each.
         threads: torch threads of each.
@@ -94,7 +94,7 @@ class Actors:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def demands(self) -> list[Demand]:
-        """What has to run at the same time for the job to get on."""
+        """What must run at the same time for the job to proceed."""
         return [
             Demand("labelling", self.cpus, self.gpus, self.minimum, self.labels),
             Demand("cutting the list of images", _REPARTITION_CPUS),
@@ -110,8 +110,8 @@ def plan_actors(
 
     Args:
         actors: `auto`, `N` or `MIN:MAX`.
-        gpus_per_actor: None for 1 where the cluster has a GPU now, else 0.
-        footprint: what a worker takes on a CPU.
+        gpus_per_actor: None for 1 if the cluster has a GPU now, else 0.
+        footprint: of a worker on a CPU.
         labels: labels of the nodes they may run on.
 
     Raises:
@@ -132,7 +132,7 @@ def plan_actors(
 
 
 def _beside_readers(actors: Actors) -> Actors:
-    """As many labellers as can never take the last whole CPU of the last machine that has one."""
+    """Cap the labellers so that some node always keeps a free CPU."""
     nodes = [node for node in alive_nodes() if node.cpus]
     most = most_workers_beside(nodes, Demand("labelling", actors.cpus, labels=actors.labels), _REPARTITION_CPUS)
     if not nodes or most is None or most >= actors.maximum:
@@ -146,11 +146,7 @@ def _beside_readers(actors: Actors) -> Actors:
 
 
 def parse_actors(actors: str) -> tuple[int, int]:
-    """`N` or `MIN:MAX` as (minimum, maximum).
-
-    Raises:
-        ConfigurationError: neither form, or not 1 <= MIN <= MAX.
-    """
+    """`N` or `MIN:MAX` as (minimum, maximum); ConfigurationError unless 1 <= MIN <= MAX."""
     match = re.fullmatch(r"(\d+)(?::(\d+))?", actors)
     if match is None:
         raise ConfigurationError(f"actors must be N, MIN:MAX or auto; got {actors!r}")

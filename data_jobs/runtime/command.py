@@ -1,4 +1,4 @@
-"""A command: what is typed, or stands in a configuration file, becomes a configuration; running it, an exit code."""
+"""Commands: options and configuration files become a configuration; running it gives an exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from everymask.errors import ConfigurationError
 C = TypeVar("C")
 
 Presets = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Path of a setting → its value → what other settings are then, unless they are given."""
+"""Path of a setting → its value → other settings' values, unless they are given."""
 
 _MAX_WIDTH = 100
 _OPTION_WIDTH = 26
@@ -43,13 +43,13 @@ class Command(Generic[C]):
         words: what is typed after `everymask`.
         config: dataclass of its settings.
         run: does the work and returns the exit code.
-        summary: a sentence or two on top of its help.
-        groups: titles of help and the paths of the settings below each; by default all settings. Others are set by a
-            file, or by an option that help leaves out.
-        presets: what its recipes stand for.
+        summary: a sentence or two at the top of its help.
+        groups: titles of help with their settings' paths; by default all settings. Other settings are set by a file, or
+            by options that help omits.
+        presets: the meaning of its recipes.
         interrupted: what Ctrl-C leaves.
-        stand_ins: path of a setting that only the user can choose → a value that passes the configuration's checks
-            while it is printed; by default the first choice, or the setting's own name, for what has no default.
+        stand_ins: values for settings without a default while the configuration is printed, by path; they must pass its
+            checks. By default the first choice, or the setting's own name.
         first: path of the setting whose value may come first, without its option.
     """
 
@@ -75,7 +75,7 @@ class Command(Generic[C]):
 
     @property
     def _telling(self) -> list[str]:
-        """Which of `--quiet` and `--json` every command has in the same way; not one that it has itself."""
+        """Those of `--quiet` and `--json` that are not the command's own options."""
         settings = {setting.option for setting in settings_of(self.config)}
         return [option for option, _ in _TELLING if option not in settings]
 
@@ -87,21 +87,19 @@ class Command(Generic[C]):
         return DONE
 
     def parse(self, arguments: Sequence[str]) -> C:
-        """As the function `parse`."""
         return parse(self.config, self._named(arguments), f"everymask {self.words}", self.presets)
 
     def _named(self, arguments: Sequence[str]) -> Sequence[str]:
-        """What was typed, with the option of a value that came first without it."""
+        """The arguments, with the option of a first value that was typed without it."""
         unnamed = self.first and arguments and not arguments[0].startswith("-")
         return [f"--{self.first}", *arguments] if unnamed else arguments
 
     @property
     def required(self) -> list[Setting]:
-        """The settings that must be given."""
         return [setting for setting in settings_of(self.config) if setting.default is MISSING]
 
     def print_config(self, arguments: Sequence[str]) -> str:
-        """The configuration as a commented file. Settings that must be given, and are not, are commented out."""
+        """The configuration as a commented file; required settings that are missing are commented out."""
         given = [word for part in _given(self.config, arguments, f"everymask {self.words}") for word in part]
         chosen = {setting.path: setting for setting in settings_of(self.config)}
         of_user = {setting.path: setting for setting in self.required} | {path: chosen[path] for path in self.stand_ins}
@@ -116,7 +114,7 @@ class Command(Generic[C]):
         return config_text(tree, self.config, title)
 
     def help(self, width: int) -> str:
-        """What `--help` prints, in lines of at most so many characters: the settings of `groups`, or all."""
+        """The text of `--help`, at most `width` characters wide: the settings of `groups`, or all."""
         settings = {setting.path: setting for setting in settings_of(self.config)}
         groups = self.groups or {"options": tuple(settings)}
         lines = [f"usage: everymask {self.words} {f'{self.first.upper()} ' if self.first else ''}[OPTIONS]", ""]
@@ -137,11 +135,11 @@ class Command(Generic[C]):
 
 
 def parse(config: type[C], arguments: Sequence[str], program: str, presets: Presets) -> C:
-    """The configuration that options, and a file among them, ask for.
+    """The configuration of options, possibly with a file among them.
 
     Raises:
-        ConfigurationError: there is no such option or setting, or values do not fit together.
-        SystemExit: a value is of the wrong type, or one is missing; the reason is printed.
+        ConfigurationError: an unknown option or setting, or contradicting values.
+        SystemExit: a value is missing or of the wrong type; the reason is printed.
     """
     in_file, typed = _given(config, arguments, program)
     # The last one counts. A recipe stands where it was given, before the options beside it.
@@ -150,12 +148,12 @@ def parse(config: type[C], arguments: Sequence[str], program: str, presets: Pres
 
 
 def takes_file(config: type) -> bool:
-    """Whether a command's settings can come from a file; where it has an option --config itself, they cannot."""
+    """Whether settings can come from a file; not if the command has its own option --config."""
     return all(setting.path != "config" for setting in settings_of(config))
 
 
 def _given(config: type, arguments: Sequence[str], program: str) -> tuple[list[str], list[str]]:
-    """What the file says, as options, and what is typed."""
+    """The file's settings as options, and the typed options."""
     typed = list(arguments)
     if not takes_file(config):
         _check_options(config, typed, program)
@@ -186,7 +184,7 @@ def _without_no(option: str) -> str:
 def _presets(
     config: type, in_file: Sequence[str], typed: Sequence[str], presets: Presets
 ) -> tuple[list[str], list[str]]:
-    """What recipes of the file, and typed ones, stand for; one that is typed replaces the file's."""
+    """The meaning of the file's and the typed recipes; a typed one replaces the file's."""
     settings = {setting.path: setting for setting in settings_of(config)}
     of_file: list[str] = []
     of_typed: list[str] = []
@@ -219,12 +217,12 @@ def _usage(setting: Setting) -> str:
 
 
 def _stand_in(setting: Setting) -> str:
-    """A value for what must be given and is not, different for each setting."""
+    """A value for a missing required setting, different for each."""
     return next(iter(_choices(setting.kind)), setting.path)
 
 
 def _value_name(kind: Any) -> str:
-    """What stands for a value in help: a number, or some text."""
+    """The placeholder of a value in help: a number, or some text."""
     parts = {kind, *get_args(kind)}
     if int in parts:
         return "N"
@@ -248,7 +246,7 @@ def _choices(kind: Any) -> tuple[str, ...]:
 
 
 def one_of(commands: Sequence[Command[Any]]) -> Callable[[Sequence[str]], int]:
-    """The script of several commands: the first word that differs says which."""
+    """The script of several commands, chosen by the first word that differs."""
 
     def run(arguments: Sequence[str]) -> int:
         names = {command.words.split()[-1]: command for command in commands}

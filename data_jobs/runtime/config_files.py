@@ -1,4 +1,4 @@
-"""Settings as a YAML file: written with a comment for each, and read as if they had been typed before all options."""
+"""Settings as a YAML file: written with a comment each, and read as if typed before all options."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from everymask.errors import ConfigurationError
 
 _COMMENT_WIDTH = 100
 _FORMER_NAMES = {"class_names": "names"}
-"""What settings were called in files that were written before, and are called now."""
+"""Former names of settings in older files, with the current names."""
 
 
 def file_arguments(path: str, config: type) -> list[str]:
-    """The options that a file stands for: one that `config_text` wrote, a part of it, or the run.json of a store.
+    """The options in a file: one from `config_text`, a part of it, or a store's run.json.
 
     Raises:
-        ConfigurationError: the file cannot be read, is no mapping, or names what is no setting.
+        ConfigurationError: the file is unreadable, not a mapping, or names an unknown setting.
     """
     content = _read(path)
     if "attempts" in content:  # a run.json, whose settings lie beside what else it records
@@ -43,7 +43,7 @@ def file_arguments(path: str, config: type) -> list[str]:
 
 
 class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
-    """Plain values as in YAML 1.2: by version 1.1 `1:16` is the number 76, `no` is false, and `1e-05` is text."""
+    """Plain values as in YAML 1.2: in version 1.1 `1:16` is the number 76, `no` is false, and `1e-05` is text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
@@ -88,7 +88,7 @@ def _nearest(name: str, known: Mapping[str, Setting]) -> str:
 
 
 def config_text(tree: Mapping[str, Any], config: type, title: str) -> str:
-    """A configuration as YAML: each setting below a comment that says what it does; see `settings.as_tree`."""
+    """A configuration as YAML, each setting below a comment on what it does; see `settings.as_tree`."""
     comments = {setting.path: setting for setting in settings_of(config)}
     lines = _commented(title, "")
     lines += _body(tree, comments, "", "")
@@ -120,7 +120,7 @@ def _scalar(value: Any) -> str:
 
 
 def option_value(arguments: Sequence[str], option: str) -> str | None:
-    """The last value that is given to an option; None where it is not given."""
+    """The last value given to an option, or None."""
     found = None
     for place, word in enumerate(arguments, start=1):
         name, equals, value = word.partition("=")

@@ -1,4 +1,4 @@
-"""What a user is told when a job cannot go on, and the exit code that goes with it."""
+"""Messages and exit codes for jobs that cannot go on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DONE, USAGE, TOO_MANY_ERRORS, INTERRUPTED, UNREAD, TERMINATED = 0, 2, 3, 130, 14
 
 
 class Terminated(BaseException):
-    """SIGTERM has come: a scheduler or `kill` ends the command."""
+    """SIGTERM came: a scheduler or `kill` ends the command."""
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM end the command as Ctrl-C does: what runs is stopped in order.
+    """Let SIGTERM end the command in order, as Ctrl-C does.
 
-    Ray's own handler, which it installs when it starts, prints a stack trace and ends the process at once; so this is
-    called again after each start of Ray.
+    Ray's own handler, installed when Ray starts, prints a stack trace and ends the process at once, so call this again
+    after each start of Ray.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _raise_terminated)
@@ -39,7 +39,7 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 def exit_code(command: Callable[[], int], kept: str) -> int:
-    """Run a command; a user's mistake becomes one sentence, an interruption says what is `kept`."""
+    """Run a command; a user's mistake becomes one sentence, and an interruption reports what is `kept`."""
     end_on_sigterm()
     try:
         code = command()
@@ -72,7 +72,7 @@ def _terminated(kept: str) -> int:
 
 
 def user_error(error: BaseException) -> EverymaskError | None:
-    """The user's own mistake behind an error, however deep Ray has wrapped it; None for a fault of ours or of Ray."""
+    """The user's mistake behind an error, however deep in Ray's wrapping; None for a fault of ours or Ray's."""
     for cause in _causes(error):
         # Ray also makes classes that are both its own error and the user's; their text is a whole stack trace.
         if isinstance(cause, EverymaskError) and not isinstance(cause, RayTaskError):

@@ -1,4 +1,4 @@
-"""What a command has done, beside what it prints: for `--json`."""
+"""Facts about what a command did, for `--json`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,9 @@ def next_step(line: str) -> None:
 
 
 def run_with(arguments: Sequence[str], command: Callable[[Sequence[str]], int], own: Sequence[str]) -> int:
-    """Run a command as `--quiet` and `--json` ask for; returns its exit code.
+    """Run a command with `--quiet` and `--json`; returns its exit code.
 
-    Args:
-        arguments: as they were typed.
-        command: gets those that are left.
-        own: which of the two the command does not have itself.
+    `command` gets the remaining arguments; `own` names those of the two options that the command lacks itself.
     """
     asked = {option for option in own if option in arguments}
     rest = [word for word in arguments if word not in asked]

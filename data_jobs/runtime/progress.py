@@ -1,4 +1,4 @@
-"""One line that says how far a long job is: overwritten in a terminal, now and then a new one in a log."""
+"""A progress line for long jobs: overwritten in a terminal, occasionally repeated in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOG_SECONDS = 15.0
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """No line, and no other word of what is waited for, while the block lasts."""
+    """Suppress progress and waiting messages in the block."""
     _silent.set()
     try:
         yield
@@ -25,7 +25,6 @@ def silence() -> Iterator[None]:
 
 
 def is_silent() -> bool:
-    """Whether nobody wants to know how far a job is."""
     return _silent.is_set()
 
 
@@ -44,11 +43,11 @@ def format_duration(seconds: float) -> str:
 class ProgressLine:
     """Shows `labelled 120 of 1,000 (12.0 %) · 3 errors · 4.2 images/s · 3 min 29 s left`.
 
-    The rate leaves out the time before the first image: workers start and load weights then.
+    The rate excludes the time before the first image, when workers start and load weights.
 
     Args:
-        total: images this attempt has to do.
-        stream: where to write; standard error by default, so that standard output stays free for results.
+        total: images of this attempt.
+        stream: where to write; by default standard error, so that standard output is free for results.
         verb: what is done to an image.
     """
 
@@ -66,8 +65,8 @@ class ProgressLine:
 
         Args:
             finished: images done in this attempt, errors included.
-            errors: images that failed among them.
-            now: seconds on any steadily rising clock.
+            errors: failed images among them.
+            now: seconds of any monotonic clock.
         """
         now = time.monotonic() if now is None else now
         if self._first is None and finished:
@@ -77,13 +76,12 @@ class ProgressLine:
             self._show(self.text(min(finished, self._total), errors, now))
 
     def close(self) -> None:
-        """Leave the terminal on a fresh line."""
+        """Move the terminal to a fresh line."""
         if self._terminal and self._width:
             self._stream.write("\n")
             self._stream.flush()
 
     def text(self, finished: int, errors: int, now: float) -> str:
-        """The line for a state."""
         parts = [f"{self._verb} {finished:,} of {self._total:,} ({finished / max(self._total, 1):.1%})"]
         if errors:
             parts.append(f"{errors:,} error{'s' if errors > 1 else ''}")

@@ -1,4 +1,4 @@
-"""Ray Data as every command of ours uses it: quiet, with one progress line, and patient."""
+"""Ray Data as our commands use it: quiet, with one progress line, and patient."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from data_jobs.runtime.progress import ProgressLine
 
 
 def prepare_ray_data(preserve_order: bool = False) -> None:
-    """Set up Ray Data for this process.
-
-    Args:
-        preserve_order: whether results come in the order of the input.
-    """
+    """Set up Ray Data for this process; `preserve_order` keeps results in the order of the input."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -31,14 +27,14 @@ def prepare_ray_data(preserve_order: bool = False) -> None:
 
 
 def rows_of(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """The rows of a data set as they become ready, block by block; the driver holds one block at a time."""
+    """A dataset's rows as they become ready; the driver holds one block at a time."""
     for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from cast(pa.Table, block).to_pylist()
 
 
 @contextmanager
 def progress_line(total: int, verb: str) -> Iterator[ProgressLine]:
-    """A progress line that leaves the terminal in order, however the block ends."""
+    """A progress line that always leaves the terminal in order."""
     line = ProgressLine(total, verb=verb)
     try:
         yield line

@@ -1,6 +1,6 @@
-"""What Ray says nowhere in public: the one place that uses its private names.
+"""The only place that uses Ray's private names.
 
-Read in Ray 2.60. With another version `tests/data_jobs/runtime/test_ray_internals.py` fails first: look there whether
+Checked in Ray 2.60. With another version `tests/data_jobs/runtime/test_ray_internals.py` fails first: check whether
 these names still mean the same, then add the version.
 """
 
@@ -12,7 +12,7 @@ import ray
 from ray.core.generated import autoscaler_pb2
 
 READ_IN = ("2.60",)
-"""Versions of Ray in which these names were read."""
+"""Versions of Ray in which these names were checked."""
 
 
 def started_this_cluster() -> bool:
@@ -22,9 +22,9 @@ def started_this_cluster() -> bool:
 
 
 def cluster_status() -> Any:
-    """The `GetClusterStatusReply` that `ray status` prints: no public call tells which requests are refused.
+    """The `GetClusterStatusReply` behind `ray status`, because no public call tells which requests are refused.
 
-    Its `autoscaling_state` has `last_seen_cluster_resource_state_version`, 0 where no autoscaler runs, and
+    Its `autoscaling_state` has `last_seen_cluster_resource_state_version`, 0 without an autoscaler, and
     `infeasible_gang_resource_requests`; its `cluster_resource_state` has `cluster_resource_state_version`.
     """
     reply = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Whether the cluster can ever run the job's stages: asked before anything is started, answered in a sentence."""
+"""Checks, before anything starts, whether the cluster can ever run the job's stages."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Demand:
-    """What a stage needs at the very least, all at the same time as the other stages.
+    """A stage's minimum, needed at the same time as the other stages'.
 
     Attributes:
         stage: its name in messages.
         cpus: logical CPUs of each worker.
-        gpus: GPUs of each worker, may be a fraction.
+        gpus: GPUs of each worker, possibly a fraction.
         workers: how many at once.
         labels: labels of the nodes it may run on.
     """
@@ -47,7 +47,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Node:
-    """A node's totals, whoever uses them now."""
+    """A node's totals, whether in use or not."""
 
     cpus: float
     gpus: float
@@ -62,16 +62,12 @@ class Node:
         )
 
     def without(self, demand: Demand) -> Node:
-        """What one worker of the stage leaves over."""
+        """The node's resources without one worker of the stage."""
         return Node(self.cpus - demand.cpus, self.gpus - demand.gpus, self.labels)
 
 
 def parse_labels(labels: Sequence[str]) -> dict[str, str]:
-    """`KEY=VALUE` pairs as a mapping.
-
-    Raises:
-        ConfigurationError: a pair without `=`, or without a key or a value.
-    """
+    """`KEY=VALUE` pairs as a mapping; ConfigurationError if a pair lacks `=`, its key or its value."""
     pairs = {}
     for label in labels:
         key, equals, value = label.partition("=")
@@ -84,7 +80,6 @@ def parse_labels(labels: Sequence[str]) -> dict[str, str]:
 
 
 def alive_nodes() -> list[Node]:
-    """The nodes of the running cluster."""
     return [
         Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0), node["Labels"])
         for node in ray.nodes()  # type: ignore[no-untyped-call]
@@ -93,10 +88,10 @@ def alive_nodes() -> list[Node]:
 
 
 def shortage(nodes: Sequence[Node], demands: Sequence[Demand]) -> str | None:
-    """What these nodes lack to run all demands at once; None when they suffice.
+    """What these nodes lack to run all demands at once, or None.
 
-    Workers are placed by the best fit, GPU work first. That is a heuristic: Ray, which places one worker after another,
-    does no better.
+    Workers are placed by best fit, GPU work first: a heuristic, but Ray, which places worker after worker, does no
+    better.
     """
     left = list(nodes)
     for demand in sorted(demands, key=lambda demand: (demand.gpus, demand.cpus), reverse=True):
@@ -110,13 +105,11 @@ def shortage(nodes: Sequence[Node], demands: Sequence[Demand]) -> str | None:
 
 
 def most_workers_beside(nodes: Sequence[Node], demand: Demand, reserved_cpus: float) -> int | None:
-    """The most workers of a long-lived stage that always leave `reserved_cpus` free on some one node.
+    """The most workers of a long-lived stage that always leave `reserved_cpus` free on some node, wherever they run.
 
-    Wherever Ray puts them: a node stops serving a task of `reserved_cpus` once workers take all but less than that. If
-    every node can be brought to that, tasks between the stages wait for ever, and with them the workers.
-
-    Returns:
-        None where no number of workers can block every node (GPUs run out before CPUs do).
+    A node cannot serve a task of `reserved_cpus` once workers leave less than that. If every node can get there, tasks
+    between the stages wait for ever, and the workers with them. None if no number of workers can block every node,
+    because GPUs run out before CPUs do.
     """
     blocking = 0
     for node in nodes:
@@ -133,11 +126,8 @@ def most_workers_beside(nodes: Sequence[Node], demand: Demand, reserved_cpus: fl
 
 
 def check_schedulable(demands: Sequence[Demand]) -> None:
-    """Make sure that the cluster, or what its autoscaler may add, can run all demands at once.
-
-    Raises:
-        ConfigurationError: it never can; the message says which stage lacks what.
-    """
+    """ConfigurationError, naming the stage and what it lacks, if the cluster and its autoscaler can never run all
+    demands."""
     missing = shortage(alive_nodes(), demands)
     if missing is None:
         return
@@ -169,9 +159,9 @@ def _explain(nodes: Sequence[Node], demand: Demand, placed: int) -> str:
 
 
 def _autoscaler_runs() -> bool:
-    """Whether an autoscaler (version 2, the default of launchers and our manifests) looks after this cluster.
+    """Whether an autoscaler (version 2, the default of launchers and our manifests) manages this cluster.
 
-    One that starts beside the head may be later than the job: a cluster that others started has a minute to show it.
+    It may start later than the job, so a cluster started by others has a minute to show one.
     """
     patience_s = 0.0 if started_this_cluster() else _AUTOSCALER_PATIENCE_S
     deadline = time.monotonic() + patience_s
@@ -198,8 +188,8 @@ def _refused_by_autoscaler(demands: Sequence[Demand]) -> str | None:
 def _refuses(demands: Sequence[Demand]) -> bool:
     """Whether the autoscaler says that it can never place the demands.
 
-    A placement group puts the question: unlike a request for resources it belongs to this job alone. Nodes that the
-    answer sets in motion are the ones the job needs first.
+    A placement group asks, because unlike a request for resources it belongs to this job alone. Nodes started by the
+    answer are the ones the job needs first.
     """
     bundles, selectors = [], []
     for demand in demands:

@@ -1,7 +1,7 @@
-"""The settings of a command, read off its configuration dataclass: what help, configuration files and run.json name.
+"""A command's settings, read from its configuration dataclass and named in help, configuration files and run.json.
 
-A setting is a field that is no dataclass itself. Its path is what one types: `entities.points_per_side` in a file,
-`--entities.points-per-side` on a command line. A field that is joined to its parent (`JOINED`) adds nothing to it.
+A setting is a field that is not a dataclass. Its path is what users type: `entities.points_per_side` in a file,
+`--entities.points-per-side` on a command line. A field joined to its parent (`JOINED`) adds nothing to the path.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import tyro
 from everymask.decided import is_decided
 
 JOINED = tyro.conf.arg(name="")
-"""Marks a nested configuration whose settings are named as if they were its parent's."""
+"""Marks a nested configuration whose settings are named as its parent's."""
 
 
 WITH_DECIDED = "with decided parameters"
-"""Marks a nested configuration whose decided parameters (`everymask.decided`) can be set, too: to measure again."""
+"""Marks a nested configuration whose decided parameters (`everymask.decided`) can be set too, to measure again."""
 
 
 @dataclass(frozen=True)
 class Without:
-    """Marks a nested configuration of which some fields cannot be set here, by their paths below it."""
+    """Marks a nested configuration with fields that cannot be set here, by their paths in it."""
 
     paths: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that can be set.
+    """One setting.
 
     Attributes:
-        path: `entities.points_per_side`.
-        attributes: names that lead to its value from the configuration.
+        path: such as `entities.points_per_side`.
+        attributes: names that lead from the configuration to its value.
         kind: its type.
-        default: its value where nothing is given; `dataclasses.MISSING` where one must be.
+        default: `dataclasses.MISSING` if it is required.
         help: what it does.
     """
 
@@ -53,25 +53,24 @@ class Setting:
 
     @property
     def option(self) -> str:
-        """As it is typed: `--entities.points-per-side`."""
+        """As typed: `--entities.points-per-side`."""
         return f"--{self.path.replace('_', '-')}"
 
     def value(self, config: object) -> Any:
-        """Its value in a configuration."""
         for name in self.attributes:
             config = getattr(config, name)
         return config
 
 
 def settings_of(config: type) -> tuple[Setting, ...]:
-    """Every setting of a configuration dataclass, in the order of its fields."""
+    """Every setting of a configuration dataclass, in the order of fields."""
     return tuple(_walk(config, "", (), None, False))
 
 
 def _walk(
     config: type, prefix: str, attributes: tuple[str, ...], default: object, with_decided: bool
 ) -> Iterator[Setting]:
-    """The settings below one configuration, whose values are those of `default` where its parent gives it one."""
+    """The settings in one configuration, with defaults from `default` if its parent gives it a value."""
     hints, texts = get_type_hints(config, include_extras=True), _field_docs(config)
     for field in fields(config):
         if is_decided(field) and not with_decided:
@@ -97,7 +96,7 @@ def _walk(
 
 
 def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type, and the notes that stand beside it."""
+    """A type, and its annotations."""
     if get_origin(hint) is not Annotated:
         return hint, ()
     kind, *notes = get_args(hint)
@@ -109,7 +108,7 @@ def _default(field: Field[Any]) -> Any:
 
 
 def _field_docs(config: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass and of those it inherits from, in one line."""
+    """The docstrings of a dataclass's fields, inherited ones included, each in one line."""
     found: dict[str, str] = {}
     for base in reversed(config.__mro__):
         if not is_dataclass(base):
@@ -123,7 +122,7 @@ def _field_docs(config: type) -> dict[str, str]:
 
 
 def as_tree(config: Any) -> dict[str, Any]:
-    """The values of a configuration by their paths, nested, as a file holds them."""
+    """A configuration's values by path, nested as in a file."""
     tree: dict[str, Any] = {}
     for setting in settings_of(type(config)):
         *folders, name = setting.path.split(".")
@@ -143,7 +142,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_arguments(setting: Setting, value: Any) -> list[str]:
-    """What one types to give a setting a value."""
+    """The options that give a setting a value."""
     option, plain = setting.option, _plain(value)
     if isinstance(plain, bool):
         folder, _, name = option.removeprefix("--").rpartition(".")
@@ -156,7 +155,7 @@ def as_arguments(setting: Setting, value: Any) -> list[str]:
 
 
 def typed(words: str, config: Any) -> str:
-    """The command line that repeats a configuration: every setting that has not its default."""
+    """The command line that repeats a configuration: every setting that differs from its default."""
     arguments = [
         argument
         for setting in settings_of(type(config))

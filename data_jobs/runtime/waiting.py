@@ -1,4 +1,4 @@
-"""A word for whoever waits: what is waited for, once it takes longer than a moment."""
+"""Tells the user what is waited for, once it takes longer than a moment."""
 
 from __future__ import annotations
 
@@ -15,12 +15,9 @@ FIRST_WORD_S, AGAIN_EVERY_S = 2.0, 30.0
 
 @contextmanager
 def waiting(words: str, first_word_s: float = FIRST_WORD_S, again_every_s: float = AGAIN_EVERY_S) -> Iterator[None]:
-    """Say on standard error what is done, if the block takes longer than `first_word_s`, and then now and then.
+    """Print on standard error what is being done, once the block takes longer than `first_word_s`, and then regularly.
 
-    Args:
-        words: such as `starting Ray`.
-        first_word_s: seconds before the first word.
-        again_every_s: seconds between the next ones.
+    `words` are such as `starting Ray`; both times are in seconds.
     """
     done = threading.Event()
     started = time.monotonic()
