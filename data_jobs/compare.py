@@ -44,9 +44,9 @@ class CompareConfig:
     after: str
     """Folder or address of the second."""
     page: Path | None = None
-    """Also write a page of the 24 images that differ most, both labellings side by side (.html)."""
+    """Also write a page of the 24 images that differ most, with both labellings side by side (.html)."""
     uncorrected: bool = False
-    """Compare labels as the models made them, without the corrections of people."""
+    """Compare the models' labels, without people's corrections."""
     json: Path | None = None
     """Also write the figures to this file."""
     addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
@@ -101,7 +101,7 @@ def compare(config: CompareConfig) -> int:
 
 
 def _together(config: CompareConfig, alone: Counter[str]) -> Iterator[tuple[ImageRow, ImageLabels, ImageLabels]]:
-    """Images of both stores; the labels of the first are held in memory, those of the second stream."""
+    """Images of both stores; the first store's labels are held in memory, the second's stream."""
     corrections = not config.uncorrected
     first = {
         image.image_id: (image, labels) for image, labels in labelled_images(LabelStore(config.before), corrections)
@@ -116,7 +116,6 @@ def _together(config: CompareConfig, alone: Counter[str]) -> Iterator[tuple[Imag
 
 
 def _only(labels: ImageLabels, class_name: str | None) -> ImageLabels:
-    """The masks of one class."""
     masks = tuple(mask for mask in labels.masks if mask.class_name == class_name)
     return ImageLabels(labels.size_hw, masks, labels.coverage)
 

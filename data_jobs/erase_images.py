@@ -34,7 +34,7 @@ class EraseConfig:
     image_ids: tuple[str, ...]
     """Ids of the images, or one .txt file with an id a line."""
     embeddings: tuple[str, ...] = ()
-    """Folders or addresses of mask embeddings that hold the images, too."""
+    """Folders or addresses of mask embeddings that also hold the images."""
 
 
 def run(config: EraseConfig) -> int:

@@ -45,38 +45,38 @@ class ExportConfig:
     """The file or folder to write, local or remote."""
     format: Annotated[Literal[tuple(FORMATS)], tyro.conf.arg(help=help_text())] = "coco"  # type: ignore[valid-type]
     segmentation: str | None = None
-    """How masks are written, where the format has a choice; see --format. By default the first."""
+    """How masks are written, if the format has a choice; see --format. By default the first."""
     task: str | None = None
     """For yolo: segment or detect."""
     split: str | None = None
-    """Shares of train, val and test, as 0.8/0.1/0.1, drawn by a digest of each image; near-duplicates and frames of one
-    video stay together."""
+    """Shares of train, val and test, as 0.8/0.1/0.1; a digest decides each image's split, and near-duplicates and
+    frames of one video stay together."""
     split_by: str | None = None
     """What stays together instead: folder, or a column of the label store."""
     split_file: str | None = None
     """CSV file with the columns image_id and split, such as the splits.csv of an earlier export; with --split it may be
     incomplete."""
     images: ImagesMode | Literal["none"] | None = None
-    """Put the images beside the labels, under plain unique names: link, copy or none. By default they are copied where
-    the format's readers want them there."""
+    """Put the images beside the labels, under plain unique names: link, copy or none. By default they are copied if the
+    format's readers need them there."""
     image_address: str | None = None
     """For label-studio: template of the images' addresses, with {image_id} and {uri}. By default the address of remote
     images, and /data/local-files/?d={image_id} for others."""
     tolerance: float | None = None
-    """For polygons: how far an outline may leave the mask's, in pixels. 0 keeps every pixel edge. Small masks get a
-    finer outline, so that none comes back at less than IoU 0.99."""
+    """For polygons: how far an outline may deviate from its mask's, in pixels. 0 keeps every pixel edge. Small masks
+    get a finer outline, so that none comes back below IoU 0.99."""
     max_loss: float | None = None
     """Write nothing if any mask would come back with 1 - IoU above this."""
     queue: str | None = None
     """Only the images of a review queue, from `everymask review queue`."""
     exemplars: str | None = None
-    """Folder of the exemplars that the class head was trained on: LICENSES.txt names their licences and creators."""
+    """Folder of the exemplars that trained the class head, whose licences and creators LICENSES.txt then names."""
     file_mib: float | None = None
-    """For formats that are one file: write a folder of numbered files of about this size and an index of them."""
+    """For formats that are one file: write a folder of numbered files of about this size, with an index."""
     processes: int | None = None
-    """How many processes write; by default one for each core."""
+    """Processes that write; by default one per core."""
     uncorrected: bool = False
-    """Write the labels as the model made them, without the corrections of people."""
+    """Write the labels as the model made them, without people's corrections."""
     overwrite: bool = False
     """Replace an earlier export."""
     addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
@@ -130,7 +130,7 @@ def write(config: ExportConfig) -> ExportReport:
 
 
 def run(config: ExportConfig) -> int:
-    """Write the export and say what it lost; returns the exit code. Raises as `write`."""
+    """Write the export and report what it lost; returns the exit code. Raises as `write`."""
     report = write(config)
     for number, text in enumerate(report.lines()):
         print(text if number else f"{config.output}: {text}")

@@ -136,7 +136,7 @@ def run(config: MakeExemplarsConfig) -> int:
 
 
 def _outcomes(config: MakeExemplarsConfig, taxonomy: Taxonomy, folder: ExemplarFolder) -> Iterator[Outcome]:
-    """Every candidate with None if it was kept, or the reason why not."""
+    """Every candidate with None if it was kept, else the reason."""
     if config.source == "crawl":
         yield from crawl(taxonomy, folder, config.crawl, _queries(config))
     elif config.source in ("folder", "boxes"):
@@ -176,7 +176,7 @@ def _own_pictures(config: MakeExemplarsConfig, taxonomy: Taxonomy) -> Iterator[t
 def _write_sheets(
     config: MakeExemplarsConfig, taxonomy: Taxonomy
 ) -> dict[str, tuple[list[NDArray[np.uint8]], set[str]]]:
-    """A contact sheet of every subject, with pictures from first to last; these, and what was asked for to get all."""
+    """Write a contact sheet for each subject; returns pictures from first to last, and all its queries."""
     folder = Path(config.output)
     files: dict[str, list[str]] = {subject: [] for subject, _ in taxonomy.subjects}
     asked: dict[str, set[str]] = {subject: set() for subject, _ in taxonomy.subjects}

@@ -52,11 +52,11 @@ class QueueConfig:
     labels: str
     """Folder or address of the label store."""
     output: str = "queue.json"
-    """The queue, for `--queue` of an export; a page with pictures is put beside it (.html)."""
+    """The queue, for `--queue` of an export; a page with pictures goes beside it (.html)."""
     most: int = 200
     """Images in the queue."""
     control: float = 0.2
-    """Share of them drawn at random, by which `report` judges the queue."""
+    """Share of them drawn at random, against which `report` judges the queue."""
     seed: int = 0
     """Seed of that draw."""
     pictures: bool = True
@@ -70,7 +70,7 @@ class QueueConfig:
 
     @property
     def page(self) -> str:
-        """Where the page goes: beside the queue, with another ending."""
+        """The page's path: the queue's with another ending."""
         folder, slash, name = self.output.rpartition("/")
         return f"{folder}{slash}{name.rpartition('.')[0] or name}.html"
 
@@ -82,9 +82,9 @@ class ImportConfig:
     labels: str
     """Folder or address of the label store."""
     from_file: Annotated[Path, tyro.conf.arg(name="from")]
-    """The file, or the folder of files, that the tool has written."""
+    """The file, or folder of files, that the tool wrote."""
     format: EditingFormat | None = None
-    """What it is; by default found out from the file."""
+    """Its format; by default guessed from the file."""
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def _taxonomy(
 def _embedded(
     config: TrainClassesConfig, exemplars: Sequence[Exemplar], folder: str, directory: str
 ) -> list[StoredEmbeddings]:
-    """Mask embeddings of pictures in `folder`, made where `directory` has none yet."""
+    """Mask embeddings of pictures in `folder`, made if `directory` lacks them."""
     pending = pending_exemplars(exemplars, directory, config.masks)
     if pending:
         print(f"embedding the masks of {counted(len(pending), 'picture')} into {directory}", flush=True)
@@ -244,7 +244,7 @@ def _composites(
     taxonomy: Taxonomy,
     name: str,
 ) -> NamedMasks | None:
-    """Masks of composites, of which it is known what they are."""
+    """Masks of composites with their known classes."""
     assert config.scenes is not None
     assert config.exemplars is not None
     bags = config.bags or f"{config.exemplars}/.bags"
@@ -272,7 +272,7 @@ def _composites(
 
 
 def _clear(config: TrainClassesConfig, records: list[StoredEmbeddings]) -> list[StoredEmbeddings]:
-    """With --single-object-only, those of exemplars that show one clear object."""
+    """With --single-object-only, the records of exemplars that show one clear object."""
     if not config.single_object_only:
         return records
     clear = [record for record in records if config.single_object.problem(record.embeddings) is None]

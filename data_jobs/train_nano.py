@@ -48,11 +48,11 @@ from everymask.research.nano_training.loop import file_report
 
 BORDERS_FILE, METRICS_FILE = "borders.pt", "metrics.jsonl"
 HELD_OUT_EVERY = 10
-"""One in so many training pictures of each source is not learned from."""
+"""Of each source's training pictures, one in this many is held out."""
 VOC_MIN_AREA = 0.01
-"""Smaller objects of VOC are not clicked when the checkpoint is measured."""
+"""Least share of the picture for VOC objects to be clicked when the checkpoint is measured."""
 WATCHED_PICTURES = 10
-"""Held-out pictures of each source that the decoder is measured on while it is trained."""
+"""Held-out pictures of each source on which the decoder is measured during training."""
 
 T = TypeVar("T")
 
@@ -68,15 +68,15 @@ class TrainNanoConfig:
     output: Path
     """The checkpoint to write."""
     minutes: float = 110
-    """Time for all trainings together; describing views comes on top."""
+    """Minutes for all trainings together; describing views takes extra time."""
     borders_share: float = 0.3
-    """Share of the minutes that goes to borders and groups; the decoder has the rest."""
+    """Share of the minutes for borders and groups; the decoder has the rest."""
     sources: tuple[str, ...] = SOURCES
     """Which ground truth to learn from."""
     limit: int | None = None
-    """Only the first so many pictures of every source."""
+    """Use only the first so many pictures of every source."""
     evaluate: bool = True
-    """Measure clicks on val/ at the end, beside the baseline that learns nothing."""
+    """Measure clicks on val/ at the end, beside a baseline without learning."""
     threads: int = 0
     """Threads of this process; 0 leaves it to PyTorch."""
     seed: int = 0
@@ -96,7 +96,7 @@ class TrainNanoConfig:
 
 
 def train(config: TrainNanoConfig) -> None:
-    """Run every stage that is not done yet, then write the checkpoint.
+    """Run every unfinished stage, then write the checkpoint.
 
     Raises:
         EverymaskError: ground truth missing or unreadable.
@@ -141,7 +141,7 @@ def train(config: TrainNanoConfig) -> None:
 
 
 def _alone(work: Callable[[], T], rank: int) -> T:
-    """What the first process makes, the others wait for and read."""
+    """Work that only the first process does; the others wait for it and read the result."""
     if rank == 0:
         result = work()
     if distributed.is_initialized():
@@ -150,7 +150,7 @@ def _alone(work: Callable[[], T], rank: int) -> T:
 
 
 def _trained_encoder(config: TrainNanoConfig, pictures: list[PictureReference], rank: int) -> NanoEncoder:
-    """Trains its head, unless an earlier run did."""
+    """The encoder, with its head trained unless an earlier run did so."""
     finished, trunk = config.work / BORDERS_FILE, load_efficientnet()
     if finished.is_file():
         encoder = NanoEncoder(config.model.encoder, trunk)

@@ -36,14 +36,14 @@ from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits, decode_image
 
 ROWS_PER_SHARD = 32
-"""Images in one file of a store; a kill loses at most these."""
+"""Images in one file of a store, the most that a kill loses."""
 
 OUTCOME_SCHEMA = pa.schema([("image_id", pa.string()), ("error", pa.string())])
 
 
 @dataclass(frozen=True)
 class BagSpec:
-    """How the masks of exemplars are described, by every worker alike."""
+    """How every worker describes the masks of exemplars."""
 
     model: str
     checkpoint: str | None
@@ -54,7 +54,7 @@ class BagSpec:
 
 
 class DescribeExemplars:
-    """A stage that describes the masks of pictures and writes a shard of them. Raises as `load_backbone`."""
+    """A stage that describes pictures' masks and writes them as a shard. Raises as `load_backbone`."""
 
     def __init__(self, spec: BagSpec) -> None:
         torch.set_num_threads(spec.threads)
@@ -62,7 +62,7 @@ class DescribeExemplars:
         self._backbone = load_backbone(spec.model, spec.checkpoint, spec.device)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Rows with their bytes, as `load_bytes` gives them → `OUTCOME_SCHEMA`, after the shard is safely there."""
+        """Rows with bytes, from `load_bytes` → `OUTCOME_SCHEMA`, once the shard is written."""
         records, outcomes = [], []
         for row in batch.to_pylist():
             embeddings, error = self._describe(row["data"], row["error"])
@@ -72,7 +72,7 @@ class DescribeExemplars:
         return pa.Table.from_pylist(outcomes, schema=OUTCOME_SCHEMA)
 
     def _describe(self, data: bytes | None, error: str | None) -> tuple[MaskEmbeddings, str | None]:
-        """The masks of one picture; none where it cannot be read or the model fails on it, with the reason."""
+        """One picture's masks; none, with the reason, if it is unreadable or the model fails on it."""
         try:
             if data is None:
                 raise InputError(error or "no bytes")
@@ -100,7 +100,7 @@ class DescribeExemplars:
 
 
 def pending_exemplars(exemplars: Sequence[Exemplar], directory: str, masks: MaskConfig) -> list[Exemplar]:
-    """Those whose masks are not in the store yet.
+    """The exemplars whose masks are not in the store yet.
 
     Raises:
         ConfigurationError: the store was made with other mask settings.
@@ -119,7 +119,7 @@ def pending_exemplars(exemplars: Sequence[Exemplar], directory: str, masks: Mask
 
 
 def embed_exemplars(exemplars: Sequence[Exemplar], folder: str | Path, spec: BagSpec, actors: Actors) -> None:
-    """Describe the masks of exemplars in `folder` and add them to the store; what is finished survives a kill.
+    """Describe the masks of exemplars in `folder` and add them to the store; a kill loses little.
 
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the weights or the store cannot be used.

@@ -1,4 +1,4 @@
-"""Composites of exemplars and of the user's own pictures: made, described as exemplars are, and named."""
+"""Composites of exemplars and the user's pictures: made, described like exemplars, and named."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from everymask.files.location import Location
 from everymask.images.decoding import decode_image
 
 _READ_AT_ONCE = 64
-"""Pictures held in memory while composites are made."""
+"""Pictures in memory while composites are made."""
 
 
 def planned_composites(
@@ -40,14 +40,14 @@ def planned_composites(
     count: int,
     seed: int,
 ) -> list[CompositePlan]:
-    """Which objects of which exemplars go into which of the user's pictures.
+    """Plan which objects of which exemplars go into which of the user's pictures.
 
     Args:
         scenes: mask embeddings of the user's pictures.
         exemplars: those of exemplars.
-        class_ids: what each exemplar shows, by image id.
+        class_ids: each exemplar's class, by image id.
         head: trained on the exemplars; finds the objects, and the scenes that show none.
-        count: how many composites.
+        count: number of composites.
         seed: of the draw.
 
     Raises:
@@ -71,15 +71,9 @@ def planned_composites(
 def write_composites(
     plans: Sequence[CompositePlan], files: Mapping[str, Path], folder: str
 ) -> list[tuple[Exemplar, PastedObjects]]:
-    """The planned pictures, as files in a folder, with what was pasted into each.
+    """Write the planned pictures to a local folder, made if missing; returns each with its pasted objects.
 
-    Args:
-        plans: the composites.
-        files: where scenes and exemplars are, by image id.
-        folder: local; made if it is not there.
-
-    Raises:
-        OutputError: they cannot be written.
+    `files` are the files of scenes and exemplars, by image id. Raises OutputError if a picture cannot be written.
     """
 
     @lru_cache(maxsize=_READ_AT_ONCE)

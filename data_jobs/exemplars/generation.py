@@ -1,4 +1,4 @@
-"""Exemplars made by a text-to-image model, with Ray Data."""
+"""Exemplars from a text-to-image model, with Ray Data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from everymask.classes.exemplars.manifest import Origin
 def generate(
     planned: list[Origin], config: DiffusionConfig, device: str, actors: Actors
 ) -> Iterator[tuple[int, bytes]]:
-    """Make planned pictures with Ray Data: (index into `planned`, JPEG file) in that order, as they are ready.
+    """Make planned pictures with Ray Data; yields (index into `planned`, JPEG file) in order, as they are ready.
 
     Raises:
         EverymaskError: (as the cause of Ray's error) the model cannot be loaded, or does not fit into memory.
