@@ -44,7 +44,7 @@ def main() -> int:
             statuses, faults = send(http, bodies)
     else:
         settings = {"model": "nano", "label_studio": True, "x_anylabeling": True, "images_root": tempfile.gettempdir()}
-        heads = HOME / "examples/heads"
+        heads = HOME / "everymask/classes/heads"
         with start_service(settings, heads) as service, service.client() as http:
             statuses, faults = send(http, bodies)
     print(

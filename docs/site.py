@@ -19,7 +19,7 @@ from data_jobs.runtime.settings import settings_of
 from everymask_cli.main import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-FROM_ELSEWHERE = {"cluster.md": "cluster/README.md", "example-heads.md": "examples/heads/README.md"}
+FROM_ELSEWHERE = {"cluster.md": "cluster/README.md", "example-heads.md": "everymask/classes/heads/README.md"}
 """Page of the site → the file of the repository that it shows."""
 
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s#]+)(#[^)]*)?\)")

@@ -49,7 +49,7 @@ def label(
             uint8 or floating-point in [0, 1] (`everymask.images.pixels.rgb_pixels`).
         model: name of a model, or one that `load_model` returned. Load it once when you label many images.
         config: what to do and how; `LabelConfig(method="classes")` by default where a head is given.
-        head: class head, or its file, for method `classes`.
+        head: class head, its file, or the name of a shipped one (`everyday`), for method `classes`.
         limits: sizes above which an image is refused.
 
     Raises:

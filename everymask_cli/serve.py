@@ -23,7 +23,7 @@ from everymask_cli.serve_output import ServeOutput
 
 _PR_SET_PDEATHSIG = 1
 BUILDER = "serve.app:build"
-DEFAULT_HEADS = ("heads", "examples/heads")
+DEFAULT_HEADS = ("heads", "everymask/classes/heads")
 MAX_OBJECT_STORE_BYTES = 2 * 2**30
 """The same limit as for `everymask label`."""
 SHIPPED = Path(serve.__file__).resolve().parent / "config"

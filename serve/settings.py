@@ -93,7 +93,7 @@ class ServiceSettings(BaseModel):
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     torch_threads: int = 1
     """CPU threads of each encoder and refiner replica; of no consequence on a GPU."""
-    heads: tuple[str, ...] = ("heads", "examples/heads")
+    heads: tuple[str, ...] = ("heads", "everymask/classes/heads")
     """Folders of class heads: NAME.safetensors is head NAME. Looked at on every request; where two folders have a
     name, the first one counts."""
     api_keys_file: str | None = None

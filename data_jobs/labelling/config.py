@@ -75,7 +75,7 @@ class LabelDatasetConfig:
     limit: int | None = None
     """Only the first so many images of the input."""
     head: str | None = None
-    """Class head for method classes, from `everymask train classes`."""
+    """Class head for method classes, from `everymask train classes`, or a shipped one by its name: everyday (nano)."""
     names: str | None = None
     """Names for method clip: `cat,dog,background`. Masks that look like background are not labelled."""
     save_embeddings: str | None = None
@@ -123,7 +123,7 @@ class RelabelConfig:
     embeddings: str
     """Folder or address of the mask embeddings."""
     head: str
-    """Class head, from `everymask train classes`."""
+    """Class head, from `everymask train classes`, or a shipped one by its name: everyday (nano)."""
     store: Annotated[StoreOptions, JOINED]
     recipe: Recipe = "default"
     """paper: thresholds and suppression as published. An option given beside it wins."""

@@ -36,6 +36,7 @@ from data_jobs.runtime.settings import as_tree, typed
 from data_jobs.runtime.waiting import waiting
 from everymask.backbone.devices import device_for
 from everymask.backbone.models import find_model
+from everymask.classes.shipped import settled_head
 from everymask.errors import ConfigurationError, OutputError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import canonical_uri, one_line
@@ -47,8 +48,8 @@ from everymask.wording import counted
 
 _ONCE = frozenset({"overwrite", "discard_corrections", "retry_failed", "verify"})
 """Settings that are asked for this once."""
-_PLACES = frozenset({"input", "output", "embeddings", "save_embeddings", "head", "checkpoint", "local_root"})
-"""Settings that name files and folders."""
+_PLACES = frozenset({"input", "output", "embeddings", "save_embeddings", "checkpoint", "local_root"})
+"""Settings that name files and folders, beside the class head and the model of CLIP, which may be names."""
 
 
 def label(config: LabelDatasetConfig) -> int:
@@ -241,6 +242,8 @@ def repeatable_settings(config: LabelDatasetConfig | RelabelConfig) -> dict[str,
         settings[name] = (
             [canonical_uri(one) for one in value] if isinstance(value, list) else value and canonical_uri(value)
         )
+    if settings.get("head"):
+        settings["head"] = settled_head(settings["head"])
     clip = settings.get("clip", {})
     if os.path.isdir(clip.get("model", "")):  # else it is a model of the hub
         clip["model"] = canonical_uri(clip["model"])
@@ -364,8 +367,8 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
     print(f"{counted(images, 'image')} to label from {redact(config.embeddings)}, {done:,} labelled before", flush=True)
     added = PartSummary()
     if pending:
-        head_file, workers = canonical_uri(config.head), os.cpu_count() or 1
-        added = relabel_pending(store, pending, head_file, labels, configuration, workers)
+        head_place, workers = settled_head(config.head), os.cpu_count() or 1
+        added = relabel_pending(store, pending, head_place, labels, configuration, workers)
     return this.close(done + images, added)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import ray
 
 from data_jobs.runtime.exit_codes import end_on_sigterm
+from data_jobs.runtime.hidden_lines import HARMLESS, hide_lines
 from data_jobs.runtime.scheduling import Demand, alive_nodes, most_workers_beside
 from data_jobs.runtime.waiting import waiting
 from everymask.backbone.models import find_model
@@ -38,6 +39,7 @@ def connect() -> None:
         try:
             with waiting("joining the Ray cluster"):
                 ray.init(logging_level=logging.WARNING)
+            hide_lines(HARMLESS)
         except ConnectionError as error:
             raise ConfigurationError(
                 f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}; start it, or unset RAY_ADDRESS"
@@ -56,6 +58,7 @@ def connect() -> None:
             include_dashboard=False,
             logging_level=logging.WARNING,
         )
+    hide_lines(HARMLESS)
     end_on_sigterm()
 
 

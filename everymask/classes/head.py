@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from everymask.classes.features import FeatureKind, MaskFeatures
+from everymask.classes.shipped import head_file, shipped_heads
 from everymask.errors import ConfigurationError, HeadMismatchError, OutputError
 from everymask.files.json_text import parse_json
 
@@ -178,15 +179,17 @@ def save_head(head: ClassHead, path: str | Path) -> None:
 
 
 def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead:
-    """Read a class head, ready for inference.
+    """Read a class head, ready for inference: a file, or a shipped head by its name (`everyday`).
 
     Raises:
         ConfigurationError: the file is missing, damaged, no class head, or larger than `MAX_FILE_BYTES`.
     """
-    file = Path(path)
+    file = head_file(path)
     remedy = "make one with `everymask train classes`"
     if not file.is_file():
-        raise ConfigurationError(f"there is no class head at {file}; {remedy}")
+        raise ConfigurationError(
+            f"there is no class head at {file}; {remedy}, or name a shipped one ({', '.join(shipped_heads())})"
+        )
     try:
         size = file.stat().st_size
         if size > MAX_FILE_BYTES:

@@ -16,7 +16,7 @@ from serve.heads import Heads
 from serve.settings import HOME, read_settings
 from serve.tasks import ModelDescription
 
-HEAD = HOME / "examples/heads/everyday.safetensors"
+HEAD = HOME / "everymask/classes/heads/everyday.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def nano() -> NanoBackbone:
 
 
 def test_it_was_trained_with_the_shipped_weights(nano: NanoBackbone) -> None:
-    """After another training of nano: train the class head anew, too (examples/heads/README.md)."""
+    """After another training of nano: train the class head anew, too (everymask/classes/heads/README.md)."""
     check_backbone(load_head(HEAD).spec, nano.name, nano.weights_sha256)
 
 

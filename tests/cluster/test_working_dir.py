@@ -32,9 +32,9 @@ def test_upload_holds_code_only(package: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
     assert {name.split("/")[0] for name in names if "/" in name} == {
-        *("everymask", "everymask_cli", "browse", "data_jobs", "serve", "ui", "examples")
+        *("everymask", "everymask_cli", "browse", "data_jobs", "serve", "ui")
     }
-    assert "examples/heads/everyday.safetensors" in names
+    assert "everymask/classes/heads/everyday.safetensors" in names
     assert not [name for name in names if name.endswith((".png", ".jpg", ".parquet"))]
     assert {"everymask/__init__.py", "data_jobs/label_dataset.py", "everymask_cli/main.py", "pyproject.toml"} <= set(
         names

@@ -119,6 +119,7 @@ def test_an_unknown_flag_exits_with_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_diffusion_makes_the_planned_pictures_and_a_second_run_only_what_is_missing(tmp_path: Path) -> None:
     model = save_tiny_pipeline(tmp_path)
     output = tmp_path / "exemplars"

@@ -54,6 +54,7 @@ def test_no_image_is_labelled_on_the_cpu_at_the_price_of_a_gpu(
     assert not list(tmp_path.glob("labels/labels/part-*"))
 
 
+@pytest.mark.slow
 def test_the_cpu_is_used_where_it_is_chosen(command: list[str], tmp_path: Path) -> None:
     assert main([*command, "--device", "cpu"]) == 0
     assert len(list(LabelStore(str(tmp_path / "labels")).images())) == 1

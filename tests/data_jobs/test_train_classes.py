@@ -127,6 +127,7 @@ def test_other_mask_settings_need_another_folder_for_bags(
     assert "--bags" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_negatives_teach_what_is_background(
     head: Path, exemplars: Path, model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,8 +206,7 @@ def looking_head(head: Path, folder: Path) -> Path:
     return folder / "looking.safetensors"
 
 
-@pytest.mark.parametrize("recipe", ["default", "paper"])
-@pytest.mark.parametrize("reads_crops", [False, True])
+@pytest.mark.parametrize(("reads_crops", "recipe"), [(False, "default"), (True, "paper")])
 def test_masks_that_were_kept_are_labelled_again_alike(
     head: Path, exemplars: Path, model: list[str], tmp_path: Path, reads_crops: bool, recipe: str
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+WEIGHTS = ("everymask/backbone/nano/weights/nano.safetensors", "everymask/classes/heads/everyday.safetensors")
 
 pytestmark = pytest.mark.slow
 
@@ -39,8 +40,8 @@ def everymask(installed: Path, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_it_carries_weights_configurations_and_the_page(installed: Path) -> None:
-    for name in ("serve/config/local.yaml", "ui/static/viewer.js", "everymask/backbone/nano/weights/nano.safetensors"):
+def test_it_carries_weights_a_head_configurations_and_the_page(installed: Path) -> None:
+    for name in ("serve/config/local.yaml", "ui/static/viewer.js", *WEIGHTS):
         assert (installed / name).is_file(), name
     assert not (installed / "tests").exists()
 

@@ -18,7 +18,7 @@ def test_no_args_are_the_defaults() -> None:
     settings = read_settings({})
     assert settings == ServiceSettings()
     assert settings.model == "nano"
-    assert settings.head_folders == (HOME / "heads", HOME / "examples/heads")
+    assert settings.head_folders == (HOME / "heads", HOME / "everymask/classes/heads")
     assert read_settings({"heads": "/shared/heads"}).head_folders == (Path("/shared/heads"),)
 
 
