@@ -133,7 +133,7 @@ def time_job(spec: ModelSpec, folder: Path, actors: int) -> tuple[float, list[Im
         started = time.monotonic()
         policy = AddressPolicy(any_local_file=True)
         label_pending(
-            store, pending, spec, {}, plan_actors(str(actors), 0.0, Footprint.of_model(spec.model)), 1, policy
+            store, pending.manifest, spec, {}, plan_actors(str(actors), 0.0, Footprint.of_model(spec.model)), 1, policy
         )
         return time.monotonic() - started, list(store.images())
 

@@ -3,11 +3,13 @@
     python benchmarks/scaling.py workers --output scaling-workers.json
     python benchmarks/scaling.py finished --images 1000000 --output scaling-finished.json
     python benchmarks/scaling.py fresh --images 1000000 --output scaling-fresh.json
+    python benchmarks/scaling.py shards --images 10000000 --output scaling-shards.json
 
 `workers` runs the job's own pipeline on a local Ray cluster whose labellers are simulated: they decode, book and answer
 as real ones do, but in place of the model they sleep as long as a GPU would compute. `finished` resumes a run in which
 every image has its row; `fresh` starts one whose images are all missing, so that nothing but the job's own bookkeeping
-is measured. The last two run the command itself and watch its driver.
+is measured. `shards` cuts a list into shards, gives every image a row, seals the shards and resumes the finished run.
+The last three run the command itself and watch its driver.
 """
 
 from __future__ import annotations
@@ -35,13 +37,15 @@ import tyro
 from PIL import Image
 
 import data_jobs.labelling.pipeline
-from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.inputs import ImageRef, batched, list_images
 from data_jobs.labelling.labeller import Labeller
 from data_jobs.labelling.ledger import Bookkeeper
+from data_jobs.labelling.listing import Listed, Listing
 from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.pipeline import label_pending, rows_per_part
-from data_jobs.labelling.resume import IdSet, write_pending
+from data_jobs.labelling.resume import IdSet, settle_store, write_pending
 from data_jobs.labelling.room import Room
+from data_jobs.labelling.sharding import cut
 from data_jobs.labelling.spent import BusyClock
 from data_jobs.runtime.actors import Actors
 from everymask.errors import InputError
@@ -52,6 +56,8 @@ from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import ImageResult
 from everymask.labelling.overlap import File, FileLabels
 from everymask.labels.rows import ImageRow, to_table
+from everymask.labels.sealing import seal_shard
+from everymask.labels.shards import MAX_SHARD_IMAGES, Shard, read_manifest_file
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels, LabelledMask
@@ -60,6 +66,7 @@ _SIZE_HW = (480, 640)
 _MASKS = 60
 _JOB = Path(__file__).resolve().parent.parent / "data_jobs" / "label_dataset.py"
 _RSS_POLL_S = 0.2
+_ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,18 @@ class Fresh:
 
     images: int = 1_000_000
     """Rows of the manifest, all of them missing files."""
+    shard_images: int = MAX_SHARD_IMAGES
+    """Images of a shard."""
+    output: Path | None = None
+    """JSON file for the result."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Plan, seal and resume a large run: seconds, and this process's memory beside the driver's."""
+
+    images: int = 10_000_000
+    """Rows of the manifest."""
     output: Path | None = None
     """JSON file for the result."""
 
@@ -187,7 +206,7 @@ def measure_workers(options: Workers) -> dict[str, Any]:
             actors = Actors(minimum=workers, maximum=workers, gpus=1.0, cpus=0.5, threads=1)
             started = time.monotonic()
             policy = AddressPolicy(any_local_file=True)
-            label_pending(store, pending, spec, {}, actors, options.batch_size, policy)
+            label_pending(store, pending.manifest, spec, {}, actors, options.batch_size, policy)
             total_s = time.monotonic() - started
         ideal = workers / options.seconds_per_image
         startup_s = next(moment for moment, finished in Recorder.told if finished) - started
@@ -225,7 +244,7 @@ def measure_finished(options: Finished) -> dict[str, Any]:
     """Resume a run in which every image has its row."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_manifest(Path(folder), options.images)
-        run_job(manifest, Path(folder) / "labels", limit=1)  # writes run.json, and the row of the first image
+        run_job(manifest, Path(folder) / "labels", "--limit", "1")  # writes run.json, and the row of the first image
         fill_store(LabelStore(f"{folder}/labels"), options.images)
         result = run_job(manifest, Path(folder) / "labels") | sizes(Path(folder), options.images)
     print(json.dumps(result, indent=2))
@@ -236,9 +255,50 @@ def measure_fresh(options: Fresh) -> dict[str, Any]:
     """Send every row of a manifest through the job; none of the images is there, so each becomes an error row."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_manifest(Path(folder), options.images)
-        result = run_job(manifest, Path(folder) / "labels") | sizes(Path(folder), options.images)
+        more = ("--shard-images", str(options.shard_images))
+        result = run_job(manifest, Path(folder) / "labels", *more) | sizes(Path(folder), options.images)
+    result["images_per_s"] = round(options.images / result["seconds"], 1)
     print(json.dumps(result, indent=2))
     return asdict(options) | result
+
+
+def measure_shards(options: Shards) -> dict[str, Any]:
+    """Cut a manifest into shards, seal them with rows for all, and resume what is finished then."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest, store = write_manifest(Path(folder), options.images), LabelStore(f"{folder}/labels")
+        run_job(manifest, Path(folder) / "labels", "--limit", "1")  # writes run.json, and the row of the first image
+        started, sealing_s, plan_s = time.monotonic(), 0.0, 0.0
+        first_shard_s = None
+        listing = Listing(store, list_images(str(manifest)), settle_store(store).ids)
+        for shard in cut(store, listing.new(), MAX_SHARD_IMAGES):
+            plan_s += time.monotonic() - started
+            first_shard_s = first_shard_s or plan_s
+            fill_shard(store, shard)
+            started = time.monotonic()
+            seal_shard(store, shard, "0" * 64)
+            sealing_s += time.monotonic() - started
+            print(f"shard {shard.name}: {plan_s:.0f} s planning, {sealing_s:.0f} s sealing", flush=True)
+            started = time.monotonic()
+        Listed.of(str(manifest), None).keep_in(store)
+        found = {
+            "planning_s": round(plan_s, 1),
+            "first_shard_s": round(first_shard_s or 0.0, 1),
+            "sealing_s": round(sealing_s, 1),
+            "planning_and_sealing_peak_mib": round(resident_peak_bytes(os.getpid()) / 2**20),
+        }
+        resumed = {f"resume_{name}": value for name, value in run_job(manifest, Path(folder) / "labels").items()}
+        result = found | resumed | sizes(Path(folder), options.images)
+    print(json.dumps(result, indent=2))
+    return asdict(options) | result
+
+
+def fill_shard(store: LabelStore, shard: Shard) -> None:
+    """Give every image of a shard a row without masks, in parts as large as the job's."""
+    size = rows_per_part(MAX_SHARD_IMAGES)
+    for file in shard.manifest_files():
+        names = read_manifest_file(file, ["image_id"])["image_id"]
+        for first in range(0, len(names), size):
+            store.write_part(empty_rows(names.slice(first, size).combine_chunks()), shard=shard.number)
 
 
 def image_ids(images: int) -> Iterator[str]:
@@ -249,27 +309,33 @@ def image_ids(images: int) -> Iterator[str]:
 def write_manifest(folder: Path, images: int) -> Path:
     """A Parquet manifest of images that are not there."""
     path = folder / "manifest.parquet"
-    pq.write_table(pa.table({"uri": [f"/nowhere/{image_id}" for image_id in image_ids(images)]}), path)
+    with pq.ParquetWriter(path, pa.schema([("uri", pa.string())])) as writer:
+        for some in batched((f"/nowhere/{image_id}" for image_id in image_ids(images)), _ROWS_AT_ONCE):
+            writer.write_table(pa.table({"uri": some}))
     return path
 
 
 def fill_store(store: LabelStore, images: int) -> None:
     """Give every image but the first a row, in parts as large as the job's. No masks: resuming reads ids alone."""
-    empty = to_table([ImageRow("empty", "empty", ImageLabels(_SIZE_HW, (), coverage=0.0))])
     size = rows_per_part(images)
     names = [f"/nowhere/{image_id}" for image_id in image_ids(images)][1:]
     for first in range(0, len(names), size):
-        some = pa.array(names[first : first + size])
-        part = empty.take(pa.array(np.zeros(len(some), dtype=np.int64)))
-        for column in ("image_id", "uri"):
-            part = part.set_column(part.schema.get_field_index(column), empty.schema.field(column), some)
-        store.write_part(part)
+        store.write_part(empty_rows(pa.array(names[first : first + size])))
 
 
-def run_job(manifest: Path, output: Path, limit: int | None = None) -> dict[str, float]:
+def empty_rows(names: pa.Array) -> pa.Table:
+    """A row without masks for each image."""
+    empty = to_table([ImageRow("empty", "empty", ImageLabels(_SIZE_HW, (), coverage=0.0))])
+    rows = empty.take(pa.array(np.zeros(len(names), dtype=np.int64)))
+    for column in ("image_id", "uri"):
+        rows = rows.set_column(rows.schema.get_field_index(column), empty.schema.field(column), names)
+    return rows
+
+
+def run_job(manifest: Path, output: Path, *more: str) -> dict[str, float]:
     """The command, start to end; the driver's memory and CPU time are its own, without Ray's servers and workers."""
     command = [sys.executable, str(_JOB), "--input", str(manifest), "--output", str(output)]
-    command += ["--max-errors", "100%", "--previews", "0"] + (["--limit", str(limit)] if limit else [])
+    command += ["--max-errors", "100%", "--previews", "0", *more]
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         driver = subprocess.Popen(command, stdout=log, stderr=log)
@@ -310,6 +376,7 @@ def sizes(folder: Path, images: int) -> dict[str, float]:
         "manifest_bytes_per_image": (folder / "manifest.parquet").stat().st_size / images,
         "checkpoint_bytes_per_image": sum(checkpoint) / images,
         "label_files": len(list((folder / "labels" / "labels").glob("*.parquet"))),
+        "shard_files": len([path for path in (folder / "labels" / "shards").rglob("*") if path.is_file()]),
         "checkpoint_files": len(checkpoint),
     }
 
@@ -321,13 +388,16 @@ def main() -> None:
         Annotated[Workers, subcommand("workers")]
         | Annotated[Finished, subcommand("finished")]
         | Annotated[Fresh, subcommand("fresh")]
+        | Annotated[Shards, subcommand("shards")]
     )
     if isinstance(options, Workers):
         result = measure_workers(options)
     elif isinstance(options, Finished):
         result = measure_finished(options)
-    else:
+    elif isinstance(options, Fresh):
         result = measure_fresh(options)
+    else:
+        result = measure_shards(options)
     if options.output is not None:
         options.output.write_text(json.dumps(result | {"output": None}, indent=2) + "\n")
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_jobs.labelling.inputs import ImageRef, batched
 from data_jobs.labelling.manifests import Manifest
+from data_jobs.labelling.sharding import note_versions
 from data_jobs.labelling.stages import READ_THREADS, load_bytes
 from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.labels.schema import MANIFEST
+from everymask.labels.sealing import reopen_shard
+from everymask.labels.shards import Shard
 from everymask.labels.store import LabelStore
+from everymask.labels.visible import Visible
 
 _ROWS_AT_A_TIME = 2 * READ_THREADS
+
+Read = Callable[[pa.Table], pa.Table]
+"""As `load_bytes` with its limits."""
 
 
 @dataclass
@@ -27,18 +33,22 @@ class Changes:
     """What became of rows of which the listing says something else than before.
 
     Attributes:
-        replaced: images with other bytes now; their rows are gone.
+        replaced: images of no shard with other bytes now; their rows are gone.
+        reopened: shards with such images; these are in the shards' manifests.
+        dropped: how many rows are gone.
         same: rows whose image has the bytes it had: a copy changes times.
         unread: rows left as they are, since the file could not be read now.
     """
 
-    replaced: list[ImageRef]
+    replaced: list[ImageRef] = field(default_factory=list)
+    reopened: list[Shard] = field(default_factory=list)
+    dropped: int = 0
     same: int = 0
     unread: int = 0
 
     def __str__(self) -> str:
         found = [
-            (len(self.replaced), "changed, to be labelled again"),
+            (self.dropped, "changed, to be labelled again"),
             (self.same, "with another date and the same content"),
             (self.unread, "that cannot be read now, with their labels kept"),
         ]
@@ -52,7 +62,7 @@ def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits, po
     this may be killed; what was dropped is then pending, and the rest is looked at again.
 
     Args:
-        store: the label store.
+        store: the label store. No shard is being sealed.
         changed: the images, as they are listed now.
         limits: what an image may cost to read.
         policy: what is opened of the images' addresses.
@@ -62,41 +72,78 @@ def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits, po
         OutputError: the store is not writable.
     """
     now = {image.image_id: image for image in changed.read()}
-    changes = Changes([])
-    for part in store.parts():
-        known = store.read_columns(part, ["image_id", "content_sha256"])
-        listed = pc.is_in(known["image_id"], pa.array(list(now), pa.string()))
-        if pc.any(listed).as_py():
-            _settle_part(store, part, known, now, partial(load_bytes, limits=limits, policy=policy), changes)
+    read = partial(load_bytes, limits=limits, policy=policy)
+    changes = Changes()
+    for group in store.groups():
+        found = _settle_small_parts(store, group, now, read)
+        if group.shard is None:
+            changes.replaced += [now[image_id] for image_id in sorted(found.replaced)]
+        else:
+            found.add(_settle_sealed_parts(store, group.shard, group, now, read))
+            note_versions(group.shard, {image_id: now[image_id] for image_id in found.replaced | found.same.keys()})
+            changes.reopened += [group.shard] if found.replaced else []
+        changes.dropped += len(found.replaced)
+        changes.same += len(found.same)
+        changes.unread += found.unread
     return changes
 
 
-def _settle_part(
-    store: LabelStore,
-    part: Location,
-    known: pa.Table,
-    now: dict[str, ImageRef],
-    read: Callable[[pa.Table], pa.Table],
-    changes: Changes,
-) -> None:
+@dataclass
+class _Fates:
+    """What is to become of rows: new values by id, ids of those that go, and how many cannot be told."""
+
+    same: dict[str, dict[str, Any]] = field(default_factory=dict)
+    replaced: set[str] = field(default_factory=set)
+    unread: int = 0
+
+    def add(self, other: _Fates) -> None:
+        self.same |= other.same
+        self.replaced |= other.replaced
+        self.unread += other.unread
+
+
+def _settle_small_parts(store: LabelStore, group: Visible, now: Mapping[str, ImageRef], read: Read) -> _Fates:
+    found = _Fates()
+    for part in group.small:
+        ids, fates = _fates(store, part, now, read)
+        if fates.same or fates.replaced:
+            store.keep_rows(part, [image_id not in fates.replaced for image_id in ids], fates.same)
+        found.add(fates)
+    return found
+
+
+def _settle_sealed_parts(
+    store: LabelStore, shard: Shard, group: Visible, now: Mapping[str, ImageRef], read: Read
+) -> _Fates:
+    found = _Fates()
+    for part in group.sealed:
+        found.add(_fates(store, part, now, read)[1])
+
+    def keep(rows: pa.Table) -> list[bool]:
+        return [image_id not in found.replaced for image_id in rows["image_id"].to_pylist()]
+
+    if found.same or found.replaced:
+        reopen_shard(store, shard, keep, found.same)
+    return found
+
+
+def _fates(store: LabelStore, part: Location, now: Mapping[str, ImageRef], read: Read) -> tuple[list[str], _Fates]:
+    """The ids of a part's rows, and what is to become of those that may have changed."""
+    known = store.read_columns(part, ["image_id", "content_sha256"])
     ids: list[str] = known["image_id"].to_pylist()
     before: dict[str, str | None] = dict(zip(ids, known["content_sha256"].to_pylist(), strict=True))
-    same: dict[str, dict[str, Any]] = {}
-    replaced = set()
+    fates = _Fates()
     for image, content_sha256 in _digests([now[image_id] for image_id in ids if image_id in now], read):
         if content_sha256 is None:
-            changes.unread += 1
+            fates.unread += 1
         elif content_sha256 == before[image.image_id]:
-            same[image.image_id] = {name: asdict(image)[name] for name in ("member", "file_size", "file_version")}
+            fates.same[image.image_id] = {name: asdict(image)[name] for name in ("member", "file_size", "file_version")}
         else:
-            replaced.add(image.image_id)
-    changes.same += len(same)
-    changes.replaced += [now[image_id] for image_id in replaced]
-    if same or replaced:
-        store.keep_rows(part, [image_id not in replaced for image_id in ids], same)
+            fates.replaced.add(image.image_id)
+    return ids, fates
 
 
-def _digests(images: list[ImageRef], read: Callable[[pa.Table], pa.Table]) -> Iterator[tuple[ImageRef, str | None]]:
+def _digests(images: list[ImageRef], read: Read) -> Iterator[tuple[ImageRef, str | None]]:
     """Each image, and the digest of its bytes; None where they cannot be read."""
     for batch in batched(images, _ROWS_AT_A_TIME):
         rows = pa.Table.from_pylist([asdict(image) for image in batch], MANIFEST)

@@ -20,6 +20,7 @@ from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.methods.table import check_given
+from everymask.labels.shards import MAX_SHARD_IMAGES
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class LabelDatasetConfig:
     depends on it."""
     limit: int | None = None
     """Only the first so many images of the input."""
+    shard_images: int = MAX_SHARD_IMAGES
+    """An input of more images is cut into shards of so many, which are labelled one after the other."""
     head: str | None = None
     """Class head for method classes, from `everymask train classes`, or a shipped one by its name: everyday (nano)."""
     names: str | None = None
@@ -102,6 +105,11 @@ class LabelDatasetConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name.replace('_', '-')} must be at least 1; got {value}")
+        if not 1 <= self.shard_images <= MAX_SHARD_IMAGES:
+            raise ConfigurationError(
+                f"shard-images must be from 1 to {MAX_SHARD_IMAGES:,}, the most that a shard may have; got "
+                f"{self.shard_images}"
+            )
 
     def address_policy(self) -> AddressPolicy:
         """What is opened of the addresses that the input names."""

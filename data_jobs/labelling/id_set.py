@@ -1,7 +1,8 @@
-"""Which of millions of image ids were seen, in 24 bytes each: a dict of them would take eight times as much."""
+"""Which of many millions of image ids were seen: the last ones in memory, all others in sorted runs on the disk."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,18 +13,28 @@ from everymask.labels.id_digests import id_digests
 Level = NDArray[np.uint64]
 """(3, N): first and second half of the digest, and the value; ascending in the first half."""
 
+IN_MEMORY = 2**20
+"""More ids than these go to the disk."""
+_FILTER_BITS, _FILTER_HASHES = 16, 4
+
 
 class IdSet:
     """A set of image ids, each known by a 128-bit digest, each with a 64-bit value.
 
-    Sorted runs are merged as they grow alike, so that adding and finding stay fast and vectorised.
+    Sorted levels are merged as they grow alike, so that adding and finding stay fast and vectorised. On the disk, in
+    the folder for temporary files, an id takes 24 bytes; of each in memory there are 24 bytes, of each on the disk two.
+
+    Args:
+        in_memory: so many ids make a run on the disk.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+        self._in_memory = in_memory
         self._levels: list[Level] = []
+        self._runs: list[_Run] = []
 
     def __len__(self) -> int:
-        return sum(level.shape[1] for level in self._levels)
+        return int(sum(level.shape[1] for level in self._levels) + sum(run.ids for run in self._runs))
 
     def __contains__(self, image_id: str) -> bool:
         return bool(self.find([image_id])[0][0])
@@ -34,13 +45,14 @@ class IdSet:
         found = np.zeros(len(image_ids), dtype=np.bool_)
         values = np.zeros(len(image_ids), dtype=np.uint64)
         for level in self._levels:
-            start = np.searchsorted(level[0], first)
-            # Two ids may share one half of their digests; three among any number of images do not happen.
-            for position in (start, start + 1):
-                position = np.minimum(position, level.shape[1] - 1)
-                hit = (level[0, position] == first) & (level[1, position] == second)
-                found |= hit
-                values[hit] = level[2, position[hit]]
+            _find(level, first, second, np.arange(len(image_ids)), found, values)
+        for run in self._runs:
+            if found.all():
+                break
+            if (maybe := np.flatnonzero(run.may_have(first, second) & ~found)).size:
+                _find(run.level(), first, second, maybe, found, values)
+                if found[maybe].all():  # listings come in one order: the next ids are likely here, too
+                    self._runs = [run, *(other for other in self._runs if other is not run)]
         return found, values
 
     def add(self, image_id: str) -> None:
@@ -56,7 +68,57 @@ class IdSet:
         while len(self._levels) > 1 and self._levels[-2].shape[1] <= self._levels[-1].shape[1]:
             last = self._levels.pop()
             self._levels.append(_sorted(np.concatenate([self._levels.pop(), last], axis=1)))
+        if sum(level.shape[1] for level in self._levels) >= self._in_memory:
+            self._runs.append(_Run(_sorted(np.concatenate(self._levels, axis=1))))
+            self._levels.clear()
+
+
+class _Run:
+    """A level on the disk, and a filter in memory that says which ids it cannot have (Bloom, 1970)."""
+
+    def __init__(self, level: Level) -> None:
+        self.ids: int = level.shape[1]
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as this does, and has no name
+        self._file.write(level.data)
+        self._file.flush()
+        self._shift = np.uint64(64 - (_FILTER_BITS * self.ids - 1).bit_length())
+        bits = np.zeros(1 << (64 - int(self._shift)), dtype=np.bool_)
+        for position in self._positions(level[0], level[1]):
+            bits[position] = True
+        self._filter = np.packbits(bits)
+
+    def may_have(self, first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """(N,) whether each id may be in the run; almost always False for those that are not."""
+        answer = np.ones(len(first), dtype=np.bool_)
+        for position in self._positions(first, second):
+            answer &= (self._filter[position >> np.uint64(3)] << (position & np.uint64(7)).astype(np.uint8)) & 128 != 0
+        return answer
+
+    def level(self) -> Level:
+        """What is on the disk; its pages count as this process's memory only while it is held."""
+        return np.memmap(self._file, dtype=np.uint64, mode="r", shape=(3, self.ids))
+
+    def _positions(self, first: NDArray[np.uint64], second: NDArray[np.uint64]) -> list[NDArray[np.uint64]]:
+        return [(first + np.uint64(number) * second) >> self._shift for number in range(_FILTER_HASHES)]
+
+
+def _find(
+    level: Level,
+    first: NDArray[np.uint64],
+    second: NDArray[np.uint64],
+    asked: NDArray[np.int64],
+    found: NDArray[np.bool_],
+    values: NDArray[np.uint64],
+) -> None:
+    """Look for the ids number `asked` in a level, and note which of them it has."""
+    start = np.searchsorted(level[0], first[asked])
+    # Two ids may share one half of their digests; three among any number of images do not happen.
+    for position in (start, start + 1):
+        position = np.minimum(position, level.shape[1] - 1)
+        hit = (level[0, position] == first[asked]) & (level[1, position] == second[asked])
+        found[asked[hit]] = True
+        values[asked[hit]] = level[2, position[hit]]
 
 
 def _sorted(level: Level) -> Level:
-    return level[:, np.argsort(level[0], kind="stable")]
+    return np.ascontiguousarray(level[:, np.argsort(level[0], kind="stable")])

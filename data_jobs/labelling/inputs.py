@@ -18,23 +18,20 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 
-from data_jobs.labelling.manifest_files import INVENTORY_NAME, TABLE_SUFFIXES, read_rows
+from data_jobs.labelling.manifest_files import LIST_SUFFIXES, is_manifest, read_rows
 from data_jobs.labelling.skipped import Skipped
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressError, AddressPolicy
 from everymask.files.location import Location
 from everymask.files.storage import canonical_uri, is_remote, is_web, one_line, resolve, split_query
 from everymask.images.decoding import IMAGE_SUFFIXES
-from everymask.images.sources.parquet import image_column
 from everymask.images.sources.registry import source_of
 from everymask.records import Member
 from everymask.redaction import redact
 
 _WILDCARD = re.compile(r"[*?\[]")
-_LIST_SUFFIXES = (".txt", ".lst")
 _NO_FILE, _NO_ENDING = "pipes, sockets or devices", "without an ending"
 _AGAIN = "folders that a link leads to a second time"
 _STORE = "label stores, whose previews are no images of yours"
@@ -103,11 +100,11 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
         raise ConfigurationError(f"the input {location} cannot be opened ({one_line(error)})") from error
     if kind == pafs.FileType.Directory:
         yield from _walk_folder(base, query, avoid, skipped)
-    elif kind == pafs.FileType.File and _is_manifest(base, filesystem, path):
+    elif kind == pafs.FileType.File and is_manifest(base, filesystem, path):
         yield from _read_manifest(location)
     elif kind == pafs.FileType.File and source_of(base) is not None:
         yield from _inside([replace(_relative_ref(location, location), image_id=PurePosixPath(base).name)])
-    elif kind == pafs.FileType.File and base.lower().endswith(_LIST_SUFFIXES):
+    elif kind == pafs.FileType.File and base.lower().endswith(LIST_SUFFIXES):
         yield from _read_list(location)
     elif kind == pafs.FileType.File:
         yield replace(_relative_ref(canonical_uri(location), location), image_id=PurePosixPath(base).name)
@@ -197,22 +194,6 @@ def _images_of(shard: ImageRef) -> list[ImageRef]:
         return [replace(shard, error="the file is not there")]
     except (OSError, pa.ArrowException) as error:
         return [replace(shard, error=f"the file cannot be read ({one_line(error)})")]
-
-
-def _is_manifest(base: str, filesystem: pafs.FileSystem, path: str) -> bool:
-    if base.lower().endswith(".parquet"):
-        return not _holds_bytes(filesystem, path)
-    return base.lower().endswith(TABLE_SUFFIXES) or PurePosixPath(base).name == INVENTORY_NAME
-
-
-def _holds_bytes(filesystem: pafs.FileSystem, path: str) -> bool:
-    """Whether a Parquet file has the bytes of images, and no column `uri` that would make it a manifest."""
-    try:
-        with filesystem.open_input_file(path) as file:
-            schema = pq.read_schema(file)
-    except (pa.ArrowException, OSError):
-        return False
-    return "uri" not in schema.names and image_column(schema) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ from everymask.errors import ConfigurationError
 from everymask.files.json_text import parse_json
 from everymask.files.storage import is_remote, one_line, resolve, split_query
 from everymask.images.decoding import IMAGE_SUFFIXES
+from everymask.images.sources.parquet import image_column
 
+LIST_SUFFIXES = (".txt", ".lst")
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 INVENTORY_NAME = "manifest.json"
 _ROWS = 8192
@@ -67,6 +70,42 @@ def read_rows(location: str) -> Iterator[ManifestRow]:
     except _DAMAGE as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else one_line(error)
         raise ConfigurationError(f"the manifest {location} cannot be read ({reason}); make it again") from error
+
+
+def is_manifest(base: str, filesystem: pafs.FileSystem, path: str) -> bool:
+    """Whether a file, whose address without a query is `base`, is a table that names images."""
+    if base.lower().endswith(".parquet"):
+        return not _holds_bytes(filesystem, path)
+    return base.lower().endswith(TABLE_SUFFIXES) or PurePosixPath(base).name == INVENTORY_NAME
+
+
+def _holds_bytes(filesystem: pafs.FileSystem, path: str) -> bool:
+    """Whether a Parquet file has the bytes of images, and no column `uri` that would make it a manifest."""
+    try:
+        with filesystem.open_input_file(path) as file:
+            schema = pq.read_schema(file)
+    except (pa.ArrowException, OSError):
+        return False
+    return "uri" not in schema.names and image_column(schema) is not None
+
+
+def list_digest(location: str) -> str | None:
+    """The sha256 of a file that names images, by which an unchanged list is known; None for other inputs.
+
+    Raises:
+        ConfigurationError: the input cannot be read.
+    """
+    base = split_query(location)[0] if is_remote(location) else location
+    try:
+        filesystem, path = resolve(location)
+        if filesystem.get_file_info(path).type != pafs.FileType.File:
+            return None
+        if not (base.lower().endswith(LIST_SUFFIXES) or is_manifest(base, filesystem, path)):
+            return None
+        with filesystem.open_input_stream(path, compression=None) as stream:
+            return hashlib.file_digest(io.BufferedReader(stream), "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigurationError(f"the input {location} cannot be opened ({one_line(error)})") from error
 
 
 def _parquet(location: str) -> Iterator[dict[str, Any]]:

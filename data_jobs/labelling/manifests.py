@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,24 +47,46 @@ class Manifest:
         Raises:
             OutputError: the store is not writable.
         """
+        return self.with_tables(map(to_table, batched(images, _ROWS_PER_FILE)))
+
+    def with_tables(self, tables: Iterable[pa.Table]) -> Manifest:
+        """The list with further rows of `MANIFEST`, written as they come, in files of some thousand.
+
+        Raises:
+            OutputError: the store is not writable.
+        """
         count, files = self.images, self.files
-        for batch in batched(images, _ROWS_PER_FILE):
-            sink = pa.BufferOutputStream()
-            pq.write_table(pa.Table.from_pylist([asdict(image) for image in batch], MANIFEST), sink)
-            self._file(files).write(sink.getvalue())
-            count += len(batch)
-            files += 1
+        for table in tables:
+            for start in range(0, table.num_rows, _ROWS_PER_FILE):
+                rows = table.slice(start, _ROWS_PER_FILE)
+                sink = pa.BufferOutputStream()
+                pq.write_table(rows, sink)
+                self._file(files).write(sink.getvalue())
+                count += rows.num_rows
+                files += 1
         return Manifest(self.folder, count, files)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows, file by file."""
+        for file in self.locations():
+            with file.open() as stream:
+                yield pq.read_table(stream)
 
     def read(self) -> Iterator[ImageRef]:
         """The images, streaming."""
-        for file in self.locations():
-            with file.open() as stream:
-                rows = pq.read_table(stream).to_pylist()
-            yield from map(to_ref, rows)
+        for table in self.tables():
+            yield from map(to_ref, table.to_pylist())
 
     def _file(self, index: int) -> Location:
         return self.folder.child(f"{index:06d}.parquet")
+
+
+def to_table(images: Sequence[ImageRef]) -> pa.Table:
+    """Records as rows of `MANIFEST`."""
+    members = [None if image.member is None else asdict(image.member) for image in images]
+    columns = [members if name == "member" else [getattr(image, name) for image in images] for name in MANIFEST.names]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, MANIFEST, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=MANIFEST)
 
 
 def to_ref(row: Mapping[str, Any]) -> ImageRef:

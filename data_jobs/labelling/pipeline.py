@@ -13,8 +13,8 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_jobs.labelling.ledger import Ledger, RemoteLedger
+from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
-from data_jobs.labelling.resume import Pending
 from data_jobs.labelling.stages import LabellerStage, load_bytes, read_pending, write_part
 from data_jobs.runtime.actors import READ_CPUS, WRITE_CPUS, Actors
 from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
@@ -68,14 +68,15 @@ def _inspect(spec: ModelSpec) -> ModelFacts:
 
 def label_pending(
     store: LabelStore,
-    pending: Pending,
+    pending: Manifest,
     spec: ModelSpec,
     configuration: Mapping[str, Any],
     actors: Actors,
     batch_size: int,
     policy: AddressPolicy,
+    shard: int | None = None,
 ) -> PartSummary:
-    """Label everything that is pending; returns what was added to the store.
+    """Label everything that is pending, all of one shard or of none; returns what was added to the store.
 
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the weights or the output cannot be used.
@@ -85,7 +86,7 @@ def label_pending(
     ledger = (
         ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here).remote()
     )
-    dataset = _build(store, pending, spec, configuration, actors, batch_size, policy, ledger)
+    dataset = _build(store, pending, spec, configuration, actors, batch_size, policy, shard, ledger)
     added = PartSummary()
     with _progress(ledger, pending.images):
         # Keeps the driver in touch with each part as it lands, and holds only its four numbers.
@@ -96,27 +97,26 @@ def label_pending(
 
 def _build(
     store: LabelStore,
-    pending: Pending,
+    pending: Manifest,
     spec: ModelSpec,
     configuration: Mapping[str, Any],
     actors: Actors,
     batch_size: int,
     policy: AddressPolicy,
+    shard: int | None,
     ledger: Any,
 ) -> Dataset:
     prepare_ray_data()
     block_rows = rows_per_task(pending.images, actors.maximum)
     return (
         # Not read_parquet: that starts 32 processes to read the ends of its files, however few those are.
-        ray.data.from_items(
-            [{"path": file.path} for file in pending.manifest.locations()], override_num_blocks=pending.manifest.files
-        )
+        ray.data.from_items([{"path": file.path} for file in pending.locations()], override_num_blocks=pending.files)
         .map_batches(
             read_pending,  # type: ignore[arg-type]  # Ray's hints know no fn_kwargs
             fn_kwargs={"store": store},
             batch_size=None,
             batch_format="pyarrow",
-            compute=TaskPoolStrategy(size=min(_MIN_READERS, pending.manifest.files)),
+            compute=TaskPoolStrategy(size=min(_MIN_READERS, pending.files)),
             num_cpus=READ_CPUS,
         )
         .repartition(target_num_rows_per_block=block_rows)
@@ -140,7 +140,7 @@ def _build(
         )
         .map_batches(
             write_part,  # type: ignore[arg-type]
-            fn_kwargs={"store": store, "configuration": configuration},
+            fn_kwargs={"store": store, "configuration": configuration, "shard": shard},
             batch_size=rows_per_part(pending.images),
             batch_format="pyarrow",
             num_cpus=WRITE_CPUS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,19 +13,21 @@ import pyarrow.compute as pc
 
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import ImageRef, batched
+from data_jobs.labelling.listing import Listing, listing_digest
 from data_jobs.labelling.manifests import Manifest
-from everymask.errors import ConfigurationError, InputError, OutputError
+from everymask.errors import InputError, OutputError
 from everymask.files.location import Location
 from everymask.files.storage import one_line
-from everymask.labels.erasure import erased_digests, id_digest
-from everymask.labels.parts import DamagedPartError, ForeignPartError
+from everymask.labels.parts import DamagedPartError, ForeignPartError, MissingPartError
 from everymask.labels.parts import verify as verify_part
+from everymask.labels.sealing import reopen_shard, tidy
+from everymask.labels.shards import Shard
 from everymask.labels.store import LabelStore
-from everymask.records import Member
+from everymask.labels.visible import Visible
 
 _DONE_COLUMNS = ["image_id", "status", "file_size", "file_version"]
-_ROWS_PER_LOOK_UP = 4096
 _READERS = 16
+_OF_A_SEAL = 2**63
 
 
 @dataclass
@@ -53,7 +54,9 @@ class Finished:
         return len(self.ids) - self.replaced
 
 
-def settle_store(store: LabelStore, retry_failed: bool = False, verify: bool = False) -> Finished:
+def settle_store(
+    store: LabelStore, retry_failed: bool = False, verify: bool = False, shard: Shard | None = None
+) -> Finished:
     """Read which images are done, and mend the store on the way: afterwards every image has at most one row.
 
     A row stands twice if a killed driver's last write landed while the next driver was already at work. Of an image's
@@ -64,6 +67,7 @@ def settle_store(store: LabelStore, retry_failed: bool = False, verify: bool = F
         store: the label store.
         retry_failed: also drop the rows of failed images, so that they count as not done.
         verify: read every page of every part, not only ids.
+        shard: one that is not sealed; None for the parts that belong to no shard.
 
     Raises:
         ConfigurationError: a part has a newer format.
@@ -73,7 +77,10 @@ def settle_store(store: LabelStore, retry_failed: bool = False, verify: bool = F
     finished = Finished()
     owners = IdSet()
     again: list[tuple[int, Location]] = []
-    for number, (part, rows) in enumerate(_read_parts(store, verify)):
+    group = _group(store, shard)
+    if group.shard is not None and group.seal is not None:
+        open_shard(store, group.shard, retry_failed, verify, finished, owners)
+    for number, (part, rows) in enumerate(_read_parts(store, group.small, verify)):
         if isinstance(rows, InputError):
             _set_aside(store, part, rows, finished)
             continue
@@ -86,11 +93,71 @@ def settle_store(store: LabelStore, retry_failed: bool = False, verify: bool = F
             _drop_rows(store, part, number, rows, retry_failed, finished, owners)
         except InputError as problem:  # found only now, where all of it is read; its images are not done after all
             _set_aside(store, part, problem, finished)
-            settled = settle_store(store, retry_failed, verify)
+            settled = settle_store(store, retry_failed, verify, shard)
             settled.dropped += finished.dropped
             settled.notes = finished.notes + settled.notes
             return settled
     return finished
+
+
+def _group(store: LabelStore, shard: Shard | None) -> Visible:
+    number = None if shard is None else shard.number
+    groups = (group for group in store.groups() if (group.shard.number if group.shard else None) == number)
+    return next(groups, Visible(shard, ()))
+
+
+def open_shard(
+    store: LabelStore, shard: Shard, retry_failed: bool, verify: bool, finished: Finished, owners: IdSet
+) -> None:
+    """Drop what must be labelled again from the parts that a seal names: damaged parts, and errors where asked for.
+
+    Args:
+        store: the label store.
+        shard: sealed, or reopened before. If nothing is dropped, it stays as it is.
+        retry_failed: drop the rows of failed images.
+        verify: read every page of every part.
+        finished: gets what stays.
+        owners: gets the ids that stay, as belonging to no small part.
+
+    Raises:
+        InputError: the storage does not answer.
+        OutputError: the store is not writable.
+    """
+    seal = shard.seal()
+    assert seal is not None
+    tidy(store, shard)
+    unusable = []
+    for part, rows in _read_parts(store, [shard.part(part.name) for part in seal.parts], verify):
+        if isinstance(rows, MissingPartError):
+            unusable.append(part.name)
+        elif isinstance(rows, InputError):
+            _set_aside(store, part, rows, finished)
+            unusable.append(part.name)
+        else:
+            stay = rows.filter(pc.equal(rows["status"], "ok")) if retry_failed else rows
+            _add_new(finished.ids, owners, stay, _OF_A_SEAL)
+            finished.errors += pc.sum(pc.equal(stay["status"], "error")).as_py() or 0
+    if unusable or (retry_failed and seal.counts.errors):
+
+        def keep(rows: pa.Table) -> list[bool]:
+            return [not retry_failed or status == "ok" for status in rows["status"].to_pylist()]
+
+        finished.dropped += reopen_shard(store, shard, keep, damaged=unusable)
+
+
+def reopen_asked(store: LabelStore, retry_failed: bool, verify: bool, finished: Finished) -> None:
+    """Drop from sealed shards what must be labelled again; what was dropped and moved away is added to `finished`.
+
+    Raises as `open_shard`.
+    """
+    for group in store.groups():
+        if group.shard is None or group.seal is None or not group.is_sealed:
+            continue
+        if verify or (retry_failed and group.seal.counts.errors):
+            found = Finished()
+            open_shard(store, group.shard, retry_failed, verify, found, IdSet())
+            finished.dropped += found.dropped
+            finished.notes += found.notes
 
 
 def _add_new(ids: IdSet, owners: IdSet, rows: pa.Table, number: int) -> int:
@@ -102,13 +169,6 @@ def _add_new(ids: IdSet, owners: IdSet, rows: pa.Table, number: int) -> int:
     ids.add_all(new, np.array([listing_digest(*candidates[image_id]) for image_id in new], dtype=np.uint64))
     owners.add_all(new, np.full(len(new), number, dtype=np.uint64))
     return len(new)
-
-
-def listing_digest(file_size: int | None, file_version: str | None) -> int:
-    """64 bits of what a listing says of a file; 0 where it does not say."""
-    if file_version is None:
-        return 0
-    return int.from_bytes(hashlib.blake2b(f"{file_size} {file_version}".encode(), digest_size=8).digest()) or 1
 
 
 def _drop_rows(
@@ -149,7 +209,9 @@ def _set_aside(store: LabelStore, part: Location, problem: InputError, finished:
     finished.notes.append(f"{part.name} is {reason} and was moved to {target}{again}")
 
 
-def _read_parts(store: LabelStore, verify: bool) -> Iterator[tuple[Location, pa.Table | InputError]]:
+def _read_parts(
+    store: LabelStore, those: Iterable[Location], verify: bool
+) -> Iterator[tuple[Location, pa.Table | InputError]]:
     """Ids and statuses of every part, or what is wrong with it, a few parts ahead of the caller."""
 
     def read(part: Location) -> pa.Table | InputError:
@@ -164,7 +226,7 @@ def _read_parts(store: LabelStore, verify: bool) -> Iterator[tuple[Location, pa.
             return error
 
     with ThreadPoolExecutor(_READERS) as pool:
-        for parts in batched(store.parts(), 4 * _READERS):
+        for parts in batched(those, 4 * _READERS):
             yield from zip(parts, pool.map(read, parts), strict=True)
 
 
@@ -202,46 +264,6 @@ def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet
         ConfigurationError: two images have one id.
         OutputError: the store is not writable.
     """
-    if erased := erased_digests(store):
-        images = (image for image in images if id_digest(image.image_id) not in erased)
-    seen = IdSet()
-    changed = Manifest.at(store.checkpoint.child("changed"))
-
-    def fresh() -> Iterator[ImageRef]:
-        nonlocal changed
-        for batch in batched(images, _ROWS_PER_LOOK_UP):
-            new = _first_time(batch, seen)
-            done, before = finished.find([image.image_id for image in new])
-            now = np.array([listing_digest(image.file_size, image.file_version) for image in new], dtype=np.uint64)
-            changed = changed.with_more(itertools.compress(new, done & (now != before) & (now != 0) & (before != 0)))
-            yield from itertools.compress(new, ~done)
-
-    manifest = Manifest.at(store.checkpoint.child("pending")).with_more(fresh())
-    return Pending(manifest, len(seen), changed)
-
-
-def _first_time(images: list[ImageRef], seen: IdSet) -> list[ImageRef]:
-    """Those that are listed for the first time; all of them are seen afterwards."""
-    unique: dict[str, ImageRef] = {}
-    for image in images:
-        if _address(unique.setdefault(image.image_id, image)) != _address(image):
-            raise _same_id(image)
-    first = list(unique.values())
-    # A digest of the address tells a repeated line from two images that share an id.
-    addresses = np.array([hash(_address(image)) for image in first], dtype=np.int64).view(np.uint64)
-    before, known_addresses = seen.find(list(unique))
-    for image in itertools.compress(first, before & (known_addresses != addresses)):
-        raise _same_id(image)
-    new = list(itertools.compress(first, ~before))
-    seen.add_all([image.image_id for image in new], addresses[~before])
-    return new
-
-
-def _address(image: ImageRef) -> tuple[str, Member | None]:
-    return image.uri, image.member
-
-
-def _same_id(image: ImageRef) -> ConfigurationError:
-    return ConfigurationError(
-        f"two images of the input have the id {image.image_id!r}, one of them {image.uri}; ids must be unique"
-    )
+    listing = Listing(store, images, finished)
+    manifest = Manifest.at(store.checkpoint.child("pending")).with_more(listing.new())
+    return Pending(manifest, listing.listed, listing.changed)

@@ -131,12 +131,14 @@ class LabellerStage:
         return self._labeller(batch)
 
 
-def write_part(rows: pa.Table, store: LabelStore, configuration: Mapping[str, Any]) -> pa.Table:
+def write_part(
+    rows: pa.Table, store: LabelStore, configuration: Mapping[str, Any], shard: int | None = None
+) -> pa.Table:
     """Rows of the label store → one row of `SUMMARY_SCHEMA`, after the part is safely there.
 
     Raises:
         OutputError: the store cannot be written.
     """
     with SPENT.timed("write"):
-        summary = store.write_part(rows, configuration)
+        summary = store.write_part(rows, configuration, shard)
     return pa.Table.from_pylist([asdict(summary)], schema=SUMMARY_SCHEMA)

@@ -44,6 +44,11 @@ class Visible:
         return self.parts if self.seal is None else self.parts[len(self.seal.parts) :]
 
     @property
+    def sealed(self) -> tuple[Location, ...]:
+        """The parts that a seal names."""
+        return self.parts[: len(self.parts) - len(self.small)]
+
+    @property
     def is_sealed(self) -> bool:
         """Whether nothing but the seal's parts counts."""
         return self.seal is not None and not self.seal.open

@@ -205,6 +205,41 @@ def test_overwrite_starts_from_nothing_and_a_list_may_name_what_is_lost(job: Job
     assert rows["in/lost.png"].error == "the file is not there"
 
 
+def test_a_large_list_is_labelled_in_shards_and_a_finished_one_starts_no_worker(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{number}.png" for number in range(4)]
+    for number, name in enumerate(names):
+        draw(tmp_path / name, number)
+    (tmp_path / "3.png").write_bytes(b"no image")
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    output = tmp_path / "out"
+    arguments = ["--input", tmp_path / "list.txt", "--output", output, "--shard-images", "3", "--previews", "0"]
+    assert job.run(*arguments) == 0
+    assert [group.is_sealed for group in LabelStore(str(output)).groups()] == [True, True]
+    before = rows_of(output)
+    assert sorted(before) == names
+
+    capsys.readouterr()
+    assert job.run(*arguments) == 0
+    assert "0 images labelled" in capsys.readouterr().out
+    assert rows_of(output) == before
+
+    draw(tmp_path / "3.png", 3)
+    draw(tmp_path / "4.png", 4)
+    (tmp_path / "list.txt").write_text("\n".join([*names, "4.png"]))
+    assert job.run(*arguments, "--retry-failed") == 0
+    rows = rows_of(output)
+    assert rows["3.png"].labels is not None
+    assert {name: rows[name] for name in names[:3]} == {name: before[name] for name in names[:3]}
+    groups = LabelStore(str(output)).groups()
+    assert [(group.is_sealed, group.seal.counts.images) for group in groups if group.seal] == [
+        (True, 3),
+        (True, 1),
+        (True, 1),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

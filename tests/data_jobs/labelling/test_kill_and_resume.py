@@ -61,8 +61,12 @@ def start() -> Iterator[Start]:
 
 
 def wait_for_parts(store: LabelStore, process: subprocess.Popen[bytes], log: Path) -> None:
+    wait_until(lambda: bool(store.parts()), process, log)
+
+
+def wait_until(it_is_so: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + DEADLINE_S
-    while not store.parts():
+    while not it_is_so():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)  # between two looks at the folder
@@ -116,7 +120,15 @@ def test_a_killed_run_resumes_to_what_the_library_says(
 
     log = tmp_path / "2.log"
     assert start(command(photos, Path(killed.root), tiny_sam_checkpoint), log).wait(DEADLINE_S) == 0, log.read_text()
-    *rows, bad = sorted(killed.images(), key=lambda row: row.image_id)
+    check_rows(killed, photos, tiny_sam)
+    record = read_run(killed)
+    assert record is not None
+    assert [attempt.labelled for attempt in record.attempts] == [None, IMAGES + 1 - before]
+
+
+def check_rows(store: LabelStore, photos: Path, tiny_sam: SamBackbone) -> None:
+    """Each image has one row, with what the library says of it."""
+    *rows, bad = sorted(store.images(), key=lambda row: row.image_id)
     assert [row.image_id for row in rows] == [f"{number:02d}.png" for number in range(IMAGES)]
     for row in rows:
         picture = decode_image((photos / row.image_id).read_bytes())
@@ -125,9 +137,38 @@ def test_a_killed_run_resumes_to_what_the_library_says(
         assert [mask.rle for mask in row.labels.masks] == [mask.rle for mask in labels.masks]
         assert [mask.score for mask in row.labels.masks] == pytest.approx([mask.score for mask in labels.masks])
     assert (bad.image_id, bad.labels) == ("bad.png", None)
-    record = read_run(killed)
-    assert record is not None
-    assert [attempt.labelled for attempt in record.attempts] == [None, IMAGES + 1 - before]
+
+
+def test_a_run_in_shards_that_is_killed_resumes_with_the_shard_it_was_at(
+    tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path: Path, start: Start
+) -> None:
+    photos = tmp_path / "photos"
+    write_pictures(photos)
+    store = LabelStore(str(tmp_path / "killed"))
+    sharded = [*command(photos, Path(store.root), tiny_sam_checkpoint), "--shard-images", "16"]
+
+    def files(pattern: str) -> list[Path]:
+        return list(Path(store.labels).glob(pattern))
+
+    # While the first shard is put together (a draft, or the part), or just when it is sealed.
+    process = start(sharded, tmp_path / "1.log")
+    wait_until(lambda: bool(files("*000000-????????-0000.parquet*")), process, tmp_path / "1.log")
+    process.kill()
+    process.wait()
+    # In the middle of the second shard, with the first one sealed.
+    process = start(sharded, tmp_path / "2.log")
+    wait_until(lambda: bool(files("000001-part-*")), process, tmp_path / "2.log")
+    process.kill()
+    process.wait()
+    assert (Path(store.shards) / "000000" / "seal.json").exists()
+    sealed = {path: path.stat().st_mtime_ns for path in files("000000-????????-0000.parquet")}
+
+    log = tmp_path / "3.log"
+    assert start(sharded, log).wait(DEADLINE_S) == 0, log.read_text()
+    check_rows(store, photos, tiny_sam)
+    assert [group.is_sealed for group in store.groups()] == [True, True, True]
+    assert {path: path.stat().st_mtime_ns for path in files("000000-*")} == sealed
+    assert {path.name for path in files("*")} == {part.name for part in store.parts()}
 
 
 def test_a_terminated_run_ends_in_order_and_leaves_nothing_running(

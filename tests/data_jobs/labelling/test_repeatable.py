@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_jobs.label_dataset import command as label
-from data_jobs.labelling.run import repeatable_settings
+from data_jobs.labelling.attempts import repeatable_settings
 from data_jobs.relabel import command as relabel
 
 

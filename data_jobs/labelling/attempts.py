@@ -1,0 +1,225 @@
+"""One attempt of a run: what earlier ones left, and what this one records and shows in the end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from data_jobs.labelling.config import LabelDatasetConfig, RelabelConfig, StoreOptions
+from data_jobs.labelling.failures import failures_line
+from data_jobs.labelling.output import clear
+from data_jobs.labelling.preview import preview_exists, write_preview
+from data_jobs.labelling.resume import Finished, reopen_asked, settle_store
+from data_jobs.labelling.run_configuration import comparable
+from data_jobs.runtime.outcome import next_step, tell
+from data_jobs.runtime.progress import format_duration
+from data_jobs.runtime.settings import as_tree, typed
+from data_jobs.runtime.waiting import waiting
+from everymask.classes.shipped import settled_head
+from everymask.errors import ConfigurationError, OutputError
+from everymask.files.addresses import AddressPolicy
+from everymask.files.storage import canonical_uri, one_line
+from everymask.images.decoding import ImageLimits
+from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
+from everymask.labels.sealing import tidy_all
+from everymask.labels.shards import shards_of
+from everymask.labels.store import LabelStore, PartSummary
+from everymask.redaction import redact
+from everymask.wording import counted
+
+_ONCE = frozenset({"overwrite", "discard_corrections", "retry_failed", "verify"})
+"""Settings that are asked for this once."""
+_PLACES = frozenset({"input", "output", "embeddings", "save_embeddings", "checkpoint", "local_root"})
+"""Settings that name files and folders, beside the class head and the model of CLIP, which may be names."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier attempts left in the output.
+
+    Attributes:
+        record: what their run.json says; None where there is none, or it will be overwritten.
+        finished: their rows that belong to no shard, settled; of shards, what was dropped.
+        has_shards: whether there are any.
+        started: when this was read, on the monotonic clock.
+    """
+
+    record: RunRecord | None
+    finished: Finished
+    started: float
+    has_shards: bool = False
+
+    @classmethod
+    def read(cls, options: StoreOptions, store: LabelStore, configuration: dict[str, Any]) -> Earlier:
+        """Read it, and settle the store; what is to be overwritten stays as it is.
+
+        Args:
+            options: what becomes of what is there.
+            store: the output.
+            configuration: the run's, as far as it is known: what only a look into the model tells may be missing.
+
+        Raises:
+            ConfigurationError: the output holds labels of another configuration.
+            OutputError: the output cannot be written.
+        """
+        started = time.monotonic()
+        if options.overwrite:
+            return cls(None, Finished(), started)
+        record = read_run(store)
+        if record is not None:
+            _check_same(options.output, comparable(record.config, configuration), configuration)
+        with waiting(f"reading which images of {redact(store.uri)} are done"):
+            finished = settle_store(store, options.retry_failed, options.verify)
+            shards = bool(shards_of(store.root))
+            if shards:
+                tidy_all(store)
+                reopen_asked(store, options.retry_failed, options.verify, finished)
+        for note in finished.notes:
+            print(note, flush=True)
+        return cls(record, finished, started, shards)
+
+
+def _check_same(output: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if before != now:
+        raise ConfigurationError(
+            f"{output} holds labels made with another configuration: {'; '.join(differences(before, now))}. Choose "
+            "another --output, or start over with --overwrite"
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has been let into its output.
+
+    Attributes:
+        options: what becomes of what is there.
+        limits: what an image may cost to read.
+        policy: what is opened of the images' addresses.
+        store: the output.
+        record: what run.json says; the last attempt is this one.
+        finished: what earlier attempts left.
+        started: on the monotonic clock.
+    """
+
+    options: StoreOptions
+    limits: ImageLimits
+    policy: AddressPolicy
+    store: LabelStore
+    record: RunRecord
+    finished: Finished
+    started: float
+
+    @classmethod
+    def open(
+        cls,
+        words: str,
+        config: LabelDatasetConfig | RelabelConfig,
+        store: LabelStore,
+        earlier: Earlier,
+        configuration: dict[str, Any],
+        device: str,
+    ) -> Run:
+        """Record a new attempt of `everymask WORDS`.
+
+        Raises:
+            ConfigurationError: the output holds labels of another configuration.
+            OutputError: the output cannot be written.
+        """
+        record = earlier.record
+        if record is not None:
+            _check_same(config.store.output, record.config, configuration)
+        if config.store.overwrite:
+            clear(store)
+        elif record is not None and record.rebuilt is not None:
+            _replace_run_file(store, record.rebuilt)
+        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        attempt = RunAttempt(typed(words, config), started_at, device, package_versions())
+        attempts = [*(record.attempts if record else []), attempt]
+        record = RunRecord(
+            configuration, attempts, record.counts if record else None, settings=repeatable_settings(config)
+        )
+        write_run(store, record)
+        return cls(
+            config.store, config.limits, config.address_policy(), store, record, earlier.finished, earlier.started
+        )
+
+    def close(self, expected: int | None, added: PartSummary) -> PartSummary:
+        """Count, record and show what there is now.
+
+        Args:
+            expected: images that must have a row; None where seals have counted them.
+            added: what this attempt has labelled.
+        """
+        counts = self._count(expected)
+        attempt = replace(self.record.attempts[-1], seconds=self.seconds, labelled=added.images)
+        write_run(self.store, replace(self.record, attempts=[*self.record.attempts[:-1], attempt], counts=counts))
+        changed = added.images or self.finished.dropped or self.finished.notes
+        if self.options.previews and (changed or not preview_exists(self.store)):
+            with waiting("drawing the preview"):
+                write_preview(self.store, self.limits, self.options.previews, self.policy)
+        self._report(counts, added)
+        return counts
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return round(time.monotonic() - self.started, 3)
+
+    def _count(self, expected: int | None) -> PartSummary:
+        """What the store holds now: every image once."""
+        counts = self.store.summary()
+        if expected is None:
+            return counts
+        if counts.images > expected:
+            settle_store(self.store)
+            counts = self.store.summary()
+        if counts.images != expected:
+            raise RuntimeError(
+                f"{self.store.uri} has {counts.images} rows, expected {expected}; run the same command again"
+            )
+        return counts
+
+    def _report(self, counts: PartSummary, added: PartSummary) -> None:
+        output = redact(self.options.output)
+        speed = f" ({added.images / self.seconds:.3g} images/s)" if added.images else ""
+        print(
+            f"{counted(added.images, 'image')} labelled in {format_duration(self.seconds)}{speed}; {output} holds "
+            f"{counted(counts.images, 'image')}, {counted(counts.masks, 'mask')}, {counted(counts.errors, 'error')}",
+            flush=True,
+        )
+        held = {"images": counts.images, "masks": counts.masks, "errors": counts.errors}
+        tell(output=output, labelled=added.images, seconds=self.seconds, **held)
+        if self.options.previews:
+            print(f"look at {output}/preview/index.html", flush=True)
+        next_step(f"everymask browse {shlex.quote(output)}")
+        if failures := failures_line(self.store, counts):
+            print(failures, flush=True)
+
+
+def repeatable_settings(config: LabelDatasetConfig | RelabelConfig) -> dict[str, Any]:
+    """The settings that run.json keeps: all but what was asked for this once, and files as any directory finds them."""
+    settings = {name: value for name, value in as_tree(config).items() if name not in _ONCE}
+    for name in _PLACES & settings.keys():
+        value = settings[name]
+        settings[name] = (
+            [canonical_uri(one) for one in value] if isinstance(value, list) else value and canonical_uri(value)
+        )
+    if settings.get("head"):
+        settings["head"] = settled_head(settings["head"])
+    clip = settings.get("clip", {})
+    if os.path.isdir(clip.get("model", "")):  # else it is a model of the hub
+        clip["model"] = canonical_uri(clip["model"])
+    return settings
+
+
+def _replace_run_file(store: LabelStore, why: str) -> None:
+    try:
+        aside = f"; what was there is now {store.set_aside(store.run_file, 'damaged')}" if store.exists() else ""
+    except OSError as error:
+        raise OutputError(f"cannot move {store.run_file} out of the way: {one_line(error)}") from error
+    print(f"run.json is made anew from the labels beside it, since {why}{aside}", flush=True)

@@ -1,0 +1,178 @@
+"""A run of more images than one plan holds: shard by shard, each labelled and sealed, while the rest is listed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import ray
+
+from data_jobs.labelling.attempts import Earlier, Run
+from data_jobs.labelling.changes import settle_changes
+from data_jobs.labelling.config import LabelDatasetConfig
+from data_jobs.labelling.id_set import IdSet
+from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.listing import Listed, Listing
+from data_jobs.labelling.manifests import Manifest, to_table
+from data_jobs.labelling.resume import settle_store
+from data_jobs.labelling.sharding import add_listed, cut, drop_unlabelled, next_number, pending_of, write_shard
+from data_jobs.labelling.start import Started
+from data_jobs.runtime.actors import WRITE_CPUS
+from data_jobs.runtime.ahead import ahead
+from everymask.labels.sealing import UnfinishedShardError, seal_shard
+from everymask.labels.shards import Shard, shards_of
+from everymask.labels.store import LabelStore, PartSummary
+from everymask.wording import counted
+
+Start = Callable[[], Started]
+"""Starts the workers, and lets the run into its output."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What is labelled, and where.
+
+    Attributes:
+        config: of the run.
+        store: the output.
+        images: as they are listed; None where that is known to tell nothing new.
+    """
+
+    config: LabelDatasetConfig
+    store: LabelStore
+    images: Iterator[ImageRef] | None
+
+    def settle(self, listing: Listing) -> list[Shard]:
+        """Drop the rows of images whose files changed; the shards in which they are to be labelled again.
+
+        No shard is being sealed. Raises as `settle_changes`.
+        """
+        config, store = self.config, self.store
+        if not listing.changed.images or config.store.keep_changed:
+            return []
+        print(f"reading {listing.changed.images:,} files that may have changed since they were labelled", flush=True)
+        changes = settle_changes(store, listing.changed, config.limits, config.address_policy())
+        print(changes, flush=True)
+        of_no_shard = [to_table(changes.replaced)] if changes.replaced else []
+        more = write_shard(store, next_number(store), of_no_shard)
+        return [*changes.reopened, *([more] if more else [])]
+
+
+def begin_shards(given: Input, listing: Listing, first: Manifest, start: Start) -> PartSummary:
+    """Label an input that turned out to be larger than one shard; returns what the store holds then.
+
+    Args:
+        given: its `images` are the new ones after `first`.
+        listing: of the input.
+        first: the images of the first shard.
+        start: called before anything is written.
+
+    Raises:
+        EverymaskError: (possibly as the cause of Ray's error) as `Started.label` and `seal_shard`.
+    """
+    started = start()
+    shard = write_shard(given.store, next_number(given.store), first.tables())
+    further = ahead(cut(given.store, given.images or iter(()), given.config.shard_images))
+    added = _label(started, itertools.chain([shard] if shard else [], further))
+    return _finish(given, listing, started, added)
+
+
+def resume_shards(given: Input, earlier: Earlier, start: Start) -> PartSummary:
+    """Go on with a store that has shards; returns what it holds then. No worker starts if nothing is to be labelled.
+
+    Raises:
+        EverymaskError: as `begin_shards`.
+    """
+    store, listed = given.store, Listed.of(given.config.input, given.config.limit)
+    if listed.is_kept_in(store) and not given.config.store.verify:
+        given = replace(given, images=None)
+    else:
+        drop_unlabelled(store)
+    sealed = {group.shard.number for group in store.groups() if group.shard and group.is_sealed}
+    there = shards_of(store.root)
+    print(f"{counted(len(there), 'shard')} from before, {len(sealed):,} of them sealed", flush=True)
+    listing = Listing(store, given.images or (), earlier.finished.ids)
+    open_ones = [shard for shard in there if shard.number not in sealed]
+    shards = itertools.chain(open_ones, ahead(_further(given, listing, earlier.finished.ids)))
+    first = next(shards, None)
+    reopened = [] if first else given.settle(listing)
+    if first is None and not reopened and earlier.record is not None:
+        listed.keep_in(store)
+        config = earlier.record.config
+        this = Run.open("label", given.config, store, earlier, config, earlier.record.attempts[-1].device)
+        return this.close(None, PartSummary())
+    started = start()
+    added = _label(started, itertools.chain([first] if first else [], shards, reopened))
+    return _finish(given, listing, started, added)
+
+
+def _further(given: Input, listing: Listing, known: IdSet) -> Iterator[Shard]:
+    """New shards of what is listed and in none yet."""
+    if given.images is None:
+        return
+    add_listed(given.store, known)
+    yield from cut(given.store, listing.new(), given.config.shard_images)
+
+
+def _finish(given: Input, listing: Listing, started: Started, added: PartSummary) -> PartSummary:
+    """What is left once all is listed and sealed: images whose files changed."""
+    added += _label(started, given.settle(listing))
+    Listed.of(given.config.input, given.config.limit).keep_in(given.store)
+    return started.run.close(None, added)
+
+
+def _label(started: Started, shards: Iterable[Shard]) -> PartSummary:
+    """Label shards and seal them; one is sealed while the next is labelled. Returns what was added."""
+    store, options = started.run.store, started.run.options
+    sealer = Sealer(store, started.run.record.config_sha256)
+    added = PartSummary()
+    for shard in shards:
+        done = settle_store(store, options.retry_failed, options.verify, shard)
+        for note in done.notes:
+            print(note, flush=True)
+        pending = pending_of(store, shard, done.ids)
+        print(f"shard {shard.name}: {counted(pending.images, 'image')} to label, {len(done.ids):,} before", flush=True)
+        added += started.label(pending, shard.number)
+        sealer.begin(shard)
+    sealer.wait()
+    return added
+
+
+class Sealer:
+    """Seals shards beside other work, one at a time.
+
+    Args:
+        store: the label store.
+        config_sha256: of the run's configuration.
+    """
+
+    def __init__(self, store: LabelStore, config_sha256: str) -> None:
+        self._store = store
+        self._config_sha256 = config_sha256
+        self._task: ray.ObjectRef[None] | None = None
+
+    def begin(self, shard: Shard) -> None:
+        """Seal a shard that nobody writes to any more, once the one before is sealed. Raises as `wait`."""
+        self.wait()
+        self._task = _seal.remote(self._store, shard.number, self._config_sha256)
+
+    def wait(self) -> None:
+        """Until all is sealed.
+
+        Raises:
+            EverymaskError: (as the cause of Ray's error) as `seal_shard`.
+        """
+        if self._task is not None:
+            ray.get(self._task)
+            self._task = None
+
+
+@ray.remote(num_cpus=WRITE_CPUS, max_calls=1)  # what it held goes with the worker process
+def _seal(store: LabelStore, number: int, config_sha256: str) -> None:
+    shard = Shard(store.root, number)
+    try:
+        seal_shard(store, shard, config_sha256)
+    except UnfinishedShardError:  # a task that Ray did twice may have written a row twice
+        settle_store(store, shard=shard)
+        seal_shard(store, shard, config_sha256)

@@ -1,0 +1,94 @@
+"""From a plan to workers at work: which there are, what they are told, and that they have loaded the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from data_jobs.labelling.attempts import Earlier, Run
+from data_jobs.labelling.config import LabelDatasetConfig
+from data_jobs.labelling.manifests import Manifest
+from data_jobs.labelling.model_spec import ModelSpec
+from data_jobs.labelling.pipeline import inspect_model, label_pending
+from data_jobs.labelling.run_configuration import run_configuration
+from data_jobs.runtime.actors import Actors, Footprint, plan_actors
+from data_jobs.runtime.scheduling import parse_labels
+from data_jobs.runtime.waiting import waiting
+from everymask.backbone.devices import device_for
+from everymask.backbone.models import find_model
+from everymask.files.storage import canonical_uri
+from everymask.labels.store import LabelStore, PartSummary
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers of a run.
+
+    Attributes:
+        spec: what they are told.
+        actors: how they are run.
+    """
+
+    spec: ModelSpec
+    actors: Actors
+
+    @classmethod
+    def plan(cls, config: LabelDatasetConfig) -> Crew:
+        """Fit them into the running cluster. Raises as `plan_actors`."""
+        model, labels = config.model.model, parse_labels(config.node_labels)
+        actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, Footprint.of_model(model), labels)
+        spec = ModelSpec(
+            model,
+            config.model.checkpoint,
+            config.head,
+            device_for(config.model.device, actors.gpus),
+            config.label_config(),
+            config.limits,
+            actors.threads,
+            config.save_embeddings and canonical_uri(config.save_embeddings),
+        )
+        return cls(spec, actors)
+
+    def __str__(self) -> str:
+        """`nano (entities), 2 workers on the CPU`."""
+        actors = self.actors
+        workers = f"{actors.minimum} to {actors.maximum}" if actors.maximum > actors.minimum else f"{actors.maximum}"
+        place = f"{actors.gpus:g} GPU each" if actors.gpus else "on the CPU"
+        plural = "s" if actors.maximum > 1 else ""
+        return f"{self.spec.model} ({self.spec.config.method}), {workers} worker{plural} {place}"
+
+    def start(self, config: LabelDatasetConfig, store: LabelStore, earlier: Earlier) -> Started:
+        """Look into the model on a worker, and record a new attempt of `everymask label`.
+
+        Raises:
+            EverymaskError: (possibly as the cause of Ray's error) as `inspect_model` and `Run.open`.
+        """
+        with waiting(f"starting a worker, which loads {self.spec.model}"):
+            facts = inspect_model(self.spec, self.actors)
+        configuration = run_configuration(config.input, self.spec.config, facts, config.limits)
+        this = Run.open("label", config, store, earlier, configuration, facts.device)
+        batch_size = config.batch_size or (find_model(self.spec.model).gpu_batch_size if self.actors.gpus else 1)
+        return Started(this, replace(self, spec=replace(self.spec, expected=facts)), batch_size)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run whose model is known.
+
+    Attributes:
+        run: let into its output.
+        crew: with the model that every worker must find.
+        batch_size: images encoded together.
+    """
+
+    run: Run
+    crew: Crew
+    batch_size: int
+
+    def label(self, pending: Manifest, shard: int | None = None) -> PartSummary:
+        """Label the images of a list; returns what was added. Raises as `label_pending`."""
+        if not pending.images:
+            return PartSummary()
+        run, crew = self.run, self.crew
+        return label_pending(
+            run.store, pending, crew.spec, run.record.config, crew.actors, self.batch_size, run.policy, shard
+        )
