@@ -18,11 +18,14 @@ if TYPE_CHECKING:
         Labels,
         Mask,
         Store,
+        TrainingConfig,
         export,
         label,
         label_folder,
         load_model,
         open_store,
+        save_head,
+        train_classes,
     )
 
 __version__ = "0.1.0"
@@ -32,12 +35,15 @@ __all__ = [
     "Labels",
     "Mask",
     "Store",
+    "TrainingConfig",
     "__version__",
     "export",
     "label",
     "label_folder",
     "load_model",
     "open_store",
+    "save_head",
+    "train_classes",
 ]
 
 

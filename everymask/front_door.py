@@ -6,7 +6,7 @@ loads neither torch nor Ray.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,10 @@ from tqdm.auto import tqdm
 
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
-from everymask.classes.head import ClassHead, load_head
+from everymask.classes.config import MaskConfig
+from everymask.classes.head import ClassHead, load_head, save_head
+from everymask.classes.training.pictures import train_on_pictures
+from everymask.classes.training.train import TrainingConfig
 from everymask.errors import EverymaskError, InputError, LabelFailure, ModelOutputError
 from everymask.formats.export import ExportReport, ExportRequest
 from everymask.formats.export import export as write_export
@@ -31,7 +34,20 @@ from everymask.results import Labels, Mask, Store
 
 load_model = load_backbone
 
-__all__ = ["LabelConfig", "Labels", "Mask", "Store", "export", "label", "label_folder", "load_model", "open_store"]
+__all__ = [
+    "LabelConfig",
+    "Labels",
+    "Mask",
+    "Store",
+    "TrainingConfig",
+    "export",
+    "label",
+    "label_folder",
+    "load_model",
+    "open_store",
+    "save_head",
+    "train_classes",
+]
 
 
 def label(
@@ -103,6 +119,36 @@ def label_folder(
             yield path.relative_to(root).as_posix(), found
 
     return labelled()
+
+
+def train_classes(
+    pictures: Mapping[str, Sequence[ImageLike]],
+    model: str | PromptableBackbone = "nano",
+    *,
+    config: TrainingConfig | None = None,
+    limits: ImageLimits | None = None,
+) -> ClassHead:
+    """Train a class head here, on a few dozen pictures that show one object each; `save_head` keeps it.
+
+    For more pictures use `everymask train classes`, which works in parallel and writes a report.
+
+    Args:
+        pictures: class name → pictures of it, each in any form that `label` takes.
+        model: as for `label`; the head belongs to this model's weights.
+        config: how it is trained.
+        limits: sizes above which a picture is refused.
+
+    Raises:
+        InputError: a picture cannot be read or decoded, or is no image.
+        ConfigurationError: no class, or one without a picture or whose pictures give no mask; unknown model.
+        CheckpointError: the model's weights are missing or corrupt.
+        ModelOutputError: the model answered with NaN or infinity.
+    """
+    settings = config or TrainingConfig()
+    backbone = load_backbone(model) if isinstance(model, str) else model
+    masks = MaskConfig(describer="crop" if "crop" in settings.features else "none")
+    rgb = {name: [rgb_pixels(picture, limits or ImageLimits()) for picture in of] for name, of in pictures.items()}
+    return train_on_pictures(rgb, backbone, settings, masks).head
 
 
 def open_store(uri: str | Path) -> Store:
