@@ -99,7 +99,6 @@ class Page:
         return _picture(found, params.get("v") == signature)
 
     def picture(self, request: Request) -> Response:
-        """A picture that fills a screen."""
         params = request.query_params
         looked = self.collection.look(params.get("id", ""))
         return _picture(self.pictures.large(looked), params.get("v") == (looked.row.content_sha256 or "")[:16])

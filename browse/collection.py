@@ -110,7 +110,6 @@ class Collection:
 
     @property
     def view(self) -> View:
-        """The current view."""
         return self._view
 
     @property

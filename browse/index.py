@@ -63,7 +63,6 @@ class Index:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """The current segments."""
         return tuple(kept.segment for kept in self._kept)
 
     def renew(self, progress: Progress = lambda done, total: None) -> bool:

@@ -97,7 +97,6 @@ class View:
     # ---- corrections ------------------------------------------------------------------------------------------------
 
     def correct(self, images: Iterable[Corrected]) -> None:
-        """Show corrections."""
         with self._lock:
             for image in images:
                 self._recent[image.position] = image

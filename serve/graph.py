@@ -28,8 +28,6 @@ from serve.tasks import (
 
 
 class Graph:
-    """The deployments' handles."""
-
     def __init__(self, app_name: str, refiner: DeploymentHandle[Any], classifier: DeploymentHandle[Any]) -> None:
         self._app_name = app_name
         self._refiner = refiner
@@ -43,7 +41,6 @@ class Graph:
     async def classify(
         self, image: RequestImage, head: HeadFile, reads_crops: bool, score_thresh: float | None
     ) -> Outcome[ImageLabels]:
-        """Masks of a head's classes."""
         classifier = self._classifier.options(multiplexed_model_id=head.model_id)
         masks = self._refine(image, MaskTask(reads_crops))
         # Passed on un-awaited, the masks go from replica to replica and never through here.

@@ -70,7 +70,6 @@ class Labelling:
         return await self._graph.states()
 
     async def heads(self) -> list[HeadInfo]:
-        """Every class head that exists now."""
         return await asyncio.to_thread(self._heads.list, await self.describe())
 
     async def everything(self, image: RequestImage, method: Method, sizes: RegionSizes = _OWN_SIZES) -> ImageAnswer:

@@ -55,7 +55,6 @@ class EncoderMetrics:
         self._batches = Counter("everymask_encoder_batches", description="Batches they were encoded in.")
 
     def encodes(self, images: int) -> None:
-        """Count one batch."""
         self._images.inc(images)
         self._batches.inc()
 
@@ -100,5 +99,4 @@ class HttpMetrics:
         self._latency.observe(seconds * 1000, tags={"route": route})
 
     def in_flight(self, count: int) -> None:
-        """Record the number of requests in work."""
         self._in_flight.set(count)

@@ -64,7 +64,6 @@ class Page:
         yield from _answers(picture, lambda image: self._client.entities(image.data, method))
 
     def prompt(self, picture: Picture | None, event: gr.EventData) -> Updates:
-        """Handle a click or a box in the Click tab."""
         asked = Prompt(event.points, event.labels, event.box)
         yield from _answers(picture, lambda image: self._client.points(image.data, image.image_id, asked))
 

@@ -35,8 +35,6 @@ class PictureLabeller(Protocol[Asked, Answer]):
 
 
 class _Worker(Generic[Asked, Answer]):
-    """A labeller in its own process."""
-
     def __init__(self, labeller: PictureLabeller[Asked, Answer]) -> None:
         torch.set_num_threads(1)
         self._labeller = labeller

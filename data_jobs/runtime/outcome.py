@@ -21,7 +21,6 @@ def tell(**facts: Any) -> None:
 
 
 def next_step(line: str) -> None:
-    """Print the line to type next."""
     tell(next=line)
     print(f"next: {line}", flush=True)
 

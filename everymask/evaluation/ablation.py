@@ -49,7 +49,6 @@ class AblationRow:
 
     @property
     def overlaps(self) -> bool:
-        """Whether its masks may overlap."""
         return self.method == "amg"
 
 

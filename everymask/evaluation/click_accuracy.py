@@ -97,7 +97,6 @@ def click_scores(answers: ClickAnswers, pictures: Iterable[ClickPicture]) -> Cli
 
 
 def click_figures(scores: ClickScores) -> ClickFigures:
-    """The answers' average quality."""
     iou, score, weight = scores.iou, scores.score, np.sqrt(scores.share)
     best, top = iou.max(axis=1), iou[np.arange(len(iou)), score.argmax(axis=1)]
     varies = iou.std() > 0 and score.std() > 0

@@ -112,7 +112,6 @@ class Layout:
         return [{"id": 0, "name": self.supercategory, "supercategory": "none"}, *listed]
 
     def folder(self, split: str) -> str:
-        """A split's folder name."""
         return self.val_folder if split == "val" else split or "train"
 
 

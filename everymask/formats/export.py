@@ -182,8 +182,6 @@ def export(
 
 @dataclass
 class _Sums:
-    """Totals over shares."""
-
     names: ClassNames
     loss: Loss = field(default_factory=Loss)
     counts: SplitCounts = field(default_factory=SplitCounts)

@@ -33,7 +33,6 @@ _ID_DIGITS = 24
 def _field(
     name: str, kind: str, subfield: str | None = None, document: str | None = None, **more: Any
 ) -> dict[str, Any]:
-    """One field's entry in metadata.json."""
     prefix = "fiftyone.core."
     return {
         "name": name,

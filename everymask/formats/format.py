@@ -232,7 +232,6 @@ class Format:
         return f"{folder}/{name}" if folder else name
 
     def split_folder(self, split: str) -> str:
-        """A split's folder name."""
         return self.val_folder if split == "val" else split
 
     def images_mode(self, asked: ImagesMode | Literal["none"] | None) -> ImagesMode | None:

@@ -106,8 +106,6 @@ class _SplitFiles:
 
 
 class HuggingFaceWriter:
-    """Writes Parquet files as images arrive."""
-
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._splits: dict[str, _SplitFiles] = {}

@@ -52,8 +52,6 @@ def entity_map(labels: ImageLabels) -> NDArray[np.uint16]:
 
 
 class SemanticPngWriter:
-    """Writes class maps and classes.json."""
-
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._palette = options.segmentation == "palette"

@@ -30,7 +30,6 @@ REVIEWED_FLAG = "reviewed"
 
 
 def labelme_shape(mask: LabelledMask) -> dict[str, Any]:
-    """A non-empty mask as a shape."""
     x0, y0, x1, y1 = mask.box_xyxy
     return {
         "label": ClassNames.name(mask),

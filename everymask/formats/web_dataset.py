@@ -62,8 +62,6 @@ class _Shards:
 
 
 class WebDatasetWriter:
-    """Writes shards as images arrive."""
-
     def __init__(self, destination: Destination, options: ExportOptions) -> None:
         self._destination = destination
         self._splits: dict[str, _Shards] = {}

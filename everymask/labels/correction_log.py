@@ -191,7 +191,6 @@ def has_corrections(store: LabelStore) -> bool:
 
 
 def delete_corrections(store: LabelStore) -> None:
-    """Delete every correction."""
     for file in _files(store):
         file.delete()
 

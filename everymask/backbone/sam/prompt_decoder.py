@@ -149,8 +149,6 @@ class PromptDecoder:
 
 
 class _Layer:
-    """One layer of the two-way transformer."""
-
     def __init__(
         self, block: TwoWayAttentionBlock, image_position: torch.Tensor, device: torch.device, dtype: torch.dtype
     ) -> None:

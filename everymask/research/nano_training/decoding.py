@@ -110,7 +110,6 @@ def _batches(paths: list[Path], config: DecodingConfig, rng: np.random.Generator
 
 
 def _prefetched(batches: Iterator[Batch], depth: int = 4) -> Iterator[Batch]:
-    """The same batches, read ahead by a thread."""
     ready: queue.Queue[Batch] = queue.Queue(depth)
 
     def fill() -> None:

@@ -121,7 +121,6 @@ class Trainer:
             self.save()
 
     def report_means(self) -> None:
-        """Report the figures' means since the last report."""
         if self._counted:
             means = {name: round(total / self._counted, 4) for name, total in self._sums.items()}
             self._report({"step": self.step, "progress": round(min(1.0, self.progress), 3), **means})
@@ -151,7 +150,6 @@ class Trainer:
 
 
 def is_first_process() -> bool:
-    """Whether this process writes files."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
