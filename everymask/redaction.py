@@ -17,8 +17,9 @@ REPLACEMENT = "***"
 _Value = TypeVar("_Value")
 
 _ADDRESS = re.compile(
-    # Chained addresses (zip://inner::https://outer) are taken one by one.
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<rest>(?:(?!::[a-z][a-z0-9+.-]*://)[^\s'\"<>`|])+)",
+    # Chained addresses (zip://inner::https://outer) are taken one by one. Schemes have a bound: a long word that is no
+    # address would be walked again from each of its letters.
+    r"(?P<scheme>[a-z][a-z0-9+.-]{0,31})://(?P<rest>(?:(?!::[a-z][a-z0-9+.-]{0,31}://)[^\s'\"<>`|])+)",
     re.IGNORECASE,
 )
 _PARAMETER = re.compile(r"(?P<before>[?&;#])(?P<name>[^=&;#?]*)=(?P<value>[^&;#?]*)")

@@ -88,6 +88,8 @@ class AddressPolicy:
 
     def _parameters_are_known(self, uri: str) -> bool:
         query = split_query(uri)[1]
+        if "?" in uri.removesuffix(query).partition("://")[2].partition("/")[0]:
+            return False  # it stands before the path, where file systems look for parameters, too
         names = {parameter.partition("=")[0] for parameter in query[1:].split("&") if parameter}
         return names <= _HARMLESS_PARAMETERS or query in {split_query(place)[1] for place in self._places}
 

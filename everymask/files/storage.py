@@ -14,9 +14,9 @@ import pyarrow.fs as pafs
 from everymask.errors import ConfigurationError
 from everymask.redaction import redact
 
-_CREDENTIALS = re.compile(r"[?&](access_key|secret_key|session_token)=|^[^/@]+:[^/@]+@")
+_CREDENTIALS = re.compile(r"[?&](access_key|secret_key|session_token)=|^[^/@:]*:[^/@]+@")
 _CHAIN = re.compile(r"::[A-Za-z][A-Za-z0-9+.-]*://")
-_IPV6 = re.compile(r"\[[^\]/]*\]")
+_IPV6 = re.compile(r"\[[^\[\]/]*\]")
 _WEB = ("http://", "https://")
 _URL_CHARACTERS = "%:/?#[]@!$&'()*+,;=~"
 
