@@ -26,6 +26,7 @@ from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressError, AddressPolicy
 from everymask.files.location import Location
 from everymask.files.storage import canonical_uri, is_remote, is_web, one_line, resolve, split_query
+from everymask.files.text_lines import bounded_lines
 from everymask.images.decoding import IMAGE_SUFFIXES
 from everymask.images.sources.registry import source_of
 from everymask.records import Member
@@ -37,6 +38,7 @@ _AGAIN = "folders that a link leads to a second time"
 _STORE = "label stores, whose previews are no images of yours"
 _OF_A_STORE = frozenset({"run.json", "labels"})
 _COMMENT = " #"
+_MOST_MARKS_IN_A_NAME = 16
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_COUNTED = 1_000_000
 _LISTED_AT_ONCE = 8
@@ -300,16 +302,24 @@ def _read_list(location: str) -> Iterator[ImageRef]:
     filesystem, path = resolve(location)
     with filesystem.open_input_stream(path) as stream:
         # With or without a byte-order mark.
-        for line in io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", errors="backslashreplace"):
-            if entry := _without_comment(line.strip(), location):
-                yield _relative_ref(entry, location)
+        text = io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", errors="backslashreplace")
+        try:
+            for line in bounded_lines(text):
+                if entry := _without_comment(line.strip(), location):
+                    yield _relative_ref(entry, location)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"the list {location} cannot be read ({one_line(error)}); make it again"
+            ) from error
 
 
 def _without_comment(line: str, location: str) -> str:
     """The entry of a line: the longest that is the name of a file, else what stands before the comment."""
     plain = "" if line.startswith("#") else line.split(_COMMENT)[0].strip()
     longer = line
-    while len(longer) > len(plain):
+    for _ in range(_MOST_MARKS_IN_A_NAME):
+        if len(longer) <= len(plain):
+            break
         if _is_file(_relative_ref(longer, location).uri, location):
             return longer
         longer = longer.rpartition(_COMMENT)[0].strip()

@@ -15,11 +15,13 @@ from urllib.parse import unquote_plus
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
-from everymask.errors import ConfigurationError
+from everymask.errors import ConfigurationError, InputError
+from everymask.files.addresses import AddressPolicy
 from everymask.files.json_text import parse_json
+from everymask.files.parquet_bounds import open_texts, short_texts
 from everymask.files.storage import is_remote, one_line, resolve, split_query
+from everymask.files.text_lines import bounded_lines
 from everymask.images.decoding import IMAGE_SUFFIXES
 from everymask.images.sources.parquet import image_column
 
@@ -27,8 +29,9 @@ LIST_SUFFIXES = (".txt", ".lst")
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 INVENTORY_NAME = "manifest.json"
 _ROWS = 8192
-_DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, KeyError, TypeError, csv.Error)
+_DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, KeyError, TypeError, csv.Error, InputError)
 # Columns of an inventory, by their names in its CSV and its Parquet files without case and underscores.
+_TEXTS = ("bucket", "key", "e_tag")
 _INVENTORY = ("bucket", "key", "size", "etag", "islatest", "isdeletemarker")
 
 
@@ -53,7 +56,8 @@ def read_rows(location: str) -> Iterator[ManifestRow]:
     """The rows of a manifest, streaming.
 
     Raises:
-        ConfigurationError: it is damaged, has no column `uri`, or a row without one.
+        ConfigurationError: it is damaged, has no column `uri`, or a row without one; or it is an inventory whose files
+            lie where a stranger's content may not lead.
     """
     name = split_query(location)[0].lower() if is_remote(location) else location.lower()
     try:
@@ -66,7 +70,7 @@ def read_rows(location: str) -> Iterator[ManifestRow]:
                 columns = "" if "uri" in row else f", only {', '.join(map(str, row))}"
                 problem = "a row without a uri" if "uri" in row else f"no column `uri`{columns}"
                 raise ConfigurationError(f"the manifest {location} has {problem}")
-            yield ManifestRow(str(row["uri"]), None if row.get("image_id") is None else str(row["image_id"]))
+            yield ManifestRow(_text_of(row["uri"]), None if row.get("image_id") is None else _text_of(row["image_id"]))
     except _DAMAGE as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else one_line(error)
         raise ConfigurationError(f"the manifest {location} cannot be read ({reason}); make it again") from error
@@ -110,26 +114,33 @@ def list_digest(location: str) -> str | None:
 
 def _parquet(location: str) -> Iterator[dict[str, Any]]:
     filesystem, path = resolve(location)
-    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as table:
+    columns = ["uri", "image_id"]
+    with filesystem.open_input_file(path) as file, open_texts(file, columns) as table:
         names = table.schema_arrow.names
         if "uri" not in names:
             raise ConfigurationError(f"the manifest {location} has no column `uri`, only {', '.join(names)}")
-        columns = [name for name in ("uri", "image_id") if name in names]
+        columns = [name for name in columns if name in names]
         for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
-            yield from batch.to_pylist()
+            for row in zip(*map(short_texts, batch.columns), strict=True):
+                yield dict(zip(batch.schema.names, row, strict=True))
 
 
 def _text_rows(location: str, name: str) -> Iterator[Mapping[str, Any]]:
     with _text(*resolve(location), packed=name.endswith(".gz")) as lines:
         if ".csv" in PurePosixPath(name).suffixes:
-            yield from csv.DictReader(lines)
+            yield from csv.DictReader(bounded_lines(lines))
             return
-        for line in lines:
+        for line in bounded_lines(lines):
             if line.strip():
                 row = parse_json(line)
                 if not isinstance(row, dict):
                     raise ConfigurationError(f"the manifest {location} has a line that is no JSON object")
                 yield row
+
+
+def _text_of(value: Any) -> str:
+    """A value as a label store can hold it: JSON may have half a character, which is none."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 @contextmanager
@@ -151,13 +162,15 @@ def _inventory(location: str) -> Iterator[ManifestRow]:
         )
     query = split_query(location)[1] if is_remote(location) else ""
     schema = [column.strip() for column in str(content.get("fileSchema", "")).split(",")]
+    policy = AddressPolicy.for_input(location)
     for item in content["files"]:
-        for row in _inventory_rows(_data_file(location, content, str(item["key"])), content["fileFormat"], schema):
+        place = _data_file(location, content, str(item["key"]))
+        policy.check(place)
+        for row in _inventory_rows(place, content["fileFormat"], schema):
             dead = row.get("islatest") in ("false", False) or row.get("isdeletemarker") in ("true", True)
             key = str(row["key"])
             if not dead and PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES:
-                size = None if row.get("size") in (None, "") else int(row["size"])
-                yield ManifestRow(f"s3://{row['bucket']}/{key}{query}", key, size, row.get("etag") or None)
+                yield ManifestRow(f"s3://{row['bucket']}/{key}{query}", key, _size_of(row), row.get("etag") or None)
 
 
 def _data_file(location: str, content: Mapping[str, Any], key: str) -> str:
@@ -168,21 +181,31 @@ def _data_file(location: str, content: Mapping[str, Any], key: str) -> str:
     return str(PurePosixPath(location).parent / PurePosixPath(key).name)
 
 
+def _size_of(row: Mapping[str, Any]) -> int | None:
+    if row.get("size") in (None, ""):
+        return None
+    size = int(row["size"])
+    if not 0 <= size < 2**63:
+        raise ValueError(f"an object of {size} bytes")
+    return size
+
+
 def _inventory_rows(place: str, kind: str, schema: list[str]) -> Iterator[dict[str, Any]]:
     filesystem, path = resolve(place)
     if kind == "CSV":
         with _text(filesystem, path, packed=path.endswith(".gz")) as lines:
-            for values in csv.reader(lines):
+            for values in csv.reader(bounded_lines(lines)):
                 row = {_plain(name): value for name, value in zip(schema, values, strict=False)}
                 yield {**row, "key": unquote_plus(row["key"])}
         return
     if kind != "Parquet":
         raise ConfigurationError(f"the inventory is {kind}; let S3 write it as CSV or Parquet")
-    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as table:
+    with filesystem.open_input_file(path) as file, open_texts(file, _TEXTS) as table:
         columns = [name for name in table.schema_arrow.names if _plain(name) in _INVENTORY]
         for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
-            for found in batch.to_pylist():
-                yield {_plain(name): value for name, value in found.items()}
+            names = [_plain(name) for name in batch.schema.names]
+            for found in zip(*map(short_texts, batch.columns), strict=True):
+                yield dict(zip(names, found, strict=True))
 
 
 def _plain(name: str) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from everymask.errors import EverymaskError, InputError
+from everymask.files.parquet_bounds import checked_size, is_text, open_texts, short_texts
 from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits
 from everymask.images.sources.source import Found, Source
@@ -19,7 +20,8 @@ from everymask.records import Member
 
 _ID_COLUMNS = ("image_id", "__key__", "id")
 _ROWS = 16
-_DAMAGE = (pa.ArrowException, OSError, ValueError)
+_MOST_AT_ONCE_BYTES = 256 * 2**20
+_DAMAGE = (pa.ArrowException, OSError, ValueError, InputError)
 
 
 def image_column(schema: pa.Schema) -> str | None:
@@ -42,14 +44,14 @@ def _bytes_path(field: pa.Field) -> str | None:
 def list_images(file: pa.NativeFile, name: str) -> Iterator[Found]:
     """Every row; its key is a column `image_id`, `__key__` or `id` of text, else the number of the row."""
     try:
-        with pq.ParquetFile(file) as parquet:
+        with open_texts(file, _ID_COLUMNS) as parquet:
             schema = parquet.schema_arrow
             column = image_column(schema)
             if column is None:
                 columns = ", ".join(schema.names)
                 yield Found("", error=f"no one column holds the bytes of images; the file has {columns}")
                 return
-            texts = [field.name for field in schema if pa.types.is_string(field.type)]
+            texts = [field.name for field in schema if is_text(field)]
             ids = next((one for one in _ID_COLUMNS if one in texts), None)
             keys = _text(parquet, ids) if ids else map(str, itertools.count())
             for row, key in zip(range(parquet.metadata.num_rows), keys, strict=False):
@@ -60,7 +62,7 @@ def list_images(file: pa.NativeFile, name: str) -> Iterator[Found]:
 
 def _text(parquet: pq.ParquetFile, column: str) -> Iterator[str | None]:
     for batch in parquet.iter_batches(8192, columns=[column]):
-        yield from batch.column(0).to_pylist()
+        yield from short_texts(batch.column(0))
 
 
 def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLimits) -> list[bytes | InputError]:
@@ -90,9 +92,11 @@ def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLim
 def _rows(
     parquet: pq.ParquetFile, group: int, column: str, wanted: frozenset[int], limits: ImageLimits
 ) -> Iterator[tuple[int, bytes | InputError]]:
-    path = _bytes_path(parquet.schema_arrow.field(column))
+    path = str(_bytes_path(parquet.schema_arrow.field(column)))
+    # Every row may be the same value, as long as all of the column.
+    at_once = min(max(_MOST_AT_ONCE_BYTES // max(checked_size(parquet, group, path), 1), 1), _ROWS)
     row = 0
-    for batch in parquet.iter_batches(_ROWS, row_groups=[group], columns=[path]):
+    for batch in parquet.iter_batches(at_once, row_groups=[group], columns=[path]):
         values = batch.column(0)
         if pa.types.is_struct(values.type):
             values = values.field("bytes")

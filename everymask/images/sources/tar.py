@@ -26,19 +26,24 @@ _GZIP_SUFFIXES = (".tar.gz", ".tgz")
 _BUFFER_BYTES = 2**20
 _MOST_AT_ONCE_BYTES = 64 * 2**20
 _MOST_BETWEEN_BYTES = 2**20
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError)
+_MOST_HEADER_BYTES = 2**20
+_LAST_OFFSET = 2**63 - 1
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, RecursionError)
 
 
 def list_images(file: pa.NativeFile, name: str) -> Iterator[Found]:
     """Every image of a shard, in its order; if it is cut short or damaged, the last one found says so."""
     packed = name.lower().endswith(_GZIP_SUFFIXES)
-    size = None if packed else file.size()
+    size = _LAST_OFFSET if packed else file.size()
     keys: set[str] = set()
     try:
-        with _opened(file, packed) as tar:
+        headers = _Headers(_unpacked(file) if packed else _buffered(file))
+        # A name that is not UTF-8 becomes one that a label store can hold.
+        with tarfile.open(fileobj=cast(IO[bytes], headers), mode="r:", errors="backslashreplace") as tar:
             for entry in tar:
-                tar.members = []  # type: ignore[attr-defined]  # they are kept otherwise, for ever
-                if size is not None and entry.offset_data + entry.size > size:
+                headers.begin()
+                tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]  # else they are kept for ever
+                if entry.size < 0 or entry.offset_data + entry.size > size:
                     yield Found(
                         "", error=f"the shard is cut short in {entry.name!r}; the images before it are labelled"
                     )
@@ -47,6 +52,7 @@ def list_images(file: pa.NativeFile, name: str) -> Iterator[Found]:
                     key = _new_key(entry.name, keys)
                     kind = "scan" if packed else "range"
                     yield Found(key, Member(kind, entry.name, entry.offset_data, entry.size), entry.size)  # type: ignore[arg-type]
+            headers.begin()
             if not _ends_well(tar):
                 yield Found("", error="the shard is damaged or cut short after its last readable image")
             elif not keys:
@@ -56,10 +62,27 @@ def list_images(file: pa.NativeFile, name: str) -> Iterator[Found]:
         yield Found("", error=f"the shard {what} ({one_line(error)})")
 
 
-def _opened(file: pa.NativeFile, packed: bool) -> tarfile.TarFile:
-    if packed:
-        return tarfile.open(fileobj=_unpacked(file), mode="r:")
-    return tarfile.open(fileobj=_buffered(file), mode="r:")
+class _Headers:
+    """A file of which `tarfile` reads the headers of one member after the other; no member has endless ones.
+
+    What a header says of its own length is taken at its word otherwise, and a few packed kilobytes are gigabytes of it.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+        self.begin()
+
+    def begin(self) -> None:
+        """The headers of the next member come."""
+        self._left = _MOST_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Raises ReadError beyond the bound."""
+        self._left -= size
+        if size < 0 or self._left < 0:
+            raise tarfile.ReadError(f"a member has more than {_MOST_HEADER_BYTES:,} bytes of headers")
+        return self._file.read(size)
 
 
 def _buffered(file: pa.NativeFile) -> IO[bytes]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -239,3 +241,80 @@ def test_a_manifest_stays_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(picture(0))
     pq.write_table(pa.table({"uri": ["one.png"], "thumbnail": [b"x"]}), tmp_path / "list.parquet")
     assert ids(tmp_path / "list.parquet") == ["one.png"]
+
+
+# ---- of strangers ------------------------------------------------------------------------------------------------
+
+
+def header(name: bytes, size: int, kind: bytes = b"0") -> bytes:
+    """A member's first block, with any size at all."""
+    stated = b"\x80" + size.to_bytes(11, "big") if size >= 0 else (size + 2**96).to_bytes(12, "big")
+    block = bytearray(name.ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + stated + bytes(12) + b" " * 8 + kind)
+    block = block.ljust(512, b"\0")
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+END = bytes(1024)
+GOOD = header(b"good.png", len(picture(0))) + padded(picture(0))
+LYING = {
+    "a terabyte": (header(b"a.png", 2**40), "cut short"),
+    "more than any file": (header(b"a.png", 2**80), "cut short"),
+    "less than nothing": (header(b"a.png", -1), "cut short"),
+    "backwards": (header(b"a.png", -1536), "cut short"),
+    "an endless name": (header(b"././@LongLink", 2**40, b"L") + bytes(2**21), "bytes of headers"),
+    "endless attributes": (header(b"a.png", 2**40, b"x") + bytes(2**21), "bytes of headers"),
+    "names of names": (b"".join(header(b"././@LongLink", 5, b"L") + padded(b"a.png") for _ in range(2500)), "depth"),
+}
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
+@pytest.mark.parametrize("what", LYING)
+def test_sizes_that_lie_are_one_row_and_cost_nothing(tmp_path: Path, what: str, ending: str) -> None:
+    member, problem = LYING[what]
+    path = tmp_path / f"x{ending}"
+    content = GOOD + member + bytes(512) + END
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    tracemalloc.start()
+    try:
+        (good, error, data), *others = loaded(listed(path), tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert (good, error, data) == (f"x{ending}/good", None, picture(0))
+    told = [error for _, error, data in others if data is None]
+    assert len(told) == len(others) >= 1
+    assert problem in str(told[-1]) or "more than the limit" in str(told[0])
+
+
+def test_names_of_members_lead_nowhere_and_need_not_be_text(tmp_path: Path) -> None:
+    names = [b"../../up.png", b"/etc/root.png", b"a\nb.png", b"S\xfcd\xff.png"]
+    links = [header(b"link.png", 0, kind)[:157] + b"/etc/passwd" for kind in (b"1", b"2")]
+    blocks = [header(name, len(picture(0))) + padded(picture(0)) for name in names]
+    path = tmp_path / "x.tar"
+    path.write_bytes(b"".join(blocks) + b"".join(tarfile_link(link) for link in links) + END)
+    found = loaded(listed(path), tmp_path)
+    assert [name for name, _, _ in found] == ["x.tar/../../up", "x.tar//etc/root", "x.tar/a\nb", "x.tar/S\\xfcd\\xff"]
+    assert all(data == picture(0) for _, _, data in found)
+
+
+def tarfile_link(block: bytes) -> bytes:
+    """A link's header, with its target, summed anew."""
+    summed = bytearray(block.ljust(512, b"\0"))
+    summed[148:156] = b" " * 8
+    summed[148:156] = b"%06o\0 " % sum(summed)
+    return bytes(summed)
+
+
+def test_a_small_parquet_file_is_no_gigabytes(tmp_path: Path) -> None:
+    """One value that is too large, and one that is every row."""
+    pq.write_table(pa.table({"image": [bytes(300 * 2**20)]}), tmp_path / "huge.parquet", compression="zstd")
+    ((_, error, _),) = loaded(listed(tmp_path / "huge.parquet"), tmp_path)
+    assert "unpack to 314,572,8" in str(error)
+    pq.write_table(pa.table({"image": [bytes(2**20)] * 5, "id": ["x" * 70_000] * 5}), tmp_path / "ids.parquet")
+    ((_, error, _),) = loaded(listed(tmp_path / "ids.parquet"), tmp_path)
+    assert "a text of 70,000 bytes" in str(error)
