@@ -28,6 +28,7 @@ from browse.requests import (
     read_query,
     read_text,
     read_wish,
+    whole_number,
 )
 from everymask.errors import EverymaskError, InputError, OutputError
 from everymask.labels.correction_log import CorrectionConflictError
@@ -66,7 +67,7 @@ class Page:
         first = read_number(params, "first", 0, 10**9)
         count = read_number(params, "count", 60, _MOST_CARDS)
         epoch, _, version = params.get("list", "").partition(".")
-        known = int(version) if version.isdecimal() and epoch == str(self.collection.epoch) else None
+        known = whole_number(version) if epoch == str(self.collection.epoch) else None
         found, number = view.find(read_query(params), known)
         return _json(
             {

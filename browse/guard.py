@@ -21,6 +21,7 @@ LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 COOKIE = "everymask_browse"
 WRITE_HEADER = "x-everymask"
 MAX_BODY_BYTES = 8 * 2**20
+_MAX_FORM_BYTES = 4096
 MIN_KEY_LENGTH = 16
 
 _HEADERS = {
@@ -70,16 +71,22 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        body = await _body(scope, receive)
-        answer: ASGIApp = self._app
-        if body is None:
-            answer = PlainTextResponse("the request is too large", 413)
-        elif (refusal := self._refusal(Request(scope), body)) is not None:
-            answer = refusal
-        await answer(scope, _replayed(body or b"", receive), send_with_headers)
+        answer: ASGIApp | None = self._refusal(Request(scope))
+        body: bytes | None = b""
+        if answer is None and scope["method"] == "POST":  # read only of those who may ask
+            logs_in = self._logs_in(Request(scope))
+            body = await _body(receive, _MAX_FORM_BYTES if logs_in else MAX_BODY_BYTES)
+            if body is None:
+                answer = PlainTextResponse("the request is too large", 413)
+            elif logs_in:
+                answer = self._opened(parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0])
+        await (answer or self._app)(scope, _replayed(body or b"", receive), send_with_headers)
 
-    def _refusal(self, request: Request, body: bytes) -> Response | None:
-        """Why a request is not passed on; None for one that is."""
+    def _logs_in(self, request: Request) -> bool:
+        return self._token is not None and request.method == "POST" and request.url.path == "/login"
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Why a request is not passed on, by its headers; None for one that is."""
         headers, path = request.headers, request.url.path
         if self._token is None and _host_name(headers) not in self._names:
             return PlainTextResponse("this page is not called by that name; open it by its own address", 421)
@@ -88,13 +95,11 @@ class Guard:
             return PlainTextResponse("other sites may not ask", 403)
         if request.method not in ("GET", "HEAD", "POST"):
             return PlainTextResponse("only GET and POST", 405, {"Allow": "GET, HEAD, POST"})
-        logs_in = self._token is not None and path == "/login"
+        logs_in = self._logs_in(request)
         if request.method == "POST" and (_is_foreign(headers) or not (logs_in or WRITE_HEADER in headers)):
             return PlainTextResponse("writes come from the page itself", 403)
-        if self._token is None:
+        if self._token is None or logs_in:
             return None
-        if logs_in and request.method == "POST":
-            return self._opened(parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0])
         if path == "/" and "key" in request.query_params:
             return self._opened(request.query_params["key"])
         if self._is_known(request) or path == "/static/page.css":
@@ -140,18 +145,16 @@ def _is_foreign(headers: Headers) -> bool:
     return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes | None:
+async def _body(receive: Receive, most: int) -> bytes | None:
     """The body of a write; None where it is too large, whatever its length said."""
-    if scope["method"] != "POST":
-        return b""
-    parts: list[bytes] = []
+    body = bytearray()
     while True:
         message = await receive()
-        parts.append(message.get("body", b""))
-        if sum(map(len, parts)) > MAX_BODY_BYTES:
+        body += message.get("body", b"")
+        if len(body) > most:
             return None
         if not message.get("more_body", False):
-            return b"".join(parts)
+            return bytes(body)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -177,7 +177,7 @@ class Index:
 def _read_part(part: Location) -> Segment | Exception:
     try:
         return of_part(read_facts(part, OF_IMAGES), part.name)
-    except (InputError, ConfigurationError, OSError) as error:
+    except (InputError, ConfigurationError, OSError, pa.ArrowException) as error:
         return error
 
 

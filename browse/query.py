@@ -32,12 +32,14 @@ class Range:
 
     def holds(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of some numbers lie in it, compared in the precision that they have."""
-        kind = values.dtype.type
+        # Whole numbers are compared with the ends as they are; an end that no float of 32 bits reaches is infinite.
+        kind = float if values.dtype.kind in "iu" else values.dtype.type
         inside = np.ones(values.shape, dtype=np.bool_)
-        if self.least is not None:
-            inside &= values >= kind(np.ceil(self.least) if values.dtype.kind in "iu" else self.least)
-        if self.most is not None:
-            inside &= values <= kind(np.floor(self.most) if values.dtype.kind in "iu" else self.most)
+        with np.errstate(over="ignore"):
+            if self.least is not None:
+                inside &= values >= kind(self.least)
+            if self.most is not None:
+                inside &= values <= kind(self.most)
         return inside
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
+import pyarrow as pa
+
 from browse.collection import Collection
 from browse.index import Progress
 from browse.pictures import Pictures
@@ -53,7 +55,7 @@ class Renewer:
             self._collection.compact()
             self._pictures.forget_erased()
             self._collection.trouble = None
-        except (EverymaskError, OSError) as error:
+        except (EverymaskError, OSError, pa.ArrowException) as error:
             self._collection.trouble = one_line(error)
             if said != self._collection.trouble:
                 logger.warning("the labels cannot be read again: %s", one_line(error))

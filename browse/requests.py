@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,7 @@ _MOST_CLASSES = 200
 _MOST_TEXT = 500
 MOST_IMAGES_AT_ONCE = 500
 _MOST_CLICKS = 100
+_MOST_PIXELS = 10**9
 
 
 def read_query(params: Mapping[str, str]) -> Query:
@@ -34,7 +36,7 @@ def read_query(params: Mapping[str, str]) -> Query:
         raise InputError(f"text has more than {_MOST_TEXT} characters")
     if params.get("class"):
         ids = params["class"].split(",")
-        if len(ids) > _MOST_CLASSES or not all(word.lstrip("-").isdecimal() and len(word) < 7 for word in ids):
+        if len(ids) > _MOST_CLASSES or not all(word.removeprefix("-").isdecimal() and len(word) < 7 for word in ids):
             raise InputError(f"class lists at most {_MOST_CLASSES} class ids; got {params['class'][:40]!r}")
         chosen["classes"] = tuple(sorted(map(int, ids)))
     try:
@@ -59,15 +61,22 @@ def _range(name: str, text: str) -> Range:
 def read_number(params: Mapping[str, str], name: str, default: int, most: int) -> int:
     """A whole number from 0 to `most`; otherwise InputError."""
     text = params.get(name, str(default))
-    if not text.isdecimal() or len(text) > 9 or int(text) > most:
+    number = whole_number(text)
+    if number is None or number > most:
         raise InputError(f"{name} is a whole number up to {most:,}; got {text[:40]!r}")
-    return int(text)
+    return number
+
+
+def whole_number(text: str) -> int | None:
+    """A number of up to nine digits; None where the text is none."""
+    return int(text) if text.isdecimal() and len(text) <= 9 else None
 
 
 def read_object(body: bytes) -> dict[str, Any]:
     """A JSON object; otherwise InputError."""
     try:
         content = parse_json(body)
+        json.dumps(content, ensure_ascii=False).encode()  # half a character fits into no label store
     except ValueError:
         content = None
     if not isinstance(content, dict):
@@ -150,4 +159,4 @@ def read_prompt(content: Mapping[str, Any]) -> Prompt:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST_PIXELS

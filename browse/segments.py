@@ -121,7 +121,7 @@ def of_part(facts: PartFacts, name: str) -> Segment:
     having = counts > 0
     if having.any():
         lowest[having] = np.minimum.reduceat(facts.scores, facts.bounds[:-1][having])
-    share = np.nan_to_num(facts.areas / np.repeat(pixels, counts), nan=0.0, posinf=0.0)
+    share = facts.areas / np.repeat(np.where(pixels > 0, pixels, np.inf), counts)
     masks = pa.StructArray.from_arrays(
         [pa.array(facts.class_ids), _float32(facts.scores), _float32(share)], fields=list(_MASK)
     )
@@ -133,7 +133,7 @@ def of_part(facts: PartFacts, name: str) -> Segment:
         "error": images["error"],
         **sides,
         "content_sha256": images["content_sha256"],
-        "coverage": _float32(np.nan_to_num(column_or_nan(images["coverage"]), nan=0.0)),
+        "coverage": _float32(np.nan_to_num(column_or_nan(images["coverage"]), nan=0.0).clip(0.0, 1.0)),
         "doubt": _float32(facts.image_doubts()),
         "lowest": _float32(lowest),
         "masks": pa.ListArray.from_arrays(pa.array(facts.bounds.astype(np.int32)), masks),
@@ -184,4 +184,5 @@ def read_segment(path: Path) -> Segment:
 
 
 def _float32(values: NDArray[np.float64]) -> pa.Array:
-    return pa.array(values.astype(np.float32))
+    largest = np.finfo(np.float32).max
+    return pa.array(values.clip(-largest, largest).astype(np.float32))

@@ -112,6 +112,9 @@ def _facts(images: pa.Table, counts: NDArray[np.int64], masks: pa.StructArray) -
         raise InputError("a mask is null")
     if images["image_id"].null_count:
         raise InputError("a row names no image")
+    missed = column_or_nan(images["missed"])
+    if not (np.isnan(missed) | (np.isfinite(missed) & (missed >= 0))).all():
+        raise InputError("a row says that less than nothing, or all there is, was missed")
     scores, areas = _numbers(masks, "score"), _numbers(masks, "area")
     uncertainty = masks.field("uncertainty")
     unsure = column_or_nan(uncertainty)
@@ -140,7 +143,7 @@ def _numbers(masks: pa.StructArray, name: str) -> NDArray[np.float64]:
 
 def column_or_nan(column: Any) -> NDArray[np.float64]:
     """A column of numbers as float64, NaN where it is null."""
-    values: NDArray[np.float64] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return values
 
 

@@ -36,6 +36,7 @@ _CHECKED = pds.ParquetFileFormat(
 )
 
 T = TypeVar("T")
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 
 class DamagedPartError(InputError):
@@ -204,7 +205,7 @@ def read_columns(file: Location, columns: list[str]) -> pa.Table:
     def read(stream: pa.NativeFile) -> pa.Table:
         with pq.ParquetFile(stream, page_checksum_verification=True) as part:
             there = [name for name in columns if name in part.schema_arrow.names or name not in ADDED_IN]
-            return part.read(there)
+            return _sound(part.read(there))
 
     return _with_all(_checked(file, read), columns)
 
@@ -219,7 +220,7 @@ def read_mask_columns(file: Location, columns: list[str], of_masks: Sequence[str
         with pq.ParquetFile(stream, page_checksum_verification=True) as part:
             paths = [part.metadata.schema.column(i).path for i in range(part.metadata.num_columns)]
             wanted = [path for path in paths if path.startswith("masks.") and path.split(".", 3)[-1] in of_masks]
-            return part.read([*(name for name in columns if name in part.schema_arrow.names), *wanted])
+            return _sound(part.read([*(name for name in columns if name in part.schema_arrow.names), *wanted]))
 
     return _with_all(_checked(file, read), [*columns, "masks"])
 
@@ -242,7 +243,7 @@ def read_rows(file: Location, rows: Sequence[int]) -> pa.Table:
             group = np.searchsorted(starts, numbers, side="right") - 1
             groups = np.unique(group)
             there = [name for name in SCHEMA.names if name in part.schema_arrow.names]
-            found = part.read_row_groups(groups.tolist(), columns=there)
+            found = _sound(part.read_row_groups(groups.tolist(), columns=there))
             before = np.cumsum([0, *np.diff(starts)[groups]])[np.searchsorted(groups, group)]
             return found.take(numbers - starts[group] + before)
 
@@ -263,7 +264,8 @@ def read_batches(file: Location, columns: list[str] | None, batch_size: int) -> 
     read_header(file)
     try:
         dataset = pds.dataset([file.path], schema=SCHEMA, format=_CHECKED, filesystem=file.filesystem)
-        yield from dataset.to_batches(columns=columns, batch_size=batch_size, batch_readahead=1, fragment_readahead=1)
+        batches = dataset.to_batches(columns=columns, batch_size=batch_size, batch_readahead=1, fragment_readahead=1)
+        yield from map(_sound, batches)
     except FileNotFoundError as error:
         raise _missing(file) from error
     except _DAMAGE as error:
@@ -274,7 +276,13 @@ def read_batches(file: Location, columns: list[str] | None, batch_size: int) -> 
 def verify(file: Location) -> None:
     """Read every page of a part. Raises as `read_header`."""
     read_header(file)
-    _checked(file, lambda stream: pq.read_table(stream, page_checksum_verification=True).validate(full=True))
+    _checked(file, lambda stream: _sound(pq.read_table(stream, page_checksum_verification=True)))
+
+
+def _sound(rows: Rows) -> Rows:
+    """The rows. Raises ArrowInvalid where text is no UTF-8 or a list leads outside: Arrow believes a file in both."""
+    rows.validate(full=True)
+    return rows
 
 
 def damaged(file: Location, error: Exception) -> DamagedPartError:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
@@ -16,7 +22,10 @@ from tests.browse.stores import collection_of, guarded, rows_with_pictures, stor
 
 KEY = "correct horse battery"
 FIRST = "photo 00.png"
-WISH = {"annotator": "eve", "images": [{"id": FIRST, "seen": [], "steps": [{"action": "confirm", "masks": "all"}]}]}
+WISH: dict[str, Any] = {
+    "annotator": "eve",
+    "images": [{"id": FIRST, "seen": [], "steps": [{"action": "confirm", "masks": "all"}]}],
+}
 READS = ("/", "/api/store", "/api/images", f"/api/image?id={FIRST}", f"/thumbnail?id={FIRST}", f"/picture?id={FIRST}")
 OWN = {"Sec-Fetch-Site": "same-origin", "X-Everymask": "browse"}
 
@@ -137,6 +146,70 @@ def test_a_large_write_is_refused(client: TestClient) -> None:
     assert client.post("/api/steps", content=b"[" * 100_000, headers=OWN).status_code == 422
 
 
+@pytest.mark.parametrize(
+    "query", ["class=--5", "class=-", "class=1,", "masks=1-nan", "score=x-", "count=201", "first=-1"]
+)
+def test_numbers_that_are_none_are_refused(client: TestClient, query: str) -> None:
+    assert client.get(f"/api/images?{query}").status_code == 422
+    name, value = query.split("=")
+    if name in ("class", "masks", "score"):
+        wish = {**WISH["images"][0], "where": {name: value}}
+        assert client.post("/api/steps", json={**WISH, "images": [wish]}, headers=OWN).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "matched"),
+    [
+        ("masks=1e300-", 0),
+        ("masks=-1e300", 4),
+        ("score=1e300-", 0),
+        ("doubt=-1e39", 4),
+        ("masks=0.5-2.5", 3),
+    ],
+)
+def test_ends_beyond_all_numbers_hold_all_or_nothing(client: TestClient, query: str, matched: int) -> None:
+    assert client.get(f"/api/images?{query}").json()["matched"] == matched
+
+
+def test_a_list_of_nonsense_is_a_new_one(client: TestClient) -> None:
+    epoch = client.get("/api/store").json()["epoch"]
+    for number in ("9" * 5000, "-1", "x", "\u0663", ""):
+        assert client.get("/api/images", params={"list": f"{epoch}.{number}"}).json()["matched"] == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/api/steps", {**WISH, "images": [{"id": "\ud800", "steps": [{"action": "confirm", "masks": "all"}]}]}),
+        ("/api/undo", {"annotator": "eve", "id": "\ud800"}),
+        ("/api/click", {"id": FIRST, "points": [[10**400, 1]], "labels": [1]}),
+    ],
+)
+def test_half_characters_and_endless_numbers_are_refused(client: TestClient, path: str, content: Any) -> None:
+    assert client.post(path, content=json.dumps(content).encode(), headers=OWN).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("coverage", 1e300), ("coverage", float("inf")), ("missed", float("inf")), ("area", 2**62)]
+)
+def test_numbers_of_a_strangers_store_end_nothing(store: LabelStore, tmp_path: Path, column: str, value: Any) -> None:
+    """The part is told of, or its images are shown; the page goes on."""
+    (part,) = store.parts()
+    rows = pq.read_table(part.path)
+    content = rows.to_pylist()
+    for row in content:
+        for holder in (row,) if column != "area" else row["masks"] or ():
+            holder[column] = value
+    pq.write_table(pa.Table.from_pylist(content, rows.schema), part.path)
+    collection = collection_of(store, tmp_path / "cache")
+    client = TestClient(guarded(collection, tmp_path / "cache"))
+    shown = client.get("/api/images").json()["images"]
+    assert len(shown) == 4 or len(client.get("/api/store").json()["problems"]) == 1
+    for one in shown:
+        assert client.get("/api/image", params={"id": one["id"]}).status_code in (200, 422)
+        assert client.get("/thumbnail", params={"id": one["id"]}).status_code in (200, 404, 422)
+
+
 # ---- behind a key ----------------------------------------------------------------------------------------------
 
 
@@ -158,6 +231,33 @@ def test_a_wrong_key_opens_nothing(locked: TestClient, key: str) -> None:
     assert locked.get("/", params={"key": key.encode("utf-8", "surrogatepass")}).status_code == 401
     locked.cookies.set("everymask_browse", key.encode("ascii", "replace").decode())
     assert locked.get("/api/store").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/api/steps", "/nowhere", "/"])
+def test_nothing_is_read_of_those_who_have_no_key(locked: TestClient, path: str) -> None:
+    """Else a few of them fill the memory, eight megabytes each."""
+    read: list[int] = []
+
+    def body() -> Iterator[bytes]:
+        for number in range(8):
+            read.append(number)
+            yield b"x" * 2**20
+
+    headers = [(name.lower().encode(), value.encode()) for name, value in {**OWN, "Host": "x"}.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    pieces = body()
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": next(pieces), "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(locked.app(scope, receive, send))
+    assert (sent[0]["status"], read) == (401, [])
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert locked.post("/login", content=b"key=" + b"x" * 5000, headers=form).status_code == 413
 
 
 def test_the_key_opens_the_page_and_leaves_the_address(locked: TestClient) -> None:

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from everymask.errors import InputError
-from everymask.labels.parts import DamagedPartError, ForeignPartError, read_batches, verify
+from everymask.labels.facts import read_facts
+from everymask.labels.parts import DamagedPartError, ForeignPartError, read_batches, read_rows, verify
 from everymask.labels.rows import from_batch, to_table
 from everymask.labels.schema import SCHEMA
 from everymask.labels.store import LabelStore
@@ -142,3 +143,39 @@ def test_no_flipped_byte_passes_for_labels(tmp_path: Path) -> None:
         else:
             assert found == images(classes=True), f"byte {position}"
     assert noticed > 150
+
+
+@pytest.mark.parametrize("column", ["image_id", "uri", "error", "content_sha256", "status"])
+def test_text_that_is_none_is_damage_whoever_reads_it(tmp_path: Path, column: str) -> None:
+    """Arrow believes a file that its text is UTF-8."""
+    store = LabelStore(str(tmp_path / "store"))
+    store.write_part(to_table(images()))
+    (part,) = store.parts()
+    table = pq.read_table(part.path)
+    ends = pa.array(range(table.num_rows + 1), pa.int32()).buffers()[1]
+    bytes_ = pa.Array.from_buffers(pa.string(), table.num_rows, [None, ends, pa.py_buffer(b"\xff" * table.num_rows)])
+    pq.write_table(table.set_column(table.schema.names.index(column), SCHEMA.field(column), bytes_), part.path)
+    readings: list[Callable[[], Any]] = [
+        lambda: list(store.images()),
+        lambda: read_rows(part, [0]),
+        lambda: read_facts(part, [column]),
+        lambda: verify(part),
+    ]
+    for read in readings:
+        with pytest.raises(DamagedPartError, match="is damaged"):
+            read()
+
+
+@pytest.mark.parametrize(("column", "value"), [("missed", float("inf")), ("missed", -1.0), ("image_id", None)])
+def test_facts_of_a_row_that_makes_no_sense_are_a_sentence(tmp_path: Path, column: str, value: Any) -> None:
+    store = LabelStore(str(tmp_path / "store"))
+    store.write_part(to_table(images()))
+    (part,) = store.parts()
+    table = pq.read_table(part.path)
+    values = pa.array([value] * table.num_rows, SCHEMA.field(column).type)
+    field = SCHEMA.field(column).with_nullable(True)
+    columns = [values if name == column else table[name] for name in SCHEMA.names]
+    schema = pa.schema([field if one.name == column else one for one in SCHEMA], table.schema.metadata)
+    pq.write_table(pa.table(columns, schema=schema), part.path)
+    with pytest.raises(InputError, match=r"holds what makes no sense|is damaged"):
+        read_facts(part)
