@@ -28,7 +28,8 @@ def file_arguments(path: str, config: type) -> list[str]:
     """
     content = _read(path)
     if "attempts" in content:  # a run.json, whose settings lie beside what else it records
-        content = content.get("settings") or {}
+        recorded = content.get("settings")
+        content = recorded if isinstance(recorded, Mapping) else {}
         if not content:
             raise ConfigurationError(f"{path} is of a run that recorded no settings; give a configuration file instead")
     settings = {setting.path: setting for setting in settings_of(config)}
@@ -64,7 +65,7 @@ def _read(path: str) -> Mapping[str, Any]:
         raise ConfigurationError(
             f"the configuration {path} cannot be read ({error.strerror}); check the path"
         ) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
         raise ConfigurationError(f"the configuration {path} is no YAML{line}; --print-config writes one") from None
@@ -76,7 +77,8 @@ def _read(path: str) -> Mapping[str, Any]:
 def _leaves(tree: Mapping[str, Any], settings: Mapping[str, Setting], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name not in settings:
+        # What aliases lead in circles ends here: no setting has its name.
+        if isinstance(value, Mapping) and any(path.startswith(f"{name}.") for path in settings):
             yield from _leaves(value, settings, f"{name}.")
         else:
             yield name, value

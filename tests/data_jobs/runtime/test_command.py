@@ -128,6 +128,13 @@ def test_a_recipe_that_is_typed_stands_after_the_file(tmp_path: Path) -> None:
         ("- a\n- b\n", "must hold `name: value` lines"),
         ("a: [1\n", "is no YAML in line"),
         ('{"attempts": []}', "recorded no settings"),
+        ('{"attempts": [], "settings": "a"}', "recorded no settings"),
+        ('{"attempts": [], "settings": [1]}', "recorded no settings"),
+        ("masks: &a\n  masks: *a\n", r"masks\.masks, which is no setting"),
+        ("a: &a\n  b: *a\n", "sets a, which is no setting"),
+        ("[" * 5000, "is no YAML"),
+        ("output: 1" + "0" * 6000, "is no YAML"),
+        ("output: !!python/object/apply:os.getcwd []\n", "is no YAML"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: str, problem: str) -> None:
