@@ -22,6 +22,7 @@ from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from tests.classes.tiny_clip import save_tiny_clip
+from tests.full_disk import full_disk
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -238,6 +239,26 @@ def test_a_large_list_is_labelled_in_shards_and_a_finished_one_starts_no_worker(
         (True, 1),
         (True, 1),
     ]
+
+
+@pytest.mark.parametrize(("room_pages", "where"), [(0, "checkpoint/"), (9, "labels/")])
+def test_a_full_disk_is_a_sentence_with_the_path_and_the_same_command_goes_on(
+    room_pages: int, where: str, job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photos, disk = tmp_path / "in", tmp_path / "disk"
+    disk.mkdir()
+    for seed in range(12):
+        draw(photos / f"{seed}.png", seed)
+    arguments = ["--input", photos, "--output", disk / "out", "--previews", "0", "--batch-size", "1"]
+    with full_disk(disk, room_pages) as make_room:
+        assert job.run(*arguments) == 2
+        said = capfd.readouterr().err
+        assert "Traceback" not in said
+        assert f"error: cannot write {disk}/out/{where}" in said.splitlines()[-1]
+        assert "No space left on device" in said.splitlines()[-1]
+        make_room()
+        assert job.run(*arguments) == 0
+        assert len(rows_of(disk / "out")) == 12
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,16 @@ def await_that(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """A process that does nothing until the block ends, as a model does that is busy with something else."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def _content(path: Path) -> bytes:
     """What a file of a process says; nothing once the process is gone."""
     try:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import httpx
 import pytest
 from PIL import Image
 
 from tests.serve.pictures import encoded, picture_file
-from tests.serve.running_service import RunningService, await_that
+from tests.serve.running_service import RunningService, await_that, standing_still
 
 pytestmark = pytest.mark.serve
 
 ENCODED = "ray_everymask_encoder_images_total{}"
-
-
-@contextmanager
-def standing_still(pid: int) -> Iterator[None]:
-    """A process that does nothing until the block ends, as a model does that is busy with something else."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def slow_to_decode() -> bytes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,12 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.serve.local import listening
-from tests.serve.running_service import REPOSITORY, await_that, free_port
+from tests.serve.pictures import picture_file
+from tests.serve.running_service import API_KEY, REPOSITORY, RunningService, await_that, free_port, standing_still
 from tests.ui.answering import answering
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+IN_FLIGHT = "ray_everymask_in_flight{}"
 pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx here; install it with: apt-get install -y nginx-light")
 
 
@@ -173,3 +177,33 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(url: httpx.URL, mi
         line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n")
         assert line.recv(1000).startswith(b"HTTP/1.1 413")
     assert mirror.requests == before
+
+
+@pytest.mark.serve
+def test_clients_of_a_killed_ingress_are_told_to_come_again(service: RunningService, tmp_path: Path) -> None:
+    """kill -9 under requests: those it took with it, and those that come while another one starts."""
+    api = service.replica_pid("Api")
+    with in_front_of(service.url, tmp_path) as url, httpx.Client(base_url=url, timeout=60) as http:
+        http.headers["authorization"] = f"Bearer {API_KEY}"
+
+        def ask(seed: int) -> httpx.Response:
+            return http.post("/v1/points", files={"image": picture_file(seed)}, data={"point_coords": "[[3, 3]]"})
+
+        def is_back() -> bool:
+            answers.append(ask(803))
+            return answers[-1].status_code == 200
+
+        answers = []
+        with ThreadPoolExecutor(3) as pool, standing_still(service.replica_pid("Encoder")):
+            waiting = [pool.submit(ask, seed) for seed in (800, 801, 802)]
+            await_that(lambda: service.metrics()[IN_FLIGHT] == len(waiting))
+            os.kill(api, signal.SIGKILL)
+            answers += [one.result() for one in waiting]
+        await_that(is_back)
+    assert answers.pop().json()["masks"]
+    assert service.replica_pid("Api") != api
+    assert len(answers) >= len(waiting)
+    for answer in answers:
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/json")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["error"]["code"] == "unavailable"
