@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.addresses import AddressPolicy
