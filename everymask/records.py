@@ -52,9 +52,10 @@ class LabelledMask:
         rle: the mask.
         box_xyxy: tight half-open box (x0, y0, x1, y1) in pixels, so width = x1 - x0.
         area: pixels in the mask.
-        predicted_iou: the model's own estimate of the mask's IoU, about [0, 1].
+        predicted_iou: the model's own estimate of the mask's IoU, about [0, 1]; None where it makes none.
         stability_score: IoU of the mask thresholded high and low, [0, 1].
-        point_coords: (x, y) in original pixels, the prompt the mask came from.
+        point_coords: (x, y) in original pixels, the prompt the mask came from; of a name, where the model is
+            surest of the mask.
         score: what masks of one image are ranked by, [0, 1].
         class_id: index into the class list, None for entities.
         class_name: None for entities.
@@ -67,7 +68,7 @@ class LabelledMask:
     rle: Rle
     box_xyxy: tuple[int, int, int, int]
     area: int
-    predicted_iou: float
+    predicted_iou: float | None
     stability_score: float
     point_coords: tuple[float, float]
     score: float
@@ -76,6 +77,11 @@ class LabelledMask:
     uncertainty: float | None = None
     agreement: float | None = None
     mask_id: str | None = None
+
+    @property
+    def estimate(self) -> float:
+        """`predicted_iou`; `score` of a model that makes no such estimate."""
+        return self.score if self.predicted_iou is None else self.predicted_iou
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +93,12 @@ class ImageLabels:
         masks: may be empty; zero masks is an answer.
         coverage: share of the image's pixels in at least one mask, [0, 1].
         missed: how many masks of the classes were probably left out, at least 0; None for methods without classes.
+        presence: how sure the model is that the image shows each class at all, [0, 1], in the order of the classes;
+            None for methods that do not say. It is already in the masks' scores.
     """
 
     size_hw: tuple[int, int]
     masks: tuple[LabelledMask, ...]
     coverage: float
     missed: float | None = None
+    presence: tuple[float, ...] | None = None

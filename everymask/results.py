@@ -70,7 +70,7 @@ class Labels(ImageLabels):
     def of(cls, labels: ImageLabels, pixels: NDArray[np.uint8] | None = None) -> Labels:
         """The same labels with the image's (H, W, 3) uint8 pixels, if known."""
         masks = tuple(Mask(*(getattr(mask, entry.name) for entry in fields(LabelledMask))) for mask in labels.masks)
-        return cls(labels.size_hw, masks, labels.coverage, labels.missed, pixels)
+        return cls(labels.size_hw, masks, labels.coverage, labels.missed, labels.presence, pixels)
 
     def plot(self, image: ImageLike | None = None, *, alpha: float = 0.5, max_side: int | None = None) -> Image.Image:
         """The image under its masks.

@@ -95,6 +95,7 @@ def classes_answer(
         head=head,
         classes=list(classes),
         missed=labels.missed or 0.0,
+        presence=None if labels.presence is None else list(labels.presence),
         semantic_map=_map_answer(labels, classes) if with_map else None,
     )
 

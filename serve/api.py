@@ -98,7 +98,10 @@ class Handlers:
         head: Annotated[str | None, Query(description="one of `/v1/heads`", max_length=200)] = None,
         names: Annotated[
             str | None,
-            Query(description="or names for CLIP to compare, `cat,dog,background`; background is not labelled"),
+            Query(
+                description="or names, `cat,dog,background`, for SAM 3 to find or CLIP to compare; background is not "
+                "labelled"
+            ),
         ] = None,
         score_thresh: Annotated[
             float | None,
@@ -109,7 +112,7 @@ class Handlers:
         semantic_map: Annotated[bool, Query(description="whether to answer the map of classes too")] = True,
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
-        """Masks of a class head's classes, or of names through CLIP, and the semantic map."""
+        """Masks of the classes that a head knows, or of names, and the semantic map."""
         if (head is None) == (names is None):
             raise ServiceError(422, "invalid_request", "give head, one of /v1/heads, or names, not both")
         fields, data = await self._read(request, ImageBody)

@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.concepts import FindsConcepts
 from everymask.backbone.devices import device_for
 from everymask.backbone.embedding import embed_images
 from everymask.backbone.protocol import ImageEmbedding
@@ -39,6 +41,8 @@ class Encoder:
         self._limits = settings.limits
         device = device_for(settings.device, settings.encoder.num_gpus)
         self._backbone = load_backbone(settings.model, settings.checkpoint, device)
+        if settings.names_by == "concepts":
+            cast(FindsConcepts, self._backbone).keep_for_concepts()
         self._device_guard = DeviceGuard()
         self._stage = StageTimer()
         self._metrics = EncoderMetrics()

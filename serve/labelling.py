@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from everymask.classes.names import labelled_names
 from everymask.errors import ConfigurationError
 from everymask.labelling.config import LabelConfig
+from everymask.labelling.methods.table import find_method
 from everymask.labelling.region_sizes import limit_region_sizes
 from everymask.labelling.settings import click_settings, label_settings
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
@@ -17,14 +17,15 @@ from serve.errors import ServiceError
 from serve.graph import Graph
 from serve.heads import Heads
 from serve.metrics import StageTimer
+from serve.names import config_by_names
 from serve.schema import HeadInfo, Method
-from serve.settings import NO_CLIP, ServiceSettings
+from serve.settings import NO_NAMES, ServiceSettings
 from serve.tasks import ClickTask, EverythingTask, ModelDescription, NamesTask, Outcome, RequestImage
 
 MAX_NAMES = 100
-"""Most names of one request; CLIP reads them all before it looks at a mask."""
+"""Names of one request."""
 MAX_NAME_LENGTH = 300
-"""Most characters of a name; CLIP reads 77 tokens."""
+"""Characters of a name; CLIP reads 77 tokens, SAM 3 32."""
 
 
 @dataclass(frozen=True)
@@ -118,34 +119,34 @@ class Labelling:
         score_thresh: float | None = None,
         sizes: RegionSizes = _OWN_SIZES,
     ) -> ImageAnswer:
-        """Masks that resemble one of some names.
+        """Masks of what some names describe, or look like.
 
         Raises:
-            ServiceError: 422, the service has no CLIP model, or the names or sizes are invalid.
-            InputError: CLIP cannot read a name.
+            ServiceError: 422, the service answers no names, or the names or the sizes are of no use.
+            InputError: a name cannot be read.
         """
-        if not self._settings.answers_names:
-            raise ServiceError(422, "invalid_request", NO_CLIP)
-        if not 2 <= len(names) <= MAX_NAMES:
+        method = self._settings.names_by
+        if method is None:
+            raise ServiceError(422, "invalid_request", NO_NAMES)
+        if method == "clip" and not 2 <= len(names) <= MAX_NAMES:
             raise ServiceError(
                 422,
                 "invalid_request",
                 f"CLIP compares names with each other: give 2 to {MAX_NAMES}, such as names=cat,background; got "
                 f"{len(names)}",
             )
+        if len(names) > MAX_NAMES:
+            raise ServiceError(422, "invalid_request", f"at most {MAX_NAMES} names are answered; got {len(names)}")
         if any(len(name) > MAX_NAME_LENGTH for name in names):
             raise ServiceError(422, "invalid_request", f"a name has more than {MAX_NAME_LENGTH} characters; shorten it")
+        task = NamesTask(names, score_thresh)
         try:
-            clip = replace(self._config.clip, names=names)
+            config = config_by_names(self._sized(sizes), method, task)
         except ConfigurationError as error:
             raise ServiceError(422, "invalid_request", str(error)) from error
-        if score_thresh is not None:
-            clip = replace(clip, score_thresh=score_thresh)
-        config = replace(self._sized(sizes), method="clip", clip=clip)
         running = await self.describe()
-        task = NamesTask(names, clip.score_thresh)
         outcome = await self._limited(await self._graph.label(image, task), config)
-        classes = labelled_names(clip)
+        classes = find_method(method).implementation().class_names(config, None)
         settings = label_settings(config, running.name, running.weights_sha256, class_names=classes)
         return self._answer(image, outcome, running, settings, classes)
 

@@ -16,7 +16,6 @@ from everymask.backbone.devices import device_for
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.classes.embeddings import MaskEmbeddings
-from everymask.classes.names import BACKGROUND, load_clip
 from everymask.classes.segmenter import describe_masks
 from everymask.errors import ConfigurationError, EverymaskError, InputError
 from everymask.labelling.clicks import segment_clicks
@@ -30,6 +29,7 @@ from serve.device import DeviceGuard
 from serve.errors import ImageUnknownError, TooCostlyError
 from serve.interruptible import run_interruptibly
 from serve.metrics import CacheMetrics, StageTimer
+from serve.names import config_by_names, load_for_names
 from serve.settings import ServiceSettings
 from serve.tasks import (
     ClickTask,
@@ -60,8 +60,9 @@ class Refiner:
         self._device_guard = DeviceGuard()
         self._backbone: PromptableBackbone = load_backbone(settings.model, settings.checkpoint, device)
         self._labels = replace(settings.labels, min_region_area=0, max_region_area=None)
-        if settings.answers_names:
-            load_clip(replace(settings.labels.clip, names=("object", BACKGROUND)), self._backbone.device)
+        self._names_by = settings.names_by
+        if settings.names_by is not None:
+            load_for_names(settings.labels, settings.names_by, self._backbone)
         self._embeddings = BoundedCache[str, ImageEmbedding](settings.embedding_cache_mib * 2**20, embedding_bytes)
         self._answers = BoundedCache[tuple[str, Task], ImageLabels | MaskEmbeddings](
             settings.answer_cache_mib * 2**20, answer_bytes
@@ -151,9 +152,9 @@ class Refiner:
                 if crops:
                     classes = replace(classes, masks=replace(classes.masks, describer="crop"))
                 return await self._timed("masks", spent, lambda model: describe_masks(model, embedding, classes))
-            case NamesTask(names=names, score_thresh=score_thresh):
-                clip = replace(self._labels.clip, names=names, score_thresh=score_thresh)
-                by_names = replace(self._labels, method="clip", clip=clip)
+            case NamesTask():
+                assert self._names_by is not None
+                by_names = config_by_names(self._labels, self._names_by, task)
                 try:
                     return await self._timed("names", spent, lambda model: label_embedding(model, embedding, by_names))
                 except ConfigurationError as error:  # the model was loaded at the start: it is the names

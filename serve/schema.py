@@ -42,7 +42,9 @@ class Mask(ApiModel):
     )
     bbox: list[int] = Field(description="[x, y, width, height] in pixels")
     area: int = Field(description="pixels in the mask")
-    predicted_iou: float = Field(description="the model's own estimate of the mask's IoU")
+    predicted_iou: float | None = Field(
+        default=None, description="the model's own estimate of the mask's IoU; names have none by SAM 3"
+    )
     stability_score: float = Field(description="IoU of the mask thresholded high and low, [0, 1]")
     point_coords: list[float] = Field(description="(x, y) in pixels, the prompt the mask came from")
     score: float = Field(description="what the masks are ranked by, [0, 1]")
@@ -83,6 +85,10 @@ class ClassesAnswer(LabelsAnswer):
     """Left out where names were asked for."""
     classes: list[str]
     missed: float = Field(ge=0, description="how many masks of these classes were probably left out")
+    presence: list[float] | None = Field(
+        default=None,
+        description="how sure SAM 3 is that the image shows each of these classes at all, [0, 1]; it is in the scores",
+    )
     semantic_map: SemanticMap | None = None
 
 

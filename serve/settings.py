@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -76,10 +76,12 @@ class RequestLimits:
             raise ValueError(f"max_clicks must be at most {MAX_CLICKS:,}; got {self.max_clicks}")
 
 
-NO_CLIP = "this service has no CLIP model to compare names with; set `clip` in its configuration, or ask for a head"
+NO_NAMES = (
+    "this service answers no names; set `concepts` in its configuration (with `model: sam3`) or `clip`, or give head"
+)
 
 
-_OF_LABELS = ("entities", "amg", "classes", "clip", "min_region_area", "max_region_area")
+_OF_LABELS = ("entities", "amg", "classes", "clip", "concepts", "min_region_area", "max_region_area")
 
 
 class ServiceSettings(BaseModel):
@@ -119,10 +121,11 @@ class ServiceSettings(BaseModel):
     limits: ImageLimits = Field(default_factory=ImageLimits)
     requests: RequestLimits = Field(default_factory=RequestLimits)
     labels: LabelConfig = Field(default_factory=LabelConfig)
-    """What is done to images, with the settings of jobs: `entities`, `amg`, `classes`, `clip`, `recipe`,
+    """What is done to images, by the settings of jobs: `entities`, `amg`, `classes`, `clip`, `concepts`, `recipe`,
     `min_region_area` and `max_region_area` stand beside the options above."""
-    answers_names: bool = False
-    """Whether `/v1/classes?names=cat,dog` is answered by SAM + CLIP: if `clip` is given, such as `{model: …}`."""
+    names_by: Literal["clip", "concepts"] | None = None
+    """What answers `/v1/classes?names=cat,dog`: concepts (SAM 3) where `concepts` is given, such as `{}`; else clip
+    (SAM + CLIP) where `clip` is, such as `{model: …}`; else nothing."""
 
     ingress: Replicas = Field(default_factory=lambda: Replicas(max_ongoing_requests=100))
     encoder: Replicas = Field(default_factory=Replicas)
@@ -140,7 +143,8 @@ class ServiceSettings(BaseModel):
             labels["classes"] = _by_paper(labels.get("classes", {}))
         if labels:
             rest["labels"] = {**rest.get("labels", {}), **labels}
-        return {**rest, "answers_names": given.get("clip") is not None}
+        names_by = next((method for method in ("concepts", "clip") if given.get(method) is not None), None)
+        return {**rest, "names_by": names_by}
 
     @field_validator("heads", mode="before")
     @classmethod
@@ -153,6 +157,8 @@ class ServiceSettings(BaseModel):
             find_model(self.model)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
+        if self.names_by == "concepts" and find_model(self.model).family != "sam3":
+            raise ValueError(f"model {self.model} knows no concepts; set `model: sam3`, or leave `concepts` out")
         if self.labels.amg.crop_n_layers:
             raise ValueError(
                 "amg.crop_n_layers is for jobs and the library: a service encodes an image once; leave it out"

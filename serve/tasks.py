@@ -88,15 +88,15 @@ class MaskTask:
 
 @dataclass(frozen=True)
 class NamesTask:
-    """Masks that resemble one of some names, by SAM + CLIP.
+    """Masks of what some names describe, by SAM 3, or look like, by SAM + CLIP.
 
     Attributes:
-        names: compared with each other.
-        score_thresh: least probability of a mask.
+        names: as they were typed.
+        score_thresh: least score of a mask; None: the service's own.
     """
 
     names: tuple[str, ...]
-    score_thresh: float
+    score_thresh: float | None
 
 
 Task = EverythingTask | ClickTask | MaskTask | NamesTask

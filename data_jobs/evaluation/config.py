@@ -15,6 +15,7 @@ from everymask.errors import ConfigurationError
 from everymask.evaluation.annotated import ANNOTATION_FORMATS, AnnotationFormat
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.methods.table import MethodName
+from everymask.labelling.names import NAMED
 
 MeasuredModel = ModelName | Literal["oracle"]
 
@@ -161,7 +162,7 @@ class NamedClassesConfig:
     head: tuple[str, ...] = ()
     """Class heads, a row each by method classes."""
     names: str | None = None
-    """Names for a row by method clip: `cat,dog,background`."""
+    """Names for rows by methods clip and concepts: `cat,dog,background`."""
     methods: tuple[MethodName, ...] = ()
     """Methods to measure; by default classes where a head is given, and clip where names are."""
     recipe: Recipe = "default"
@@ -173,7 +174,7 @@ class NamedClassesConfig:
     """Processes that label the pictures; 1 labels in this one, without Ray. By default one a GPU, or one a CPU core."""
     intervals: Annotated[IntervalOptions, JOINED] = field(default_factory=IntervalOptions)
     figures: Annotated[FiguresOptions, JOINED] = field(default_factory=FiguresOptions)
-    labels: Annotated[LabelConfig, JOINED, Without(("method", "entities", "amg", "clip.names", "tiles"))] = field(
+    labels: Annotated[LabelConfig, JOINED, Without(("method", "entities", "amg", "tiles", *NAMED))] = field(
         default_factory=LabelConfig
     )
 

@@ -27,6 +27,7 @@ from everymask.evaluation.semantic import ClassMatches, match_classes
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_embedding
 from everymask.labelling.methods.table import METHODS, check_given, find_method
+from everymask.labelling.names import has_names, with_names
 from everymask.records import ImageLabels
 
 
@@ -106,16 +107,15 @@ def naming_rows(config: NamedClassesConfig) -> list[NamingRow]:
     Raises:
         ConfigurationError: a method that names no classes, or lacks what it needs.
     """
-    names = () if config.names is None else Taxonomy.parse(config.names).classes
-    by_default = {"classes": config.head, "clip": names}
+    by_default = {"classes": config.head, "clip": config.names}
     rows = []
     for method in config.methods or [name for name, given in by_default.items() if given]:
         needs = find_method(method).needs
         labels = replace(config.labels, method=method)
-        if needs == "names":
-            labels = replace(labels, clip=replace(labels.clip, names=names))
+        if needs == "names" and config.names is not None:
+            labels = with_names(labels, config.names)
         for head in (config.head or (None,)) if needs == "head" else (None,):
-            check_given(method, head=head is not None, names=bool(labels.clip.names))
+            check_given(method, head=head is not None, names=has_names(labels))
             loaded = None if head is None else load_head(head)
             classes = find_method(method).implementation().class_names(labels, loaded)
             if classes is None:
@@ -179,7 +179,7 @@ class _NamingLabeller:
         for row in self.rows:
             method = find_method(row.config.method).implementation()
             if method.load is not None:
-                method.load(row.config, backbone.device)
+                method.load(row.config, backbone)
         return backbone, heads
 
     def label(

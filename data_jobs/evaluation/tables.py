@@ -56,7 +56,7 @@ def _figures(labels: RowLabels, truth: Mapping[str, Any], row: AblationRow, conf
 
 def _by_predicted_iou(labels: ImageLabels) -> ImageLabels:
     """The same masks, ranked by the model's own estimate."""
-    masks = (replace(mask, score=min(max(mask.predicted_iou, 0.0), 1.0)) for mask in labels.masks)
+    masks = (replace(mask, score=min(max(mask.estimate, 0.0), 1.0)) for mask in labels.masks)
     return replace(labels, masks=tuple(masks))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from data_jobs.labelling.estimate import MIN_IMAGES
@@ -13,13 +13,13 @@ from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOption
 from data_jobs.runtime.settings import JOINED, Without
 from everymask.classes.config import ClassesConfig, Recipe
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, below
-from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.methods.table import check_given
+from everymask.labelling.names import NAMED, with_names
 from everymask.labels.shards import MAX_SHARD_IMAGES
 
 
@@ -80,13 +80,14 @@ class LabelDatasetConfig:
     head: str | None = None
     """Class head for method classes, from `everymask train classes`, or a shipped one by its name: everyday (nano)."""
     names: str | None = None
-    """Names for method clip: `cat,dog,background`. Masks that look like background are not labelled."""
+    """Names for methods concepts and clip: `cat,dog,background`; background is not labelled. For concepts also
+    `animals=cat+dog`, `-toy dog` (competes, and is not labelled), or a .txt file of lines `class: phrase, -phrase`."""
     save_embeddings: str | None = None
     """Folder or address where method classes keeps its mask embeddings, for `everymask relabel`."""
     recipe: Recipe = "default"
     """paper: masks, thresholds and suppression of method classes as published. An option given beside it wins."""
     addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
-    labels: Annotated[LabelConfig, JOINED, Without(("clip.names",))] = field(default_factory=LabelConfig)
+    labels: Annotated[LabelConfig, JOINED, Without(NAMED)] = field(default_factory=LabelConfig)
     limits: ImageLimits = field(default_factory=ImageLimits)
 
     def __post_init__(self) -> None:
@@ -118,10 +119,7 @@ class LabelDatasetConfig:
 
     def label_config(self) -> LabelConfig:
         """What the library is asked to do."""
-        if self.names is None:
-            return self.labels
-        names = Taxonomy.parse(self.names).classes
-        return replace(self.labels, clip=replace(self.labels.clip, names=names))
+        return self.labels if self.names is None else with_names(self.labels, self.names)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
     backbone = load_backbone(spec.model, spec.checkpoint, spec.device)
     method = find_method(spec.config.method).implementation()
     if method.load is not None:
-        method.load(spec.config, backbone.device)
+        method.load(spec.config, backbone)
     if spec.head is None:
         return backbone, None
     head = load_head(spec.head)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -83,6 +85,70 @@ class ClipConfig:
         for name in ("score_thresh", "nms_iou_thresh"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigurationError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ConceptsConfig:
+    """SAM 3's own answer to names: every object that a phrase describes, without exemplars."""
+
+    names: tuple[str, ...] = ()
+    """What is asked for, a phrase each, of at most 32 tokens. Those of `classes` count as one class, others as their
+    own."""
+    classes: dict[str, str] = field(default_factory=dict)
+    """The class of a phrase that is not a class by itself: `{tabby cat: cat}`."""
+    negatives: tuple[str, ...] = ()
+    """Phrases that compete with the names, and are never labelled."""
+    score_thresh: float = 0.5
+    """Least score of a labelled mask, as SAM 3's publisher has it: its confidence times how sure it is that the image
+    shows the name at all."""
+    overlaps: Literal["settle", "keep"] = "settle"
+    """settle: masks that repeat one of their class go, as with method classes, and what two classes claim alike belongs
+    to the likelier one; keep: every mask that SAM 3 finds."""
+    nms_iou_thresh: float = decided(0.5)
+    """Where two masks of one class have more IoU than this, the one of lower score is dropped."""
+    nms_containment_thresh: float = decided(0.8)
+    """Where one mask lies in another of its class by more than this share, the one of lower score is dropped."""
+    same_iou_thresh: float = decided(0.7)
+    """Masks of two classes that have more IoU than this are one object, of the likelier class (our choice; it is what
+    makes two masks one for method classes, too)."""
+    max_masks: int = decided(1000)
+    """Most masks of an image, best scores first; bounds memory."""
+    names_per_batch: int = decided(4)
+    """Names answered at once; changes memory, never the answer."""
+
+    def __post_init__(self) -> None:
+        check_phrases((*self.names, *self.negatives))
+        strangers = sorted(set(self.classes) - set(self.names))
+        if strangers:
+            raise ConfigurationError(f"{', '.join(strangers)} is given a class, but is not among the names")
+        for name in ("score_thresh", "nms_iou_thresh", "nms_containment_thresh", "same_iou_thresh"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigurationError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+        if min(self.max_masks, self.names_per_batch) < 1:
+            raise ConfigurationError("max_masks and names_per_batch must be at least 1")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C classes in the order of their first name; class_id is the index."""
+        return tuple(dict.fromkeys(self.classes.get(name, name) for name in self.names))
+
+
+def check_phrases(phrases: Sequence[str]) -> None:
+    """Refuse phrases that are empty, or that a model reads alike.
+
+    Raises:
+        ConfigurationError: naming them.
+    """
+    known: dict[str, str] = {}
+    for phrase in phrases:
+        folded = " ".join(unicodedata.normalize("NFKC", phrase).casefold().split())
+        if not folded:
+            raise ConfigurationError("one of the names is empty; write a word, or leave out a comma")
+        if folded in known:
+            raise ConfigurationError(
+                f"the names {known[folded]!r} and {phrase!r} are the same but for case and spaces; leave one out"
+            )
+        known[folded] = phrase
 
 
 @dataclass(frozen=True)

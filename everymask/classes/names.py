@@ -10,13 +10,11 @@ from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.config import ClassesConfig, ClipConfig
 from everymask.classes.describers.clip import ClipDescriber, clip_describer
 from everymask.classes.features import MaskFeatures
+from everymask.classes.phrases import BACKGROUND
 from everymask.classes.proposals import full_size_masks, propose_masks
 from everymask.classes.recipes import PAPER_CLASSES
 from everymask.classes.segmenter import class_thresholds, confident_masks, label_masks, missed_masks
 from everymask.records import ImageLabels
-
-BACKGROUND = "background"
-"""A name whose masks are compared like all others, and never labelled."""
 
 
 def load_clip(config: ClipConfig, device: torch.device) -> ClipDescriber:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from pycocotools import mask as coco_mask
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.classes.config import ClassesConfig, MaskConfig
@@ -17,7 +16,7 @@ from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.nms import mask_nms
-from everymask.masks.rle import rle_areas, rle_ious
+from everymask.masks.rle import rle_areas, rle_coverage, rle_ious
 from everymask.records import ImageLabels, LabelledMask, Rle
 
 
@@ -158,8 +157,7 @@ def without_repeats(masks: Sequence[LabelledMask], size_hw: tuple[int, int], con
         for i in _suppress((class_ids == class_id).nonzero().flatten(), rles, rank, config)
     ]
     kept.sort(key=lambda i: (-masks[i].score, i))
-    covered = int(coco_mask.area(coco_mask.merge([rles[i] for i in kept]))) if kept else 0
-    return ImageLabels(size_hw, tuple(masks[i] for i in kept), covered / (height * width))
+    return ImageLabels(size_hw, tuple(masks[i] for i in kept), rle_coverage([rles[i] for i in kept], size_hw))
 
 
 def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], rank: torch.Tensor, config: ClassesConfig) -> list[int]:
@@ -167,10 +165,15 @@ def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], rank: torch.Tensor, co
     chosen = [rles[i] for i in index.tolist()]
     iou = torch.from_numpy(rle_ious(chosen, chosen))
     areas = torch.from_numpy(rle_areas(chosen)).double()
+    repeats = repeating(iou, areas, config.nms_iou_thresh, config.nms_containment_thresh)
+    kept: list[int] = index[mask_nms(repeats.float(), rank[index], 0.5)].tolist()
+    return kept
+
+
+def repeating(iou: torch.Tensor, areas: torch.Tensor, iou_thresh: float, containment_thresh: float) -> torch.Tensor:
+    """Which masks repeat each other: (K, K) bool, from their (K, K) IoU and (K,) areas."""
     # inter / union = iou and |a| + |b| = inter + union give the intersection without decoding a mask.
     inter = iou / (1 + iou) * (areas[:, None] + areas[None, :])
     containment = inter / torch.minimum(areas[:, None], areas[None, :]).clamp_min(1)
     # Clamped: rounding must not lift a share above 1, the threshold that turns containment off.
-    repeats = (iou > config.nms_iou_thresh) | (containment.clamp_max(1) > config.nms_containment_thresh)
-    kept: list[int] = index[mask_nms(repeats.float(), rank[index], 0.5)].tolist()
-    return kept
+    return (iou > iou_thresh) | (containment.clamp_max(1) > containment_thresh)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 
 from everymask.backbone.full_resolution import masks_at_a_time
 from everymask.backbone.points import point_grid
@@ -18,7 +17,7 @@ from everymask.errors import ConfigurationError
 from everymask.masks.box_nms import box_nms
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.regions import drop_small_islands, fill_small_holes
-from everymask.masks.rle import boxes_from_rles, decode_mask, encode_mask, encode_masks, rle_areas
+from everymask.masks.rle import boxes_from_rles, decode_mask, encode_mask, encode_masks, rle_areas, rle_coverage
 from everymask.records import ImageLabels, LabelledMask, Rle
 
 
@@ -40,7 +39,7 @@ def segment_amg(backbone: PromptableBackbone, embedding: ImageEmbedding, config:
         )
     size_hw = embedding.canvas.original_size_hw
     masks = grid_masks(backbone, embedding, config, config.points_per_side)
-    return finish(suppress(masks, [mask.predicted_iou for mask in masks], config.box_nms_thresh), size_hw, config)
+    return finish(suppress(masks, [mask.estimate for mask in masks], config.box_nms_thresh), size_hw, config)
 
 
 def grid_masks(
@@ -60,9 +59,8 @@ def finish(masks: list[LabelledMask], size_hw: tuple[int, int], config: AmgConfi
     """Masks after the NMS, without small regions if that is asked for, in descending predicted IoU."""
     if config.min_mask_region_area:
         masks = _without_small_regions(masks, config)
-    masks.sort(key=lambda mask: mask.predicted_iou, reverse=True)
-    covered = int(coco_mask.area(coco_mask.merge([mask.rle for mask in masks]))) if masks else 0
-    return ImageLabels(size_hw, tuple(masks), covered / (size_hw[0] * size_hw[1]))
+    masks.sort(key=lambda mask: mask.estimate, reverse=True)
+    return ImageLabels(size_hw, tuple(masks), rle_coverage([mask.rle for mask in masks], size_hw))
 
 
 def _good_masks(

@@ -100,7 +100,7 @@ def _masks_of_crop(
     masks = grid_masks(backbone, embedding, config, points_per_side)
     size_hw = (image.shape[0], image.shape[1])
     whole = [mask for mask in masks if not _is_cut_off(mask, crop, size_hw)]
-    kept = suppress(whole, [mask.predicted_iou for mask in whole], config.box_nms_thresh)
+    kept = suppress(whole, [mask.estimate for mask in whole], config.box_nms_thresh)
     return kept if crop.layer == 0 else [_in_image(mask, crop, size_hw) for mask in kept]
 
 

@@ -93,4 +93,5 @@ def best_threshold(judged: Judged) -> float | None:
 
 
 def _probability(mask: LabelledMask, by_iou: bool) -> float:
-    return min(1.0, mask.score / mask.predicted_iou) if by_iou and mask.predicted_iou > 0 else mask.score
+    iou = mask.predicted_iou
+    return min(1.0, mask.score / iou) if by_iou and iou is not None and iou > 0 else mask.score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from everymask.classes.config import ClassesConfig, ClipConfig
+from everymask.classes.config import ClassesConfig, ClipConfig, ConceptsConfig
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.labelling.methods.table import MethodName, find_method
@@ -16,11 +16,13 @@ class LabelConfig:
 
     method: MethodName = "entities"
     """entities: every entity once (E-SAM); classes: your classes (U-SAM), with a class head; clip: SAM's masks named by
-    CLIP, with names and no exemplars; amg: SAM's automatic masks, which overlap."""
+    CLIP, with names and no exemplars; concepts: all that your names describe, by SAM 3 (--model sam3); amg: SAM's
+    automatic masks, which overlap."""
     entities: EntityConfig = field(default_factory=EntityConfig)
     amg: AmgConfig = field(default_factory=AmgConfig)
     classes: ClassesConfig = field(default_factory=ClassesConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
+    concepts: ConceptsConfig = field(default_factory=ConceptsConfig)
     min_region_area: int = 0
     """Connected parts and holes of masks under this many pixels are removed; 0 leaves masks as they are."""
     max_region_area: int | None = None

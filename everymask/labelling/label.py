@@ -17,6 +17,7 @@ from everymask.errors import InputError, LabelFailure, ModelOutputError
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.methods.method import Method
 from everymask.labelling.methods.table import check_given, find_method
+from everymask.labelling.names import has_names
 from everymask.labelling.region_sizes import limit_region_sizes
 from everymask.records import ImageLabels
 
@@ -79,7 +80,13 @@ class ImageLabeller:
         return make_ready(backbone, image, self._method.needs_picture(self._config, self._head))
 
     def embed(self, backbone: PromptableBackbone, images: Sequence[Ready]) -> list[Embedded]:
-        """Embed images as a batch."""
+        """Embed images as a batch.
+
+        Raises:
+            ConfigurationError, CheckpointError: what the method needs beside the backbone cannot be loaded.
+        """
+        if self._method.load is not None:  # an embedding must hold what the method reads
+            self._method.load(self._config, backbone)
         if self._in_parts:
             return [image for image in images if isinstance(image, np.ndarray)]
         return [*embed_ready(backbone, [image for image in images if isinstance(image, ReadyImage)])]
@@ -153,5 +160,5 @@ def checked_method(config: LabelConfig, head: ClassHead | None) -> Method:
     Raises:
         ConfigurationError: it is unknown, or a head or names are missing or not used by it.
     """
-    check_given(config.method, head=head is not None, names=bool(config.clip.names))
+    check_given(config.method, head=head is not None, names=has_names(config))
     return find_method(config.method).implementation()

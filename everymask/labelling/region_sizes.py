@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from everymask.masks.regions import small_holes, small_islands
-from everymask.masks.rle import boxes_from_rles, decode_mask, encode_mask, rle_areas
+from everymask.masks.rle import boxes_from_rles, decode_mask, encode_mask, rle_areas, rle_coverage
 from everymask.records import ImageLabels, LabelledMask
 
 
@@ -25,8 +24,7 @@ def limit_region_sizes(labels: ImageLabels, min_area: int = 0, max_area: int | N
         masks = _without_small_regions(masks, labels.size_hw, min_area)
     if len(masks) == len(labels.masks) and all(new is old for new, old in zip(masks, labels.masks, strict=True)):
         return labels
-    covered = int(coco_mask.area(coco_mask.merge([mask.rle for mask in masks]))) if masks else 0
-    return replace(labels, masks=tuple(masks), coverage=covered / (labels.size_hw[0] * labels.size_hw[1]))
+    return replace(labels, masks=tuple(masks), coverage=rle_coverage([mask.rle for mask in masks], labels.size_hw))
 
 
 def _without_small_regions(masks: list[LabelledMask], size_hw: tuple[int, int], min_area: int) -> list[LabelledMask]:

@@ -9,7 +9,7 @@ from typing import Any
 from everymask.labelling.config import LabelConfig
 
 # Options that change time or memory, never a label.
-_NEUTRAL_OPTIONS = frozenset({"points_per_batch", "lazy_gallery"})
+_NEUTRAL_OPTIONS = frozenset({"points_per_batch", "names_per_batch", "lazy_gallery"})
 
 
 def label_settings(

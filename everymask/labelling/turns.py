@@ -43,6 +43,8 @@ _STAGES = {
     "decode_points": "prompts",
     "decode_clicks": "prompts",
     "full_resolution_logits": "prompts",
+    "view_for_concepts": "prompts",
+    "find_concepts": "prompts",
 }
 """The calls that keep a device busy, with their stages."""
 

@@ -208,7 +208,7 @@ def _from_mask(mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: Ma
     for name in ("bbox", "area", "point_coords"):
         if mask[name] is None:
             raise InputError(f"a mask has no {name}")
-    check_numbers(mask, ("predicted_iou", "stability_score", "score"), ("uncertainty", "agreement"))
+    check_numbers(mask, ("stability_score", "score"), ("predicted_iou", "uncertainty", "agreement"))
     check_class(mask["class_id"], mask["class_name"])
     if mask["mask_id"] is not None and not is_mask_id(mask["mask_id"]):
         raise InputError(f"a mask has the id {mask['mask_id']!a}, not one of 24 hexadecimal digits")

@@ -24,7 +24,7 @@ MASK = pa.struct(
         pa.field("rle", RLE),
         pa.field("bbox", pa.list_(pa.int32())),  # [x, y, width, height] in pixels
         pa.field("area", pa.int64()),  # pixels
-        pa.field("predicted_iou", pa.float64()),
+        pa.field("predicted_iou", pa.float64()),  # null for method concepts
         pa.field("stability_score", pa.float64()),
         pa.field("point_coords", pa.list_(pa.float64())),  # [x, y] in pixels
         pa.field("class_id", pa.int32()),

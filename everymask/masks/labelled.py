@@ -11,7 +11,7 @@ from everymask.records import LabelledMask, Rle
 def labelled_masks(
     rles: Sequence[Rle],
     *,
-    predicted_iou: Sequence[float],
+    predicted_iou: Sequence[float | None],
     stability_score: Sequence[float],
     point_coords: Sequence[Sequence[float]],
     score: Sequence[float],
@@ -24,7 +24,7 @@ def labelled_masks(
 
     Args:
         rles: N masks.
-        predicted_iou: N values, about [0, 1].
+        predicted_iou: N values, about [0, 1]; None where a model makes no such estimate.
         stability_score: N values in [0, 1].
         point_coords: N prompts (x, y) in original pixels.
         score: N values; brought into [0, 1].
@@ -39,7 +39,7 @@ def labelled_masks(
             rle=rle,
             box_xyxy=(boxes[i][0], boxes[i][1], boxes[i][2], boxes[i][3]),
             area=areas[i],
-            predicted_iou=float(predicted_iou[i]),
+            predicted_iou=None if (iou := predicted_iou[i]) is None else float(iou),
             stability_score=float(stability_score[i]),
             point_coords=(float(point_coords[i][0]), float(point_coords[i][1])),
             score=min(max(float(score[i]), 0.0), 1.0),

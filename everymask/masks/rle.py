@@ -181,6 +181,12 @@ def rle_areas(rles: Sequence[Rle]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(0, dtype=np.int64), *chunks]).astype(np.int64)
 
 
+def rle_coverage(rles: Sequence[Rle], size_hw: tuple[int, int]) -> float:
+    """Share of an image's pixels in at least one mask, [0, 1]."""
+    covered = int(coco_mask.area(coco_mask.merge(list(rles)))) if rles else 0
+    return covered / (size_hw[0] * size_hw[1])
+
+
 def rle_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
     """(N, M) IoU in [0, 1] of encodings of one size, without decoding; 0 where both are empty."""
     if not first or not second:

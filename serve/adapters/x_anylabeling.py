@@ -74,14 +74,14 @@ class XAnyLabeling:
         return router
 
     async def models(self) -> dict[str, Any]:
-        """Clicks, entities, SAM's automatic masks, names if there is CLIP, and every usable class head."""
+        """Clicks, entities, SAM's automatic masks, names if they are answered, every class head that can be used."""
         running = await self._labelling.describe()
         models = {
             CLICKS: _model(f"everymask {running.name}: clicks", [*_CLICK_WIDGETS, *_FINENESS_WIDGETS], None),
             "entities": _model(f"everymask {running.name}: entities", [*_RUN_WIDGETS, *_FINENESS_WIDGETS], "default"),
             "amg": _model(f"everymask {running.name}: all masks", [*_RUN_WIDGETS, *_FINENESS_WIDGETS], "default"),
         }
-        if self._settings.answers_names:
+        if self._settings.names_by:
             title = f"everymask {running.name}: names, such as cat.dog.background"
             models[NAMES] = _model(title, [*_NAMES_WIDGETS, *_FINENESS_WIDGETS], "text_prompt")
         for head in await self._labelling.heads():

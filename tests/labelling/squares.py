@@ -27,4 +27,4 @@ def _segment(
     return ImageLabels(size_hw, tuple(masks), float(square.mean()))
 
 
-METHOD = Method(_segment, load=lambda config, device: LOADED.append(device.type))
+METHOD = Method(_segment, load=lambda config, backbone: LOADED.append(backbone.device.type))

@@ -153,4 +153,4 @@ def test_a_name_that_clip_cannot_read_is_named(client: httpx.Client) -> None:
 def test_without_a_clip_model_it_is_said_how_to_get_one(local: httpx.Client) -> None:
     response = ask(local, "names=cat,dog")
     assert response.status_code == 422
-    assert "set `clip` in its configuration" in response.json()["error"]["message"]
+    assert "set `concepts` in its configuration (with `model: sam3`) or `clip`" in response.json()["error"]["message"]

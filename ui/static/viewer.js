@@ -165,10 +165,10 @@ export function startViewer(element, props, watch, onPrompt) {
     const parts = [
       line(mask.class_name ?? `Mask ${index + 1}`, "title"),
       line(`score ${mask.score.toFixed(2)}`),
-      line(`predicted IoU ${mask.predicted_iou.toFixed(2)}`),
       line(`stability ${mask.stability_score.toFixed(2)}`),
       line(`${percent(size)} of the image`),
     ];
+    if (mask.predicted_iou !== undefined) parts.splice(2, 0, line(`predicted IoU ${mask.predicted_iou.toFixed(2)}`));
     if (mask.uncertainty !== undefined) parts.push(line(`uncertainty ${mask.uncertainty.toFixed(2)}`));
     return parts;
   }

@@ -16,24 +16,17 @@ from everymask.backbone.sam2.architecture import OFFICIAL_ARCHITECTURES, Sam2, S
 from everymask.backbone.sam2.checkpoint import load_checkpoint
 from everymask.backbone.sam2.frame import SquashedFrame
 
-__all__ = ["OFFICIAL_ARCHITECTURES", "Sam2Architecture", "build_sam2", "load", "make_backbone"]
+__all__ = ["OFFICIAL_ARCHITECTURES", "Sam2Architecture", "build_sam2", "load", "make_backbone", "make_parts"]
 
 
-def make_backbone(
-    sam: Sam2,
-    *,
-    name: str,
-    weights_sha256: str,
-    device: torch.device,
-    config: SamConfig | None = None,
-    frame: Callable[..., ImageFrame] = SquashedFrame,
-) -> SamBackbone:
-    """The backbone of a SAM 2, which is taken over, and of no use to the caller afterwards.
+def make_parts(
+    sam: Sam2, device: torch.device, config: SamConfig, frame: Callable[..., ImageFrame] = SquashedFrame
+) -> SamParts:
+    """The parts of a SAM 2, which is taken over, and of no use to the caller afterwards.
 
     Args:
         frame: makes an image size's frame, from it and the arguments `image_size` and `patch_size`.
     """
-    config = config or SamConfig()
     image_size, grid = sam.prompt_encoder.input_image_size[0], sam.prompt_encoder.image_embedding_size[0]
     decoder = PromptDecoder(
         sam.mask_decoder,
@@ -46,13 +39,21 @@ def make_backbone(
     # The rest of the encoder sums features of several levels, and stays in fp32.
     sam.vision.backbone.to(config.encoder_dtype(device))
     sam.to(device)
-    parts = SamParts(
+    return SamParts(
         encode=sam.encode,
         prompt_encoder=sam.prompt_encoder,
         decoder=decoder,
         frame=partial(frame, image_size=image_size, patch_size=image_size // grid),
         padded_box=True,
     )
+
+
+def make_backbone(
+    sam: Sam2, *, name: str, weights_sha256: str, device: torch.device, config: SamConfig | None = None
+) -> SamBackbone:
+    """The backbone of a SAM 2, which is taken over."""
+    config = config or SamConfig()
+    parts = make_parts(sam, device, config)
     return SamBackbone(parts, name=name, weights_sha256=weights_sha256, device=device, config=config)
 
 

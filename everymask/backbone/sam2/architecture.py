@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,11 @@ class Sam2(nn.Module):
 
     def encode(self, pixels: torch.Tensor) -> Features:
         """(B, 3, S, S) float32 network inputs → float32 features."""
-        fine, coarse, image = self.vision(pixels).fpn_hidden_states[:3]
+        return self.click_features(self.vision(pixels).fpn_hidden_states)
+
+    def click_features(self, pyramid: Sequence[torch.Tensor]) -> Features:
+        """Maps of an image, finest first → what clicks are answered from."""
+        fine, coarse, image = pyramid[:3]
         return {
             "image": image.float() + self.no_memory.view(1, -1, 1, 1),
             "skip_coarse": self.skip_coarse(coarse.float()),

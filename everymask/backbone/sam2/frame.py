@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
+from torchvision.transforms.v2.functional import resize
 
 from everymask.backbone.constants import DeviceConstant
 from everymask.backbone.protocol import Canvas, PreparedImage
@@ -60,12 +61,15 @@ class SquashedFrame:
         return PreparedImage(self.original_size_hw, torch.tensor(image), None)
 
     def to_network(self, prepared: PreparedImage, pixels: torch.Tensor) -> tuple[torch.Tensor, NDArray[np.uint8]]:
-        """See `ImageFrame`; the image is scaled in floating point, as SAM 2 does it."""
-        scaled = pixels.permute(2, 0, 1)[None].float() / 255
-        size = (self.image_size, self.image_size)
-        squashed = F.interpolate(scaled, size, mode="bilinear", align_corners=False, antialias=True)[0]
+        """See `ImageFrame`; the image is scaled in floating point, as SAM 2 does it, or to whole grey levels."""
+        size = [self.image_size, self.image_size]
+        planes = pixels.permute(2, 0, 1)
         if self.rounded:
-            squashed = (255 * squashed).round() / 255
+            # The publisher's own call: on a CPU its fixed point rounds some pixels otherwise than floats would.
+            squashed = resize(planes, size).float() / 255
+        else:
+            scaled = planes[None].float() / 255
+            squashed = F.interpolate(scaled, size, mode="bilinear", align_corners=False, antialias=True)[0]
         on_canvas = F.adaptive_avg_pool2d(squashed, self.canvas_size_hw)
         canvas_image = (255 * on_canvas + 0.5).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         mean, deviation = (_per_channel(values)[pixels.device] for values in (self.mean, self.deviation))

@@ -1,31 +1,31 @@
-"""SAM 3's tracker on still images: clicks only. An encoder of its own, everything after it as in SAM 2."""
+"""SAM 3 on still images: its tracker answers clicks, its detector names. An encoder of its own serves both."""
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import torch
 
-from everymask.backbone.sam.backbone import SamBackbone
 from everymask.backbone.sam.config import SamConfig
-from everymask.backbone.sam.loading import family_loader
-from everymask.backbone.sam2 import make_backbone as make_sam2_backbone
-from everymask.backbone.sam2.architecture import Sam2
-from everymask.backbone.sam2.frame import SquashedFrame
-from everymask.backbone.sam3.architecture import Sam3Architecture, build_sam3
-from everymask.backbone.sam3.checkpoint import load_checkpoint
+from everymask.backbone.sam3.architecture import Sam3, Sam3Architecture, build_sam3
+from everymask.backbone.sam3.backbone import Sam3Backbone
+from everymask.backbone.sam3.checkpoint import load_checkpoint, load_detector
+from everymask.backbone.weights import model_weights
 
-__all__ = ["Sam3Architecture", "build_sam3", "load", "make_backbone"]
-
-_GREY = (0.5, 0.5, 0.5)
+__all__ = ["Sam3", "Sam3Architecture", "Sam3Backbone", "build_sam3", "load"]
 
 
-def make_backbone(
-    sam: Sam2, *, name: str, weights_sha256: str, device: torch.device, config: SamConfig | None = None
-) -> SamBackbone:
-    """The backbone of a SAM 3, which is taken over, and of no use to the caller afterwards."""
-    frame = partial(SquashedFrame, mean=_GREY, deviation=_GREY, rounded=True)
-    return make_sam2_backbone(sam, name=name, weights_sha256=weights_sha256, device=device, config=config, frame=frame)
-
-
-load = family_loader(load_checkpoint, make_backbone)
+def load(
+    model: str, checkpoint: str | Path | None, device: torch.device, config: SamConfig | None = None
+) -> Sam3Backbone:
+    """Load a SAM 3, ready to embed, as `everymask.backbone.sam.loading.Load`; `load_concepts` reads its detector."""
+    weights = model_weights(model, checkpoint)
+    return Sam3Backbone(
+        load_checkpoint(weights.path, model),
+        name=model,
+        weights_sha256=weights.sha256,
+        device=device,
+        config=config,
+        read_detector=partial(load_detector, weights.path, model),
+    )

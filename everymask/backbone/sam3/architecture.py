@@ -1,12 +1,15 @@
-"""SAM 3's tracker without its memory, in any size."""
+"""SAM 3 in any size: its tracker without the memory, and the settings of its detector of concepts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformers import Sam3VisionConfig, Sam3VisionModel, Sam3ViTConfig
+import torch
+from torch import nn
+from transformers import Sam3Config, Sam3VisionConfig, Sam3VisionModel, Sam3ViTConfig
 
 from everymask.backbone.sam.architecture import PromptArchitecture, randomise
+from everymask.backbone.sam.backbone import Features
 from everymask.backbone.sam2.architecture import Sam2
 
 
@@ -35,6 +38,28 @@ class Sam3Architecture(PromptArchitecture):
     pretrained_size: int = 336
 
 
+class Sam3(Sam2):
+    """The parts of a SAM 3 that answer clicks.
+
+    Attributes:
+        keeps_trunk: whether features hold the image encoder's own tokens, too, `trunk`, which concepts are found from.
+    """
+
+    def __init__(self, vision: nn.Module, architecture: PromptArchitecture) -> None:
+        super().__init__(vision, architecture)
+        self.keeps_trunk = False
+
+    def encode(self, pixels: torch.Tensor) -> Features:
+        """(B, 3, S, S) float32 network inputs → float32 features; the trunk's are (B, C, S/p, S/p)."""
+        seen = self.vision(pixels)
+        features = self.click_features(seen.fpn_hidden_states)
+        if not self.keeps_trunk:
+            return features
+        rows, columns = features["image"].shape[-2:]
+        trunk = seen.last_hidden_state.float().transpose(1, 2).unflatten(2, (rows, columns))
+        return {**features, "trunk": trunk}
+
+
 def vision_config(architecture: Sam3Architecture) -> Sam3VisionConfig:
     """The image encoder's sizes as `transformers` wants them; of its pyramid the three levels that clicks need."""
     vit = Sam3ViTConfig(
@@ -57,9 +82,37 @@ def vision_config(architecture: Sam3Architecture) -> Sam3VisionConfig:
     )
 
 
-def build_sam3(architecture: Sam3Architecture, seed: int | None = None) -> Sam2:
+def build_sam3(architecture: Sam3Architecture, seed: int | None = None) -> Sam3:
     """A SAM 3 of these sizes with random weights, in evaluation mode; `seed` as in `build_sam`."""
-    sam = Sam2(Sam3VisionModel(vision_config(architecture)), architecture)
+    sam = Sam3(Sam3VisionModel(vision_config(architecture)), architecture)
     if seed is not None:
         randomise(sam, seed)
     return sam.eval().requires_grad_(False)
+
+
+def architecture_of(config: Sam3Config, tracker: object) -> Sam3Architecture:
+    """The sizes of the tracker that belongs to a detector.
+
+    Args:
+        config: the detector's.
+        tracker: `Sam3TrackerVideoConfig` or what has the same parts.
+    """
+    vit = config.vision_config.backbone_config
+    prompts, decoder = tracker.prompt_encoder_config, tracker.mask_decoder_config  # type: ignore[attr-defined]
+    return Sam3Architecture(
+        image_size=vit.image_size,
+        patch_size=vit.patch_size,
+        prompt_width=prompts.hidden_size,
+        decoder_depth=decoder.num_hidden_layers,
+        decoder_mlp_width=decoder.mlp_dim,
+        iou_head_depth=decoder.iou_head_depth,
+        iou_head_width=decoder.iou_head_hidden_dim,
+        mask_prompt_channels=prompts.mask_input_channels,
+        encoder_width=vit.hidden_size,
+        encoder_depth=vit.num_hidden_layers,
+        encoder_heads=vit.num_attention_heads,
+        encoder_mlp_width=vit.intermediate_size,
+        global_blocks=tuple(vit.global_attn_indexes),
+        window_size=vit.window_size,
+        pretrained_size=vit.pretrain_image_size,
+    )

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import Sam3VideoConfig
 
-from everymask.backbone.sam2.architecture import Sam2
-from everymask.backbone.sam3.architecture import Sam3Architecture, build_sam3
+from everymask.backbone.models import MODELS, WeightSource
+from everymask.backbone.sam3.architecture import Sam3, architecture_of, build_sam3
+from everymask.backbone.sam3.detector import ConceptDetector, read_tokenizer
 from everymask.backbone.tensors import check_family, read_tensors, refusing_misfits
+from everymask.backbone.weights import resolve_weights
+from everymask.errors import CheckpointError
+
+VOCABULARY = "tokenizer.json"
+_DETECTOR = "detector_model."
+_REMEDY = "use model.safetensors of facebook/sam3"
 
 _NEEDED = re.compile(
     r"detector_model\.vision_encoder\.backbone\."
@@ -46,21 +56,65 @@ _RENAMED = (
 )
 
 
-def load_checkpoint(path: Path, model: str) -> Sam2:
+def load_checkpoint(path: Path, model: str) -> Sam3:
     """Build the tracker of the SAM 3 that a file holds, in float32 on the CPU, in evaluation mode.
 
     Args:
-        path: `model.safetensors` of `facebook/sam3`.
+        path: `model.safetensors` of `facebook/sam3`, or one of another size with its `config.json` beside it.
 
     Raises:
         CheckpointError: unreadable, or no SAM 3 in that layout.
     """
     tensors = read_tensors(path)
     check_family(tensors, model, str(path))
-    sam = build_sam3(Sam3Architecture())
-    with refusing_misfits(path, model, "use model.safetensors of facebook/sam3"):
+    with refusing_misfits(path, model, _REMEDY):
+        settings = read_settings(path)
+        sam = build_sam3(architecture_of(settings.detector_config, settings.tracker_config))
         sam.load_state_dict(with_our_names(tensors))
     return sam
+
+
+def load_detector(path: Path, model: str) -> ConceptDetector:
+    """The detector of concepts of the SAM 3 that a file holds, in float32 on the CPU.
+
+    Its vocabulary is `tokenizer.json` beside the file, or that of `facebook/sam3`, fetched with the user's token.
+
+    Raises:
+        CheckpointError: the file holds no detector, or there is no vocabulary.
+    """
+    tokenizer = read_tokenizer(_vocabulary(path, model))
+    tensors = {
+        name.removeprefix(_DETECTOR): tensor.float()
+        for name, tensor in read_tensors(path).items()
+        if name.startswith(_DETECTOR) and not name.startswith(f"{_DETECTOR}vision_encoder.backbone.")
+    }
+    if not any(name.startswith("detr_decoder.") for name in tensors):
+        raise CheckpointError(f"{path} has no detector of concepts, only SAM 3's tracker; {_REMEDY}")
+    with refusing_misfits(path, model, _REMEDY):
+        detector = ConceptDetector(read_settings(path).detector_config, tokenizer)
+        detector.model.load_state_dict(tensors)
+    return detector
+
+
+def read_settings(path: Path) -> Any:
+    """`Sam3VideoConfig` of a file of weights: `config.json` beside it, or the published sizes."""
+    beside = path.parent / "config.json"
+    return Sam3VideoConfig.from_pretrained(path.parent) if beside.is_file() else Sam3VideoConfig()
+
+
+def _vocabulary(path: Path, model: str) -> Path:
+    beside = path.with_name(VOCABULARY)
+    if beside.is_file():
+        return beside
+    source = MODELS[model].weights
+    assert source is not None
+    if source.token_variable is not None and not os.environ.get(source.token_variable):
+        raise CheckpointError(
+            f"the names of {model} need its vocabulary: put {VOCABULARY} of facebook/sam3 beside {path}, or set "
+            f"{source.token_variable}, and it is fetched"
+        )
+    url = source.url.rsplit("/", 1)[0]
+    return resolve_weights(WeightSource(f"{url}/{VOCABULARY}", token_variable=source.token_variable)).path
 
 
 def with_our_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -6,16 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
-from everymask.classes.config import ClassesConfig
 from everymask.classes.head import ClassHead
-from everymask.classes.segmenter import without_repeats
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.tiles import Box, join_overlapping, join_tiles, label_in_tiles
-from everymask.records import ImageLabels
+from everymask.records import ImageLabels, LabelledMask
 
 
 @dataclass(frozen=True)
@@ -24,22 +21,25 @@ class Method:
 
     Attributes:
         segment: masks of any size of an embedded image.
-        load: loads what it needs beside the backbone and the head; raises ConfigurationError where it cannot.
+        load: loads what it needs beside the backbone and the head; raises ConfigurationError or CheckpointError where
+            it cannot.
         needs_picture: whether it looks at the picture beside its embedding.
         class_names: the classes its masks may have; None where they have none.
         every_mask: the same settings with no least score of a mask: AP is measured over all of them.
-        suppression: how masks that repeat each other within a class are suppressed once those of tiles are together;
-            None where masks are disjoint.
+        settle: what becomes of masks that repeat each other, given those of a picture (height, width) and of its tiles
+            together; None where masks are disjoint.
         has_crops: whether it cuts pictures into parts of its own.
         segment_in_parts: labels an (H, W, 3) uint8 RGB image by a partition of its own; None: by tiles.
     """
 
     segment: Callable[[PromptableBackbone, ImageEmbedding, LabelConfig, ClassHead | None], ImageLabels]
-    load: Callable[[LabelConfig, torch.device], object] | None = None
+    load: Callable[[LabelConfig, PromptableBackbone], object] | None = None
     needs_picture: Callable[[LabelConfig, ClassHead | None], bool] = lambda config, head: False
     class_names: Callable[[LabelConfig, ClassHead | None], tuple[str, ...] | None] = lambda config, head: None
     every_mask: Callable[[LabelConfig], LabelConfig] = lambda config: config
-    suppression: Callable[[LabelConfig, ClassHead | None], ClassesConfig] | None = None
+    settle: Callable[[Sequence[LabelledMask], tuple[int, int], LabelConfig, ClassHead | None], ImageLabels] | None = (
+        None
+    )
     has_crops: Callable[[LabelConfig], bool] = lambda config: False
     segment_in_parts: Callable[[PromptableBackbone, NDArray[np.uint8], LabelConfig], ImageLabels] | None = None
 
@@ -53,9 +53,15 @@ class Method:
         """Masks of an (H, W, 3) uint8 RGB image and of its tiles, joined."""
 
         def join(whole: ImageLabels, tiles: Sequence[Box], found: Sequence[ImageLabels]) -> ImageLabels:
-            if self.suppression is None:
+            if self.settle is None:
                 return join_tiles(whole, tiles, found)
-            masks = join_overlapping(whole, tiles, found)
-            return replace(without_repeats(masks, whole.size_hw, self.suppression(config, head)), missed=whole.missed)
+            settled = self.settle(join_overlapping(whole, tiles, found), whole.size_hw, config, head)
+            return replace(settled, missed=whole.missed, presence=_most_present([whole, *found]))
 
         return label_in_tiles(image, config.tiles, segment_tile, join)
+
+
+def _most_present(parts: Sequence[ImageLabels]) -> tuple[float, ...] | None:
+    """A class is as surely in a picture as in the part that shows it best."""
+    known = [labels.presence for labels in parts if labels.presence is not None]
+    return tuple(map(max, *known)) if len(known) > 1 else None

@@ -37,6 +37,7 @@ METHODS: Mapping[str, MethodRow] = {
     "entities": MethodRow(f"{_HERE}.entities"),
     "classes": MethodRow(f"{_HERE}.classes", needs="head"),
     "clip": MethodRow(f"{_HERE}.clip", needs="names"),
+    "concepts": MethodRow(f"{_HERE}.concepts", needs="names"),
     "amg": MethodRow(f"{_HERE}.amg"),
 }
 
@@ -60,7 +61,7 @@ def check_given(name: str, *, head: bool, names: bool) -> None:
     if head and needs != "head":
         raise ConfigurationError(f"a class head is of no use to method {name}; leave it out, or use method classes")
     if names and needs != "names":
-        raise ConfigurationError(f"names are of no use to method {name}; leave them out, or use method clip")
+        raise ConfigurationError(f"names are of no use to method {name}; leave them out, or use concepts or clip")
     if needs == "head" and not head:
         raise ConfigurationError(
             f"method {name} needs a class head; make one with `everymask train classes`, then --head FILE"

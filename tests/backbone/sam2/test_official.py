@@ -10,52 +10,29 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
-from everymask.backbone.weights import cache_directory
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.masks.rle import rle_ious
+from tests.backbone.official_environment import SIZES, official_python, picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SIZES = {"square": (96, 96), "wide": (60, 180), "tall": (180, 60), "odd": (97, 131)}
 TOLERANCE = 1e-4
 _PACKAGES = ("hydra-core==1.3.8", "omegaconf==2.4.0", "antlr4-python3-runtime==4.9.3", "iopath==0.1.10", "portalocker")
 
 
-def official_python() -> Path:
+def python_with_sam2() -> Path:
     """The interpreter of an environment with `sam2`."""
-    folder = Path(os.environ.get("EVERYMASK_SAM2_VENV") or cache_directory() / "test-sam2")
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
-        (Path(paths["purelib"]) / "shared.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    # Without isolation, what builds the others must be there before they are asked for.
-    for packages in (("setuptools", "wheel"), _PACKAGES, ("sam2==1.1.0",)):
-        subprocess.run([*install, *packages], check=True, env={**os.environ, "SAM2_BUILD_CUDA": "0"})
-    return python
-
-
-def picture(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Coloured waves with noise: something between a photograph and nothing."""
-    generator = np.random.default_rng(sum(size_hw))
-    ys, xs = np.mgrid[: size_hw[0], : size_hw[1]]
-    waves = 128 + 100 * np.sin(xs[..., None] / [9, 15, 23] + ys[..., None] / [17, 11, 29])
-    noisy: NDArray[np.uint8] = np.clip(waves + generator.normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
-    return noisy
+    return official_python("EVERYMASK_SAM2_VENV", "test-sam2", (_PACKAGES, ("sam2==1.1.0",)), SAM2_BUILD_CUDA="0")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script = Path(__file__).with_name("official_run.py")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     # In a folder of its own, the interpreter does not take this one's modules for packages.
-    subprocess.run([official_python(), script, made], check=True, cwd=made, env=environment, stderr=sys.stderr)
+    subprocess.run([python_with_sam2(), script, made], check=True, cwd=made, env=environment, stderr=sys.stderr)
     return made
 
 

@@ -18,25 +18,13 @@ from transformers import (
 from everymask.backbone.registry import load_backbone
 from everymask.backbone.sam.architecture import randomise
 from everymask.backbone.sam2.frame import SquashedFrame
-from everymask.backbone.sam3 import Sam3Architecture, build_sam3, make_backbone
+from everymask.backbone.sam3 import Sam3Backbone, build_sam3
 from everymask.backbone.sam3.architecture import vision_config
 from everymask.backbone.sam3.checkpoint import with_our_names
 from everymask.errors import CheckpointError
+from tests.backbone.sam3.tiny import TINY
 
 TOLERANCE = 1e-4
-TINY = Sam3Architecture(
-    image_size=112,
-    prompt_width=32,
-    decoder_mlp_width=64,
-    iou_head_width=32,
-    encoder_width=32,
-    encoder_depth=2,
-    encoder_heads=2,
-    encoder_mlp_width=64,
-    global_blocks=(1,),
-    window_size=4,
-    pretrained_size=56,
-)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +63,7 @@ def published_names(model: Any) -> dict[str, torch.Tensor]:
 def test_clicks_give_what_transformers_gives(reference: Any) -> None:
     sam = build_sam3(TINY)
     sam.load_state_dict(with_our_names(published_names(reference)))
-    backbone = make_backbone(sam, name="sam3", weights_sha256="0" * 64, device=torch.device("cpu"))
+    backbone = Sam3Backbone(sam, name="sam3", weights_sha256="0" * 64, device=torch.device("cpu"))
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8)
     frame = SquashedFrame((60, 90), TINY.image_size, TINY.patch_size, (0.5,) * 3, (0.5,) * 3, rounded=True)
     prepared = frame.on_host(image)

@@ -1,0 +1,40 @@
+"""Names of a request: what they ask the library for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.classes.phrases import BACKGROUND, parse_phrases
+from everymask.labelling.config import LabelConfig
+from everymask.labelling.methods.table import find_method
+from everymask.labelling.names import with_phrases
+from serve.tasks import NamesTask
+
+NamesMethod = Literal["clip", "concepts"]
+
+
+def config_by_names(labels: LabelConfig, method: NamesMethod, task: NamesTask) -> LabelConfig:
+    """The service's configuration with what a client asks for. No name is taken for a file.
+
+    Raises:
+        ConfigurationError: the names are of no use.
+    """
+    thresh = task.score_thresh
+    if method == "clip":
+        clip = replace(labels.clip, names=task.names)
+        return replace(labels, method="clip", clip=clip if thresh is None else replace(clip, score_thresh=thresh))
+    concepts = labels.concepts if thresh is None else replace(labels.concepts, score_thresh=thresh)
+    return with_phrases(replace(labels, method="concepts", concepts=concepts), parse_phrases(task.names))
+
+
+def load_for_names(labels: LabelConfig, method: NamesMethod, backbone: PromptableBackbone) -> None:
+    """Load what answers names, before the first request.
+
+    Raises:
+        ConfigurationError, CheckpointError: it cannot be loaded.
+    """
+    load = find_method(method).implementation().load
+    assert load is not None
+    load(config_by_names(labels, method, NamesTask(("object", BACKGROUND), None)), backbone)
