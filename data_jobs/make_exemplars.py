@@ -4,6 +4,7 @@
     everymask exemplars --classes cat,dog --source crawl --output exemplars
     everymask exemplars --classes cat,dog --source folder --input my-pictures --output exemplars
     everymask exemplars --classes cat,dog --source boxes --boxes coco.json --input scenes --output pets
+    everymask exemplars --classes cat,dog --source concepts --input photos --output pets
 
 Several sources may fill one folder, one after another. The same command again resumes. Exit codes: 0 done; 2 usage,
 configuration, a class without a picture, or an output that cannot be written (whatever was finished is kept).
@@ -15,6 +16,7 @@ import io
 import logging
 import shlex
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,9 +34,13 @@ from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.options import AddressOptions, WorkerOptions
 from data_jobs.runtime.outcome import next_step, tell
-from data_jobs.runtime.settings import JOINED
+from data_jobs.runtime.settings import JOINED, Without
 from everymask.backbone.devices import device_for
+from everymask.backbone.models import MODELS
+from everymask.backbone.registry import load_backbone
+from everymask.classes.config import ConceptsConfig
 from everymask.classes.exemplars.boxes import boxed_pictures
+from everymask.classes.exemplars.concepts import SURE, concept_pictures
 from everymask.classes.exemplars.crawl import CrawlConfig, crawl
 from everymask.classes.exemplars.diffusion import DiffusionConfig, planned_pictures
 from everymask.classes.exemplars.filters import DuplicateFilter, PictureFilter
@@ -64,11 +70,12 @@ class MakeExemplarsConfig:
     {subject: class}."""
     output: str
     """Folder for the pictures, by subject, with manifest.jsonl that says where each is from, and contact sheets."""
-    source: Literal["diffusion", "crawl", "folder", "boxes"]
-    """folder: your own, a directory per subject in --input; boxes: cut out of your own scenes, see --boxes; crawl:
-    openly licensed ones from the web; diffusion: a text-to-image model makes them (4 GB to fetch, GPU advised)."""
+    source: Literal["diffusion", "crawl", "folder", "boxes", "concepts"]
+    """folder: your own, a directory per subject in --input; boxes: cut out of your own scenes, see --boxes; concepts:
+    the same where SAM 3 is sure of them (3.4 GB, gated, GPU); crawl: openly licensed ones from the web;
+    diffusion: a text-to-image model makes them (4 GB to fetch, GPU advised)."""
     input: str | None = None
-    """Folder with a directory of pictures per subject, for --source folder; or of the images, for --source boxes."""
+    """Folder with a directory of pictures per subject, for folder; or of the images, for boxes and concepts."""
     boxes: str | None = None
     """Where the objects are, for --source boxes: a COCO file (.json), a YOLO data.yaml, or a label store of classes."""
     queries: str | None = None
@@ -78,12 +85,17 @@ class MakeExemplarsConfig:
     margin: float = 0.15
     """Surroundings that a cut-out keeps on each side, as a share of its box's longer side."""
     device: str = "auto"
-    """Where the diffusion model runs: auto, cpu, cuda or cuda:N."""
+    """Where the diffusion model or SAM 3 runs: auto, cpu, cuda or cuda:N."""
     workers: Annotated[WorkerOptions, JOINED] = field(default_factory=WorkerOptions)
     duplicate_bits: int = 6
     """Pictures of a subject whose 64-bit perceptual hashes differ in at most so many bits are one; -1 keeps all."""
     sheet_pictures: int = 40
     """Most pictures on the contact sheet of a subject; 0 makes none."""
+    checkpoint: str | None = None
+    """Weights of SAM 3 for --source concepts: model.safetensors of facebook/sam3; by default fetched with HF_TOKEN."""
+    concepts: Annotated[ConceptsConfig, Without(("names", "classes", "negatives"))] = field(
+        default_factory=lambda: ConceptsConfig(score_thresh=SURE)
+    )
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     crawl: CrawlConfig = field(default_factory=CrawlConfig)
     pictures: PictureFilter = field(default_factory=PictureFilter)
@@ -91,8 +103,10 @@ class MakeExemplarsConfig:
     def __post_init__(self) -> None:
         if self.source == "folder" and self.input is None:
             raise ConfigurationError("--source folder needs --input, the folder with a directory per subject")
-        if self.input is not None and self.source not in ("folder", "boxes"):
-            raise ConfigurationError("--input is for --source folder and --source boxes; leave it out")
+        if self.source == "concepts" and self.input is None:
+            raise ConfigurationError("--source concepts needs --input, the folder of your pictures")
+        if self.input is not None and self.source not in ("folder", "boxes", "concepts"):
+            raise ConfigurationError("--input is for --source folder, boxes and concepts; leave it out")
         if (self.source == "boxes") != (self.boxes is not None):
             raise ConfigurationError("--boxes says where the objects are for --source boxes; give both or neither")
         if not 0 <= self.margin <= 2:
@@ -139,6 +153,8 @@ def _outcomes(config: MakeExemplarsConfig, taxonomy: Taxonomy, folder: ExemplarF
     """Every candidate with None if it was kept, else the reason."""
     if config.source == "crawl":
         yield from crawl(taxonomy, folder, config.crawl, _queries(config))
+    elif config.source == "concepts":
+        yield from _by_concepts(config, taxonomy, folder)
     elif config.source in ("folder", "boxes"):
         for origin, data in _own_pictures(config, taxonomy):
             if not folder.knows(origin):
@@ -152,6 +168,24 @@ def _outcomes(config: MakeExemplarsConfig, taxonomy: Taxonomy, folder: ExemplarF
             device = device_for(config.device, actors.gpus)
             for number, data in generate(planned, config.diffusion, device, actors):
                 yield planned[number], folder.add(data, planned[number])
+
+
+def _by_concepts(config: MakeExemplarsConfig, taxonomy: Taxonomy, folder: ExemplarFolder) -> Iterator[Outcome]:
+    """What SAM 3 is sure of; says what that took, beside what a small model takes."""
+    assert config.input is not None
+    backbone = load_backbone("sam3", config.checkpoint, config.device)
+    images: set[str] = set()
+    started = time.monotonic()
+    found = concept_pictures(backbone, config.input, taxonomy, config.concepts, config.margin, ImageLimits())
+    for origin, data in found:
+        images.add(origin.url.partition("#")[0])
+        if not folder.knows(origin):
+            yield origin, folder.add(data, origin)
+    seconds = (time.monotonic() - started) / max(1, len(images))
+    print(
+        f"SAM 3 took {seconds:.3g} s for each of {counted(len(images), 'picture')} with something in it; by a head "
+        f"that learns from them nano takes {MODELS['nano'].speed} on two CPU cores: see `everymask estimate`"
+    )
 
 
 def _queries(config: MakeExemplarsConfig) -> Queries:

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.classes.exemplars.manifest import Origin
@@ -106,13 +108,9 @@ def boxed_pictures(
                     f"{image.where}: the box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) of {subject!r} does not lie in its image "
                     f"of {width} x {height} pixels; mend it"
                 )
-            around = margin * max(x1 - x0, y1 - y0)
-            left, top = max(0, math.floor(x0 - around)), max(0, math.floor(y0 - around))
-            right, bottom = min(width, math.ceil(x1 + around)), min(height, math.ceil(y1 + around))
-            stream = io.BytesIO()
-            Image.fromarray(pixels[top:bottom, left:right]).save(stream, "JPEG", quality=95)
             found.add(subject)
-            yield Origin(subject, "boxes", url=f"{image.uri}#xyxy={left},{top},{right},{bottom}"), stream.getvalue()
+            place, data = cut_out(pixels, (x0, y0, x1, y1), margin)
+            yield Origin(subject, "boxes", url=f"{image.uri}{place}"), data
     if empty:
         logger.warning("%s: %d boxes without width or height are left out", boxes, empty)
     missing = [subject for subject, _ in taxonomy.subjects if subject not in found]
@@ -124,6 +122,22 @@ def boxed_pictures(
         )
     if missing:
         raise ConfigurationError(f"{boxes} has no box of {', '.join(missing)}; check the names of its classes")
+
+
+def cut_out(pixels: NDArray[np.uint8], box: Box, margin: float) -> tuple[str, bytes]:
+    """What lies in a box of an (H, W, 3) uint8 RGB image, as a JPEG file, and where that is: `#xyxy=…`.
+
+    Args:
+        margin: surroundings on each side, as a share of the box's longer side.
+    """
+    height, width = pixels.shape[:2]
+    x0, y0, x1, y1 = box
+    around = margin * max(x1 - x0, y1 - y0)
+    left, top = max(0, math.floor(x0 - around)), max(0, math.floor(y0 - around))
+    right, bottom = min(width, math.ceil(x1 + around)), min(height, math.ceil(y1 + around))
+    stream = io.BytesIO()
+    Image.fromarray(pixels[top:bottom, left:right]).save(stream, "JPEG", quality=95)
+    return f"#xyxy={left},{top},{right},{bottom}", stream.getvalue()
 
 
 def _is_empty(box: Box) -> bool:

@@ -32,7 +32,7 @@ REJECTED = "rejected.jsonl"
 _ENDINGS = {"JPEG": ".jpg", "JPEG2000": ".jp2"}
 """File endings by format, where they are not the format's own name."""
 
-Source = Literal["diffusion", "crawl", "folder", "boxes"]
+Source = Literal["diffusion", "crawl", "folder", "boxes", "concepts"]
 
 
 @dataclass(frozen=True)
