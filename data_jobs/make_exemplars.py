@@ -32,7 +32,7 @@ from data_jobs.exemplars.generation import generate
 from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
-from data_jobs.runtime.options import AddressOptions, WorkerOptions
+from data_jobs.runtime.options import AddressOptions, WorkerOptions, refuse_idle
 from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.settings import JOINED, Without
 from everymask.backbone.devices import device_for
@@ -57,6 +57,14 @@ from everymask.wording import counted
 REPORT_EVERY = 25
 _DIFFUSION = Footprint(cores=4, memory_bytes=10 * 2**30)
 """Of a worker with Stable Diffusion in float32 (our choice)."""
+
+_SOURCES_OF = {
+    "margin": ("boxes",),
+    "queries": ("crawl", "diffusion"),
+    "crawl": ("crawl",),
+    "diffusion": ("diffusion",),
+}
+"""Settings that only some sources have a use for."""
 
 Outcome = tuple[Origin, str | None]
 
@@ -109,6 +117,9 @@ class MakeExemplarsConfig:
             raise ConfigurationError("--input is for --source folder, boxes and concepts; leave it out")
         if (self.source == "boxes") != (self.boxes is not None):
             raise ConfigurationError("--boxes says where the objects are for --source boxes; give both or neither")
+        for name, sources in _SOURCES_OF.items():
+            if self.source not in sources:
+                refuse_idle(self, (name,), f"for --source {self.source}")
         if not 0 <= self.margin <= 2:
             raise ConfigurationError(f"margin must be in [0, 2]; got {self.margin}")
         if not -1 <= self.duplicate_bits <= 64 or self.sheet_pictures < 0:

@@ -27,7 +27,7 @@ from data_jobs.exemplars.composites import planned_composites, write_composites
 from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
-from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions
+from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions, refuse_idle
 from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.settings import JOINED
@@ -110,6 +110,12 @@ class TrainClassesConfig:
             raise ConfigurationError("--negatives go with exemplars, which are missing; give --exemplars, too")
         if self.scenes is not None and self.exemplars is None:
             raise ConfigurationError("--scenes go with exemplars, which are missing; give --exemplars, too")
+        if self.exemplars is None:
+            refuse_idle(self, ("bags", "single_object_only"), "without --exemplars")
+        if self.scenes is None:
+            refuse_idle(self, ("composites",), "without --scenes")
+        if not self.single_object_only:
+            refuse_idle(self, ("single_object",), "without --single-object-only")
         if self.composites < 1:
             raise ConfigurationError(f"composites must be at least 1, not {self.composites}")
         if self.embeddings is not None and self.corrections is None:

@@ -50,23 +50,33 @@ READERS = Tool(
     "make readers",
     lambda: all((readers_folder() / name / "bin/python").is_file() for name in ("datasets", "tools")),
 )
-SLOW = (IMAGE_TOOLS, READERS)
+SLURM = Tool(
+    "Slurm",
+    "the batch script of a Slurm cluster",
+    "make slurm",
+    lambda: all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch")),
+)
+SLOW = (IMAGE_TOOLS, READERS, SLURM)
+EVERY_TOOL = "make slow-tools"
+"""The one command that installs them all, as far as the user may."""
+
+
+def reason_without(tool: Tool) -> str:
+    """Why a test is skipped; the closing note counts it."""
+    return f"{_REASON}{tool.name}; install with: {tool.command}"
 
 
 def skip_without(tool: Tool) -> NoReturn:
-    """Skip the test; the closing note counts it."""
-    pytest.skip(f"{_REASON}{tool.name}; install with: {tool.command}")
+    """Skip the test."""
+    pytest.skip(reason_without(tool))
 
 
 def announced(tools: tuple[Tool, ...]) -> list[str]:
-    """A line for every tool that is missing."""
-    return [
-        f"will be skipped for want of {tool.name}: {tool.tests}; to run them: {tool.command}"
-        for tool in tools
-        if not tool.found()
-    ]
+    """A line for every tool that is missing, and one that says how to get them."""
+    lines = [f"will be skipped for want of {tool.name}: {tool.tests}" for tool in tools if not tool.found()]
+    return [*lines, f"to run them, as root: {EVERY_TOOL}"] if lines else []
 
 
 def is_for_want_of_a_tool(reason: str) -> bool:
-    """Whether a skip's reason is one of `skip_without`."""
+    """Whether a skip's reason is one of `reason_without`."""
     return _REASON in reason

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.machine import IMAGE_TOOLS, READERS, announced
+from tests.machine import EVERY_TOOL, SLOW, announced
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -26,16 +26,21 @@ def test_missing_tools_are_announced_with_what_installs_them_and_counted(tmp_pat
     command = [sys.executable, "-m", "pytest", "--rootdir", str(tmp_path), "-p", "tests.conftest", "-rs", "-m", "slow"]
     output = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
     head = output.partition("collected")[0]
-    assert "want of debootstrap, iproute2 or util-linux: the container image; to run them: make image-tools" in head
-    assert re.search(r"want of readers of exports: .*; to run them: make readers", head)
+    assert "will be skipped for want of debootstrap, iproute2 or util-linux: the container image" in head
+    assert "will be skipped for want of readers of exports: " in head
+    assert "will be skipped for want of Slurm: " in head
+    assert head.count("to run them, as root: make slow-tools") == 1
     assert "3 skipped" in output
     assert "2 tests did not run for want of a tool" in output
 
 
 def test_every_command_that_is_named_is_a_target() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
-    for tool in (IMAGE_TOOLS, READERS):
-        assert re.search(rf"^{tool.command.removeprefix('make ')}:", makefile, re.MULTILINE)
+    (everything,) = re.findall(rf"^{EVERY_TOOL.removeprefix('make ')}:(.*?)##", makefile, re.MULTILINE)
+    for tool in SLOW:
+        target = tool.command.removeprefix("make ")
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+        assert target in everything.split()
 
 
 def test_nothing_is_announced_where_all_is_there() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from data_jobs.runtime.options import AddressOptions, ModelOptions
+from data_jobs.runtime.options import AddressOptions, ModelOptions, refuse_idle
 from data_jobs.runtime.settings import JOINED, WITH_DECIDED, Without
 from everymask.backbone.models import ModelName
 from everymask.classes.config import Recipe
@@ -18,6 +18,8 @@ from everymask.labelling.methods.table import MethodName
 from everymask.labelling.names import NAMED
 
 MeasuredModel = ModelName | Literal["oracle"]
+CROPS = ("crop_n_layers", "crop_overlap_ratio", "crop_n_points_downscale_factor")
+"""Settings of `AmgConfig` that need the image, where there is but its embedding."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ class StoredConfig:
             raise ConfigurationError("--embeddings and --head go together; give both, or neither")
         if self.head is not None and self.ground_truth in ("coco_panoptic", "entityseg", "bsds"):
             raise ConfigurationError("--head measures classes; name a --ground-truth of classes, or leave it out")
+        check_split(self, self.ground_truth)
+        if self.ground_truth not in ("coco_instances", "voc"):
+            refuse_idle(self, ("classes",), f"with --ground-truth {self.ground_truth}")
         if (self.worst or self.thresholds) and self.ground_truth not in ANNOTATION_FORMATS:
             raise ConfigurationError("--worst and --thresholds need annotations of a tool, such as --ground-truth cvat")
 
@@ -134,12 +139,14 @@ class EntitiesConfig:
     entity_figures: Annotated[EntityFiguresOptions, JOINED] = field(default_factory=EntityFiguresOptions)
     figures: Annotated[FiguresOptions, JOINED] = field(default_factory=FiguresOptions)
     entities: Annotated[EntityConfig, WITH_DECIDED] = field(default_factory=EntityConfig)
-    amg: Annotated[AmgConfig, WITH_DECIDED] = field(default_factory=AmgConfig)
+    amg: Annotated[AmgConfig, WITH_DECIDED, Without(CROPS)] = field(default_factory=AmgConfig)
 
     def __post_init__(self) -> None:
         check_annotations(self.ground_truth, self.annotations)
         if not self.models or (len(self.models) > 1 and self.checkpoint is not None):
             raise ConfigurationError("--checkpoint is of one model; give one name with --models")
+        if "oracle" not in self.models:
+            refuse_idle(self, ("oracle",), "without --models oracle")
         at_least_1("limit", self.limit)
         at_least_1("workers", self.workers)
 
@@ -181,6 +188,7 @@ class NamedClassesConfig:
     def __post_init__(self) -> None:
         if not self.head and self.names is None and not self.methods:
             raise ConfigurationError("nothing is to be measured; give --head FILE, --names cat,dog, or both")
+        check_split(self, self.ground_truth)
         at_least_1("limit", self.limit)
         at_least_1("workers", self.workers)
 
@@ -204,6 +212,7 @@ class ClickedPictures:
     def __post_init__(self) -> None:
         if not 0 <= self.min_area < 1:
             raise ConfigurationError(f"min-area is a share of the picture in [0, 1); got {self.min_area}")
+        check_split(self, self.ground_truth)
         at_least_1("limit", self.limit)
 
 
@@ -225,13 +234,19 @@ class ProposalsConfig:
     pictures: Annotated[ClickedPictures, JOINED]
     model: Annotated[ModelOptions, JOINED] = field(default_factory=ModelOptions)
     figures: Annotated[FiguresOptions, JOINED] = field(default_factory=FiguresOptions)
-    amg: Annotated[AmgConfig, WITH_DECIDED] = field(default_factory=AmgConfig)
+    amg: Annotated[AmgConfig, WITH_DECIDED, Without(CROPS)] = field(default_factory=AmgConfig)
 
 
 def check_annotations(ground_truth: str, annotations: Path | None) -> None:
     """ConfigurationError if EntitySeg lacks its file, or another ground truth has one."""
     if (ground_truth == "entityseg") != (annotations is not None):
         raise ConfigurationError("--ground-truth entityseg and --annotations FILE go together")
+
+
+def check_split(config: object, ground_truth: str) -> None:
+    """Raises ConfigurationError where a split is named and the ground truth has none."""
+    if ground_truth != "voc":
+        refuse_idle(config, ("split",), f"with --ground-truth {ground_truth}")
 
 
 def at_least_1(name: str, value: int | None) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from data_jobs.labelling.estimate import MIN_IMAGES
 from data_jobs.labelling.prices import parse_prices
-from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions
+from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions, refuse_idle
 from data_jobs.runtime.settings import JOINED, Without
 from everymask.classes.config import ClassesConfig, Recipe
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS, below
@@ -18,7 +18,7 @@ from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
-from everymask.labelling.methods.table import check_given
+from everymask.labelling.methods.table import METHODS, check_given
 from everymask.labelling.names import NAMED, with_names
 from everymask.labels.shards import MAX_SHARD_IMAGES
 
@@ -98,6 +98,9 @@ class LabelDatasetConfig:
                 "another folder"
             )
         check_given(labels.method, head=self.head is not None, names=self.names is not None)
+        if labels.method != "classes":
+            refuse_idle(self, ("recipe",), f"for method {labels.method}")
+        refuse_idle(self.labels, METHODS.keys() - {labels.method}, f"for method {labels.method}")
         if self.save_embeddings and self.head is None:
             raise ConfigurationError(f"--save-embeddings is for --method classes; leave it out for {labels.method}")
         if labels.tiles > 1 and self.save_embeddings:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any
 
 import tyro
 
 from everymask.backbone.models import ModelName, model_help
+from everymask.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,21 @@ class WorkerOptions:
     gpus_per_actor: float | None = None
     """Share of a GPU for each worker; by default 1 where the cluster has GPUs now, else 0. Set it where GPU machines
     start only when asked for."""
+
+
+def refuse_idle(config: Any, names: Iterable[str], where: str) -> None:
+    """Refuse settings that would do nothing.
+
+    Args:
+        config: a configuration dataclass.
+        names: fields of it, settings or groups of settings, all with defaults.
+        where: why they would do nothing, after these words: `without --scenes`.
+
+    Raises:
+        ConfigurationError: one of them has another value than by default.
+    """
+    for field in fields(config):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if field.name in names and getattr(config, field.name) != default:
+            option = f"--{field.name.replace('_', '-')}{'.…' if field.default_factory is not MISSING else ''}"
+            raise ConfigurationError(f"{option} does nothing {where}; leave it out")

@@ -211,10 +211,6 @@ class LabelStore:
         self._check_there()
         yield from self._images(stream_rows(self.root, None, batch_size))
 
-    def images_of(self, parts: Sequence[Location], batch_size: int = 16) -> Iterator[ImageRow]:
-        """The images of some parts, streaming. Errors as in `images`."""
-        yield from self._images((part, batch) for part in parts for batch in read_batches(part, None, batch_size))
-
     def images_in(self, part: Location, rows: range) -> Iterator[ImageRow]:
         """Some images of a part, in order, streaming. Errors as in `images`."""
         for first in range(rows.start, rows.stop, _ROWS_AT_ONCE):

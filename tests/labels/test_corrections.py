@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from everymask.errors import ConfigurationError, InputError
+from everymask.labels.correction_log import SCHEMA
 from everymask.labels.corrections import (
     Action,
     CorrectedMask,
@@ -77,6 +78,11 @@ def test_every_field_comes_back(store: LabelStore) -> None:
     write_corrections(store, [full, bare])
     assert has_corrections(store)
     assert read_corrections(store) == {"a/1.jpg": full, "b/1.jpg": bare}
+
+
+def test_a_file_has_the_types_of_its_format_whatever_is_in_it(store: LabelStore) -> None:
+    bare = replace(correction(), annotator=None, corrected_at=None, content_sha256=None)
+    assert pq.read_schema(write_corrections(store, [bare])).remove_metadata() == SCHEMA
 
 
 def test_the_latest_import_counts_and_older_ones_stay(store: LabelStore) -> None:

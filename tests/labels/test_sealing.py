@@ -22,6 +22,7 @@ from everymask.labels.shards import (
     SealedPart,
     Shard,
     manifest_digest,
+    read_manifest_file,
     shards_of,
     write_manifest_file,
 )
@@ -73,6 +74,27 @@ def test_a_sealed_shard_has_the_same_rows_in_fewer_parts(store: LabelStore, shar
     assert seal_shard(store, shard, CONFIG) == seal == shard.seal()
     (part,) = store.parts()
     assert pq.read_schema(part).metadata[b"everymask"] is not None
+
+
+def test_parts_of_many_rows_are_gathered_in_their_order(store: LabelStore) -> None:
+    """More rows than are packed together."""
+    empty = ImageLabels((7, 9), (), 0.0)
+    many = [ImageRow(f"{n:04d}.jpg", f"/in/{n:04d}.jpg", empty, None, "ab" * 32) for n in range(700)]
+    shard = write_shard(store, 0, many, rows_per_part=300)
+    assert [part.images for part in seal_shard(store, shard, CONFIG).parts] == [700]
+    assert [row.image_id for row in sorted(store.images(), key=lambda row: row.uri)] == [row.image_id for row in many]
+    (part,) = store.parts()
+    groups = pq.ParquetFile(part).metadata
+    assert max(groups.row_group(index).num_rows for index in range(groups.num_row_groups)) <= 600
+
+
+def test_a_shards_folder_knows_its_own_files_and_its_manifest_column_by_column(store: LabelStore, shard: Shard) -> None:
+    seal_shard(store, shard, CONFIG)
+    for foreign in ("notes.txt", "manifest-1.parquet", "seal.json.bak"):
+        shard.folder.child(foreign).write(b"mine")
+    assert sorted(file.name for file in shard.files()) == ["manifest-0000.parquet", "seal.json"]
+    assert read_manifest_file(shard.manifest_file(0), ["uri", "image_id"]).column_names == ["uri", "image_id"]
+    assert read_manifest_file(shard.manifest_file(0)).schema == MANIFEST
 
 
 def test_a_shard_that_another_process_was_told_of_is_sealed(store: LabelStore, shard: Shard) -> None:

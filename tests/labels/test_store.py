@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -91,6 +92,15 @@ def test_keep_rows_rewrites_a_part_and_removes_an_empty_one(store: LabelStore) -
 def test_columns_can_be_chosen(store: LabelStore) -> None:
     batches = list(store.batches(["image_id"]))
     assert pa.Table.from_batches(batches).schema.names == ["image_id"]
+
+
+def test_columns_of_a_part_are_read_whichever_format_brought_them(store: LabelStore) -> None:
+    row = replace(images()[0], image_id="c.jpg", file_size=17, file_version="mtime:5")
+    written = {part.name for part in store.parts()}
+    store.write_part(to_table([row]))
+    (part,) = (part for part in store.parts() if part.name not in written)
+    table = store.read_columns(part, ["file_version", "image_id", "file_size"])
+    assert table.to_pylist() == [{"file_version": "mtime:5", "image_id": "c.jpg", "file_size": 17}]
 
 
 def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def write_run_json(folder: Path, settings: dict[str, object]) -> str:
 def test_files_and_folders_are_found_from_another_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "clip").mkdir()
     given = ["--input", "photos", "--output", "~/labels", "--checkpoint", "w.pt", "--local-root", "a", "../b"]
-    given += ["--method", "clip", "--names", "cat,dog", "--clip.model", "clip", "--verify", "--recipe", "paper"]
+    given += ["--method", "clip", "--names", "cat,dog", "--clip.model", "clip", "--verify"]
     first = label.parse(given)
     file = write_run_json(here, repeatable_settings(first))
     monkeypatch.chdir(here.parent / "elsewhere")
