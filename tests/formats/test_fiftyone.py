@@ -51,6 +51,30 @@ def test_documents_hold_what_the_store_holds(tmp_path: Path) -> None:
     assert report.loss.changed == 0
 
 
+def test_the_description_has_what_fiftyone_looks_for(tmp_path: Path) -> None:
+    run_export(shape_store(tmp_path), "fiftyone", tmp_path / "fo")
+    content = json.loads((tmp_path / "fo" / "metadata.json").read_text())
+    assert content.keys() == {
+        *("version", "media_type", "info", "classes", "default_classes", "sample_fields", "frame_fields", "tags"),
+        *("app_config", "group_media_types", "mask_targets", "default_mask_targets", "skeletons"),
+    }
+    waiting, kinds = list(content["sample_fields"]), {}
+    while waiting:
+        field = waiting.pop()
+        waiting += field["fields"]
+        kinds[field["name"]] = field["ftype"].rpartition(".")[2]
+        assert field.keys() == {
+            *("name", "ftype", "embedded_doc_type", "subfield", "fields", "db_field", "description", "info"),
+            "read_only",
+        }
+        assert field["db_field"] == ("_id" if field["name"] == "id" else field["name"])
+        assert field["read_only"] is False
+    (sample, *_) = json.loads((tmp_path / "fo" / "samples.json").read_text())["samples"]
+    mask, unnamed = sample["labels"]["detections"][0], {"_id", "_cls", "attributes"}
+    assert (sample.keys() | mask.keys() | sample["metadata"].keys()) - unnamed <= kinds.keys()
+    assert {kinds[name] for name in ("confidence", "predicted_iou", "stability_score", "uncertainty")} == {"FloatField"}
+
+
 def test_images_that_stay_where_they_are_are_named_by_their_address(entities: LabelStore, tmp_path: Path) -> None:
     run_export(entities, "fiftyone", tmp_path / "fo")
     samples = json.loads((tmp_path / "fo" / "samples.json").read_text())["samples"]

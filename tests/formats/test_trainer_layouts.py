@@ -74,6 +74,11 @@ def test_the_card_names_features_and_splits(store: LabelStore, split: SplitOptio
         ("val", 1),
         ("test", 1),
     ]
+    features = {item.pop("name"): item for item in content["dataset_info"]["features"]}
+    objects = {item.pop("name"): item for item in features["objects"]["list"]}
+    assert features["masks"] == features["image"] == {"dtype": "image"}
+    assert objects["category"] == {"dtype": {"class_label": {"names": {"0": "cat", "1": "dog"}}}}
+    assert objects["bbox"] == {"list": "float64"}
     (row,) = pq.read_table(tmp_path / "out/data/val-00000.parquet").to_pylist()
     with Image.open(BytesIO(row["image"]["bytes"])) as picture:
         assert picture.size == (row["width"], row["height"]) == (30, 40)
