@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,10 @@ def test_what_was_written_is_read_and_shown(tmp_path: Path) -> None:
     table = made_table(tmp_path / "x.json", ["clicks", "best"])
     assert table.splitlines()[:3] == ["| | clicks | best |", "| --- | --- | --- |", "| nano | 12 | 0.56 |"]
     assert "weights: nano abababababab." in table
-    assert read_figures(tmp_path / "x.json")["heads"] == {}
+    content = read_figures(tmp_path / "x.json")
+    assert content["heads"] == {}
+    checkout = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert content["commit"] == (checkout.stdout.strip() or None)
 
 
 def test_the_folder_of_ground_truth_is_data_wherever_it_is() -> None:

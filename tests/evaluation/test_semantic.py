@@ -164,7 +164,9 @@ def test_an_image_that_is_drawn_twice_counts_twice() -> None:
     )
     matches = match_classes(answers, wanted, CLASSES)
     assert matches._means(weights) == pytest.approx((repeated.miou, repeated.mean_ap, repeated.map50))
-    low, high = np.nanquantile(matches.bootstrap(200), (0.025, 0.975), axis=0)
+    drawn = matches.bootstrap(200)
+    assert np.array_equal(drawn, matches.bootstrap(200), equal_nan=True), "the same images in every run"
+    low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)
     figures = matches.figures()
     assert (low < (figures.miou, figures.mean_ap, figures.map50)).all()
     assert (high > (figures.miou, figures.mean_ap, figures.map50)).all()

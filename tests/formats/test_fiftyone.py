@@ -69,7 +69,8 @@ def test_the_description_has_what_fiftyone_looks_for(tmp_path: Path) -> None:
         }
         assert field["db_field"] == ("_id" if field["name"] == "id" else field["name"])
         assert field["read_only"] is False
-    (sample, *_) = json.loads((tmp_path / "fo" / "samples.json").read_text())["samples"]
+    samples = json.loads((tmp_path / "fo" / "samples.json").read_text())["samples"]
+    sample = next(sample for sample in samples if sample["labels"]["detections"])
     mask, unnamed = sample["labels"]["detections"][0], {"_id", "_cls", "attributes"}
     assert (sample.keys() | mask.keys() | sample["metadata"].keys()) - unnamed <= kinds.keys()
     assert {kinds[name] for name in ("confidence", "predicted_iou", "stability_score", "uncertainty")} == {"FloatField"}

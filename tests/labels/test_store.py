@@ -95,12 +95,12 @@ def test_columns_can_be_chosen(store: LabelStore) -> None:
 
 
 def test_columns_of_a_part_are_read_whichever_format_brought_them(store: LabelStore) -> None:
-    row = replace(images()[0], image_id="c.jpg", file_size=17, file_version="mtime:5")
+    row = replace(images()[0], image_id="new.jpg", file_size=17, file_version="mtime:5")
     written = {part.name for part in store.parts()}
     store.write_part(to_table([row]))
     (part,) = (part for part in store.parts() if part.name not in written)
     table = store.read_columns(part, ["file_version", "image_id", "file_size"])
-    assert table.to_pylist() == [{"file_version": "mtime:5", "image_id": "c.jpg", "file_size": 17}]
+    assert table.to_pylist() == [{"file_version": "mtime:5", "image_id": "new.jpg", "file_size": 17}]
 
 
 def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:

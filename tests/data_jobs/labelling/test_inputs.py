@@ -202,6 +202,24 @@ def test_a_remote_output_inside_the_input_is_not_listed(output: str) -> None:
         assert ids(location, skip=output) == ["1.jpg", "outdoors/2.jpg", "sub/out/3.jpg"]
 
 
+def test_what_comes_after_a_label_store_in_a_bucket_is_listed() -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("a.jpg", "b/labels/part.parquet", "b/run.json", "b/preview/sheet.jpg", "c/d.jpg"):
+        memory.pipe(f"/with_store/{name}", b"x")
+    skipped = Skipped()
+    found = [ref.image_id for ref in list_images("memory://with_store", None, skipped)]
+    assert found == ["a.jpg", "c/d.jpg"]
+    assert str(skipped).startswith("skipped: 1 label stores")
+
+
+def test_a_question_mark_in_a_local_name_is_a_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "what?").mkdir()
+    (tmp_path / "what?" / "list.txt").write_text("a?b.jpg\n")
+    (tmp_path / "what?" / "a?b.jpg").touch()
+    location = tmp_path / "what?" / "list.txt"
+    assert list(list_images(str(location))) == [ImageRef("a?b.jpg", str(tmp_path / "what?" / "a?b.jpg"))]
+
+
 @pytest.fixture
 def too_deep(tmp_path: Path) -> Iterator[Path]:
     """A folder in which one lies too deep to be named: nobody, root included, can list it."""

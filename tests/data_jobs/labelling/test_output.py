@@ -88,6 +88,14 @@ def test_overwrite_is_refused_while_there_are_corrections(tmp_path: Path) -> Non
     assert files(tmp_path) == ["corrections/mine.txt"]
 
 
+def test_a_run_that_goes_on_leaves_corrections_and_is_not_refused(tmp_path: Path) -> None:
+    store = a_run(tmp_path)
+    put(tmp_path, "corrections/1.parquet")
+    before = files(tmp_path)
+    prepare(store, overwrite=False)
+    assert files(tmp_path) == before
+
+
 def test_labels_whose_run_record_is_lost_are_taken_up_again(tmp_path: Path) -> None:
     store = a_run(tmp_path)
     (tmp_path / "run.json").write_text("")
