@@ -55,9 +55,9 @@ class Config:
     masks: int = 20
     """Masks in each, on average."""
     store: Path | None = None
-    """Folder of the store and its index, kept and used again; by default one that is made and removed."""
+    """Folder of the store and its index, kept for later runs; by default a temporary one."""
     part: Literal["all", "index", "ask"] = "all"
-    """index and ask are the two processes that `all` starts."""
+    """`all` starts the processes `index` and `ask`."""
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def make_index(folder: Path) -> dict[str, Any]:
-    """Of a store that has none."""
+    """Index a store that has no index."""
     for file in (folder / "cache").glob("*.*"):
         file.unlink()
     collection = Collection(LabelStore(str(folder)), folder / "cache")
@@ -83,7 +83,7 @@ def make_index(folder: Path) -> dict[str, Any]:
 
 
 def ask(folder: Path) -> dict[str, Any]:
-    """Every question once, of an index that is there."""
+    """Ask every question once, with an existing index."""
     collection = Collection(LabelStore(str(folder)), folder / "cache")
     pictures = Pictures(collection.store, AddressPolicy(), ImageLimits(), folder / "cache" / "thumbnails")
     http = TestClient(build_app(Page(collection, pictures, None, "ada"), ["testserver"]))

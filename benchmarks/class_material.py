@@ -30,7 +30,7 @@ SHARD = 25
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What is measured, with what."""
+    """What to measure."""
 
     exemplars: Path
     """Folder of exemplars, a directory per COCO class."""
@@ -47,17 +47,17 @@ class Measured:
     seeds: int = 5
     """Trainings, each with its own split, initial weights and order."""
     per_class: int | None = None
-    """Only the first so many exemplars of each class."""
+    """Use at most this many exemplars of each class."""
     threads: int = 2
     """torch threads."""
     scenes: Path | None = None
-    """Folder of pictures that objects of exemplars are pasted into, to be learnt from, too."""
+    """Folder of pictures; exemplars' objects are pasted into them for training."""
     composites: int = 200
-    """With scenes: how many; the head of the first seed cuts the objects out, and all seeds learn from them."""
+    """Number of composites, with scenes; the first seed's head cuts the objects out, and all seeds learn from them."""
 
 
 def with_crops(config: ClassesConfig) -> ClassesConfig:
-    """Masks are described by their crops, too, as a head that reads crops wants them."""
+    """Describe masks by their crops too, for heads that read crops."""
     return replace(config, masks=replace(config.masks, describer="crop"))
 
 
@@ -92,7 +92,7 @@ def _describe(backbone: PromptableBackbone, image_id: str, path: Path, config: C
 
 @dataclass(frozen=True)
 class Material:
-    """What all measurements share."""
+    """The data that all measurements share."""
 
     backbone: PromptableBackbone
     exemplars: list[Exemplar]
@@ -101,7 +101,7 @@ class Material:
 
 
 VOC_NAMES = {"airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor"}
-"""COCO's classes that have another name in VOC."""
+"""COCO's classes with another name in VOC."""
 
 
 def taxonomy_of(exemplars: Sequence[Exemplar]) -> Taxonomy:
@@ -120,7 +120,7 @@ def truth_name(folder: Path, split: str) -> str:
 
 
 def read_truth(folder: Path, split: str, taxonomy: Taxonomy) -> tuple[dict[str, ClassTruth], tuple[str, ...], Path]:
-    """Ground truth by file name, the classes it is of, and the folder of its images."""
+    """Ground truth by file name, its classes, and the folder of its images."""
     if not is_voc(folder):
         return read_coco_instances(folder, taxonomy), taxonomy.classes, folder / "images"
     subjects = [(VOC_NAMES.get(subject, subject), name) for subject, name in taxonomy.subjects]
@@ -129,7 +129,7 @@ def read_truth(folder: Path, split: str, taxonomy: Taxonomy) -> tuple[dict[str, 
 
 
 def prepare(config: Measured, classes: ClassesConfig) -> Material:
-    """Embed exemplars and images, or find them embedded."""
+    """Load the embeddings of exemplars and images, or make them."""
     backbone = load_backbone(config.model, config.checkpoint, "cpu")
     store = config.work / f"{backbone.name}-{backbone.weights_sha256[:12]}"
     exemplars: list[Exemplar] = []
@@ -150,7 +150,7 @@ def prepare(config: Measured, classes: ClassesConfig) -> Material:
 def pasted(
     material: Material, taxonomy: Taxonomy, head: ClassHead, config: Measured, classes: ClassesConfig
 ) -> NamedMasks | None:
-    """What is to be learnt from objects pasted into the scenes."""
+    """Training masks from objects pasted into the scenes."""
     assert config.scenes is not None
     store = config.work / f"{material.backbone.name}-{material.backbone.weights_sha256[:12]}"
     scenes = folder_pictures(config.scenes, "--scenes", config.composites)

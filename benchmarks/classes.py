@@ -53,7 +53,7 @@ from everymask.labelling.label import label_images
 
 GRANULARITY = "animals=bird+cat+dog+horse+elephant+giraffe,vehicles=airplane+boat+car+motorcycle,person,chair"
 ENOUGH = 10
-"""Objects of a class, at least, for its figures to say something alone."""
+"""Fewest objects of a class for figures of its own."""
 PAPER = {**below("classes", PAPER_CLASSES), **below("classes.masks", PAPER_MASKS), **below("training", PAPER_TRAINING)}
 RECIPES = {"recipe": {"paper": PAPER}}
 
@@ -63,11 +63,11 @@ class BenchmarkConfig(Measured):
     """Measure U-SAM."""
 
     speed_images: int = 20
-    """Images of the comparison of labelling with re-labelling; 0 leaves it out."""
+    """Images for comparing labelling with re-labelling; 0 leaves it out."""
     features: tuple[FeatureKind, ...] = ("token", "token+pooled")
     """What the heads read."""
     thresholds: tuple[float, ...] = ()
-    """Also label with these thresholds, whatever the heads' own are."""
+    """Also label with these thresholds, besides the heads' own."""
     granularity: str = GRANULARITY
     """Classes of the changed granularity; empty leaves it out."""
     json: Path | None = None
@@ -104,12 +104,12 @@ def train(
 
 @dataclass(frozen=True)
 class Trial:
-    """A head held against the annotated images.
+    """A head compared with the annotated images.
 
     Attributes:
         labelled: figures by threshold; None is the head's own.
         every_mask: figures without a threshold.
-        doubt: how well its doubts tell of what is wrong.
+        doubt: how well its doubts predict errors.
     """
 
     labelled: dict[float | None, SemanticFigures]
@@ -142,7 +142,7 @@ def try_head(
 def over_seeds(
     material: Material, taxonomy: Taxonomy, config: BenchmarkConfig, features: FeatureKind
 ) -> dict[str, Any]:
-    """Figures of MIL alone, of MIL with distillation, and of what composites add, over the seeds."""
+    """Figures over the seeds of MIL alone, MIL with distillation, and both with composites."""
     truth, measured, _ = read_truth(config.ground_truth, config.split, taxonomy)
     trials: dict[str, list[Trial]] = {}
     seconds: list[float] = []
@@ -214,7 +214,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 ROWS = {"mil": "MIL only", "distilled": "distilled", "composites": "distilled, composites"}
-"""What the rows of a table are called."""
+"""Names of a table's rows."""
 
 
 def figure_rows(features: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ import tyro
 
 @dataclass(frozen=True)
 class EntitiesBenchmark:
-    """What is timed."""
+    """What to time."""
 
     parts: tuple[Literal["sam", "stages"], ...] = ("sam", "stages")
     """sam: against segment_anything; stages: E-SAM."""

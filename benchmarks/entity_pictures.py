@@ -38,14 +38,14 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class PictureConfig:
-    """What is drawn."""
+    """What to draw."""
 
     output: Path
     """JPEG file to write."""
     seed: int = 0
-    """Of the pictures and of the oracle's errors."""
+    """Seed of the pictures and of the oracle's errors."""
     entities: EntityConfig = field(default_factory=lambda: EntityConfig(points_per_side=16, gallery_points_per_side=32))
-    """Settings of E-SAM. The grids are coarser than usual: what is drawn is large."""
+    """Settings of E-SAM. The grids are coarser than usual, since the drawn objects are large."""
     amg: AmgConfig = field(default_factory=lambda: AmgConfig(points_per_side=16))
     """Settings of AMG."""
 
@@ -60,7 +60,7 @@ class Painter:
         self._numbers = [-1, -1, -1]
 
     def shape(self, level: int, kind: str, corners: Box | list[tuple[float, float]], colour: tuple[int, ...]) -> None:
-        """Paint one shape: a new object (level 0), or a new part (1) or sub-part (2) of what was begun last."""
+        """Paint one shape: a new object (level 0), or a new part (1) or sub-part (2) of the last one."""
         for deeper in range(level, 3):
             self._numbers[deeper] = max(self._numbers) + 1
         shade = tuple(int(channel + self._generator.integers(-12, 13)) for channel in colour)
@@ -69,7 +69,7 @@ class Painter:
             getattr(ImageDraw.Draw(label_map), kind)(corners, fill=number)
 
     def scene(self) -> Scene:
-        """What was painted, with a little grain."""
+        """The painting, with a little grain."""
         grain = self._generator.normal(0, 3, (*SIZE_HW, 1))
         image = (np.asarray(self._image) + grain).clip(0, 255).astype(np.uint8)
         objects, parts, subparts = (np.asarray(label_map, dtype=np.int64) for label_map in self._maps)

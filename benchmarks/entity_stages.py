@@ -54,7 +54,7 @@ LARGE_SIZE_HW = (4000, 6000)
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """What is timed."""
+    """What to time."""
 
     images: Path = REPOSITORY / "examples" / "images"
     """Folder of photographs; each is resized to `width` x `height`."""
@@ -63,7 +63,7 @@ class BenchmarkConfig:
     regions: int = 200
     """Objects of the drawn picture."""
     clock: Literal["wall", "cpu"] = "wall"
-    """wall: seconds passed; cpu: seconds of all threads together, which other programs disturb less."""
+    """wall: elapsed seconds; cpu: seconds of all threads together, which other programs disturb less."""
     checkpoint: str | None = None
     """Other weights for it."""
     device: str = "auto"
@@ -73,9 +73,9 @@ class BenchmarkConfig:
     height: int = 480
     """Pixels."""
     limit: int | None = None
-    """Only the first so many photographs, by name."""
+    """Use at most this many photographs, by name."""
     repeat: int = 3
-    """Runs of which the fastest counts."""
+    """Number of runs; the fastest counts."""
     threads: int = 2
     """Torch threads."""
     memory: bool = True
@@ -87,7 +87,7 @@ class BenchmarkConfig:
 
 
 class Stopwatch:
-    """Seconds by stage; waits for the device, so that a stage is charged with its own work.
+    """Seconds by stage; waits for the device, so that each stage is charged for its own work.
 
     Stands in for the backbone as well, to charge decoding to a row of its own.
     """
@@ -137,7 +137,7 @@ class Stopwatch:
 def run_stages(
     backbone: PromptableBackbone, image: NDArray[np.uint8], config: EntityConfig, clock: Literal["wall", "cpu"]
 ) -> tuple[dict[str, float], ImageLabels]:
-    """What `segment_entities` does, with a clock between its steps."""
+    """`segment_entities` with a clock between its steps."""
     watch = Stopwatch(backbone, clock)
     asked = cast(PromptableBackbone, watch)
     with watch.stage("embed"):
@@ -169,7 +169,7 @@ def best_of(
 
 
 def pictures(config: BenchmarkConfig) -> tuple[PromptableBackbone, dict[str, NDArray[np.uint8]]]:
-    """The backbone and what it is timed on, by name.
+    """The backbone, and the timed images by name.
 
     Raises:
         ConfigurationError: there is no photograph to time.

@@ -56,9 +56,9 @@ class Config:
         *("coco", "coco:uncompressed", "coco:polygon", "yolo", "cvat", "label-studio:brush"),
         *("huggingface", "webdataset"),
     )
-    """Formats, with a way to write masks behind a colon."""
+    """Formats, optionally followed by `:` and a way to write masks."""
     processes: tuple[int, ...] = (1,)
-    """How many processes write."""
+    """Numbers of writing processes."""
 
 
 def regions(config: Config, seed: int) -> ImageLabels:
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def machine() -> dict[str, object]:
-    """What the figures hang on."""
+    """The machine behind the figures: processor, cores and load."""
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     flags = next(line for line in text.splitlines() if line.startswith("flags")).split()
     model = next(line for line in text.splitlines() if line.startswith("model name")).partition(": ")[2]

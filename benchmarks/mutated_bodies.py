@@ -1,6 +1,6 @@
-"""Bodies that are nearly right, thousands of them: `python benchmarks/mutated_bodies.py`.
+"""Send thousands of nearly valid bodies: `python benchmarks/mutated_bodies.py`.
 
-None may be answered with a 5xx but 503 with `Retry-After`. It starts a service of its own; `--url` asks a running one.
+No answer may be a 5xx other than 503 with `Retry-After`. Starts a service of its own; `--url` names a running one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ui.app import API_KEY_VARIABLE  # noqa: E402
 
 @dataclass(frozen=True)
 class Options:
-    """Send bodies that are nearly right, and count the answers."""
+    """Send nearly valid bodies, and count the answers."""
 
     count: int = 10_000
     seed: int = 7
@@ -35,7 +35,7 @@ class Options:
 
 
 def main() -> int:
-    """Send them; 1 if one was answered as none may be."""
+    """Send them; 1 if an answer is not allowed."""
     options = tyro.cli(Options)
     bodies = mutated_bodies(options.count, options.seed)
     if options.url is not None:

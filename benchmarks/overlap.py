@@ -49,7 +49,7 @@ LEAST_SHARE = 0.9
 
 @dataclass(frozen=True)
 class OverlapBenchmark:
-    """What is measured."""
+    """What to measure."""
 
     method: Literal["fixed", "entities"] = "fixed"
     """fixed: host work of a fixed time; entities: E-SAM's own."""
@@ -60,7 +60,7 @@ class OverlapBenchmark:
     in_work: tuple[int, ...] = (1, 2, 4)
     """Images refined at once."""
     images: int = 24
-    """Images labelled for each."""
+    """Images labelled for each number."""
     regions: int = 60
     """Regions of a drawn picture."""
     points_per_side: int = 32
@@ -70,7 +70,7 @@ class OverlapBenchmark:
 
 
 class Device:
-    """A device that does one thing at a time, each for as long as it is told."""
+    """A device that does one thing at a time, for a given time."""
 
     def __init__(self) -> None:
         self._one = threading.Lock()
@@ -84,7 +84,7 @@ class Device:
 
 
 class OnDevice:
-    """A backbone whose answers are known, and take the device's time."""
+    """A backbone with known answers that take the device's time."""
 
     def __init__(self, backbone: PromptableBackbone, device: Device) -> None:
         self._backbone = backbone
@@ -116,7 +116,7 @@ class OnDevice:
 
 
 class FixedSteps:
-    """The steps of an `ImageLabeller`, each of a fixed time."""
+    """The steps of an `ImageLabeller`, each with a fixed time."""
 
     def __init__(self, device: Device, config: OverlapBenchmark) -> None:
         self._device, self._config = device, config
@@ -137,7 +137,7 @@ class FixedSteps:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one number of images in work gave.
+    """The result for one number of images in work.
 
     Attributes:
         in_work: images refined at once.
@@ -153,14 +153,14 @@ class Figures:
 
     @property
     def holds(self) -> bool:
-        """Whether nearly as many were labelled as could be."""
+        """Whether the rate is close to the bound."""
         return self.images_per_s >= LEAST_SHARE * self.bound_per_s
 
 
 def measure(
     device: Device, labeller: Callable[[int], OverlappedLabeller], file: bytes, config: OverlapBenchmark
 ) -> list[Figures]:
-    """Label the same file again and again, one at a time first: that tells what of its work is whose."""
+    """Label the same file repeatedly, first one at a time, to learn the host's and the device's share of the work."""
     alone = labeller(0)
     list(alone.label([[file]]))
     began, before, refine_s = time.process_time(), device.busy_s, []

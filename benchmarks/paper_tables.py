@@ -41,19 +41,19 @@ class TableConfig(Measured):
     """Measure one table of the paper."""
 
     table: Literal[1, 2, 3, 4]
-    """Which."""
+    """Number of the table."""
     model: str = "vit_h"
     """Backbone."""
     work: Path = Path("runs/benchmark-paper")
     """Where mask embeddings are kept."""
     features: tuple[FeatureKind, ...] = ("token",)
-    """What heads read of a mask, a row each; the paper's read tokens."""
+    """What heads read of a mask, one row each; the paper's heads read tokens."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """Table 3: CLIP. Its names are the classes of the exemplars."""
 
 
 def benchmark_config(config: TableConfig) -> BenchmarkConfig:
-    """What benchmarks/classes.py measures for it.
+    """The settings of benchmarks/classes.py for it.
 
     Raises:
         ConfigurationError: the table is of the other ground truth.
@@ -70,7 +70,7 @@ def benchmark_config(config: TableConfig) -> BenchmarkConfig:
 
 
 def with_clip(material: Material, config: TableConfig) -> SemanticFigures:
-    """SAM + CLIP on the images, with every mask of the grid as U-SAM beside it."""
+    """SAM + CLIP on the images, with every mask of the grid, as for U-SAM."""
     taxonomy = taxonomy_of(material.exemplars)
     truth, classes, folder = read_truth(config.ground_truth, config.split, taxonomy)
     clip = replace(config.clip, names=classes, masks=replace(config.clip.masks, **PAPER_MASKS))

@@ -183,7 +183,7 @@ def _peak_after(action: Callable[[Any], None], argument: object) -> float:
 
 
 def drive_tiny_images(arguments: tuple[PipelineBenchmark, int]) -> None:
-    """Be the driver of a job over tiny images with one prompt each."""
+    """Act as the driver of a job over tiny images with one prompt each."""
     config, count = arguments
     with tempfile.TemporaryDirectory() as scratch:
         write_photographs(Path(scratch, "in"), min(count, 50), 32, 24)
@@ -199,7 +199,7 @@ def drive_tiny_images(arguments: tuple[PipelineBenchmark, int]) -> None:
 
 
 def plan_manifest(rows: int) -> None:
-    """Be the driver that lists a manifest and writes what is pending."""
+    """Act as a driver that lists a manifest and writes the pending images."""
     with tempfile.TemporaryDirectory() as scratch:
         with pq.ParquetWriter(f"{scratch}/m.parquet", pa.schema([("uri", pa.string())])) as writer:
             for start in range(0, rows, 50_000):

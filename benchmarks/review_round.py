@@ -1,4 +1,4 @@
-"""A simulated round of review: is the queue worth its order, and what do 50 corrected images gain?
+"""A simulated round of review: does the queue's order help, and what do 50 corrected images gain?
 
     python benchmarks/review_round.py --exemplars DIR --data COCO_INSTANCES
 
@@ -103,7 +103,7 @@ class Truths:
 
 
 def image_miou(labels: ImageLabels, truth: ClassTruth, classes: Sequence[str]) -> float:
-    """mIoU of one image, background included; of one that shows no class, 1 if nothing is found and else 0."""
+    """mIoU of one image, background included; without a class in it, 1 if nothing is found, else 0."""
     try:
         return semantic_figures({"image": labels}, {"image": truth}, classes).miou
     except InputError:
@@ -111,7 +111,7 @@ def image_miou(labels: ImageLabels, truth: ClassTruth, classes: Sequence[str]) -
 
 
 def finished(name: str, truth: ClassTruth, classes: Sequence[str]) -> ReviewedImage:
-    """An image as the test user leaves it: its objects, and nothing else."""
+    """An image as the test user corrects it: its objects, and nothing else."""
     masks = tuple(ReviewedMask(item.rle, classes[item.class_id], None) for item in truth.instances if not item.iscrowd)
     return ReviewedImage(name, name, truth.size_hw, masks)
 
@@ -124,7 +124,7 @@ def learn(
     spec_classes: Taxonomy,
     config: RoundConfig,
 ) -> NamedMasks:
-    """What a head learns from these images after the test user has corrected them."""
+    """A head's training masks from these images after the test user has corrected them."""
     classes = spec_classes.classes
     ids = {name: class_id for class_id, name in enumerate(classes)}
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,7 @@
     python benchmarks/sam2_decoder.py
     python benchmarks/sam2_decoder.py --device cuda --precisions fp32 bf16
 
-Needs `sam2`, which contradicts packages that everymask needs; `tests/backbone/sam2/test_official.py` makes an
+Needs `sam2`, which conflicts with packages that everymask needs; `tests/backbone/sam2/test_official.py` makes an
 environment that has both, in the folder that EVERYMASK_SAM2_VENV names. The decoder is the same in all sizes of SAM
 2.1, and the image features are random. Figures as in `sam_decoder.py`. Fails (exit 1) when the fp32 answers differ by
 more than rounding.
@@ -35,7 +35,7 @@ from everymask.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Sam2Benchmark:
-    """What is timed."""
+    """What to time."""
 
     prompts: int = 64
     """Clicks answered."""
@@ -46,7 +46,7 @@ class Sam2Benchmark:
     precisions: tuple[Precision, ...] = ("fp32",)
     """Precisions of our decoder; sam2 runs in fp32."""
     repeat: int = 3
-    """Runs whose median counts."""
+    """Number of runs; the median counts."""
     threads: int = 2
     """Torch threads."""
     json: Path | None = None

@@ -58,7 +58,7 @@ ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class SamBenchmark:
-    """What is timed."""
+    """What to time."""
 
     images: Path = REPOSITORY / "examples" / "images"
     """Folder of photographs; each is resized to `width` x `height`."""
@@ -81,7 +81,7 @@ class SamBenchmark:
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
     """Precisions of our decoder; segment_anything runs in fp32."""
     repeat: int = 3
-    """Runs whose median counts."""
+    """Number of runs; the median counts."""
     threads: int = 2
     """Torch threads."""
     json: Path | None = None
@@ -104,7 +104,7 @@ class Timing:
 def time_interleaved(
     functions: Mapping[str, Callable[[], object]], repeat: int, device: torch.device, per: int = 1
 ) -> dict[str, Timing]:
-    """Each function's timing, per one of the `per` things it does; they take turns, to meet the same machine."""
+    """Each function's time per one of its `per` items; functions take turns, so all see the same machine load."""
     wall: dict[str, list[float]] = {name: [] for name in functions}
     processor: dict[str, list[float]] = {name: [] for name in functions}
     for run in range(repeat + 1):
@@ -191,7 +191,7 @@ class Contest:
         return {"ms_per_prompt": {name: asdict(timing) for name, timing in timings.items()}, "agreement": agreement}
 
     def generator_config(self, image: NDArray[np.uint8]) -> AmgConfig:
-        """SAM's defaults, or for random weights thresholds that some masks pass."""
+        """SAM's defaults; for random weights, thresholds that some masks pass."""
         config = AmgConfig(points_per_side=self.config.points_per_side)
         if self.config.model != "random":
             return config
@@ -317,7 +317,7 @@ def run(config: SamBenchmark) -> dict[str, Any]:
 
 
 def exit_code(measure: Callable[[], object]) -> int:
-    """Run a benchmark: 2 for what the user can mend, 1 when the answers it compares are not equal."""
+    """Run a benchmark: 2 for a user's mistake, 1 if the compared answers differ."""
     try:
         measure()
     except EverymaskError as error:

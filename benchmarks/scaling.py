@@ -76,7 +76,7 @@ class Workers:
     counts: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Numbers of workers to try."""
     seconds_per_image: float = 0.5
-    """What the simulated GPU takes for one image."""
+    """The simulated GPU's time for one image."""
     images_per_worker: int = 64
     """Work for each worker, so that every run takes about the same time."""
     batch_size: int = 4
@@ -133,7 +133,7 @@ def typical_labels() -> ImageLabels:
 
 
 class SimulatedLabeller(Labeller):
-    """The job's labeller without a model: it sleeps as long as a GPU would compute."""
+    """The job's labeller, sleeping for a GPU's time instead of running a model."""
 
     seconds_per_image = 0.0
 
@@ -173,7 +173,7 @@ def write_pictures(folder: Path, count: int) -> list[ImageRef]:
 
 
 class Recorder:
-    """Stands in for the progress line and keeps what it is told: (seconds, images finished)."""
+    """Replaces the progress line and records (seconds, images finished)."""
 
     told: ClassVar[list[tuple[float, int]]] = []
 
@@ -252,7 +252,7 @@ def measure_finished(options: Finished) -> dict[str, Any]:
 
 
 def measure_fresh(options: Fresh) -> dict[str, Any]:
-    """Send every row of a manifest through the job; none of the images is there, so each becomes an error row."""
+    """Send every row of a manifest through the job; no image exists, so each becomes an error row."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_manifest(Path(folder), options.images)
         more = ("--shard-images", str(options.shard_images))
@@ -302,7 +302,7 @@ def fill_shard(store: LabelStore, shard: Shard) -> None:
 
 
 def image_ids(images: int) -> Iterator[str]:
-    """Names as collections have them: a folder for every thousand."""
+    """Names like a collection's: a folder for every thousand."""
     return (f"train/{index // 1000:06d}/{index:012d}.jpg" for index in range(images))
 
 
@@ -370,7 +370,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def sizes(folder: Path, images: int) -> dict[str, float]:
-    """What a run of that many images leaves on the disk."""
+    """Files that a run of this many images leaves on disk."""
     checkpoint = [path.stat().st_size for path in (folder / "labels" / "checkpoint").rglob("*") if path.is_file()]
     return {
         "manifest_bytes_per_image": (folder / "manifest.parquet").stat().st_size / images,

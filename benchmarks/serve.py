@@ -84,7 +84,7 @@ class BenchmarkConfig:
     memory_requests: int = 2000
     """Requests over which memory must stay flat: a new image in every tenth, clicks on it in the others."""
     memory_seconds: float = 90.0
-    """Where memory is no longer watched, however many requests there were."""
+    """Stop watching memory after this time, whatever the number of requests."""
     json: Path | None = None
     """Where the figures go as JSON."""
 
@@ -124,7 +124,7 @@ def main() -> None:
 
 
 def progress(step: str) -> None:
-    """Say what is being done, apart from the table."""
+    """Report progress, apart from the table."""
     print(f"{time.strftime('%H:%M:%S')} {step}", file=sys.stderr, flush=True)
 
 
@@ -167,7 +167,7 @@ def compare_with_library(
 
 @contextmanager
 def timed(parts: Parts, name: str) -> Iterator[None]:
-    """Note how long a block takes."""
+    """Record a block's duration."""
     start = time.perf_counter()
     yield
     parts[name] = (time.perf_counter() - start) * 1000
@@ -184,7 +184,7 @@ def embedded(backbone: PromptableBackbone, file: bytes, parts: Parts) -> ImageEm
 
 
 def server_parts(answer: httpx.Response) -> Parts:
-    """What the service says of where its time went."""
+    """The service's own times by part."""
     stages = (part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
     return {name: float(milliseconds) for name, milliseconds in stages}
 
@@ -235,7 +235,7 @@ def repeated_entities(http: httpx.Client, file: bytes, repeat: int) -> dict[str,
 
 
 def cached_clicks(http: httpx.Client, file: bytes, repeat: int) -> dict[str, Any]:
-    """Clicks on one image whose embedding is kept, and the least a request can take."""
+    """Clicks on one image with a cached embedding, and the shortest possible request."""
     image_id = http.post("/v1/points", files={"image": file}, data=FORM).json()["image_id"]
     body = {"image_id": image_id, "point_coords": [[120, 90]]}
 
@@ -348,7 +348,7 @@ def measure_large_answer() -> dict[str, Any]:
 
 
 def labels_of(label_map: NDArray[np.int32], count: int) -> ImageLabels:
-    """Regions that fill an image, as masks."""
+    """Masks that fill an image."""
     rles = encode_label_map(label_map, count)
     areas, boxes = rle_areas(rles).tolist(), boxes_from_rles(rles).tolist()
     masks = tuple(
@@ -362,7 +362,7 @@ def labels_of(label_map: NDArray[np.int32], count: int) -> ImageLabels:
 
 
 def milliseconds(call: Callable[[bytes], object], file: bytes) -> float:
-    """How long one call took."""
+    """Seconds of one call."""
     start = time.perf_counter()
     call(file)
     return (time.perf_counter() - start) * 1000

@@ -29,5 +29,5 @@ def shrunk(file: bytes, longest_side: int) -> bytes:
 
 
 def unseen(jpeg: bytes) -> bytes:
-    """The same picture as a file never sent before, so that no cache knows it: trailing bytes are no part of a JPEG."""
+    """The same picture as a new file, unknown to any cache: trailing bytes do not change a JPEG."""
     return jpeg + next(_STAMPS).to_bytes(8, "big")

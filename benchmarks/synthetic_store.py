@@ -1,4 +1,4 @@
-"""A label store of any size, made in seconds: for what reads stores."""
+"""A label store of any size, made in seconds, to measure readers of stores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_synthetic_store(uri: str, images: int, masks: int, seed: int = 0) -> L
         uri: where.
         images: how many.
         masks: their mean number; they are distributed evenly from 0 to twice that.
-        seed: of everything that is drawn.
+        seed: of all random draws.
     """
     random = np.random.default_rng(seed)
     store = LabelStore(uri)

@@ -62,7 +62,7 @@ def made_table(path: Path, columns: list[str]) -> str:
 
 
 def main() -> int:
-    """Write, or only look."""
+    """Write the tables, or only check them."""
     stale = [page for page in documents() if filled(text := page.read_text(encoding="utf-8")) != text]
     for page in stale:
         print(f"{page.relative_to(REPOSITORY)} is not what its files of figures say", file=sys.stderr)

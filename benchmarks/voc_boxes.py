@@ -1,4 +1,4 @@
-"""The boxes of PASCAL VOC's objects as a COCO file, to cut exemplars from, with COCO's names of the classes.
+"""The boxes of PASCAL VOC's objects as a COCO file, with COCO's class names, to cut exemplars from.
 
 python benchmarks/voc_boxes.py --ground-truth VOC2012 --split train --classes person chair --output boxes.json
 everymask exemplars --classes person,chair --source boxes --boxes boxes.json --input VOC2012/JPEGImages --output DIR
@@ -28,13 +28,13 @@ class BoxesConfig:
     ground_truth: Path
     """Folder in VOC's layout."""
     classes: tuple[str, ...]
-    """As COCO calls them."""
+    """COCO's class names."""
     output: Path
     """The file."""
     split: str = "train"
     """Which list in ImageSets/Segmentation."""
     per_class: int = 35
-    """At most so many objects of each, in the order of the images' names."""
+    """At most this many objects of each class, in the order of the images' names."""
     least_side: int = 96
     """Objects with a shorter longer side, in pixels, are left out."""
 
