@@ -1,7 +1,7 @@
-"""Sealing a shard: its small parts are put together, and a seal says which parts count.
+"""Sealing a shard: join its small parts, and write a seal that says which parts count.
 
-A seal is written in one write, after the parts that it names and before others are deleted. So a kill leaves a shard
-that is not sealed, or one that is, and files that do not count; `tidy` removes those.
+A seal is written at once, after the parts that it names and before others are deleted. So a kill leaves a shard either
+sealed or not, and files that do not count; `tidy` removes those.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from everymask.labels.store import LabelStore, with_values
 from everymask.labels.visible import Visible, part_files, visible_parts
 
 TARGET_BYTES = 128 * 2**20
-"""Small parts are put together until they have so many bytes: packed once more, they stay within 64 and 256 MiB."""
+"""Small parts are joined up to this many bytes; repacked, they then have 64 to 256 MiB."""
 
 _AT_ONCE = 2
 _DELETED_AT_ONCE = 16
 
 
 class UnfinishedShardError(EverymaskError):
-    """A shard whose rows are not those of its manifest, each once."""
+    """A shard whose rows are not exactly one for each image of its manifest."""
 
 
 def seal_shard(store: LabelStore, shard: Shard, config_sha256: str, target_bytes: int = TARGET_BYTES) -> Seal:
-    """Put the parts of a shard together and seal it; nothing happens to a sealed one.
+    """Join the parts of a shard and seal it; a sealed one is left as it is.
 
     Args:
         store: nobody else may be writing to the shard.
-        shard: which.
+        shard: the shard to seal.
         config_sha256: of the run's configuration.
         target_bytes: of a compacted part.
 
@@ -81,7 +81,7 @@ def seal_shard(store: LabelStore, shard: Shard, config_sha256: str, target_bytes
 
 
 def tidy(store: LabelStore, shard: Shard) -> None:
-    """Delete the files of a shard that do not count, which a killed run has left.
+    """Delete a shard's files that do not count, left by a killed run.
 
     Raises:
         InputError: the seal is damaged.
@@ -105,17 +105,17 @@ def reopen_shard(
     new: Mapping[str, Mapping[str, Any]] | None = None,
     damaged: Iterable[str] = (),
 ) -> int:
-    """Take rows out of a sealed shard, and let it be finished anew; returns how many they were.
+    """Remove rows from a sealed shard, so that a run can finish it again; returns their number.
 
-    The parts that hold them are written anew without them. The shard stays sealed if no row is taken out. Small parts
-    of a shard are another's business (`LabelStore.keep_rows`).
+    The parts with these rows are rewritten; without any, the shard stays sealed. The shard's small parts are left to
+    `LabelStore.keep_rows`.
 
     Args:
         store: nobody else may be writing to the shard.
         shard: a sealed one, or one that was reopened.
-        keep: says, for the columns image_id, status and content_sha256 of a part, which rows stay.
-        new: values by name of the column, by image id; each of these rows has the same columns.
-        damaged: names of parts that cannot be read; their rows are lost.
+        keep: from the columns image_id, status and content_sha256 of a part, whether each row stays.
+        new: new values by image id, then by column; all rows have the same columns.
+        damaged: names of unreadable parts; their rows are lost.
 
     Raises:
         InputError: a part is damaged.
@@ -125,7 +125,7 @@ def reopen_shard(
 
 
 def erase_from_shard(store: LabelStore, shard: Shard, image_ids: frozenset[str]) -> int:
-    """Remove images from the parts of a sealed shard and from its manifest; it stays sealed. Rows that went.
+    """Remove images from a sealed shard's parts and manifest and return the number of rows; it stays sealed.
 
     Raises:
         InputError: a part or the manifest is damaged.
@@ -189,7 +189,7 @@ def _visible(store: LabelStore, shard: Shard) -> Visible:
 
 
 def _files(store: LabelStore, shard: Shard) -> list[Location]:
-    """Every part of a shard, whether it counts or not."""
+    """Every part of a shard, counting or not."""
     return [file for file in part_files(store.root) if (shard_of_part(file.name) or (-1,))[0] == shard.number]
 
 
@@ -220,7 +220,7 @@ def _digests(tables: Iterable[pa.Table]) -> NDArray[np.uint64]:
 
 
 def _grouped(parts: list[Location], target_bytes: int) -> Iterator[list[Location]]:
-    """Parts that are put together; the last ones go with those before where they are too few."""
+    """Groups of parts to join; a last group that is too small joins the one before."""
     if not parts:
         return
     sizes = [info.size for info in parts[0].filesystem.get_file_info([part.path for part in parts])]
