@@ -1,4 +1,4 @@
-"""SAM's automatic mask generator, the baseline of E-SAM: what a grid of clicks gives, less bad and double masks."""
+"""SAM's automatic mask generator, E-SAM's baseline: the masks of a grid of clicks, without bad and double ones."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from everymask.records import ImageLabels, LabelledMask, Rle
 
 @torch.no_grad()
 def segment_amg(backbone: PromptableBackbone, embedding: ImageEmbedding, config: AmgConfig) -> ImageLabels:
-    """All masks a grid of foreground clicks gives; they may overlap. With the official SAM these are the masks of
-    `SamAutomaticMaskGenerator` with the same settings, but for empty masks, which are left out.
+    """All masks that a grid of foreground clicks gives; they may overlap.
 
-    Predicted IoU is looked at before a mask is brought to the image's resolution, and a mask is kept in compressed form
-    only, so memory does not grow with the number of prompts.
+    With the official SAM these are the masks of `SamAutomaticMaskGenerator` at the same settings, without empty ones.
+    Predicted IoU is checked before a mask is scaled up, and kept masks are compressed, so memory does not grow with the
+    number of prompts.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
@@ -56,7 +56,7 @@ def grid_masks(
 
 
 def finish(masks: list[LabelledMask], size_hw: tuple[int, int], config: AmgConfig) -> ImageLabels:
-    """Masks after the NMS, without small regions if that is asked for, in descending predicted IoU."""
+    """Masks after NMS and, if set, without small regions, in descending predicted IoU."""
     if config.min_mask_region_area:
         masks = _without_small_regions(masks, config)
     masks.sort(key=lambda mask: mask.estimate, reverse=True)
@@ -94,7 +94,6 @@ def _good_masks(
 
 
 def _count(masks: torch.Tensor) -> torch.Tensor:
-    """(M, H, W) bool → (M,) int64 pixels inside."""
     return masks.flatten(1).sum(1)
 
 
@@ -109,7 +108,7 @@ def suppress(masks: list[LabelledMask], scores: Sequence[float], iou_thresh: flo
 
 
 def _without_small_regions(masks: list[LabelledMask], config: AmgConfig) -> list[LabelledMask]:
-    """Holes filled, islands dropped; where that makes two masks alike, the one that was already clean stays."""
+    """Fill holes and drop islands; of two masks that this makes alike, the one that was already clean stays."""
     cleaned, unchanged = [], []
     for mask in masks:
         before = decode_mask(mask.rle)

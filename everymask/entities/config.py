@@ -1,5 +1,4 @@
-"""Settings of E-SAM and of the plain generator. E-SAM's paper gives its defaults (section 4.3, table 4); what it leaves
-open says so."""
+"""Settings of E-SAM and the plain generator. E-SAM's paper gives its defaults (section 4.3, table 4) unless noted."""
 
 from __future__ import annotations
 
@@ -19,9 +18,9 @@ class SuperpixelConfig:
     slic_count: int = 300
     """About how many superpixels SLIC makes."""
     scale: float = 100.0
-    """Larger gives larger superpixels (scikit-image's `scale`)."""
+    """scikit-image's `scale`: larger gives larger superpixels."""
     sigma: float = 0.8
-    """Standard deviation of the Gaussian the image is smoothed with first, in canvas pixels."""
+    """Standard deviation of the Gaussian that first smooths the image, in canvas pixels."""
     min_area: float = 0.0006
     """Superpixels smaller than this share of the canvas are joined to a neighbour."""
 
@@ -120,17 +119,17 @@ class AmgConfig:
     box_nms_thresh: float = 0.7
     """Where the boxes of two masks have more IoU than this, the mask with the higher predicted IoU stays."""
     crop_n_layers: int = 0
-    """Layers of crops that are labelled beside the whole image: 1 adds 2 x 2 crops, 2 another 4 x 4 … Each is encoded
-    anew, so this takes jobs or the library; a service has but the embedding."""
+    """Layers of crops labelled beside the whole image: 1 adds 2 x 2 crops, 2 another 4 x 4, and so on. Each crop is
+    encoded separately. Not available in the service."""
     crop_nms_thresh: float = decided(0.7)
     """The same as `box_nms_thresh`, between masks of different crops; the smaller crop's mask stays."""
     crop_overlap_ratio: float = decided(512 / 1500)
-    """By which share of the image's shorter side the crops of the first layer overlap; later ones by half as much."""
+    """Share of the image's shorter side by which the first layer's crops overlap; halved from layer to layer."""
     crop_n_points_downscale_factor: int = decided(1)
-    """By how much the clicks along each side become fewer from layer to layer."""
+    """Divides the clicks along each side from layer to layer."""
     min_mask_region_area: int = decided(0)
-    """Holes and islands under this many pixels are removed, and the NMS repeated; 0 leaves masks as they are. To
-    compare with SAM: runs have `min_region_area`, for every method."""
+    """Holes and islands under this many pixels are removed, and NMS is repeated; 0 leaves masks as they are. For
+    comparison with SAM; `min_region_area` does this for every method."""
 
     def __post_init__(self) -> None:
         for name in ("points_per_side", "points_per_batch"):

@@ -1,4 +1,4 @@
-"""How many of the grid's clicks inside a mask were answered with that mask."""
+"""The share of the grid's clicks inside a mask that were answered with that mask."""
 
 from __future__ import annotations
 
@@ -38,18 +38,16 @@ class GridAnswers:
         points_per_side: int,
         batches: Sequence[PackedMasks],
     ) -> GridAnswers:
-        """From the masks of `decode_grid`'s batches, at least one."""
+        """Join the masks of `decode_grid`'s batches, of which there is at least one."""
         canvas = embedding.canvas
         points = point_grid(canvas.original_size_hw, points_per_side, canvas.cell_area.device)
         _, answer = backbone.distinct_points(embedding, points)
         return cls(PackedMasks.concatenate(batches), canvas.cells_at(points).cpu().numpy(), answer.cpu().numpy())
 
     def consensus(self, masks: PackedMasks, objects_only: bool = False) -> NDArray[np.float64]:
-        """(M,) in (0, 1): the share of the clicks inside each mask that were answered with it, on any level or as their
-        object.
+        """(M,) in (0, 1): share of the clicks inside each mask answered with it, on any level or only as their object.
 
-        As if one more click had been for it and one against it: few clicks prove little (Laplace's rule). The paper has
-        no such measure: our choice.
+        One click for and one against are added, since few clicks prove little (Laplace's rule; our choice).
         """
         counted = np.ones(len(self.masks), dtype=np.bool_)
         if objects_only:

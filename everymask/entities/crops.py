@@ -35,7 +35,6 @@ class Crop:
 
     @property
     def area(self) -> int:
-        """Pixels in it."""
         x0, y0, x1, y1 = self.box_xyxy
         return (x1 - x0) * (y1 - y0)
 

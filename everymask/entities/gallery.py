@@ -1,4 +1,4 @@
-"""The mask gallery G: what a dense grid of prompts says, asked only where needed (E-SAM sections 3.2 and 3.3)."""
+"""The mask gallery G: a dense grid's answers, decoded only where needed (E-SAM sections 3.2 and 3.3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Votes:
     """The guidance masks G_p (eq. 6) of all grid points in a region, nearly equal ones counted as one.
 
     Attributes:
-        masks: L masks, each the surest of its group, in descending predicted IoU.
+        masks: L masks, the most confident of each group, in descending predicted IoU.
         cells: (N,) int64, ascending: the cells of the points that vote.
         choice: (N,) int64 in [0, L): the mask each votes for.
     """
@@ -32,10 +32,10 @@ class Votes:
     choice: NDArray[np.int64]
 
     def most_frequent(self, inside: NDArray[np.bool_], first_cell: int) -> int | None:
-        """The mask that most points vote for, the surer of equals; None where no point votes.
+        """The mask with the most votes, of equals the most confident; None without votes.
 
         Args:
-            inside: which of the cells from `first_cell` on are asked.
+            inside: the cells that count, from `first_cell` on.
         """
         start, stop = np.searchsorted(self.cells, (first_cell, first_cell + len(inside)))
         choice = self.choice[start:stop][inside[self.cells[start:stop] - first_cell]]
@@ -45,8 +45,8 @@ class Votes:
 class Gallery:
     """Guidance masks (eq. 6) of a dense point grid; a prompt whose mask is not confident has none.
 
-    A prompt is decoded the first time a region that holds it is consulted, or at the start when the gallery is eager.
-    Either way a consultation sees the same prompts and the same answers, so laziness changes nothing but the time.
+    A prompt is decoded when a region that holds it is first consulted, or at the start if the gallery is eager. The
+    answers are the same either way.
 
     Attributes:
         masks: the guidance masks decoded so far.

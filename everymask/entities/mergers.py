@@ -15,8 +15,8 @@ from everymask.masks.mask_set import MaskSet
 from everymask.masks.packed import PackedMasks
 
 _LARGEST_ENCOMPASSING = 1.5
-"""A gallery mask encompasses two masks only if it is at most so many times as large as both together: a mask of the
-whole picture holds any two (our choice)."""
+"""A gallery mask encompasses two masks only if it is at most this many times as large as both together; a mask of the
+whole picture would hold any two (our choice)."""
 _TOUCHING_PX = 3
 """Adjacent masks are at most this many canvas pixels apart, along a row or a column (our choice)."""
 
@@ -82,7 +82,7 @@ def merge_similar(
 class _Merging:
     """Disjoint masks that grow together.
 
-    A merged mask takes the place of the first; the other's place is left empty.
+    A merged mask takes the first one's place; the other's stays empty.
     """
 
     def __init__(

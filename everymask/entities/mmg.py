@@ -20,18 +20,18 @@ from everymask.masks.nms import packed_nms
 from everymask.masks.packed import PackedMasks, has_match
 
 _LEAST_CONSENSUS = 0.15
-"""An object mask that a smaller share of the clicks inside it gives is dropped: most often the whole picture, or two
+"""An object mask given by a smaller share of the clicks inside it is dropped: it is mostly the whole picture, or two
 objects in one (our choice)."""
 
 
 @dataclass(frozen=True)
 class LevelMasks:
-    """What MMG hands on.
+    """The result of MMG.
 
     Attributes:
         objects: the refined object masks M̂_O, in descending predicted IoU.
         parts: part and subpart masks M_P ∪ M_SP, in descending predicted IoU.
-        grid: all that the grid was answered with.
+        grid: all answers to the grid.
     """
 
     objects: MaskSet
@@ -105,8 +105,7 @@ def automatic_masks(
     config: EntityConfig,
     levels: tuple[Level, ...] = (Level.OBJECT, Level.PART, Level.SUBPART),
 ) -> tuple[MaskSet, GridAnswers]:
-    """Masks of those levels that pass the thresholds, after SAM's NMS on boxes, in descending predicted IoU; and all
-    that the grid was answered with.
+    """Masks of some levels after the thresholds and SAM's NMS on boxes, by predicted IoU, and all answers to the grid.
 
     The steps of `segment_amg`, on the canvas instead of at the image's resolution. The object level alone is SAM^O of
     table 2.

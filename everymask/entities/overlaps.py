@@ -1,4 +1,4 @@
-"""EMR's first half: every overlap of two masks is settled (E-SAM section 3.3, eq. 5 and 6)."""
+"""EMR's first half: settle every overlap of two masks (E-SAM section 3.3, eq. 5 and 6)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from everymask.masks.packed import PackedMasks, intersections, iou
 def split_overlaps(candidates: MaskSet, gallery: Gallery, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:
     """Eq. 5-6: settle every overlap, in descending predicted IoU.
 
-    A mask of which too little is left is dropped at once, so that it takes nothing from the masks after it. All masks
-    are brought to the host once, so a GPU waits as often for two overlaps as for two thousand.
+    A mask with too little left is dropped at once and takes nothing from later masks. All masks move to the host once,
+    so a GPU waits as often for two overlaps as for two thousand.
     """
     candidates = candidates[descending_order(candidates.predicted_iou)]
     packed = PackedMasks.pack(candidates.masks, cell_area)
@@ -36,10 +36,10 @@ class _Settlement:
     """Masks that shrink, pair after pair.
 
     Attributes:
-        masks: (M, P) bool, what is left of each.
+        masks: (M, P) bool, the rest of each.
         areas: (M,) their pixels.
         least: (M,) pixels under which a mask is dropped.
-        pairs: (K, 2) the masks that overlap at first, p before q; masks only shrink, so no other ever do.
+        pairs: (K, 2) the initial overlaps, p before q; masks only shrink, so no others arise.
     """
 
     def __init__(self, packed: PackedMasks, gallery: Gallery, config: EntityConfig) -> None:
@@ -84,10 +84,10 @@ class _Settlement:
                 self.areas[mask] = 0
 
     def _share_of_p(self, p: int, q: int, cells: NDArray[np.int64], guidance: int | None) -> NDArray[np.bool_]:
-        """(N,) bool: which cells of the overlap mask p keeps. Without guidance p, the more confident, keeps all.
+        """(N,) bool: the cells of the overlap that mask p keeps. Without guidance p, the more confident, keeps all.
 
-        The guidance mask G_p decides by its shape (our choice, the paper only says that it updates both): what it
-        covers of the overlap goes to the mask that it resembles more, the rest to the other.
+        What the guidance mask G_p covers of the overlap goes to the mask that it resembles more, the rest to the other
+        (our choice; the paper only says that it updates both).
         """
         if guidance is None:
             return np.ones(len(cells), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""Asking a backbone about many points of one image, in batches, each distinct prompt once."""
+"""Prompt a backbone with many points of one image, in batches, each distinct prompt once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PromptAnswers:
-    """What a backbone says to N prompts: 3N masks, three neighbours a prompt in the model's order.
+    """A backbone's answers to N prompts: 3N masks, three neighbours a prompt in the model's order.
 
-    Masks are chosen by what the host knows of them; only chosen ones are kept, since the logits of all would take
-    gigabytes.
+    The host chooses masks, and only chosen ones are kept, since all logits would take gigabytes.
 
     Attributes:
         prompts: the backbone's own answer.
-        masks: (3N, P) bool, where it was asked.
+        masks: (3N, P) bool, on the backbone's device.
         packed: the same masks in the host's memory.
         predicted_iou: (3N,) float32.
         level: (3N,) int64, values of `Level` (eq. 1): the largest mask of a prompt is its object, then part, then
@@ -63,8 +62,10 @@ class PromptAnswers:
         return rows
 
     def guidance(self, config: EntityConfig, backbone: str) -> Rows:
-        """(K,) the mask G_p of each prompt, in order: the object, unless the best is better by τ (eq. 6). A prompt has
-        none where that mask is not confident: section 1 speaks of a gallery of high-confidence masks."""
+        """(K,) the mask G_p of each prompt, in order: the object, unless the best is better by τ (eq. 6).
+
+        A prompt whose mask is not confident has none: section 1 speaks of a gallery of high-confidence masks.
+        """
         best = self.best()
         objects = np.flatnonzero(self.level == Level.OBJECT)
         use_object = self.predicted_iou[best] - self.predicted_iou[objects] < config.guidance_tolerance
@@ -77,7 +78,7 @@ class PromptAnswers:
         return scores.astype(np.float32)
 
     def confident(self, rows: Rows, config: EntityConfig, backbone: str) -> Rows:
-        """Those of `rows` that are not empty, and sure and stable enough to be proposed by the backbone."""
+        """Those of `rows` that are not empty and pass both confidence thresholds."""
         least = confidence_thresholds(backbone, config.pred_iou_thresh, config.stability_score_thresh)
         rows = rows[(self.packed.areas[rows] > 0) & (self.predicted_iou[rows] >= np.float32(least.pred_iou))]
         return rows[self.stability(rows) >= np.float32(least.stability_score)]
@@ -127,8 +128,8 @@ def decode_grid(
 def confidence_thresholds(
     backbone: str, pred_iou: float | None = None, stability_score: float | None = None
 ) -> ConfidenceThresholds:
-    """The given thresholds; where None is given, what the table of models recommends for that backbone, and SAM's own
-    defaults for a backbone that is not in it."""
+    """The given thresholds; for None, the recommendation of the table of models, or SAM's defaults for other
+    backbones."""
     recommended = MODELS[backbone].thresholds if backbone in MODELS else SAM_THRESHOLDS
     return ConfidenceThresholds(
         pred_iou=recommended.pred_iou if pred_iou is None else pred_iou,

@@ -60,12 +60,11 @@ def segment_objects(backbone: PromptableBackbone, embedding: ImageEmbedding, con
 
 
 def entity_scores(entities: MaskSet, grid: GridAnswers, cell_area: torch.Tensor) -> torch.Tensor:
-    """(M,) float32 in [0, 1]: the model's estimate, lowered as far as an entity departs from what the model claimed,
-    and as far as the objects of clicks inside it are other masks.
+    """(M,) float32 in [0, 1]: the model's estimate, lowered for changes to its mask and for disagreeing clicks.
 
-    The estimate is of the mask the model gave (`logits > 0`); the entity is that mask cut, grown or merged. So the
+    The estimate is of the mask that the model gave (`logits > 0`); the entity is that mask cut, grown or merged, so the
     estimate is multiplied by the IoU of the two. Of equal estimates the larger entity is right more often, so the score
-    also rises with the fourth root of its share of the image, and with the square root of the grid's consensus. (Our
+    also grows with the fourth root of its share of the image, and with the square root of the grid's consensus. (Our
     choices; the paper does not say how entities are ranked.)
     """
     device = entities.predicted_iou.device
@@ -90,7 +89,7 @@ def entity_agreement(entities: MaskSet, cell_area: torch.Tensor) -> torch.Tensor
 def entity_labels(entities: MaskSet, grid: GridAnswers, canvas: Canvas) -> ImageLabels:
     """Entities on canvas cells → labels at original resolution: disjoint, in descending score.
 
-    Entities that still overlap (EMR switched off) give way to the higher predicted IoU, as AMG's masks do.
+    Where entities still overlap (without EMR), the higher predicted IoU wins.
     """
     entities = entities[descending_order(entities.predicted_iou)]
     entities = replace(entities, masks=first_come(entities.masks))

@@ -1,4 +1,4 @@
-"""The superpixels of an image, the density map made of them, and their place on a canvas."""
+"""The superpixels of an image, their density map, and their place on a canvas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from everymask.backbone.protocol import ImageEmbedding
 from everymask.entities.config import SuperpixelConfig
 
 WORKING_SIDE_PX = 256
-"""SAM's canvas: superpixels are then as fine, and as fast, for any backbone."""
+"""SAM's canvas: superpixels are then equally fine and fast for any backbone."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Superpixels:
 def find_superpixels(embedding: ImageEmbedding, config: SuperpixelConfig) -> Superpixels:
     """Superpixels of the image on its canvas, at most `WORKING_SIDE_PX` along its longest side.
 
-    The weight w_k of eq. 3 is our choice: a / (a + |S_k|) with a the median superpixel's area, so that a superpixel of
-    common size weighs 1/2, the smallest nearly 1 and the largest nearly 0.
+    The weight w_k of eq. 3 is our choice: a / (a + |S_k|) with a the median superpixel's area: a superpixel of common
+    size weighs 1/2, the smallest nearly 1, the largest nearly 0.
     """
     canvas = embedding.canvas
     device = canvas.cell_index.device
@@ -61,7 +61,7 @@ def find_superpixels(embedding: ImageEmbedding, config: SuperpixelConfig) -> Sup
 
 
 def _working_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, scaled down where it is larger than superpixels need."""
+    """(H, W, 3) uint8, scaled down if larger than superpixels need."""
     height, width = image.shape[:2]
     shrink = max(height, width) / WORKING_SIDE_PX
     if shrink <= 1:
@@ -71,7 +71,7 @@ def _working_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _enlarged(label_map: NDArray[np.int64], size_hw: tuple[int, int]) -> NDArray[np.int64]:
-    """The label under the centre of every pixel of a grid of size (height, width) laid over the label map."""
+    """The label under the centre of every pixel of a (height, width) grid laid over the label map."""
     rows, columns = (
         (np.arange(target) * 2 + 1) * source // (2 * target)
         for target, source in zip(size_hw, label_map.shape, strict=True)
@@ -80,7 +80,7 @@ def _enlarged(label_map: NDArray[np.int64], size_hw: tuple[int, int]) -> NDArray
 
 
 def _superpixel_map(image: NDArray[np.uint8], config: SuperpixelConfig) -> NDArray[np.int64]:
-    """(H', W') int64 labels from 0, none left out."""
+    """(H', W') int64 labels, consecutive from 0."""
     if config.method == "slic":
         labels = slic(image, n_segments=config.slic_count, sigma=config.sigma, start_label=0)
     else:
@@ -91,7 +91,7 @@ def _superpixel_map(image: NDArray[np.uint8], config: SuperpixelConfig) -> NDArr
 
 
 def _majority(cells: NDArray[np.int64], labels: NDArray[np.int64], num_cells: int) -> NDArray[np.int64]:
-    """(num_cells,) the label most pixels of each cell have; ties go to the lower label."""
+    """(num_cells,) the most frequent label in each cell; of equals the lowest."""
     num_labels = int(labels.max()) + 1
     pairs, counts = np.unique(cells * num_labels + labels, return_counts=True)
     best = np.lexsort((pairs, -counts, pairs // num_labels))

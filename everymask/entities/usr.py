@@ -1,4 +1,4 @@
-"""Under-Segmentation Refinement: what no entity covers prompts the model again (E-SAM section 3.4)."""
+"""Under-Segmentation Refinement: prompt the model again where no entity is (E-SAM section 3.4)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ def fill_uncovered(
     superpixels: Superpixels,
     config: EntityConfig,
 ) -> MaskSet:
-    """The entity map with its gaps prompted and filled.
+    """Prompt and fill the gaps of an entity map.
 
-    Of a prompt's three masks the one that eq. 6 would choose is its additional mask, if it is confident (the paper does
-    not say).
+    Eq. 6 chooses among a prompt's three masks; the chosen one is used if it is confident (the paper does not say).
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
@@ -50,10 +49,10 @@ def fill_uncovered(
 def additional_prompts(
     embedding: ImageEmbedding, entities: MaskSet, parts: PackedMasks, superpixels: Superpixels, config: EntityConfig
 ) -> torch.Tensor:
-    """P_A (eq. 9): (N, 2) points (x, y) in original pixels, one for each superpixel the entities leave uncovered.
+    """P_A (eq. 9): (N, 2) points (x, y) in original pixels, one for each uncovered superpixel.
 
-    A superpixel inside a part or subpart mask is prompted at that mask's centroid, of the most confident mask when
-    there are several; any other at its own centroid.
+    A superpixel inside a part or subpart mask is prompted at the centroid of the most confident such mask, any other at
+    its own.
 
     Args:
         parts: in descending predicted IoU.
@@ -74,7 +73,7 @@ def additional_prompts(
 
 
 def _centre_moments(canvas: Canvas) -> torch.Tensor:
-    """(3, P) sums over each cell of x, y and 1, in canvas pixels; of a pixel only the part under the image counts."""
+    """(3, P) sums over each cell of x, y and 1, in canvas pixels, counting only what is under the image."""
     device = canvas.cell_index.device
     centres, shares = [], []
     for side, extent in zip(canvas.size_hw, canvas.image_extent_hw, strict=True):
@@ -88,16 +87,16 @@ def _centre_moments(canvas: Canvas) -> torch.Tensor:
 
 
 def mask_centroids(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
-    """(M, P) bool masks, none empty → (M, 2) float32 (x, y) in original pixels, the mean of each mask's pixels."""
+    """(M, P) bool masks, none empty → (M, 2) float32 centroids (x, y) in original pixels."""
     sums = masks.to(torch.float32) @ _centre_moments(canvas).T
     return canvas.to_original(sums[:, :2] / sums[:, 2:])
 
 
 def greedy_cover(entities: MaskSet, additional: MaskSet, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:
-    """Eq. 10, with as few additional masks M_A as fill the gaps: the one that fills most is taken first.
+    """Eq. 10: fill the gaps with few additional masks M_A; the one that fills most is taken first.
 
-    A mask whose IoU with an entity exceeds ρ joins the one it overlaps most, others become entities. Only what no
-    entity covers is added, so entities stay disjoint.
+    A mask whose IoU with an entity exceeds ρ joins the one it overlaps most, others become entities. Only uncovered
+    cells are added, so entities stay disjoint.
     """
     old = PackedMasks.pack(entities.masks, cell_area)
     offered = PackedMasks.pack(additional.masks, cell_area)
@@ -134,7 +133,7 @@ def greedy_cover(entities: MaskSet, additional: MaskSet, cell_area: torch.Tensor
 
 
 def _overlapped_most(offered: PackedMasks, index: int, found: PackedMasks, union_thresh: float) -> int | None:
-    """The entity that an additional mask has the greatest IoU with, if that exceeds ρ."""
+    """The entity with the greatest IoU with an additional mask, if it exceeds ρ."""
     if not len(found):
         return None
     inter = found.shared_areas(offered.words[index])
