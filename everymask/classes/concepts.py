@@ -23,7 +23,7 @@ from everymask.masks.stability import stability_scores
 from everymask.records import ImageLabels, LabelledMask
 
 _NO_CLASS = -1
-"""Of masks that a negative phrase has found."""
+"""The class id of masks that a negative phrase has found."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def segment_concepts(backbone: PromptableBackbone, embedding: ImageEmbedding, co
 
 
 def settle_concepts(masks: Sequence[LabelledMask], size_hw: tuple[int, int], config: ConceptsConfig) -> ImageLabels:
-    """Masks of one image at original resolution, after what `config.overlaps` says."""
+    """Masks of one image at original resolution, with overlaps settled as `config.overlaps` says."""
     if config.overlaps == "settle" and masks:
         rles = [mask.rle for mask in masks]
         kept = settle(
@@ -116,7 +116,7 @@ def settle_concepts(masks: Sequence[LabelledMask], size_hw: tuple[int, int], con
 def settle(
     iou: torch.Tensor, areas: torch.Tensor, scores: torch.Tensor, class_ids: torch.Tensor, config: ConceptsConfig
 ) -> torch.Tensor:
-    """Which of K masks stay where they repeat each other: best scores first, within a class and between classes.
+    """Settle K masks that repeat each other: best scores first, within a class and between classes.
 
     Args:
         iou: (K, K).
@@ -125,7 +125,7 @@ def settle(
         class_ids: (K,) int64.
 
     Returns:
-        int64 indices, in descending score.
+        int64 indices of the masks that stay, in descending score.
     """
     same_class = class_ids[:, None] == class_ids[None, :]
     within = repeating(iou, areas, config.nms_iou_thresh, config.nms_containment_thresh)
@@ -134,7 +134,7 @@ def settle(
 
 
 def _of_one_name(answer: ConceptMasks, class_id: int) -> _Found:
-    """A name's masks but for the empty ones."""
+    """A name's non-empty masks."""
     some = (answer.logits > 0).any(dim=1)
     scores = answer.scores[some]
     return _Found(answer.logits[some], scores, torch.full_like(scores, class_id, dtype=torch.int64))
@@ -180,7 +180,7 @@ def _full_size(
 
 
 def _surest_points(canvas: Canvas, logits: torch.Tensor) -> list[list[float]]:
-    """(x, y) in original pixels of the cell of each of (K, P) masks that is surest to be in it."""
+    """(x, y) in original pixels of the cell with the highest logit of each of (K, P) masks."""
     flat = canvas.to_pixels(logits).flatten(1).argmax(dim=1)
     width = canvas.size_hw[1]
     middle = torch.stack([flat % width, flat // width], dim=1).float() + 0.5

@@ -1,4 +1,4 @@
-"""Settings of U-SAM inference: which masks are considered, and which of them become labels."""
+"""Settings of U-SAM inference: the masks that are considered, and the rules by which they become labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Recipe = Literal["default", "paper"]
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """Which masks of an image are described by embeddings ("automatic" mode of SAM, section 3.3 of the paper)."""
+    """The masks of an image that embeddings describe ("automatic" mode of SAM, section 3.3 of the paper)."""
 
     points_per_side: int = 16
     """Prompts along each side of a regular grid. The paper's number is lost; SAM's 32 finds 4 % more objects at four
@@ -32,13 +32,13 @@ class MaskConfig:
     duplicate_iou_thresh: float = 0.7
     """Masks that overlap a mask of higher predicted IoU by more than this are dropped (our choice); 1 keeps all."""
     max_masks: int | None = 256
-    """Only the masks with the best predicted IoU, so many at most (our choice); None keeps all."""
+    """Most masks, best predicted IoU first (our choice); None keeps all."""
     describer: Literal["none", "crop"] = "none"
     """crop: an ImageNet encoder looks at a crop of every mask, for heads that read `crop` (our choice). It takes some
-    11 ms a mask on a CPU core, so only the masks of `max_described` and `min_described_area` are kept."""
+    11 ms a mask on a CPU core, so only masks within `max_described` and `min_described_area` are kept."""
     max_described: int = 48
-    """With a describer: at most so many masks, those whose predicted IoU times the fourth root of their share of the
-    image is highest."""
+    """Most masks with a describer: those with the highest predicted IoU times the fourth root of their share of the
+    image."""
     min_described_area: float = decided(0.003)
     """With a describer: masks that cover a smaller share of the image are dropped."""
 
@@ -62,18 +62,18 @@ class ClipConfig:
     model: str = "openai/clip-vit-base-patch32"
     """A CLIP model of transformers: its name on the hub, or a local folder."""
     prompt: str = "a photo of a {c}"
-    """What is compared with a mask; {c} is the name."""
+    """The text that is compared with a mask; {c} is the name."""
     view: Literal["masked", "crop"] = "masked"
     """masked: the picture multiplied by the mask, as in the paper; crop: a square around the mask, its surroundings
     greyed (our choice)."""
     score_thresh: float = 0.7
     """Least probability of a labelled mask."""
     nms_iou_thresh: float = decided(0.5)
-    """Where two masks of one class have more IoU than this, the one of lower probability is dropped."""
+    """Of two masks of one class with more IoU than this, the one with the lower probability is dropped."""
     batch_size: int = decided(32)
-    """Masks looked at together."""
+    """Masks that CLIP looks at together."""
     masks: MaskConfig = field(default_factory=MaskConfig, metadata=DECIDED)
-    """Which masks are looked at."""
+    """The masks that CLIP looks at."""
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names) or any(not name.strip() for name in self.names):
@@ -92,8 +92,7 @@ class ConceptsConfig:
     """SAM 3's own answer to names: every object that a phrase describes, without exemplars."""
 
     names: tuple[str, ...] = ()
-    """What is asked for, a phrase each, of at most 32 tokens. Those of `classes` count as one class, others as their
-    own."""
+    """The phrases, of at most 32 tokens each. Those in `classes` count as one class, others as their own."""
     classes: dict[str, str] = field(default_factory=dict)
     """The class of a phrase that is not a class by itself: `{tabby cat: cat}`."""
     negatives: tuple[str, ...] = ()
@@ -105,9 +104,9 @@ class ConceptsConfig:
     """settle: masks that repeat one of their class go, as with method classes, and what two classes claim alike belongs
     to the likelier one; keep: every mask that SAM 3 finds."""
     nms_iou_thresh: float = decided(0.5)
-    """Where two masks of one class have more IoU than this, the one of lower score is dropped."""
+    """Of two masks of one class with more IoU than this, the one with the lower score is dropped."""
     nms_containment_thresh: float = decided(0.8)
-    """Where one mask lies in another of its class by more than this share, the one of lower score is dropped."""
+    """If more than this share of a mask lies in another of its class, the one with the lower score is dropped."""
     same_iou_thresh: float = decided(0.7)
     """Masks of two classes that have more IoU than this are one object, of the likelier class (our choice; it is what
     makes two masks one for method classes, too)."""
@@ -158,21 +157,21 @@ class ClassesConfig:
     masks: MaskConfig = field(default_factory=MaskConfig)
     """Which masks are described and classified; must equal what the head was trained on to be of use."""
     score_thresh: float | None = None
-    """Least class probability of a labelled mask. None: as the class head says, which has it from its training or its
-    backbone (0.7 for SAM, as in the paper, 0.5 for nano)."""
+    """Least class probability of a labelled mask. None: the class head's, from its training or its backbone (0.7 for
+    SAM, as in the paper, 0.5 for nano)."""
     class_score_thresh: dict[str, float] = field(default_factory=dict)
     """Other thresholds for single classes, by class name."""
     score: Literal["probability_times_iou", "probability"] = "probability_times_iou"
-    """What masks are ranked by: the probability alone, as in the paper, or times predicted IoU (our choice), so that a
-    sure class on a poor mask is worth less. Parts are often surer of their class than the whole object."""
+    """The rank of masks: by the probability alone, as in the paper, or times predicted IoU (our choice), so that a sure
+    class on a poor mask counts less. Parts are often surer of their class than the whole object."""
     area_exponent: float = 0.25
     """Suppression ranks masks by score times this power of their share of the image (our choice): of two masks that
-    repeat each other, the larger is more often the whole object. 0 ranks by score alone, as the paper does."""
+    repeat each other, the larger is more often the whole object. 0 ranks by score alone, as in the paper."""
     nms_iou_thresh: float = 0.5
-    """Where two masks of one class have more IoU than this, the lower-ranked one is dropped."""
+    """Of two masks of one class with more IoU than this, the lower-ranked one is dropped."""
     nms_containment_thresh: float = 0.8
-    """Where one mask lies in another of its class by more than this share, the lower-ranked one is dropped (our
-    choice); 1 turns this off."""
+    """If more than this share of a mask lies in another of its class, the lower-ranked one is dropped (our choice); 1
+    turns this off."""
 
     def __post_init__(self) -> None:
         unit = {name: getattr(self, name) for name in ("nms_iou_thresh", "nms_containment_thresh")}

@@ -23,9 +23,10 @@ _MASKS_PER_CHUNK = 32
 
 
 def canvas_masks(canvas: Canvas, masks: NDArray[np.bool_]) -> torch.Tensor:
-    """(M, H, W) bool masks of original pixels → (M, P) bool, the cells of which they cover at least half.
+    """(M, H, W) bool masks of original pixels → (M, P) bool: the cells at least half covered.
 
-    A canvas pixel counts by the image pixel under its centre. A mask that covers half of no cell may be empty.
+    A canvas pixel takes the value of the image pixel under its centre. A mask that covers half of no cell comes out
+    empty.
     """
     height, width = canvas.original_size_hw
     canvas_height, canvas_width = canvas.size_hw
@@ -41,16 +42,16 @@ def canvas_masks(canvas: Canvas, masks: NDArray[np.bool_]) -> torch.Tensor:
 def describe_drawn(
     backbone: PromptableBackbone, embedding: ImageEmbedding, rles: Sequence[Rle], config: MaskConfig
 ) -> MaskFeatures:
-    """What a class head reads of masks that no prompt has given.
+    """What a class head reads of masks that a person drew.
 
-    A mask's token is that of an answer to its most interior point: of the three, the one that fits it best. Its other
-    descriptions are of the drawn mask itself (our choice).
+    A mask's token is from an answer to its most interior point: the best fitting of the three. Other descriptions are
+    of the drawn mask itself (our choice).
 
     Args:
         backbone: made the embedding.
         embedding: with its picture where `config` names a describer.
         rles: M >= 1 masks at original resolution, none empty.
-        config: says which descriptions are wanted.
+        config: chooses the descriptions.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
@@ -67,7 +68,7 @@ def describe_drawn(
 
 
 def _prompted(backbone: PromptableBackbone, embedding: ImageEmbedding, rles: Sequence[Rle]) -> MaskSet:
-    """The drawn masks on the canvas, with the tokens of the answers that fit them best."""
+    """The drawn masks on the canvas, with the tokens of the best fitting answers."""
     canvas = embedding.canvas
     masks = decode_masks(rles, canvas.original_size_hw)
     points = torch.from_numpy(interior_points(masks)).to(backbone.device)

@@ -1,4 +1,4 @@
-"""Mask embeddings: what U-SAM classifies, kept as Parquet so that new classes never run the backbone again.
+"""Mask embeddings: the input of U-SAM's classifier, kept as Parquet so that new classes need no backbone.
 
 One row per image. `write_embeddings` puts a batch of images into one shard of a directory, atomically;
 `open_embeddings` lists the shards, each of which reads itself back into `StoredEmbeddings`.
@@ -34,7 +34,7 @@ SETTINGS_FILE = "masks.json"
 _FEATURES = ("tokens", "pooled", "crop")
 """Columns of `MaskFeatures`, in its order."""
 OCCUPANCY_SIDE = 16
-"""Boxes along each side of the grid that says where in the image a mask is."""
+"""Boxes along each side of the grid that records where in the image a mask is."""
 
 SCHEMA = pa.schema(
     [
@@ -60,7 +60,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class MaskEmbeddings:
-    """Every mask of one image with what a class head reads, plus all that is needed to write the final masks.
+    """Every mask of one image as a class head reads it, with all that the final masks need.
 
     Attributes:
         size_hw: (height, width) of the image in pixels.
@@ -68,8 +68,8 @@ class MaskEmbeddings:
         predicted_iou: (M,) float32.
         stability_score: (M,) float32, [0, 1].
         frame_share: (M,) float32, share of the picture's outermost pixels that each mask covers, [0, 1].
-        occupancy: (M, OCCUPANCY_SIDE²) uint8, how much each mask covers of every box of a grid over the image, row by
-            row; 255 is all of it.
+        occupancy: (M, OCCUPANCY_SIDE²) uint8, how much of each box of a grid over the image a mask covers, row by row;
+            255 is all of it.
         point_coords: (M, 2) float32, (x, y) in original pixels.
         rles: M masks at original resolution.
         backbone: registry name of the backbone that made them.
@@ -95,7 +95,6 @@ class MaskEmbeddings:
             raise ValueError(f"all fields of mask embeddings must have one length; got {lengths}")
 
     def __len__(self) -> int:
-        """M, the number of masks."""
         return len(self.rles)
 
     def __getitem__(self, index: NDArray[np.int64]) -> MaskEmbeddings:
@@ -116,7 +115,7 @@ class MaskEmbeddings:
 
 @dataclass(frozen=True)
 class StoredEmbeddings:
-    """One row of a store: which image, and its mask embeddings. Names as in the label store."""
+    """One row of a store: an image and its mask embeddings. Names as in the label store."""
 
     image_id: str
     uri: str
@@ -125,18 +124,18 @@ class StoredEmbeddings:
 
 
 def write_embeddings(directory: str | Path, records: Sequence[StoredEmbeddings], config: MaskConfig) -> str:
-    """Write one shard of a store, named by the images in it, so that writing it twice changes nothing.
+    """Write one shard of a store, named by its images, so that writing it twice changes nothing.
 
     Args:
-        directory: local, s3:// or any other address; made if it is not there.
+        directory: local, s3:// or any other address; made if missing.
         records: at least one, of one backbone.
-        config: what the masks were made with.
+        config: the settings of the masks.
 
     Returns:
         its path in the directory's file system.
 
     Raises:
-        ConfigurationError: the directory holds embeddings of another backbone or made with other mask settings.
+        ConfigurationError: the directory holds embeddings of another backbone or with other mask settings.
         OutputError: it cannot be written.
     """
     name = hashlib.sha256("\n".join(sorted(record.image_id for record in records)).encode()).hexdigest()[:24]
@@ -156,7 +155,7 @@ class EmbeddingShard:
     Attributes:
         directory: the store, as it was opened.
         name: the file's name in it.
-        rows: indices of rows; an image that a resumed run wrote into two shards is counted in one.
+        rows: indices of rows; an image that a resumed run wrote twice counts in one shard.
         image_ids: the ids of these rows.
     """
 
@@ -211,7 +210,7 @@ def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskCo
 
 
 def erase_embeddings(directory: str | Path, image_ids: frozenset[str]) -> int:
-    """Remove the records of some images from a store; how many there were.
+    """Remove some images' records from a store and return their number.
 
     Raises:
         ConfigurationError: the directory holds no mask embeddings.
@@ -274,14 +273,14 @@ def _read_parquet(filesystem: pafs.FileSystem, path: str, columns: list[str] | N
 
 
 def _settings(embeddings: MaskEmbeddings, config: MaskConfig) -> dict[str, Any]:
-    """What all shards of a store have in common; how many prompts are decoded at once changes no answer."""
+    """The settings that all shards of a store share; the number of prompts decoded at once is not one of them."""
     masks = {name: value for name, value in asdict(config).items() if name != "points_per_batch"}
     backbone = {"name": embeddings.backbone, "weights_sha256": embeddings.weights_sha256}
     return {"version": str(FORMAT_VERSION), "backbone": backbone, "masks": masks}
 
 
 def _claim(filesystem: pafs.FileSystem, root: str, settings: dict[str, Any]) -> None:
-    """Record the settings of a store once; refuse others later."""
+    """Record a store's settings the first time; refuse different ones later."""
     known = _read_settings(filesystem, root)
     if known is None:
         Location(filesystem, f"{root}/{SETTINGS_FILE}").write((json.dumps(settings, indent=2) + "\n").encode())

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 FeatureKind = Literal["token", "token+pooled", "crop", "token+crop", "token+pooled+crop"]
-"""Which descriptions a head reads, joined by +."""
+"""The descriptions that a head reads, joined by +."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class MaskFeatures:
     Attributes:
         token: (M, C) float16, SAM's mask tokens (the paper's mask embeddings).
         pooled: (M, F) float16, the backbone's image features averaged under each mask.
-        crop: (M, D) float16, what an ImageNet encoder sees in a crop of each mask; D is 0 where nobody looked.
+        crop: (M, D) float16, an ImageNet encoder's description of a crop of each mask; D is 0 without a describer.
     """
 
     token: NDArray[np.float16]

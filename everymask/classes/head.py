@@ -24,15 +24,15 @@ from everymask.files.json_text import parse_json
 FORMAT = "everymask class head"
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 64 * 2**20
-"""Of a class head; one of 10,000 classes takes 11 MiB."""
+"""Limit of a class head's file; one of 10,000 classes takes 11 MiB."""
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What a head is for; stored with it.
+    """The purpose and shape of a head; stored with it.
 
     Attributes:
-        classes: names of the object classes; class_id is the index. Background is not among them: it is logit C.
+        classes: names of the object classes; class_id is the index. Background is logit C, not among them.
         backbone: registry name of the backbone whose embeddings it reads.
         weights_sha256: digest of that backbone's weights.
         features: what it reads of a mask; `token` is the paper's head.
@@ -40,9 +40,8 @@ class HeadSpec:
         feature_dim: F, the length of an image feature.
         hidden_dim: width of the three hidden layers.
         crop_dim: length of a crop's description, 0 for heads that read none.
-        describer: which encoder looked at the crops; empty for heads that read none.
-        score_thresh: least class probability of a labelled mask, where none is asked for. Heads that do not say it are
-            from before they did: 0.7 was for all.
+        describer: the encoder of the crops; empty for heads that read none.
+        score_thresh: default least class probability of a labelled mask; 0.7 for older heads, which do not store it.
     """
 
     classes: tuple[str, ...]
@@ -94,7 +93,7 @@ class ClassHead(nn.Module):
     input_mean: torch.Tensor
     input_deviation: torch.Tensor
     file_sha256: str | None = None
-    """Hex digest of the file it was read from, None for one that was just trained."""
+    """Hex digest of its file; None for a head that was just trained."""
 
     def __init__(self, spec: HeadSpec, dropout: float = 0.0) -> None:
         super().__init__()
@@ -119,7 +118,7 @@ class ClassHead(nn.Module):
 
     @torch.no_grad()
     def standardise(self, inputs: torch.Tensor) -> None:
-        """Take mean and deviation from (M, input_dim) training masks; a constant input stays constant."""
+        """Set mean and deviation from (M, input_dim) training masks; a constant input stays constant."""
         self.input_mean.copy_(inputs.mean(dim=0))
         deviation = inputs.std(dim=0, correction=0)
         self.input_deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
@@ -129,7 +128,7 @@ class ClassHead(nn.Module):
         """Descriptions of M masks → (M, C + 1) float32 softmax over classes and background.
 
         Raises:
-            HeadMismatchError: the head reads crops, and nobody looked at them.
+            HeadMismatchError: the head reads crops, and the masks have no description of crops that fits.
         """
         count = len(features.token)
         if count and self.spec.reads_crops and features.crop.shape[1] != self.spec.crop_dim:
@@ -143,7 +142,7 @@ class ClassHead(nn.Module):
 
 
 def check_backbone(spec: HeadSpec, backbone: str, weights_sha256: str) -> None:
-    """Refuse to use a head with another backbone than the one it was trained on.
+    """Refuse a head that was trained on another backbone.
 
     Raises:
         HeadMismatchError: name or weights differ.
@@ -223,7 +222,7 @@ def load_head(path: str | Path, device: torch.device | str = "cpu") -> ClassHead
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """What a safetensors file says of itself: JSON behind its own length in 8 bytes, little endian."""
+    """A safetensors file's metadata: JSON behind its own length in 8 bytes, little endian."""
     length = int.from_bytes(content[:8], "little")
     found: dict[str, str] = parse_json(content[8 : 8 + length]).get("__metadata__", {})
     return found

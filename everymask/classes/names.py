@@ -1,4 +1,4 @@
-"""SAM + CLIP (U-SAM, section 4, table 3): the masks of SAM's grid, named by what CLIP says of each."""
+"""SAM + CLIP (U-SAM, section 4, table 3): masks of SAM's grid, named by CLIP."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class Phrases:
-    """What a model is asked.
+    """The phrases for a model.
 
     Attributes:
         names: phrases whose masks are labelled.
-        classes: the class of each that is not a class by itself.
+        classes: the class of each phrase that is not a class by itself.
         negatives: phrases whose masks only compete.
     """
 

@@ -1,4 +1,4 @@
-"""The masks of an image that a class head is asked about: SAM's answers to a point grid, without duplicates."""
+"""The masks that a class head classifies: SAM's answers to a point grid, without duplicates."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def propose_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
 
 
 def _worth_describing(masks: MaskSet, cell_area: torch.Tensor, config: MaskConfig) -> MaskSet:
-    """The masks that a describer looks at, likely wholes first: of equal estimates the larger is more often one."""
+    """The masks for a describer, likely wholes first: of equal estimates the larger is more often a whole."""
     share = masks.masks.to(cell_area.dtype) @ cell_area / cell_area.sum()
     rank = masks.predicted_iou * share**0.25
     order = rank.argsort(descending=True, stable=True)
@@ -78,7 +78,7 @@ def frame_share(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
 
 
 def occupancy(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
-    """(M, P) bool masks → (M, OCCUPANCY_SIDE²) float32, how much of every box of a grid over the canvas each covers.
+    """(M, P) bool masks → (M, OCCUPANCY_SIDE²) float32, how much of each box of a grid a mask covers.
 
     Boxes are in rows from the top; on a canvas with fewer pixels than boxes, those without a pixel are 0.
     """

@@ -1,4 +1,4 @@
-"""The two recipes of U-SAM: the paper's method as it stands, and ours, which is derived from it and is the default."""
+"""The two recipes of U-SAM: the paper's method as published, and ours, which extends it and is the default."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def below(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def paper_classes(**given: Any) -> ClassesConfig:
-    """How the paper labels classes, but for what is given."""
+    """The paper's labelling of classes, except for the given settings."""
     masks = MaskConfig(**PAPER_MASKS)
     return ClassesConfig(**{"masks": masks, **PAPER_CLASSES, **given})

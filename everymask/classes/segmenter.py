@@ -21,7 +21,7 @@ from everymask.records import ImageLabels, LabelledMask, Rle
 
 
 def describe_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, config: ClassesConfig) -> MaskEmbeddings:
-    """Every mask of an image with its embedding: what `classify_masks` needs, for any head, without the backbone.
+    """Every mask of an image with its embedding: the input of `classify_masks`, for any head.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
@@ -38,7 +38,7 @@ def config_for(spec: HeadSpec, config: ClassesConfig) -> ClassesConfig:
 
 
 def masks_asked_for(spec: HeadSpec, made_with: MaskConfig) -> MaskConfig:
-    """The settings that gave `made_with` in `config_for`: what a head needs of itself is no setting of a run."""
+    """The inverse of `config_for`: the settings without those that a head itself needs."""
     return replace(made_with, describer="none") if spec.reads_crops else made_with
 
 
@@ -101,10 +101,10 @@ def confident_masks(probabilities: torch.Tensor, thresholds: torch.Tensor) -> to
 
 
 def missed_masks(probabilities: torch.Tensor, predicted_iou: torch.Tensor, chosen: torch.Tensor) -> float:
-    """How many masks of the classes were probably left out: what a review queue must know of masks that nobody sees.
+    """Estimate the number of left-out masks of the classes, for the review queue.
 
-    Each of K masks that was not chosen counts as its likeliest class is probable, times its predicted IoU (our choice:
-    with the doubts of the masks, this sum found the most of the worst training images, and it needs no mask's pixels).
+    Each mask that was not chosen contributes its top class probability times its predicted IoU (our choice: together
+    with the masks' doubts, this sum found the most of the worst training images, and it needs no mask's pixels).
 
     Args:
         probabilities: (K, C + 1) float32, background last.
@@ -117,7 +117,7 @@ def missed_masks(probabilities: torch.Tensor, predicted_iou: torch.Tensor, chose
 
 
 def object_evidence(probabilities: torch.Tensor, predicted_iou: torch.Tensor) -> torch.Tensor:
-    """(K,) float64 in [0, 1]: how probable the likeliest class of each mask is, times its predicted IoU."""
+    """(K,) float64 in [0, 1]: each mask's top class probability times its predicted IoU."""
     return probabilities[:, :-1].max(dim=1).values.double() * predicted_iou.cpu().float().double().clamp(0, 1)
 
 
@@ -161,7 +161,7 @@ def without_repeats(masks: Sequence[LabelledMask], size_hw: tuple[int, int], con
 
 
 def _suppress(index: torch.Tensor, rles: tuple[Rle, ...], rank: torch.Tensor, config: ClassesConfig) -> list[int]:
-    """The masks at (K,) int64 `index`, all of one class, less those that repeat one of higher rank."""
+    """The masks at (K,) int64 `index`, all of one class, without those that repeat a higher-ranked one."""
     chosen = [rles[i] for i in index.tolist()]
     iou = torch.from_numpy(rle_ious(chosen, chosen))
     areas = torch.from_numpy(rle_areas(chosen)).double()

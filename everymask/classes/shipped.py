@@ -10,12 +10,11 @@ SHIPPED_HEADS = Path(__file__).resolve().parent / "heads"
 
 
 def is_shipped_head(head: str | Path) -> bool:
-    """Whether this is the name of a shipped head, such as `everyday`. A file of that name comes first."""
+    """Whether this names a shipped head, such as `everyday`. A file of that name takes precedence."""
     return str(head) in shipped_heads() and not Path(head).exists()
 
 
 def shipped_heads() -> list[str]:
-    """The names of the shipped heads."""
     return sorted(path.stem for path in SHIPPED_HEADS.glob("*.safetensors"))
 
 
@@ -25,5 +24,5 @@ def head_file(head: str | Path) -> Path:
 
 
 def settled_head(head: str) -> str:
-    """The same head from any working directory: the name of a shipped one, else an absolute path or an address."""
+    """A name of the same head for any working directory: a shipped head's name, an absolute path or an address."""
     return head if is_shipped_head(head) else canonical_uri(head)

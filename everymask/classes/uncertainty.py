@@ -1,4 +1,4 @@
-"""How unsure a distribution over classes is, and how well a measure of doubt tells of errors."""
+"""The uncertainty of a distribution over classes, and how well a measure of doubt predicts errors."""
 
 from __future__ import annotations
 

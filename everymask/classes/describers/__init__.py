@@ -1,1 +1,1 @@
-"""What a mask is described by beyond the backbone's own token: encoders that look at a crop of the picture."""
+"""Encoders that look at a crop of the picture and describe masks beyond the backbone's own token."""

@@ -37,7 +37,7 @@ class ClipDescriber:
     def probabilities(
         self, picture: torch.Tensor, canvas: Canvas, masks: torch.Tensor, config: ClipConfig
     ) -> torch.Tensor:
-        """How likely each mask shows each name, as CLIP's own zero-shot classification has it.
+        """How likely each mask shows each name, by CLIP's own zero-shot classification.
 
         Args:
             picture: (h, w, 3) uint8 RGB.
@@ -106,11 +106,11 @@ def _load_clip(model: str, device: torch.device) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=64)
 def clip_describer(model: str, names: tuple[str, ...], prompt: str, device: torch.device) -> ClipDescriber:
-    """The describer of this process for these names; the model is read once. Raises as `ClipDescriber`."""
+    """This process's describer for these names; the model is read once. Raises as `ClipDescriber`."""
     return ClipDescriber(model, names, prompt, device)
 
 
 def _tensor(features: Any) -> torch.Tensor:
-    """The pooled features, whether a model of transformers gives them bare or in a record."""
+    """The pooled features, which transformers gives bare or in a record."""
     found: torch.Tensor = features if isinstance(features, torch.Tensor) else features.pooler_output
     return found

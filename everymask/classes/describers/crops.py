@@ -1,4 +1,4 @@
-"""Cut masks out of a picture, so that an image encoder sees each as exemplars are seen: a picture of one object."""
+"""Cut masks out of a picture, so that an image encoder sees each like an exemplar: a picture of one object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn.functional import grid_sample, interpolate, pad
 from everymask.backbone.protocol import Canvas
 
 GREY = 127.0
-"""Fills what lies beyond the picture, and veils what lies outside the mask."""
+"""Fills the area beyond the picture, and veils the area outside the mask."""
 
 
 def crop_masks(

@@ -1,4 +1,4 @@
-"""Masks described by an ImageNet encoder that looks at a crop of each: EfficientNet-Lite2, from its pip package."""
+"""Describe a crop of each mask with an ImageNet encoder: EfficientNet-Lite2, from its pip package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDENTITY = f"efficientnet_lite2 {SHA256[:12]}"
 SIDE_PX = 224
 MARGIN = 1.2
 VEIL = 0.7
-"""The object fills most of its crop, and what surrounds it stays recognisable: measured best on true masks
+"""The object fills most of its crop, and its surroundings stay recognisable: measured best on true masks
 (docs/decisions/classes.md)."""
 _CROPS_PER_BATCH = 8
 """Few, so that their maps stay in a CPU core's cache."""
@@ -48,7 +48,7 @@ class ImageNetDescriber:
 
     @torch.inference_mode()
     def describe_pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """Some (H, W, 3) uint8 RGB pictures as wholes → (N, DIM) float32 on the CPU."""
+        """Whole (H, W, 3) uint8 RGB pictures → (N, DIM) float32 on the CPU."""
         described = [torch.zeros(0, DIM)]
         for picture in pictures:
             pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
@@ -64,7 +64,7 @@ class ImageNetDescriber:
 
 @cache
 def imagenet_describer(device: torch.device) -> ImageNetDescriber:
-    """The describer of this process on a device; its weights are read once.
+    """This process's describer on a device; its weights are read once.
 
     Raises:
         CheckpointError: the package with its weights is missing, or holds others.

@@ -1,4 +1,4 @@
-"""Exemplars cut from your own scenes: what lies in the boxes that somebody, or a label store, has drawn."""
+"""Exemplars cut from your own scenes, along boxes that a person or a label store gives."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ logger = logging.getLogger(__name__)
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels, half-open."""
 _OUTSIDE_PX = 1.0
-"""Boxes may reach this far beyond their image: tools round."""
+"""Boxes may reach this far beyond their image, since tools round."""
 
 
 @dataclass(frozen=True)
 class BoxedImage:
-    """An image with the boxes of the subjects in it.
+    """An image with the boxes of its subjects.
 
     Attributes:
         uri: where the image is.
-        boxes: (subject, box) pairs; a box in shares of the sides where `relative`.
-        relative: whether boxes are in [0, 1], as YOLO's.
+        boxes: (subject, box) pairs.
+        relative: whether boxes are in shares of the sides, [0, 1], as YOLO's.
         where: names the annotation in errors.
-        read: its bytes; raises as `everymask.images.files.read_bytes`.
-        groups: subjects of boxes that are around a group of things, from which no exemplar is cut.
+        read: reads its bytes; raises as `everymask.images.files.read_bytes`.
+        groups: subjects with boxes around a group of things, from which no exemplar is cut.
     """
 
     uri: str
@@ -67,17 +67,17 @@ def boxed_pictures(
     local_roots: Sequence[str] = (),
     allow_private_networks: bool = False,
 ) -> Iterator[tuple[Origin, bytes]]:
-    """What lies in the boxes of the subjects in `taxonomy`, with some surroundings, as JPEG files in a fixed order.
+    """Cut out the boxes of the subjects in `taxonomy`, with some surroundings, as JPEG files in a fixed order.
 
-    An image that is missing or damaged is left out, and so are boxes without an extent, with a warning.
+    Missing or damaged images and boxes without an extent are left out, with a warning.
 
     Args:
-        boxes: a COCO file (.json), a YOLO data.yaml, or a label store of classes; of a store, as people corrected it.
+        boxes: a COCO file (.json), a YOLO data.yaml, or a label store of classes, read as people corrected it.
         images: the folder of the images; None takes that of data.yaml, or the addresses in the store.
         taxonomy: the subjects to cut out.
         margin: surroundings on each side, as a share of the box's longer side.
-        limits: what an image may cost to read.
-        local_roots: folders whose images the annotations may name, besides that of the images.
+        limits: bounds on reading an image.
+        local_roots: folders whose images the annotations may name, besides `images`.
         allow_private_networks: let http addresses of images lead to machines that are not on the public internet.
 
     Raises:
@@ -141,12 +141,12 @@ def cut_out(pixels: NDArray[np.uint8], box: Box, margin: float) -> tuple[str, by
 
 
 def _is_empty(box: Box) -> bool:
-    """Whether a box has no width or no height; one that is no numbers is not empty, but wrong."""
+    """Whether a box has no width or height; NaN is not empty but wrong."""
     return box[0] == box[2] or box[1] == box[3]
 
 
 def _lies_in(low: float, high: float, side: int) -> bool:
-    """Whether a box's extent lies in an image, but for rounding; NaN lies nowhere."""
+    """Whether a box's extent lies in an image, up to rounding; false for NaN."""
     return low >= -_OUTSIDE_PX and high <= side + _OUTSIDE_PX and max(low, 0) < min(high, side)
 
 
@@ -216,7 +216,7 @@ def _yolo(path: Path, images: str | None, read: Callable[[str], bytes]) -> Itera
 
 
 def _yolo_folder(path: Path, root: str, train: str) -> Path:
-    """Where a data.yaml has its images; Roboflow names them from a folder beside its own, where they are not."""
+    """The image folder of a data.yaml; Roboflow writes its path with a `../` too many."""
     folder = path.parent / root / train
     if not folder.is_dir() and train.startswith("../"):
         return path.parent / root / train.removeprefix("../")
@@ -224,7 +224,7 @@ def _yolo_folder(path: Path, root: str, train: str) -> Path:
 
 
 def _yolo_box(line: str, names: dict[int, Any], where: str) -> tuple[str, Box]:
-    """A line of a box (class, centre, sides) or of a polygon (class, corners), all in shares of the image."""
+    """Parse a line of a box (class, centre, sides) or a polygon (class, corners), in shares of the image."""
     try:
         class_id, *numbers = line.split()
         values = [float(value) for value in numbers]

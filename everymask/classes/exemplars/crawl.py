@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_PAGE_SIZE = 20
-"""What the API grants users without an account."""
+"""The API's limit for users without an account."""
 
 
 @dataclass(frozen=True)
 class CrawlConfig:
-    """What is searched for, and how politely."""
+    """The search, and how politely it is done."""
 
     endpoint: str = "https://api.openverse.org/v1/images/"
     """An image search that speaks the Openverse API."""
@@ -41,7 +41,7 @@ class CrawlConfig:
     max_pages: int = 60
     """Most pages of results read for a query."""
     threads: int = 8
-    """Pictures fetched at once, from different hosts mostly."""
+    """Pictures fetched at once, mostly from different hosts."""
     download: DownloadConfig = field(default_factory=DownloadConfig)
     """Limits of the HTTP client."""
 
@@ -56,9 +56,9 @@ class CrawlConfig:
 def crawl(
     taxonomy: Taxonomy, folder: ExemplarFolder, config: CrawlConfig, queries: Queries
 ) -> Iterator[tuple[Origin, str | None]]:
-    """Fill a folder until every subject has its pictures or the search has no more; resumes where it was stopped.
+    """Fill a folder until every subject has its pictures or the search has no more; resumes after a stop.
 
-    Every query of a subject brings its share; the next ones make up for what one lacks.
+    Every query of a subject brings its share; later queries make up for earlier ones that find too little.
 
     Yields:
         each candidate with None if it was kept, or the reason why not.
@@ -127,7 +127,7 @@ def _search(client: HttpClient, subject: str, query: str, page: int, config: Cra
 
 
 def _usable(item: object, licenses: tuple[str, ...]) -> bool:
-    """Whether a result names a picture and, whatever was asked for, an accepted licence, all of it in plain text."""
+    """Whether a result names a picture and an accepted licence in plain text, whatever the API was asked for."""
     if not isinstance(item, dict):
         return False
     texts = [item.get(name) or "" for name in ("license_version", "creator", "foreign_landing_url")]

@@ -30,7 +30,7 @@ class DiffusionConfig:
     images_per_subject: int = 200
     """Pictures of every subject, as in the paper."""
     first_seed: int = 0
-    """Picture i of a subject is made from seed first_seed + i alone, so that each can be made again."""
+    """Picture i of a subject is made from seed first_seed + i alone, so each is reproducible."""
     batch_size: int = 4
     """Pictures made at once."""
     num_inference_steps: int = 50
@@ -53,7 +53,7 @@ class DiffusionConfig:
 
 
 def planned_pictures(taxonomy: Taxonomy, config: DiffusionConfig, queries: Queries) -> list[Origin]:
-    """Every picture of a run, in order: its prompt and seed. The queries of a subject take turns."""
+    """Every picture of a run, in order, with prompt and seed. The queries of a subject take turns."""
     return [
         Origin(
             subject,
@@ -72,7 +72,7 @@ class PictureGenerator:
     """A diffusion pipeline, loaded once.
 
     Args:
-        config: which model, and how it is asked.
+        config: the model and its settings.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
@@ -101,7 +101,7 @@ class PictureGenerator:
         self._pipeline.set_progress_bar_config(disable=True)
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[bytes]:
-        """Make one picture per prompt and seed: JPEG files. A picture does not depend on its neighbours.
+        """Make one JPEG file per prompt and seed. A picture does not depend on the others in its batch.
 
         Raises:
             ConfigurationError: the batch does not fit into memory.

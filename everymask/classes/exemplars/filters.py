@@ -1,4 +1,4 @@
-"""What a picture must be like to serve as an exemplar: usable, not seen before, and of a single object."""
+"""Whether a picture can serve as an exemplar: usable, new, and of a single object."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from everymask.masks.rle import rle_areas
 
 @dataclass(frozen=True)
 class PictureFilter:
-    """Limits that need the pixels only."""
+    """Limits on the pixels."""
 
     min_side_px: int = 96
     """Least length of the shorter side."""
     max_aspect_ratio: float = 3.0
-    """Most the longer side may measure in lengths of the shorter."""
+    """Greatest ratio of the longer to the shorter side."""
     min_contrast: float = 8.0
-    """Least standard deviation of the grey values, in levels of 255. Blank pictures, also those that a diffusion
-    model's safety checker blacked out, have none."""
+    """Least standard deviation of the grey values, in levels of 255. Blank pictures have none, such as those blacked
+    out by a diffusion model's safety checker."""
 
     def problem(self, image: NDArray[np.uint8]) -> str | None:
         """Why an RGB uint8 (H, W, 3) picture is not used, or None."""
@@ -44,7 +44,7 @@ class DuplicateFilter:
     """Remembers pictures by a 64-bit perceptual hash (of the discrete cosine transform) and refuses near-duplicates.
 
     Args:
-        max_distance: pictures whose hashes differ in at most so many bits are the same.
+        max_distance: pictures whose hashes differ in at most this many bits are near-duplicates.
 
     Raises:
         ConfigurationError: the package that computes the hash is not installed.
@@ -66,7 +66,7 @@ class DuplicateFilter:
         return str(self._hash(Image.fromarray(image)))
 
     def problem(self, subject: str, perceptual_hash: str) -> str | None:
-        """Why a picture of a subject is not used, or None; the picture is not remembered."""
+        """Why a picture of a subject is not used, or None. Does not remember the picture."""
         bits = int(perceptual_hash, 16)
         if any((bits ^ other).bit_count() <= self._max_distance for other in self._seen[subject]):
             return "near-duplicate of another exemplar"
@@ -79,12 +79,12 @@ class DuplicateFilter:
 
 @dataclass(frozen=True)
 class SingleObjectFilter:
-    """Limits that need the masks: is there one clear object? (our choice; the paper takes its pictures on trust)."""
+    """Limits on the masks: is there one clear object? (Our choice; the paper does not check its pictures.)"""
 
     min_object_share: float = 0.05
     """Least share of the picture that its largest object covers."""
     max_frame_share: float = 0.5
-    """A mask that covers more of the picture's frame is no object but background."""
+    """A mask that covers more of the picture's frame is background, not an object."""
 
     def problem(self, embeddings: MaskEmbeddings) -> str | None:
         """Why a picture with these masks is not used, or None."""

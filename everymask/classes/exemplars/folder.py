@@ -1,4 +1,4 @@
-"""Pictures from folders: exemplars from a directory per class, and pictures that are of no class."""
+"""Pictures from folders: exemplars from a directory per class, and pictures without a class."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def class_folder_pictures(directory: str | Path, taxonomy: Taxonomy) -> Iterator
 
 
 def folder_pictures(directory: str | Path, option: str, most: int | None = None) -> list[Exemplar]:
-    """The pictures of a folder and its subfolders, by path, without a class; hidden ones are left out.
+    """The pictures of a folder and its subfolders, without a class, by path; not hidden ones.
 
     Args:
         directory: the folder.
-        option: that names it, for errors.
-        most: at most so many, drawn at random, always the same ones; all by default.
+        option: the option that names it, for errors.
+        most: at most this many, drawn at random but always the same; None takes all.
 
     Raises:
         ConfigurationError: the folder is missing, or holds no picture.

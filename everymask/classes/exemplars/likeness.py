@@ -1,4 +1,4 @@
-"""Whether the exemplars of a class all look alike: then the class is found only where it looks like them."""
+"""Whether the exemplars of a class all look alike; if so, the class is found only where it looks like them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn.functional import normalize
 from everymask.classes.describers.imagenet import imagenet_describer
 
 ALIKE = 0.65
-"""Twelve classes of photographs were measured. Those above this were all shown from one side (cars 0.75, faces 0.72,
+"""In twelve measured classes of photographs, those above this were all shown from one side (cars 0.75, faces 0.72,
 motorcycles 0.71); the others had 0.32 to 0.59."""
 MIN_PICTURES = 8
-"""Fewer say too little."""
+"""Fewer pictures say too little."""
 
 
 def likeness(pictures: Sequence[NDArray[np.uint8]], device: torch.device) -> float | None:
-    """Mean cosine similarity, [-1, 1], of each two of some (H, W, 3) uint8 RGB pictures to an ImageNet encoder.
+    """Mean cosine similarity, [-1, 1], of all pairs of (H, W, 3) uint8 RGB pictures to an ImageNet encoder.
 
     None for fewer than `MIN_PICTURES`.
 

@@ -40,15 +40,14 @@ class Origin:
     """Where a candidate picture is from.
 
     Attributes:
-        subject: what it is to show.
+        subject: what it should show.
         source: how it was got.
         prompt: the text prompt or the search query; empty for a folder and for boxes.
-        seed: the generator's seed; None unless made.
-        model: the model that made it; empty unless made.
-        license: as the source states it; empty if it does not.
-        creator: as the source states it; empty if it does not.
-        url: the picture's address, or the path of the original file, with the box that was cut out of it; stored
-            without the secrets of an address.
+        seed: the generator's seed; None unless generated.
+        model: the model that generated it, or empty.
+        license: as the source states it, or empty.
+        creator: as the source states it, or empty.
+        url: the picture's address, or the original file's path with the box that was cut out; stored without secrets.
         landing_url: the page that shows it, for attribution.
     """
 
@@ -64,7 +63,7 @@ class Origin:
 
     @property
     def key(self) -> str:
-        """The same for two candidates that are the same picture of the same source."""
+        """Equal for candidates that are the same picture of the same source."""
         return json.dumps([self.subject, self.source, self.prompt, self.seed, self.model, redact(self.url)])
 
 
@@ -74,9 +73,9 @@ class Exemplar:
 
     Attributes:
         file: path in the folder, with forward slashes.
-        class_name: the class its subject belonged to when it was made.
+        class_name: the class of its subject when it was made.
         sha256: digest of the file.
-        perceptual_hash: 16 hexadecimal digits; nearly the same for pictures that look the same.
+        perceptual_hash: 16 hexadecimal digits; similar for pictures that look alike.
         origin: where it is from.
     """
 
@@ -88,18 +87,17 @@ class Exemplar:
 
     @property
     def bag_id(self) -> str:
-        """Names its mask embeddings; another file under the same name has another id."""
+        """Names its mask embeddings; a changed file has another id."""
         return f"{self.file}#{self.sha256[:12]}"
 
     def to_fields(self) -> dict[str, object]:
-        """The line as a flat JSON object."""
         fields = asdict(self)
         origin: dict[str, object] = fields.pop("origin")
         return fields | origin
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Exemplar:
-        """Raises KeyError or TypeError for anything else than `to_fields` gives."""
+        """Inverse of `to_fields`. Raises KeyError or TypeError for anything else."""
         own = {name: fields[name] for name in ("file", "class_name", "sha256", "perceptual_hash")}
         if not all(isinstance(value, str) for value in own.values()):
             raise TypeError(f"{', '.join(own)} must be text")
@@ -107,14 +105,14 @@ class Exemplar:
 
 
 class ExemplarFolder:
-    """Takes candidates, keeps those that pass the filters, and remembers both.
+    """Filters candidates and remembers which it kept and which it rejected.
 
-    One process writes a folder at a time.
+    Only one process may write a folder at a time.
 
     Args:
-        directory: made if it is not there.
+        directory: made if missing.
         taxonomy: the class of each subject.
-        picture_filter: what a single picture must be like.
+        picture_filter: checks single pictures.
         duplicate_filter: compares pictures of one subject.
 
     Raises:
@@ -155,7 +153,7 @@ class ExemplarFolder:
         return origin.key in self._known
 
     def add(self, data: bytes, origin: Origin) -> str | None:
-        """Keep a picture, given as an encoded file, or say why not.
+        """Keep an encoded picture, or return why not.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -188,7 +186,7 @@ class ExemplarFolder:
         return None
 
     def reject(self, origin: Origin, reason: str) -> None:
-        """Remember a candidate that is not kept, so that it is not asked for again.
+        """Remember a rejected candidate, so that it is not fetched again.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -206,7 +204,7 @@ class ExemplarFolder:
 
 
 def load_exemplars(directory: str | Path) -> list[Exemplar]:
-    """Every exemplar of a folder: by its manifest, or, without one, by a directory per class.
+    """Every exemplar of a folder, by its manifest or, without one, by a directory per class.
 
     Raises:
         ConfigurationError: there is no exemplar, or a line of the manifest is no exemplar of this folder.
@@ -253,7 +251,7 @@ def _read_manifest(path: Path) -> list[Exemplar]:
 
 
 def _check_inside(folder: Path, file: str) -> None:
-    """Refuse a path that leads out of `folder`, also by a symbolic link: manifests come from strangers.
+    """Refuse a path that leads out of `folder`, even by a symbolic link: manifests come from strangers.
 
     Raises:
         ConfigurationError: it does.
@@ -279,7 +277,7 @@ def _read_rejected(path: Path) -> set[str]:
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """JSON objects, one a line; a torn last line, left by a kill, is passed over."""
+    """JSON objects, one a line; skips a torn last line, left by a kill."""
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     for number, line in enumerate(lines[:-1], start=1):
         try:
@@ -292,7 +290,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _end_last_line(path: Path) -> None:
-    """Cut a torn last line off, so that what is appended next begins a line of its own."""
+    """Cut off a torn last line, so that the next line starts cleanly."""
     if not path.is_file():
         return
     content = path.read_bytes()

@@ -1,7 +1,7 @@
-"""What is asked for to get pictures of a subject: several queries, by pose, part and view.
+"""The queries for pictures of a subject: several, by pose, part and view.
 
-Asked for a person, search engines and diffusion models give faces; asked for a car, cars from the side. A head finds
-what its exemplars show, so a subject is asked for in several ways (our choice; the paper asks for its name alone).
+For "person", search engines and diffusion models give faces; for "car", cars from the side. A head finds only what its
+exemplars show, so each subject gets several queries (our choice; the paper uses its name alone).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COMMON: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "truck": ("truck", "truck from the front", "truck from behind", "pickup truck"),
     }
 )
-"""Of subjects whose pictures otherwise look alike."""
+"""For subjects whose pictures otherwise look alike."""
 _VIEWS = ("{c} from behind", "{c} from the front", "{c} from above", "part of a {c}", "{c} in the distance")
 """For any subject."""
 
@@ -49,13 +49,13 @@ class Queries:
     """Queries by subject.
 
     Attributes:
-        given: by the user; they count in place of the common ones.
+        given: the user's; they replace the common ones.
     """
 
     given: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, subject: str) -> tuple[str, ...]:
-        """What is asked for in turn: one or more different queries."""
+        """One or more different queries, used in turn."""
         return self.given.get(subject) or COMMON.get(subject) or (subject,)
 
 
@@ -79,6 +79,6 @@ def _is_list_of_words(value: object) -> bool:
 
 
 def further_queries(subject: str, asked: Collection[str], most: int = 3) -> list[str]:
-    """Other views of a subject to ask for, at most so many, than those in the words that were asked with."""
+    """At most `most` other views of a subject, which no query in `asked` contains."""
     views = dict.fromkeys((*COMMON.get(subject, ()), *(view.replace("{c}", subject) for view in _VIEWS)))
     return [view for view in views if view != subject and not any(view in words for words in asked)][:most]

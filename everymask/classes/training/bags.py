@@ -1,4 +1,4 @@
-"""Bags of mask descriptions with the class of their picture: what a head is trained on (section 3.5)."""
+"""Bags of mask descriptions with the class of their picture: the training data of a head (section 3.5)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Bags:
     Attributes:
         inputs: (N, D) float32 mask descriptions, bag after bag.
         frame_share: (N,) float32, share of the picture's outermost pixels in each mask.
-        occupancy: (N, G) uint8, how much each mask covers of every box of a grid over its picture; 255 is all of it.
-        labels: (N,) int64, what each mask is where that is known: its picture's class, C for background, or `UNNAMED`.
+        occupancy: (N, G) uint8, how much of each box of a grid over its picture a mask covers; 255 is all of it.
+        labels: (N,) int64, each mask's class if known: its picture's class, C for background, or `UNNAMED`.
         sizes: (B,) int64, masks in each bag, at least 1.
         class_ids: (B,) int64, the class of each picture.
         image_ids: B names.
@@ -47,7 +47,6 @@ class Bags:
             raise ValueError("sizes must be at least 1 and sum to the number of masks")
 
     def __len__(self) -> int:
-        """B, the number of bags."""
         return len(self.image_ids)
 
     @property
@@ -98,7 +97,7 @@ class Bags:
         return self._masks(shuffled[rank < most])
 
     def _masks(self, kept: torch.Tensor) -> Bags:
-        """The same bags with the masks at (K,) int64 `kept` alone, which go bag after bag."""
+        """The same bags with only the masks at (K,) int64 `kept`, in ascending order of bags."""
         bag = torch.arange(len(self)).repeat_interleave(self.sizes)[kept]
         return Bags(
             self.inputs[kept],
@@ -155,7 +154,7 @@ def make_bags(
 
 
 def check_pictured(taxonomy: Taxonomy, pictured: Set[str], known: Set[str] = frozenset()) -> None:
-    """Refuse classes that nothing shows.
+    """Refuse classes without exemplars.
 
     Args:
         taxonomy: the classes to train.
@@ -177,7 +176,7 @@ def _place(subject: str, name: str) -> str:
 
 
 def split_bags(bags: Bags, held_out_share: float, seed: int) -> tuple[Bags, Bags]:
-    """Training and held-out bags, the same share of every class; a class always keeps one bag for training."""
+    """Training and held-out bags, the same share of every class; every class keeps at least one for training."""
     if not len(bags):
         return bags, bags
     generator = torch.Generator().manual_seed(seed)

@@ -1,9 +1,9 @@
 """Composites: objects cut out of exemplars by a head, pasted into pictures of the user's own that show no class.
 
 Exemplars show one object that fills its picture; scenes do not. A head that learns from exemplars alone has never seen
-a small object, one that another hides in part, or what stands around in the user's pictures. In a composite all of that
-is known: which masks are which object, and that the rest is background. (Copy-paste as training data is due to Dwibedi
-et al. 2017, arXiv:1708.01642; that the head itself cuts the objects out is ours.)
+a small object, a partly hidden one, or the surroundings in the user's pictures. In a composite all of that is known:
+which masks are which object, and that the rest is background. (Copy-paste as training data is due to Dwibedi et al.
+2017, arXiv:1708.01642; cutting the objects out with the head itself is ours.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from everymask.masks.rle import decode_mask, encode_masks, rle_ious, shares_insi
 from everymask.records import Rle
 
 _MOST_OBJECTS = 4
-"""Objects in a composite, at most: a picture with several costs no more to embed than one with a single one."""
+"""Most objects in a composite: several cost no more to embed than one."""
 _SIDES = (0.12, 0.62)
 """The longer side of a pasted object, in shares of the scene's shorter side."""
 _BEYOND = 0.25
@@ -40,11 +40,11 @@ _BLUR_PX = 1.5
 _MOST_OF_FRAME = 0.3
 """Masks that cover a larger share of an exemplar's frame are not its object."""
 _SAME_IOU = 0.6
-"""Masks with at least this IoU with what is seen of an object are the object."""
+"""Masks with at least this IoU with an object's visible part are the object."""
 _OUTSIDE = 0.1
-"""Masks of which a smaller share lies in pasted objects are background."""
+"""Masks with a smaller share in pasted objects are background."""
 _LIKE_A_CLASS = 0.3
-"""A picture with a mask whose likeliest class is this probable, times its predicted IoU, may show a class."""
+"""If a mask's top class probability times its predicted IoU reaches this, its picture may show a class."""
 
 
 Read = Callable[[str], NDArray[np.uint8]]
@@ -58,7 +58,7 @@ class FoundObject:
     Attributes:
         image_id: the exemplar.
         mask: where the object is, not empty.
-        class_id: what it is.
+        class_id: its class.
     """
 
     image_id: str
@@ -68,11 +68,11 @@ class FoundObject:
 
 @dataclass(frozen=True)
 class CompositePlan:
-    """A picture to be made.
+    """The plan of a picture.
 
     Attributes:
         scene: image id of the picture that objects are pasted into.
-        objects: one or more, in the order of pasting: later ones hide earlier ones in part.
+        objects: one or more, in the order of pasting; later ones may hide earlier ones.
         seed: of places, sizes, light and blur.
     """
 
@@ -82,18 +82,18 @@ class CompositePlan:
 
     @property
     def image_id(self) -> str:
-        """The same for plans that give the same picture."""
+        """Equal for plans that give the same picture."""
         parts = [self.scene, *(f"{item.image_id} {item.mask['counts']} {item.class_id}" for item in self.objects)]
         return hashlib.sha256("\n".join([*parts, str(self.seed)]).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True)
 class PastedObjects:
-    """What is seen of the objects in a composite.
+    """The visible objects in a composite.
 
     Attributes:
-        class_ids: of the K objects that are seen.
-        masks: what is seen of each, none empty.
+        class_ids: the class of each of K objects.
+        masks: the visible part of each, none empty.
     """
 
     class_ids: tuple[int, ...]
@@ -179,7 +179,7 @@ def compose(plan: CompositePlan, read: Read) -> tuple[NDArray[np.uint8], PastedO
 
 
 def _cut_out(picture: NDArray[np.uint8], mask: Rle) -> tuple[Image.Image, Image.Image]:
-    """What a picture shows in the box of a mask, and the mask in that box, 255 inside."""
+    """The pixels in a mask's box, and the mask there, 255 inside."""
     inside = decode_mask(mask)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -213,10 +213,10 @@ def name_masks(proposed: Sequence[Rle], pasted: PastedObjects, background: int) 
 def composite_masks(
     composites: Iterable[tuple[PastedObjects, MaskEmbeddings]], features: FeatureKind, background: int
 ) -> NamedMasks | None:
-    """The masks of composites of which it is known what they are; None without any.
+    """The masks of composites whose class is known; None if there are none.
 
     Args:
-        composites: the objects pasted into each, and the embeddings of the masks that were proposed in it.
+        composites: the pasted objects, and the embeddings of the masks proposed there.
         features: what the head reads.
         background: C, the id of background.
     """

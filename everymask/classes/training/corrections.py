@@ -1,7 +1,7 @@
-"""What people made of labels, as masks of known class: a head learns from them beside exemplars, or without any.
+"""Corrected labels as masks of known class: a head learns from them, with or without exemplars.
 
-A picture of an exemplar has one class, and which of its masks show it is unknown. A corrected image is the opposite: it
-may show many classes, and a person has said of each mask what it is.
+An exemplar's picture has one class, and which masks show it is unknown. A corrected image may show many classes, and a
+person has named the class of each mask.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from everymask.masks.rle import rle_areas, rle_ious, shares_inside
 from everymask.records import Member, Rle
 
 SAME_MASK_IOU = 0.8
-"""A mask that overlaps a proposed one at least so much is described by it."""
+"""A mask that overlaps a proposal at least this much takes its description."""
 _OUTSIDE = 0.3
-"""A proposed mask of which a smaller share lies in the masks that a person left is background (our choice)."""
+"""A proposal with a smaller share inside the remaining masks is background (our choice)."""
 
 LeftOut = Callable[[str, str], None]
-"""Told of an image, by its id, that some or all of its masks are left out, and why."""
+"""Called with image id and reason when some or all of an image's masks are skipped."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class NamedMasks:
     labels: torch.Tensor
 
     def __len__(self) -> int:
-        """K, the number of masks."""
         return len(self.labels)
 
     @staticmethod
@@ -71,7 +70,7 @@ class NamedMasks:
 
 @dataclass(frozen=True)
 class CorrectedImage:
-    """An image that a person has finished, and where it is."""
+    """An image that a person has finished, and its address."""
 
     uri: str
     content_sha256: str | None
@@ -123,7 +122,7 @@ def correction_class_ids(images: Sequence[CorrectedImage], taxonomy: Taxonomy, e
     Args:
         images: corrected images.
         taxonomy: the classes to train; corrections may use its classes and its subjects.
-        every_class: whether each class needs a mask, there being no exemplars of it.
+        every_class: whether each class needs a mask, because it has no exemplars.
 
     Raises:
         ConfigurationError: a class is unknown, or has no mask and needs one.
@@ -156,11 +155,11 @@ def named_masks(
     left_out: LeftOut,
     policy: AddressPolicy,
 ) -> NamedMasks:
-    """The masks of corrected images with their classes, and what is background in these images.
+    """The masks of corrected images with their classes, and the background in these images.
 
-    A mask that a person left shows its class. Background are deleted masks, and proposed ones that lie outside of all
-    that was left: a finished image shows nothing else. Masks are described by the proposal that they overlap by at
-    least `SAME_MASK_IOU`, where there is one; only other masks, and images that `directory` does not hold, need pixels.
+    A mask that a person left shows its class. Deleted masks are background, and so are proposals outside of all
+    remaining masks: a finished image shows nothing else. A proposal that overlaps a mask by at least `SAME_MASK_IOU`
+    gives its description; only other masks, and images that `directory` does not hold, need pixels.
 
     Args:
         images: corrected images.
@@ -169,9 +168,9 @@ def named_masks(
         backbone: describes masks.
         masks: how they are proposed and described.
         features: what the head reads.
-        directory: mask embeddings of these images, or of some; None where there are none.
-        left_out: told of images that cannot be read.
-        policy: what is opened of the images' addresses.
+        directory: mask embeddings of some or all of these images, or None.
+        left_out: called for images that cannot be read.
+        policy: restricts the addresses that are opened.
 
     Raises:
         ConfigurationError: `directory` holds no mask embeddings, or those of another backbone or without crops.
@@ -272,7 +271,7 @@ def _embed(image: CorrectedImage, backbone: PromptableBackbone, policy: AddressP
 
 
 def _try(learn: Callable[[], None], image: CorrectedImage, left_out: LeftOut) -> None:
-    """One image that cannot be read does not end the training."""
+    """Learn from one image; an unreadable one does not end the training."""
     try:
         learn()
     except (InputError, ModelOutputError, OSError) as error:

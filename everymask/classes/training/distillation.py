@@ -1,4 +1,4 @@
-"""Uncertainty distillation (section 3.5, eq. 3): where its teacher is unsure or wrong, the student stays unsure."""
+"""Uncertainty distillation (section 3.5, eq. 3): the student stays unsure where its teacher is unsure or wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UncertaintyLoss = Literal["uniform_divergence", "negative_entropy"]
 def bad_masks(
     teacher_logits: torch.Tensor, class_ids: torch.Tensor, entropy_thresh: float, background_is_wrong: bool
 ) -> torch.Tensor:
-    """The masks whose teacher predictions are not to be relied on.
+    """The masks with unreliable teacher predictions.
 
     These are the uncertain ones (normalised entropy above the threshold) and those surely of a class that the picture
     does not show.
@@ -25,8 +25,8 @@ def bad_masks(
         teacher_logits: (N, C + 1) float, background last.
         class_ids: (N,) int64, the class of the picture each mask is from.
         entropy_thresh: η in [0, 1]. The paper's value is lost.
-        background_is_wrong: whether a sure background prediction counts as wrong, as the paper's text has it. Most
-            masks of a single-object picture are background, so by default it does not (our choice).
+        background_is_wrong: whether a sure background prediction counts as wrong, as in the paper's text. Most masks of
+            a single-object picture are background, so by default it does not (our choice).
 
     Returns:
         (N,) bool.
@@ -46,8 +46,8 @@ def uncertainty_loss(student_logits: torch.Tensor, kind: UncertaintyLoss) -> tor
     Args:
         student_logits: (N_bad, K) float.
         kind: `negative_entropy`, the obvious reading of eq. 3, plus log K; or `uniform_divergence`, the KL divergence
-            of the uniform distribution from the student's (our choice). The second punishes every class that is ruled
-            out, so its gradient does not vanish where the student is most certain.
+            of the uniform distribution from the student's (our choice). The second punishes every ruled-out class, so
+            its gradient does not vanish where the student is most certain.
 
     Returns:
         scalar, 0 when all are uniform and when there is no bad mask.

@@ -1,8 +1,8 @@
-"""Which masks of a single-object picture are its object: what a teacher's mask probabilities say together.
+"""Find the object of a single-object picture among its masks, from all of a teacher's mask probabilities.
 
 Multiple-instance learning is content with the surest masks of a picture, and these are parts: a head, a wheel. Nothing
-in it makes the whole animal one of the class. Seen together, though, the sure parts cover the object, so the mask that
-fits best what they cover is the whole. To refine weakly supervised detectors by such seeds is due to Tang et al. 2017
+in it selects the whole animal. Together, however, the sure parts cover the object, so the mask that best fits the
+covered area is the whole. Refining weakly supervised detectors by such seeds is due to Tang et al. 2017
 (arXiv:1704.00138); the measure of fit is ours.
 """
 
@@ -14,19 +14,19 @@ from torch.nn.functional import cross_entropy
 from everymask.classes.training.bags import UNNAMED, Bags
 
 _FAINT = 0.2
-"""A share of the largest mean probability in the picture; boxes below it count as empty."""
+"""Boxes with a smaller share of the picture's largest mean probability count as empty."""
 _SAME_IOU = 0.5
 """Masks that overlap the object by more are the object, too."""
 _OUTSIDE = 0.3
-"""Masks of which a smaller share lies in the object are background."""
+"""Masks with a smaller share in the object are background."""
 _SURE = 0.5
 """Masks with a higher probability of the class are not taken for background."""
 _MIN_PROBABILITY = 0.25
-"""Where no box of a picture has a larger mean probability, its object has not been found."""
+"""If no box of a picture has a larger mean probability, its object is not found."""
 
 
 def object_masks(probability: torch.Tensor, occupancy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tell the masks that are the object of one picture from those beside it.
+    """Split the masks of one picture into its object and its background.
 
     Args:
         probability: (M,) float, of the picture's class for each mask, [0, 1].
@@ -34,7 +34,7 @@ def object_masks(probability: torch.Tensor, occupancy: torch.Tensor) -> tuple[to
 
     Returns:
         (M,) bool masks that are the object, and (M,) bool masks that are background. Parts of the object, and masks
-        that join it with its surroundings, are neither; if the class is sure of no mask, all are.
+            that join it with its surroundings, are neither; so are all masks if the class is sure of none.
     """
     nothing = torch.zeros(len(probability), dtype=torch.bool)
     heat = probability @ occupancy / occupancy.sum(dim=0).clamp_min(1e-3)

@@ -1,4 +1,4 @@
-"""Multiple-instance learning (section 3.5, eq. 1-2): a picture is a bag of masks of which some show the object."""
+"""Multiple-instance learning (section 3.5, eq. 1-2): a picture is a bag of masks, some of which show the object."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def presence_loss(
 def frame_loss(logits: torch.Tensor, frame_share: torch.Tensor, frame_thresh: float) -> torch.Tensor:
     """Minus the log probability of background, averaged over masks that cover much of a picture's frame (our choice).
 
-    In a picture of one object, what runs along the frame is background. MIL cannot learn that from a single class.
+    A single object's picture has background along its frame. MIL cannot learn that from a single class.
 
     Args:
         logits: (N, C + 1) float, background last.

@@ -16,12 +16,12 @@ from everymask.classes.training.corrections import NamedMasks
 from everymask.errors import ConfigurationError
 
 SURE = 0.9
-"""A negative with a mask of some class at this probability, after training, is worth a look."""
+"""A negative is reported if a mask of it has some class at this probability after training."""
 
 
 @dataclass(frozen=True)
 class Suspicion:
-    """A negative that looks like a class all the same: its file, the class, and the probability in [0, 1]."""
+    """A negative that looks like a class: its file, the class, and the probability in [0, 1]."""
 
     file: str
     class_name: str
@@ -58,7 +58,7 @@ def negative_masks(records: Sequence[StoredEmbeddings], features: FeatureKind, b
 
 
 def suspicious_negatives(head: ClassHead, records: Sequence[StoredEmbeddings]) -> list[Suspicion]:
-    """Negatives that a head, trained on them as background, still takes for a class: the surest first."""
+    """Negatives that a head still takes for a class after training on them as background, the surest first."""
     found = []
     for record in records:
         if len(record.embeddings):

@@ -27,7 +27,7 @@ def train_on_pictures(
 
     Args:
         pictures: class name → RGB pictures of it, (H, W, 3) uint8.
-        backbone: whose masks the head will name.
+        backbone: makes the masks that the head will name.
         config: how it is trained.
         masks: which masks of a picture are described.
 

@@ -1,4 +1,4 @@
-"""Whether a head's probabilities and its uncertainty can be believed: both against what it got wrong."""
+"""Whether a head's probabilities and its uncertainty can be trusted, by its errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ReliabilityBin:
 
     Attributes:
         probability: their mean probability, [0, 1].
-        right: share of them that is named right, [0, 1]; of a head to be believed, the same.
-        count: how many.
+        right: share of them with the right name, [0, 1]; equal to `probability` for a calibrated head.
+        count: their number.
     """
 
     probability: float
@@ -33,10 +33,10 @@ class Reliability:
     """Probabilities against truth.
 
     Attributes:
-        bins: of equal width, those without masks left out, by probability.
-        calibration_error: mean distance of probability and share, weighted by count (expected calibration error,
-            Guo et al. 2017, arXiv:1706.04599), [0, 1].
-        wrong_name_auroc: of uncertainty: does a wrong mask have more? None where all are right, or none.
+        bins: of equal width, by probability, without empty ones.
+        calibration_error: mean distance of probability and share, weighted by count (expected calibration error, Guo et
+            al. 2017, arXiv:1706.04599), [0, 1].
+        wrong_name_auroc: how well uncertainty tells wrong masks from right ones; None if all are right, or all wrong.
     """
 
     bins: tuple[ReliabilityBin, ...]
@@ -46,10 +46,10 @@ class Reliability:
 
 @torch.no_grad()
 def held_out_reliability(head: ClassHead, held_out: Bags) -> Reliability | None:
-    """How a head names masks of pictures it has not learnt from; None if it takes all of them for background.
+    """How a head names masks of held-out pictures; None if it takes all of them for background.
 
-    A mask is right if its likeliest class is that of its picture. What a picture of a single object shows beside it
-    goes by the same rule, so a mask of the floor that is taken for the picture's class counts as right.
+    A mask is right if its likeliest class is that of its picture. The same rule holds for the surroundings of the
+    object, so a mask of the floor that is taken for the picture's class counts as right.
     """
     if not len(held_out):
         return None
@@ -63,7 +63,7 @@ def held_out_reliability(head: ClassHead, held_out: Bags) -> Reliability | None:
 
 
 def reliability(likelihood: torch.Tensor, uncertainty: torch.Tensor, right: torch.Tensor) -> Reliability:
-    """Compare what a head says of masks with the truth.
+    """Compare a head's answers with the truth.
 
     Args:
         likelihood: (K,) float, the probability of each mask's likeliest class; K is at least 1.

@@ -1,4 +1,4 @@
-"""One HTML page about a trained head, with its pictures inside: nothing else to carry along."""
+"""One self-contained HTML page about a trained head, with its pictures inside."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ShownMask:
 
     Attributes:
         image_id: its picture's id.
-        index: which of the picture's masks it is.
+        index: its number in the picture.
         class_id: the likeliest object class.
-        probability: how probable that class is, [0, 1].
+        probability: of that class, [0, 1].
         uncertainty: normalised entropy, [0, 1].
     """
 
@@ -77,7 +77,7 @@ def _object_masks(head: ClassHead, records: Sequence[StoredEmbeddings]) -> list[
 def draw_mask(
     image: NDArray[np.uint8], record: StoredEmbeddings, mask: ShownMask, classes: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """The picture with one of its masks, small: (h, w, 3) uint8 RGB."""
+    """The picture with one of its masks, scaled down: (h, w, 3) uint8 RGB."""
     rle = record.embeddings.rles[mask.index]
     labelled = labelled_masks(
         [rle],
@@ -104,8 +104,8 @@ def training_report(
     Args:
         title: its heading.
         facts: (name, value) about the training.
-        result: what training gave.
-        certain: pictures with captions, of the most certain masks of held-out exemplars.
+        result: the result of training.
+        certain: captioned pictures of the most certain masks of held-out exemplars.
         uncertain: the same of the most uncertain ones.
     """
     curves = "".join(_curves(stage, result.history) for stage in ("teacher", "student"))

@@ -23,9 +23,9 @@ from everymask.errors import ConfigurationError
 
 Stage = Literal["teacher", "student"]
 _STEPS_WITHOUT_BAGS = 20
-"""Steps of an epoch that has corrections alone."""
+"""Steps of an epoch with corrections alone."""
 _CORRECTIONS_PER_STEP = 128
-"""Corrected masks of objects in a step, at most, and as many of background."""
+"""Most corrected masks of objects in a step, and as many of background."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class TrainingConfig:
     """What the head reads of a mask. `token` is the paper's; `pooled`, image features averaged under the mask; `crop`,
     what an ImageNet encoder sees in a crop of it."""
     score_thresh: float | None = None
-    """Least class probability of a labelled mask, kept in the head: labelling goes by it unless it is told another.
-    None: the backbone's, 0.7 for SAM, as in the paper, and 0.5 for nano."""
+    """Least class probability of a labelled mask, kept in the head as its default. None: the backbone's, 0.7 for SAM,
+    as in the paper, and 0.5 for nano."""
     distillation: bool = True
     """Train a student by uncertainty distillation; off, the teacher is the result (MIL only, table 4)."""
     hidden_dim: int = 256
@@ -48,8 +48,8 @@ class TrainingConfig:
     dropout: float = 0.1
     """Share of hidden activations dropped while training."""
     min_area: float = 0.03
-    """Masks that cover a smaller share of their picture teach nothing (our choice): they are parts or specks, of which
-    an exemplar has more than it has of wholes."""
+    """Masks that cover a smaller share of their picture are ignored (our choice): most are parts or specks, of which an
+    exemplar has more than wholes."""
     topk_divisor: int = 4
     """s: a bag of m masks is scored by its max(1, m // s) largest activations (eq. 1)."""
     background_share: float = 0.5
@@ -64,28 +64,28 @@ class TrainingConfig:
     uncertainty_loss: UncertaintyLoss = "uniform_divergence"
     """Eq. 3: negative_entropy, its obvious reading, or uniform_divergence (our choice)."""
     object_weight: float = 1.0
-    """Weight, for the student, of the masks that the teacher's answers together show to be the object, or beside it
-    (our choice)."""
+    """Weight, for the student, of the masks that the teacher's answers together identify as object or background (our
+    choice)."""
     presence_weight: float = 0.5
-    """Weight of the loss that asks for masks which are surely the object and surely background (our choice)."""
+    """Weight of the loss that asks for masks that are surely the object and surely background (our choice)."""
     frame_thresh: float = 0.3
     """Masks that cover a larger share of a picture's outermost pixels are taken for background (our choice)."""
     frame_weight: float = 1.0
-    """Weight of the loss that says so. It alone tells a single class from its background: MIL cannot."""
+    """Weight of the loss that calls them background. It alone tells a single class from its background; MIL cannot."""
     correction_weight: float = 0.3
-    """Weight of the masks that people corrected, and of negatives, beside exemplars (our choice). With more, classes
-    that the corrections show seldom are forgotten: docs/decisions/classes.md has the figures."""
+    """Weight of corrected masks and of negatives beside exemplars (our choice). With more, classes that are rare in the
+    corrections are forgotten (figures: docs/decisions/classes.md)."""
     epochs: int = 10
-    """At most so many passes over the bags for the teacher, and as many for the student."""
+    """Most passes over the bags for the teacher, and as many for the student."""
     corrected_epochs: int = 20
-    """The same where corrections teach, too: scenes take longer to learn, and exemplars alone are overfitted sooner."""
+    """The same with corrections: scenes take longer to learn, and exemplars alone are overfitted sooner."""
     patience: int = 4
-    """Stop after so many epochs without a lower loss on held-out exemplars."""
+    """Stop after this many epochs without a lower loss on held-out exemplars."""
     held_out_share: float = 0.15
     """Share of the exemplars of each class that is held out for early stopping and the report."""
     masks_per_bag: int | None = 64
-    """At most so many masks of a picture in one step, drawn anew each epoch: faster, and it regularises (our choice).
-    None takes all."""
+    """Most masks of a picture in one step, drawn anew each epoch, for speed and regularisation (our choice). None takes
+    all."""
     batch_size: int = 32
     """Bags a step."""
     learning_rate: float = 1e-3
@@ -136,7 +136,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training gives.
+    """The result of training.
 
     Attributes:
         head: the student, or the teacher without distillation; ready for inference.
@@ -154,7 +154,7 @@ class TrainingResult:
 
 
 def head_spec(classes: tuple[str, ...], backbone: PromptableBackbone, config: TrainingConfig) -> HeadSpec:
-    """What a head is for that is trained on a backbone's masks with a configuration."""
+    """The specification of a head trained on a backbone's masks."""
     spec = HeadSpec(
         classes,
         backbone.name,
@@ -218,7 +218,7 @@ def _fit(
     teacher: ClassHead | None,
     report: Callable[[Epoch], None],
 ) -> ClassHead:
-    """Train one fresh head and give back its best epoch."""
+    """Train a fresh head and return its best epoch."""
     head = ClassHead(spec, config.dropout)
     if config.standardise_inputs:
         inputs = [training.inputs] if corrections is None else [training.inputs, corrections.inputs]
@@ -264,7 +264,7 @@ def _fit(
 
 
 def _steps(training: Bags, config: TrainingConfig) -> Sequence[torch.Tensor]:
-    """The bags of each step of an epoch, (K,) int64; empty ones where there are corrections alone."""
+    """The bags of each step of an epoch, (K,) int64; empty with corrections alone."""
     order = torch.randperm(len(training))
     return torch.split(order, config.batch_size) if len(training) else [order] * _STEPS_WITHOUT_BAGS
 
@@ -292,7 +292,7 @@ def _named(bags: Bags, teacher: ClassHead) -> Bags:
 
 
 def picture_loss(logits: torch.Tensor, bags: Bags, config: TrainingConfig) -> torch.Tensor:
-    """What pictures of known class say about (N, C + 1) logits of their masks: eq. 2 and our three additions."""
+    """The loss of (N, C + 1) logits of masks given the class of each picture: eq. 2 and our three additions."""
     scores = bag_scores(logits, bags.sizes, config.topk_divisor)
     loss = mil_loss(scores, bag_targets(bags.class_ids, logits.shape[-1] - 1, config.background_share))
     loss = loss + config.presence_weight * presence_loss(logits, bags.sizes, bags.class_ids, config.topk_divisor)
