@@ -30,14 +30,14 @@ Read = Callable[[pa.Table], pa.Table]
 
 @dataclass
 class Changes:
-    """What became of rows of which the listing says something else than before.
+    """The result for rows whose listing has changed.
 
     Attributes:
-        replaced: images of no shard with other bytes now; their rows are gone.
+        replaced: images of no shard whose bytes differ; their rows are dropped.
         reopened: shards with such images; these are in the shards' manifests.
-        dropped: how many rows are gone.
-        same: rows whose image has the bytes it had: a copy changes times.
-        unread: rows left as they are, since the file could not be read now.
+        dropped: number of dropped rows.
+        same: rows of images with unchanged bytes, since a copy changes times.
+        unread: rows left as they are, since the file could not be read.
     """
 
     replaced: list[ImageRef] = field(default_factory=list)
@@ -58,14 +58,14 @@ class Changes:
 def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits, policy: AddressPolicy) -> Changes:
     """Read the images that may have changed, and drop the rows of those that did.
 
-    Rows of the others are brought up to date, so that the next run reads none of them. Rewriting a part is atomic, so
-    this may be killed; what was dropped is then pending, and the rest is looked at again.
+    The other rows take the new listing, so that the next run reads none of them. Rewriting a part is atomic, so this
+    may be killed: dropped images are then pending, and the rest is checked again.
 
     Args:
         store: the label store. No shard is being sealed.
         changed: the images, as they are listed now.
-        limits: what an image may cost to read.
-        policy: what is opened of the images' addresses.
+        limits: bounds on reading an image.
+        policy: restricts the addresses that are opened.
 
     Raises:
         InputError: a part is damaged.
@@ -90,7 +90,7 @@ def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits, po
 
 @dataclass
 class _Fates:
-    """What is to become of rows: new values by id, ids of those that go, and how many cannot be told."""
+    """Decisions on rows: new values by id, ids of rows to drop, and the number of unreadable images."""
 
     same: dict[str, dict[str, Any]] = field(default_factory=dict)
     replaced: set[str] = field(default_factory=set)
@@ -128,7 +128,7 @@ def _settle_sealed_parts(
 
 
 def _fates(store: LabelStore, part: Location, now: Mapping[str, ImageRef], read: Read) -> tuple[list[str], _Fates]:
-    """The ids of a part's rows, and what is to become of those that may have changed."""
+    """The ids of a part's rows, and the decisions on those that may have changed."""
     known = store.read_columns(part, ["image_id", "content_sha256"])
     ids: list[str] = known["image_id"].to_pylist()
     before: dict[str, str | None] = dict(zip(ids, known["content_sha256"].to_pylist(), strict=True))
@@ -144,7 +144,7 @@ def _fates(store: LabelStore, part: Location, now: Mapping[str, ImageRef], read:
 
 
 def _digests(images: list[ImageRef], read: Read) -> Iterator[tuple[ImageRef, str | None]]:
-    """Each image, and the digest of its bytes; None where they cannot be read."""
+    """Each image, and the digest of its bytes; None if they cannot be read."""
     for batch in batched(images, _ROWS_AT_A_TIME):
         rows = pa.Table.from_pylist([asdict(image) for image in batch], MANIFEST)
         yield from zip(batch, read(rows)["content_sha256"].to_pylist(), strict=True)

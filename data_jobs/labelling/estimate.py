@@ -1,8 +1,8 @@
-"""What labelling a whole collection will cost, from a sample of it, and how far off that was in the end.
+"""The cost of labelling a whole collection, estimated from a sample and compared with the finished run.
 
 The sample is stratified by the order of the listing, which goes folder by folder: the listing is cut into as many runs
-as images are to be tried, and one image is drawn from each run. Dealt in turn into groups, the images give as many
-independent answers as there are groups, and how much those differ tells the uncertainty (the method of random groups).
+as images are to be tried, and one image is drawn from each run. Dealt in turn into groups, the images give one
+independent answer per group; the spread of these answers gives the uncertainty (the method of random groups).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from everymask.files.json_text import parse_json
 from everymask.labels.store import LabelStore, PartSummary
 
 MIN_IMAGES = 4
-"""The least sample: two groups of two."""
+"""The smallest sample: two groups of two."""
 
 _MAX_GROUPS = 10
 _IMAGES_PER_GROUP = 2
@@ -39,18 +39,18 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of a run, as foretold.
+    """The estimated cost of a run.
 
     Attributes:
-        images: how many the whole run has, the sampled ones included.
-        sampled: images that were labelled to find out.
+        images: of the whole run, including the sample.
+        sampled: images labelled for the estimate.
         seconds_per_image: one worker's time for one image, decoding included.
         margin_s: half the width of the 95 % confidence interval of `seconds_per_image`.
-        workers: how many the cluster has room for, as it is given.
+        workers: the number that the cluster has room for.
         gpus_per_worker: 0 on the CPU.
-        startup_s: what the run takes beside labelling, most of it until the workers have loaded the model.
-        spot_share: share of spot GPUs in the cluster when the sample was done, 0 to 1.
-        prices: what a GPU costs, None where no prices were given.
+        startup_s: time besides labelling, mostly until the workers have loaded the model.
+        spot_share: share of spot GPUs in the cluster during the sample, 0 to 1.
+        prices: of a GPU; None if none were given.
     """
 
     images: int
@@ -64,7 +64,7 @@ class Estimate:
     prices: Prices | None = None
 
     def wall_s(self, images: int | None = None) -> float:
-        """Time until `images` (default: all) are labelled, all workers busy, start included."""
+        """Seconds until `images` (default: all) are labelled with all workers busy, start included."""
         return self.startup_s + self._worker_seconds(images) / self.workers
 
     def wall_margin_s(self, images: int | None = None) -> float:
@@ -103,12 +103,12 @@ class Estimate:
         return f"{cost:.3g} ± {margin:.2g}, at {hourly:.3g} for a GPU-hour"
 
     def compare(self, images: int, worker_s: float, wall_s: float) -> str:
-        """One line that holds a finished run against the estimate.
+        """One line that compares a finished run with the estimate.
 
         Args:
             images: labelled by the run.
-            worker_s: time its workers spent on them, summed.
-            wall_s: time the run took.
+            worker_s: its workers' time for them, summed.
+            wall_s: duration of the run.
         """
         fact = worker_s / images
         return (
@@ -119,11 +119,11 @@ class Estimate:
 
 
 def sample_positions(population: int, size: int, seed: int = 0) -> list[list[int]]:
-    """Which images to try: positions in the listing, a list for each group, none twice.
+    """Positions in the listing of the images to try: a list for each group, none twice.
 
     Args:
         population: images in the listing, at least 1.
-        size: how many to try, at least 1; all of them if there are fewer.
+        size: images to try, at least 1; all if there are fewer.
         seed: seeds the draws.
     """
     size = min(size, population)
@@ -139,7 +139,7 @@ class Sample:
 
     Attributes:
         groups: the images, in groups that each stand for the collection.
-        pending: the manifest of them, which has taken the place of the whole one.
+        pending: their manifest, which has replaced the whole one.
         population: images the sample was drawn from.
     """
 
@@ -154,10 +154,10 @@ class Sample:
 
         Args:
             store: where the sample's rows are.
-            added: what labelling the sample has given.
-            wall_s: what it took.
-            actors: workers the whole run will have.
-            prices: what a GPU costs.
+            added: result of labelling the sample.
+            wall_s: its duration.
+            actors: workers of the whole run.
+            prices: of a GPU.
         """
         busy = min(actors.maximum, self.pending.images)
         startup_s = max(wall_s - added.seconds / busy, 0.0)
@@ -167,7 +167,7 @@ class Sample:
 
 
 def draw_sample(store: LabelStore, pending: Pending, size: int) -> Sample:
-    """Choose the images to try, and write their manifest in place of the whole one.
+    """Choose the images to try, and replace the manifest by theirs.
 
     Raises:
         OutputError: the store is not writable.
@@ -186,7 +186,7 @@ def select(pending: Pending, positions: Sequence[Sequence[int]]) -> tuple[tuple[
 
 
 def seconds_of(store: LabelStore, groups: Sequence[Sequence[ImageRef]]) -> list[float]:
-    """Mean seconds an image of each group, from the store; images that failed count as they are."""
+    """Mean seconds per image of each group, from the store; failed images count too."""
     wanted = {image.image_id for image in itertools.chain(*groups)}
     seconds: dict[str, float] = {}
     for batch in store.batches(columns=["image_id", "seconds"], batch_size=8192):
@@ -200,10 +200,10 @@ def estimate(means_s: Sequence[float], images: int, sampled: int, actors: Actors
     """The estimate from the groups' means.
 
     Args:
-        means_s: mean seconds an image of each group, at least two of them unless all images were tried.
-        images: how many the whole run has.
+        means_s: mean seconds per image of each group; at least two groups unless all images were tried.
+        images: of the whole run.
         sampled: in all groups.
-        actors: workers the whole run will have.
+        actors: workers of the whole run.
         startup_s: as in `Estimate`.
     """
     mean = max(fmean(means_s), 1e-9)
@@ -225,7 +225,7 @@ def save(store: LabelStore, foretold: Estimate) -> None:
 
 
 def load(store: LabelStore) -> Estimate | None:
-    """The estimate that was kept in the store, None where there is none, or none that makes sense."""
+    """The estimate kept in the store; None if it is missing or makes no sense."""
     if store.estimate_file.kind() != "file":
         return None
     try:

@@ -10,7 +10,7 @@ SHOWN = 3
 
 
 def first_failures(store: LabelStore, count: int = SHOWN) -> list[tuple[str, str]]:
-    """(image id, reason) of some images that failed; fewer where there are not so many.
+    """(image id, reason) of at most `count` failed images.
 
     Raises:
         InputError, ConfigurationError: as `LabelStore.headers`.
@@ -26,7 +26,7 @@ def first_failures(store: LabelStore, count: int = SHOWN) -> list[tuple[str, str
 
 
 def failures_line(store: LabelStore, counts: PartSummary) -> str:
-    """`2 errors: a.jpg: the file is empty (0 bytes); b.jpg: …`; empty where there is none."""
+    """`2 errors: a.jpg: the file is empty (0 bytes); b.jpg: …`; empty without errors."""
     if not counts.errors:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Which of many millions of image ids were seen: the last ones in memory, all others in sorted runs on the disk."""
+"""A set of many millions of image ids: the last ones in memory, all others in sorted runs on disk."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Level = NDArray[np.uint64]
 """(3, N): first and second half of the digest, and the value; ascending in the first half."""
 
 IN_MEMORY = 2**20
-"""More ids than these go to the disk."""
+"""More ids than this go to disk."""
 _FILTER_BITS, _FILTER_HASHES = 16, 4
 
 
 class IdSet:
     """A set of image ids, each known by a 128-bit digest, each with a 64-bit value.
 
-    Sorted levels are merged as they grow alike, so that adding and finding stay fast and vectorised. On the disk, in
-    the folder for temporary files, an id takes 24 bytes; of each in memory there are 24 bytes, of each on the disk two.
+    Sorted levels of similar size are merged, so that adding and finding stay fast and vectorised. An id takes 24 bytes
+    in memory; on disk, in the folder for temporary files, 24 bytes and two in memory.
 
     Args:
-        in_memory: so many ids make a run on the disk.
+        in_memory: number of ids that make a run on disk.
     """
 
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
@@ -40,7 +40,7 @@ class IdSet:
         return bool(self.find([image_id])[0][0])
 
     def find(self, image_ids: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
-        """(N,) whether each id is in the set, and (N,) its value, 0 where it is not."""
+        """(N,) whether each id is in the set, and (N,) its value, 0 if it is not."""
         first, second = id_digests(image_ids)
         found = np.zeros(len(image_ids), dtype=np.bool_)
         values = np.zeros(len(image_ids), dtype=np.uint64)
@@ -60,7 +60,7 @@ class IdSet:
         self.add_all([image_id])
 
     def add_all(self, image_ids: Sequence[str], values: NDArray[np.uint64] | None = None) -> None:
-        """Add ids that are neither in the set nor twice among themselves; their values are 0 unless given."""
+        """Add distinct ids that are not in the set; their values are 0 unless given."""
         if not image_ids:
             return
         zeros = np.zeros(len(image_ids), dtype=np.uint64)
@@ -74,7 +74,7 @@ class IdSet:
 
 
 class _Run:
-    """A level on the disk, and a filter in memory that says which ids it cannot have (Bloom, 1970)."""
+    """A level on disk, and a filter in memory of the ids that it cannot have (Bloom, 1970)."""
 
     def __init__(self, level: Level) -> None:
         self.ids: int = level.shape[1]
@@ -88,14 +88,14 @@ class _Run:
         self._filter = np.packbits(bits)
 
     def may_have(self, first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """(N,) whether each id may be in the run; almost always False for those that are not."""
+        """(N,) whether each id may be in the run; almost always False for absent ones."""
         answer = np.ones(len(first), dtype=np.bool_)
         for position in self._positions(first, second):
             answer &= (self._filter[position >> np.uint64(3)] << (position & np.uint64(7)).astype(np.uint8)) & 128 != 0
         return answer
 
     def level(self) -> Level:
-        """What is on the disk; its pages count as this process's memory only while it is held."""
+        """The run on disk; its pages count as this process's memory only while it is held."""
         return np.memmap(self._file, dtype=np.uint64, mode="r", shape=(3, self.ids))
 
     def _positions(self, first: NDArray[np.uint64], second: NDArray[np.uint64]) -> list[NDArray[np.uint64]]:
@@ -110,7 +110,7 @@ def _find(
     found: NDArray[np.bool_],
     values: NDArray[np.uint64],
 ) -> None:
-    """Look for the ids number `asked` in a level, and note which of them it has."""
+    """Look for the ids at positions `asked` in a level, and record those found with their values."""
     start = np.searchsorted(level[0], first[asked])
     # Two ids may share one half of their digests; three among any number of images do not happen.
     for position in (start, start + 1):

@@ -54,7 +54,7 @@ def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
 
 
 def model_facts(spec: ModelSpec) -> ModelFacts:
-    """What is recorded of the model; raises as `load_model`."""
+    """The model's facts for the record; raises as `load_model`."""
     return _facts(spec, *load_model(spec))
 
 
@@ -70,7 +70,7 @@ def _facts(spec: ModelSpec, backbone: PromptableBackbone, head: ClassHead | None
 
 
 def check_facts(found: ModelFacts, expected: ModelFacts) -> None:
-    """Refuse a model that is not the one the run began with.
+    """Refuse a model other than the one the run began with.
 
     Raises:
         ConfigurationError: its file, or that of the class head, has been replaced since.
@@ -90,7 +90,7 @@ def check_facts(found: ModelFacts, expected: ModelFacts) -> None:
 class Labeller:
     """Decodes, encodes and segments images. Each worker has one and loads the weights once; raises as `load_model`.
 
-    On a GPU several threads may call it at once, so that one call's images follow upon the other's without a gap.
+    On a GPU several threads may call it at once, so that their images follow each other without a gap.
     """
 
     def __init__(self, spec: ModelSpec, ledger: Bookkeeper, together: int = 1, at_once: int | None = None) -> None:
@@ -139,7 +139,7 @@ class Labeller:
         return to_table(images[image_id] for image_id in batch["image_id"].to_pylist())
 
     def _never_started(self, batch: pa.Table, others: list[tuple[int, int]]) -> Iterator[list[_LoadedRow]]:
-        """Rows in groups that are encoded together, booked as each is asked for; places and starts of all others."""
+        """Groups of rows to encode together, booked as asked for; `others` gets the places and starts of the rest."""
         for first in range(0, len(batch), self._together):
             # Not all at once: the files of a batch may take gigabytes.
             rows = _rows(batch.slice(first, self._together))
@@ -150,7 +150,7 @@ class Labeller:
                 yield fresh
 
     def _again(self, row: _LoadedRow, starts: int) -> ImageRow:
-        """An image that was in work when its worker died: nothing else is, so that it takes no other with it."""
+        """Label an image that was in work when its worker died, with no other in work that it could take with it."""
         if starts >= MAX_STARTS:
             self._ledger.finish([row.image_id], errors=1)
             return row.failed(f"given up: {MAX_STARTS} workers died while labelling this image")
@@ -195,7 +195,7 @@ class Labeller:
         return replace(row.labelled(labels, seconds), dhash=file.dhash)
 
     def _keep_masks(self, rows: list[_LoadedRow], files: list[FileLabels]) -> None:
-        """Before the labels: an image with a row has its embeddings, wherever the job is killed."""
+        """Written before the labels, so that an image with a row has its embeddings, wherever the job is killed."""
         records = [
             StoredEmbeddings(row.image_id, row.uri, row.content_sha256 or "", file.result.masks)
             for row, file in zip(rows, files, strict=True)

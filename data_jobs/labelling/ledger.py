@@ -1,4 +1,4 @@
-"""What is being labelled right now, kept outside the workers so that it outlives any of them."""
+"""The images being labelled right now, kept outside the workers so that the list survives their deaths."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MAX_STARTS = 3
 
 
 class Ledger:
-    """Counts starts of images that did not finish, and those that did, for the progress line. Run as an actor.
+    """Counts starts of unfinished images, and finished images for the progress line. Run as an actor.
 
     An image that kills its process (a crash in native code, all memory used) takes innocent neighbours with it. After a
-    death its batch is done one by one, and each start is booked first: the guilty one is the last that was booked.
-    Memory is bounded by the images in work.
+    death its batch is repeated one by one, and each start is recorded first: the last one recorded is guilty. Memory is
+    bounded by the images in work.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Ledger:
         self._errors = 0
 
     def begin_batch(self, image_ids: list[str]) -> list[int]:
-        """Book those never started before as started together; earlier starts of each, 0 for those."""
+        """Record new images as started together; return each image's earlier starts, 0 for new ones."""
         before = [self._starts.get(image_id, 0) for image_id in image_ids]
         for image_id, starts in zip(image_ids, before, strict=True):
             if starts == 0:
@@ -32,11 +32,11 @@ class Ledger:
         return before
 
     def begin_alone(self, image_id: str) -> None:
-        """Book one more start of an image that is now done by itself."""
+        """Record one more start of an image, which now runs by itself."""
         self._starts[image_id] = self._starts.get(image_id, 0) + 1
 
     def finish(self, image_ids: list[str], errors: int) -> None:
-        """Forget images that came through, and count them. Those given up stay known, should their block be redone."""
+        """Forget and count finished images. Given-up ones stay known in case their block is redone."""
         for image_id in image_ids:
             if self._starts.get(image_id, 0) < MAX_STARTS:
                 self._starts.pop(image_id, None)
@@ -49,7 +49,7 @@ class Ledger:
 
 
 class Bookkeeper(Protocol):
-    """What the labeller tells about its work; a `Ledger` on the far side."""
+    """A labeller's reports on its work; a `Ledger` on the far side."""
 
     def begin_batch(self, image_ids: list[str]) -> list[int]: ...
     def begin_alone(self, image_id: str) -> None: ...
@@ -57,20 +57,17 @@ class Bookkeeper(Protocol):
 
 
 class RemoteLedger:
-    """The ledger as seen from a worker. Starts are booked before the work begins; the end need not be waited for."""
+    """A worker's view of the ledger. It waits for starts to be recorded, but not for ends."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
     def begin_batch(self, image_ids: list[str]) -> list[int]:
-        """See `Ledger.begin_batch`."""
         starts: list[int] = ray.get(self._actor.begin_batch.remote(image_ids))
         return starts
 
     def begin_alone(self, image_id: str) -> None:
-        """See `Ledger.begin_alone`."""
         ray.get(self._actor.begin_alone.remote(image_id))
 
     def finish(self, image_ids: list[str], errors: int) -> None:
-        """See `Ledger.finish`."""
         self._actor.finish.remote(image_ids, errors)

@@ -1,4 +1,4 @@
-"""What is listed, sorted into what is new and what is known; each image once, whatever their number."""
+"""Sorts listed images into new and known ones; each image once, whatever their number."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _ROWS_PER_LOOK_UP = 4096
 
 
 class Listing:
-    """A listing as it goes on. An image that is listed twice counts once, one that was erased does not.
+    """A listing in progress. An image that is listed twice counts once; erased ones do not count.
 
     Args:
         store: the label store.
         images: as they are listed.
-        known: those that need not be labelled, each with its `listing_digest`.
+        known: images that need no labelling, each with its `listing_digest`.
 
     Attributes:
         listed: images so far, known ones included.
-        changed: known images of which the listing says something else now.
+        changed: known images whose listing has changed.
     """
 
     def __init__(self, store: LabelStore, images: Iterable[ImageRef], known: IdSet) -> None:
@@ -52,7 +52,7 @@ class Listing:
         return len(self._seen)
 
     def new(self) -> Iterator[ImageRef]:
-        """The images that are not known, as they are listed.
+        """The unknown images, as they are listed.
 
         Raises:
             ConfigurationError: two images have one id.
@@ -68,14 +68,14 @@ class Listing:
 
 
 def listing_digest(file_size: int | None, file_version: str | None) -> int:
-    """64 bits of what a listing says of a file; 0 where it does not say."""
+    """64 bits of a file's listed size and version; 0 without a version."""
     if file_version is None:
         return 0
     return int.from_bytes(hashlib.blake2b(f"{file_size} {file_version}".encode(), digest_size=8).digest()) or 1
 
 
 def _first_time(images: list[ImageRef], seen: IdSet) -> list[ImageRef]:
-    """Those that are listed for the first time; all of them are seen afterwards."""
+    """The images that were not seen before. Marks all as seen."""
     unique: dict[str, ImageRef] = {}
     for image in images:
         if _address(unique.setdefault(image.image_id, image)) != _address(image):
@@ -103,12 +103,12 @@ def _same_id(image: ImageRef) -> ConfigurationError:
 
 @dataclass(frozen=True)
 class Listed:
-    """What the shards of a store were cut from, as `shards/listing.json` keeps it once all is listed.
+    """The input that a store's shards were cut from, kept as `shards/listing.json` once all is listed.
 
     Attributes:
         input: path or address, without its secrets.
         limit: of the images, None for all.
-        sha256: of the file that names them; None where the input is no such file.
+        sha256: of the file that names them; None if the input is no such file.
     """
 
     input: str
@@ -117,11 +117,11 @@ class Listed:
 
     @classmethod
     def of(cls, location: str, limit: int | None) -> Listed:
-        """That of an input as it is now. Raises as `list_digest`."""
+        """The record of an input as it is now. Raises as `list_digest`."""
         return cls(redact(canonical_uri(location)), limit, list_digest(location))
 
     def is_kept_in(self, store: LabelStore) -> bool:
-        """Whether exactly this was listed to the end before, so that listing it again would tell nothing."""
+        """Whether exactly this was listed to the end before, so that listing it again would find nothing new."""
         if self.sha256 is None or store.listing_file.kind() != "file":
             return False
         try:
@@ -130,5 +130,5 @@ class Listed:
             return False
 
     def keep_in(self, store: LabelStore) -> None:
-        """Write it down. Raises OutputError: the store is not writable."""
+        """Write the record. Raises OutputError: the store is not writable."""
         store.listing_file.write((json.dumps(asdict(self)) + "\n").encode())

@@ -23,8 +23,8 @@ class Manifest:
 
     Attributes:
         folder: of Parquet files with `MANIFEST`, numbered from 0.
-        images: how many.
-        files: how many.
+        images: their number.
+        files: their number.
     """
 
     folder: Location
@@ -33,16 +33,15 @@ class Manifest:
 
     @classmethod
     def at(cls, folder: Location) -> Manifest:
-        """An empty list; what an earlier attempt left in the folder goes."""
+        """An empty list; deletes an earlier attempt's files in the folder."""
         folder.delete()
         return cls(folder)
 
     def locations(self) -> list[Location]:
-        """The files, in order."""
         return [self._file(index) for index in range(self.files)]
 
     def with_more(self, images: Iterable[ImageRef]) -> Manifest:
-        """The list with further images, written as they come.
+        """This list with further images, written as they come.
 
         Raises:
             OutputError: the store is not writable.
@@ -50,7 +49,7 @@ class Manifest:
         return self.with_tables(map(to_table, batched(images, _ROWS_PER_FILE)))
 
     def with_tables(self, tables: Iterable[pa.Table]) -> Manifest:
-        """The list with further rows of `MANIFEST`, written as they come, in files of some thousand.
+        """This list with further rows of `MANIFEST`, written as they come, in files of some thousand.
 
         Raises:
             OutputError: the store is not writable.

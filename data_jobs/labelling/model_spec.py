@@ -1,4 +1,4 @@
-"""What the driver tells its workers about the model, and they tell the driver. Imports no model code."""
+"""The model as the driver describes it to its workers, and they to the driver. Imports no model code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everymask.labelling.settings import label_settings
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything a worker needs to label as every other worker does.
+    """Everything a worker needs to label exactly as the others.
 
     Attributes:
         model: registry name of the backbone.
@@ -20,10 +20,10 @@ class ModelSpec:
         head: file of the class head for method `classes`.
         device: as `everymask.backbone.load_backbone` reads it.
         config: method and options.
-        limits: what an image may cost to read.
+        limits: bounds on reading an image.
         threads: torch threads on the CPU.
-        save_embeddings: where the mask embeddings of method classes are kept, None for nowhere.
-        expected: what the run recorded of the model; a worker that finds another stops the run. None to take any.
+        save_embeddings: where mask embeddings of method classes are kept, None for nowhere.
+        expected: the run's record of the model; a worker that loads another one stops the run. None accepts any.
     """
 
     model: str
@@ -39,13 +39,13 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is recorded of a model.
+    """The recorded facts of a model.
 
     Attributes:
         model: name of the backbone.
         device: where it runs.
         weights_sha256: digest of the backbone's weights.
-        head_sha256: digest of the class head's file; None for other methods than classes.
+        head_sha256: digest of the class head's file; None for methods other than classes.
         class_names: the class head's classes.
         head_score_thresh: the class head's threshold, None without a head.
     """

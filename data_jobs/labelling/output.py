@@ -1,4 +1,4 @@
-"""The output of a run as a place: made, held by one driver at a time, cleared."""
+"""The output folder of a run: made, locked by one driver at a time, cleared."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from everymask.redaction import redact
 
 
 def prepare(store: LabelStore, overwrite: bool, discard_corrections: bool = False) -> None:
-    """Make the output's folders, in a place that is free or holds a run already.
+    """Make the output's folders, in a place that is free or already holds a run.
 
     Args:
         store: the output.
-        overwrite: what is there will be cleared.
-        discard_corrections: even what people corrected.
+        overwrite: its contents will be cleared.
+        discard_corrections: including people's corrections.
 
     Raises:
         OutputError: the output is not writable.
-        ConfigurationError: something else is there, or corrections are, or labels of an older format; they are named
-            and left alone.
+        ConfigurationError: something else is there, or corrections, or labels of an older format; they are named and
+            left alone.
     """
     if overwrite and not discard_corrections and has_corrections(store):
         raise ConfigurationError(
@@ -49,7 +49,7 @@ def prepare(store: LabelStore, overwrite: bool, discard_corrections: bool = Fals
 
 
 def _check_free(store: LabelStore, overwrite: bool) -> None:
-    """Refuse a place where a run would mix with, or `--overwrite` would delete, what no run has made."""
+    """Refuse a place with files of no run, which a run would mix with or `--overwrite` would delete."""
     for entry in store.root.entries():
         reserved = entry.name in {place.name for place in (store.labels, store.shards, store.preview, store.run_file)}
         if overwrite or reserved:
@@ -103,9 +103,9 @@ def clear(store: LabelStore) -> None:
 
 
 class OutputLock:
-    """Keeps a second driver out of a local output; the kernel lets go when the first one ends, however it ends.
+    """Keeps a second driver out of a local output; the kernel frees the lock however the first one ends.
 
-    Object stores have no such lock: there it does nothing.
+    Does nothing on object stores, which have no such lock.
 
     Raises:
         ConfigurationError: (on entry) another run is writing there.

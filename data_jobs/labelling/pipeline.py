@@ -36,18 +36,18 @@ def rows_per_task(images: int, actors: int) -> int:
 
 
 def rows_per_part(images: int) -> int:
-    """Images in one file of the store: a kill loses at most these, a big run does not make millions of files."""
+    """Images in one file of the store: a kill loses at most these, and a big run makes no millions of files."""
     fewest, most = _ROWS_PER_PART
     return max(fewest, min(most, images // _PARTS_PER_RUN))
 
 
 def most_readers(actors: int, tasks: int) -> int:
-    """Reading tasks at a time, of all there are: each needs a process of its own, and one feeds many labellers."""
+    """Reading tasks at a time: each needs a process of its own, and one feeds many labellers."""
     return min(tasks, max(_MIN_READERS, math.ceil(_READERS_PER_ACTOR * actors)))
 
 
 def inspect_model(spec: ModelSpec, actors: Actors) -> ModelFacts:
-    """Load the model once on a worker like the labellers', so that what is wrong with it shows before anything starts.
+    """Load the model once on a worker like the labellers', so that its problems show before anything starts.
 
     Raises:
         EverymaskError: (as the cause of Ray's error) as `data_jobs.labelling.labeller.load_model`.
@@ -76,7 +76,7 @@ def label_pending(
     policy: AddressPolicy,
     shard: int | None = None,
 ) -> PartSummary:
-    """Label everything that is pending, all of one shard or of none; returns what was added to the store.
+    """Label all pending images, of one shard or of none; returns what was added to the store.
 
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the weights or the output cannot be used.
@@ -149,7 +149,7 @@ def _build(
 
 
 def _labellers(actors: Actors) -> ActorPoolStrategy:
-    """On a GPU a labeller takes two blocks at once: images of the next are in work before the last of one is done."""
+    """On a GPU a labeller takes two blocks at once: it starts the next one's images before the last one is done."""
     blocks = 2 if actors.gpus else 1
     return ActorPoolStrategy(
         min_size=actors.minimum,
@@ -162,7 +162,7 @@ def _labellers(actors: Actors) -> ActorPoolStrategy:
 
 @contextmanager
 def _progress(ledger: Any, total: int) -> Iterator[None]:
-    """Keep the progress line up to date beside the loop that waits for parts."""
+    """Update the progress line beside the loop that waits for parts."""
     done = threading.Event()
 
     with progress_line(total, "labelled") as line:

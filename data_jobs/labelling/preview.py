@@ -25,14 +25,13 @@ _MAX_FAILURES = 200
 
 
 def preview_exists(store: LabelStore) -> bool:
-    """Whether the store has its page of pictures."""
     return store.preview.child("index.html").kind() == "file"
 
 
 def write_preview(store: LabelStore, limits: ImageLimits, count: int, policy: AddressPolicy) -> None:
     """Write preview/index.html and preview/contact_sheet.jpg for at most `count` images, sorted by id.
 
-    Parts are named by digests, so the first of them are a random sample of the run.
+    Parts are named by digests, so the first parts are a random sample of the run.
 
     Raises:
         OutputError: the store is not writable.
@@ -72,7 +71,7 @@ def _first(images: Iterator[ImageRow], count: int) -> list[ImageRow]:
 
 
 def _draw(image: ImageRow, limits: ImageLimits, policy: AddressPolicy) -> ReportItem | None:
-    """The image and its masks, small; None where the file is no longer what it was."""
+    """The image and its masks, scaled down; None if the file is gone or has changed."""
     pixels = labelled_pixels(image, limits, policy)
     if pixels is None or image.labels is None:
         return None

@@ -1,4 +1,4 @@
-"""What a GPU costs for an hour, and how much of the cluster the cloud may take away: for the estimate of a run."""
+"""For a run's estimate: the price of a GPU-hour, and the share of GPUs that the cloud may take away."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Prices:
     spot_per_gpu_hour: float | None = None
 
     def mean(self, spot_share: float) -> float:
-        """The price of an hour where so much of the GPUs (0 to 1) is on spot machines."""
+        """The price per GPU-hour if this share of the GPUs (0 to 1) is on spot machines."""
         spot = self.per_gpu_hour if self.spot_per_gpu_hour is None else self.spot_per_gpu_hour
         return spot * spot_share + self.per_gpu_hour * (1 - spot_share)
 

@@ -59,7 +59,7 @@ class Relabeller:
 
 
 def unfinished(shards: Iterable[EmbeddingShard], finished: IdSet) -> list[EmbeddingShard]:
-    """The shards, restricted to images that have no row yet; shards without any are left out."""
+    """The shards, restricted to images without a row; shards without any are left out."""
     pending = []
     for shard in shards:
         open_rows = [
@@ -89,7 +89,7 @@ def relabel_pending(
         head: file of the class head.
         config: for method classes.
         configuration: the run's, as in run.json.
-        workers: at most so many.
+        workers: the most to use.
 
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the head, a shard or the output cannot be used.

@@ -1,4 +1,4 @@
-"""Which images still have to be labelled. The label store is its own checkpoint: an image with a row is done."""
+"""Finds the images still to label. The label store is its own checkpoint: an image with a row is done."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _OF_A_SEAL = 2**63
 
 @dataclass
 class Finished:
-    """What an earlier attempt left.
+    """The state that an earlier attempt left.
 
     Attributes:
-        ids: images with a row, each with `listing_digest` of what the listing said when it was labelled.
+        ids: images with a row, each with the `listing_digest` of when it was labelled.
         errors: error rows among them.
-        dropped: rows that were removed, to be labelled again or because they stood twice.
-        notes: a sentence for each file that was moved out of the way.
-        replaced: how many of `ids` have lost their row since, for their file has changed.
+        dropped: rows removed as duplicates or to be labelled again.
+        notes: a sentence for each file that was moved to the quarantine.
+        replaced: number of `ids` whose rows were dropped later because their files changed.
     """
 
     ids: IdSet = field(default_factory=IdSet)
@@ -50,22 +50,21 @@ class Finished:
 
     @property
     def images(self) -> int:
-        """How many have a row."""
         return len(self.ids) - self.replaced
 
 
 def settle_store(
     store: LabelStore, retry_failed: bool = False, verify: bool = False, shard: Shard | None = None
 ) -> Finished:
-    """Read which images are done, and mend the store on the way: afterwards every image has at most one row.
+    """Find the finished images, and repair the store: afterwards every image has at most one row.
 
     A row stands twice if a killed driver's last write landed while the next driver was already at work. Of an image's
-    rows one with labels stays, whatever comes first. Parts that are damaged or foreign move to the quarantine, so that
-    their images are pending again. Rewriting a part is atomic, so this may be killed too.
+    rows one with labels stays, in whatever order. Damaged and foreign parts move to the quarantine, so that their
+    images are pending again. Rewriting a part is atomic, so this may be killed too.
 
     Args:
         store: the label store.
-        retry_failed: also drop the rows of failed images, so that they count as not done.
+        retry_failed: also drop the rows of failed images, so that they are labelled again.
         verify: read every page of every part, not only ids.
         shard: one that is not sealed; None for the parts that belong to no shard.
 
@@ -109,15 +108,15 @@ def _group(store: LabelStore, shard: Shard | None) -> Visible:
 def open_shard(
     store: LabelStore, shard: Shard, retry_failed: bool, verify: bool, finished: Finished, owners: IdSet
 ) -> None:
-    """Drop what must be labelled again from the parts that a seal names: damaged parts, and errors where asked for.
+    """Drop damaged parts and, with `retry_failed`, error rows from the parts that a seal names.
 
     Args:
         store: the label store.
         shard: sealed, or reopened before. If nothing is dropped, it stays as it is.
         retry_failed: drop the rows of failed images.
         verify: read every page of every part.
-        finished: gets what stays.
-        owners: gets the ids that stay, as belonging to no small part.
+        finished: collects the remaining images.
+        owners: collects the remaining ids, as belonging to no small part.
 
     Raises:
         InputError: the storage does not answer.
@@ -146,7 +145,7 @@ def open_shard(
 
 
 def reopen_asked(store: LabelStore, retry_failed: bool, verify: bool, finished: Finished) -> None:
-    """Drop from sealed shards what must be labelled again; what was dropped and moved away is added to `finished`.
+    """Drop rows to be labelled again from sealed shards; adds dropped rows and moved files to `finished`.
 
     Raises as `open_shard`.
     """
@@ -161,7 +160,7 @@ def reopen_asked(store: LabelStore, retry_failed: bool, verify: bool, finished: 
 
 
 def _add_new(ids: IdSet, owners: IdSet, rows: pa.Table, number: int) -> int:
-    """Add the rows whose images are not known, as belonging to part `number`; how many they were."""
+    """Add the rows of unknown images, as belonging to part `number`; returns their number."""
     columns = (rows[name].to_pylist() for name in ("image_id", "file_size", "file_version"))
     candidates = {image_id: (size, version) for image_id, size, version in zip(*columns, strict=True)}
     known, _ = ids.find(list(candidates))
@@ -180,7 +179,7 @@ def _drop_rows(
     finished: Finished,
     owners: IdSet,
 ) -> None:
-    """Rewrite a part that has error rows, or rows that stand elsewhere, once all rows with labels are known."""
+    """Rewrite a part without unwanted error rows and duplicates, once all rows with labels are known."""
     ids = rows["image_id"].to_pylist()
     known, owner = owners.find(ids)
     keep, here, failed = [], set(), []
@@ -212,7 +211,7 @@ def _set_aside(store: LabelStore, part: Location, problem: InputError, finished:
 def _read_parts(
     store: LabelStore, those: Iterable[Location], verify: bool
 ) -> Iterator[tuple[Location, pa.Table | InputError]]:
-    """Ids and statuses of every part, or what is wrong with it, a few parts ahead of the caller."""
+    """Ids and statuses of every part, or its fault, a few parts ahead of the caller."""
 
     def read(part: Location) -> pa.Table | InputError:
         try:
@@ -232,12 +231,12 @@ def _read_parts(
 
 @dataclass(frozen=True)
 class Pending:
-    """The images an attempt has to label.
+    """The images that an attempt has to label.
 
     Attributes:
         manifest: the list of them.
         listed: images of the input, finished ones included.
-        changed: images with a row of which the listing says something else now.
+        changed: images with a row whose listing has changed.
     """
 
     manifest: Manifest
@@ -246,14 +245,14 @@ class Pending:
 
     @property
     def images(self) -> int:
-        """How many there are to label."""
+        """Number of images to label."""
         return self.manifest.images
 
 
 def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet) -> Pending:
-    """Write the manifest of images that have no row yet, streaming.
+    """Write the manifest of images without a row, streaming.
 
-    An image that is listed twice is labelled once, one that was erased from the store is passed over.
+    An image that is listed twice is labelled once; erased images are skipped.
 
     Args:
         store: the label store.

@@ -1,4 +1,4 @@
-"""A worker's images side by side, or one of them alone."""
+"""Lets a worker's images run side by side, or one of them alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Room:
-    """Many may be in it at once, or one that is alone. Who wants to be alone goes before newcomers."""
+    """Holds many together, or one alone. A waiting loner goes before newcomers."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -18,7 +18,7 @@ class Room:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Enter beside others, as soon as nobody is alone or wants to be."""
+        """Enter beside others, once nobody is alone or waits to be."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone and not self._wanting_alone)
             self._together += 1

@@ -1,4 +1,4 @@
-"""A run of more images than one plan holds: shard by shard, each labelled and sealed, while the rest is listed."""
+"""A run of more images than one plan holds: label and seal shard by shard while the rest is listed."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from everymask.labels.store import LabelStore, PartSummary
 from everymask.wording import counted
 
 Start = Callable[[], Started]
-"""Starts the workers, and lets the run into its output."""
+"""Starts the workers, and opens the run in its output."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """What is labelled, and where.
+    """The input and output.
 
     Attributes:
         config: of the run.
         store: the output.
-        images: as they are listed; None where that is known to tell nothing new.
+        images: as they are listed; None if listing would find nothing new.
     """
 
     config: LabelDatasetConfig
@@ -44,7 +44,7 @@ class Input:
     images: Iterator[ImageRef] | None
 
     def settle(self, listing: Listing) -> list[Shard]:
-        """Drop the rows of images whose files changed; the shards in which they are to be labelled again.
+        """Drop the rows of images whose files changed; returns the shards that label them again.
 
         No shard is being sealed. Raises as `settle_changes`.
         """
@@ -60,7 +60,7 @@ class Input:
 
 
 def begin_shards(given: Input, listing: Listing, first: Manifest, start: Start) -> PartSummary:
-    """Label an input that turned out to be larger than one shard; returns what the store holds then.
+    """Label an input of more than one shard; returns what the store then holds.
 
     Args:
         given: its `images` are the new ones after `first`.
@@ -79,7 +79,7 @@ def begin_shards(given: Input, listing: Listing, first: Manifest, start: Start) 
 
 
 def resume_shards(given: Input, earlier: Earlier, start: Start) -> PartSummary:
-    """Go on with a store that has shards; returns what it holds then. No worker starts if nothing is to be labelled.
+    """Resume a store that has shards; returns what it then holds. Starts no worker if nothing is to be labelled.
 
     Raises:
         EverymaskError: as `begin_shards`.
@@ -108,7 +108,7 @@ def resume_shards(given: Input, earlier: Earlier, start: Start) -> PartSummary:
 
 
 def _further(given: Input, listing: Listing, known: IdSet) -> Iterator[Shard]:
-    """New shards of what is listed and in none yet."""
+    """New shards of the listed images that are in none yet."""
     if given.images is None:
         return
     add_listed(given.store, known)
@@ -116,14 +116,14 @@ def _further(given: Input, listing: Listing, known: IdSet) -> Iterator[Shard]:
 
 
 def _finish(given: Input, listing: Listing, started: Started, added: PartSummary) -> PartSummary:
-    """What is left once all is listed and sealed: images whose files changed."""
+    """Label again the images whose files changed, once all shards are sealed, and close the run."""
     added += _label(started, given.settle(listing))
     Listed.of(given.config.input, given.config.limit).keep_in(given.store)
     return started.run.close(None, added)
 
 
 def _label(started: Started, shards: Iterable[Shard]) -> PartSummary:
-    """Label shards and seal them; one is sealed while the next is labelled. Returns what was added."""
+    """Label shards and seal them, each while the next is labelled. Returns what was added."""
     store, options = started.run.store, started.run.options
     sealer = Sealer(store, started.run.record.config_sha256)
     added = PartSummary()
@@ -140,7 +140,7 @@ def _label(started: Started, shards: Iterable[Shard]) -> PartSummary:
 
 
 class Sealer:
-    """Seals shards beside other work, one at a time.
+    """Seals shards in the background, one at a time.
 
     Args:
         store: the label store.
@@ -153,12 +153,12 @@ class Sealer:
         self._task: ray.ObjectRef[None] | None = None
 
     def begin(self, shard: Shard) -> None:
-        """Seal a shard that nobody writes to any more, once the one before is sealed. Raises as `wait`."""
+        """Start sealing a finished shard once the one before is sealed. Raises as `wait`."""
         self.wait()
         self._task = _seal.remote(self._store, shard.number, self._config_sha256)
 
     def wait(self) -> None:
-        """Until all is sealed.
+        """Wait until all is sealed.
 
         Raises:
             EverymaskError: (as the cause of Ray's error) as `seal_shard`.

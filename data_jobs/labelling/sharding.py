@@ -1,6 +1,7 @@
-"""How a large input is cut into the shards of a store, and what of a shard is still to be labelled.
+"""Cutting a large input into the shards of a store, and finding a shard's unlabelled images.
 
-A shard's manifest never grows. One that a kill has cut short is a smaller shard; images it lacks go into a later one.
+A shard's manifest never grows. One that a kill has cut short is a smaller shard; the images it lacks go into a later
+one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _ROWS_AT_ONCE = 4096
 
 
 def cut(store: LabelStore, images: Iterator[ImageRef], size: int) -> Iterator[Shard]:
-    """Write images into new shards of `size`; each is there when its manifest is whole.
+    """Write images into new shards of `size`; yields each once its manifest is whole.
 
     Raises:
         OutputError: the store is not writable.
@@ -40,7 +41,7 @@ def cut(store: LabelStore, images: Iterator[ImageRef], size: int) -> Iterator[Sh
 
 
 def next_number(store: LabelStore) -> int:
-    """That of the first shard that is not there yet."""
+    """The number after the last shard's."""
     return max((shard.number for shard in shards_of(store.root)), default=-1) + 1
 
 
@@ -79,7 +80,7 @@ def add_listed(store: LabelStore, known: IdSet) -> None:
 
 
 def drop_unlabelled(store: LabelStore) -> None:
-    """Delete the shards without a row, before the input is listed again: only where there are labels boundaries matter.
+    """Delete shards without a row before the input is listed again: boundaries only matter where there are labels.
 
     Raises:
         OutputError: the store is not writable.
@@ -96,7 +97,7 @@ def drop_unlabelled(store: LabelStore) -> None:
 
 
 def pending_of(store: LabelStore, shard: Shard, done: IdSet) -> Manifest:
-    """The images of a shard that are not done, in the place for lists of pending images.
+    """List a shard's unfinished images where lists of pending images are.
 
     Raises:
         InputError: the shard's manifest is damaged.
@@ -115,7 +116,7 @@ def pending_of(store: LabelStore, shard: Shard, done: IdSet) -> Manifest:
 
 
 def note_versions(shard: Shard, now: dict[str, ImageRef]) -> None:
-    """Bring what a manifest says of images up to date with a later listing of them.
+    """Update images in a shard's manifest by a later listing of them.
 
     Raises:
         InputError: the shard's manifest is damaged.

@@ -1,4 +1,4 @@
-"""What a listing of images passed over."""
+"""Files that a listing of images skipped."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ _MAX_KINDS = 8
 
 
 class Skipped:
-    """What a listing passed over, by ending."""
+    """Counts skipped files by ending."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def add(self, kind: str) -> None:
-        """Count one."""
         self._counts[kind] += 1
 
     def __str__(self) -> str:
-        """`skipped: 3 .heic, 2 .pdf`; empty where nothing was."""
+        """`skipped: 3 .heic, 2 .pdf`; empty if nothing was skipped."""
         found = [f"{count:,} {kind}" for kind, count in self._counts.most_common(_MAX_KINDS)]
         more = self._counts.total() - sum(count for _, count in self._counts.most_common(_MAX_KINDS))
         return f"skipped: {', '.join([*found, *([f'{more:,} others'] if more else [])])}" if found else ""

@@ -1,4 +1,4 @@
-"""Where a worker's time went, by stage: kept in its process, for whoever shows it."""
+"""A worker's time by stage, kept in its process until somebody takes it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 
 class SpentSeconds:
-    """Seconds by stage, added up until they are taken. Stages run in threads, and overlap.
+    """Seconds by stage, summed until they are taken. Stages run in threads, and overlap.
 
-    The stages of a run are `read`, those of `everymask.labelling.turns.StageSeconds`, and `write`; `busy` is how long a
-    worker had images in work, so that `device` / `busy` is the share of the time that its GPU computed.
+    The stages of a run are `read`, those of `everymask.labelling.turns.StageSeconds`, and `write`; `busy` is the time
+    with images in work, so `device` / `busy` is the share of time that the GPU computed.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class SpentSeconds:
         self._images = 0
 
     def add(self, seconds: Mapping[str, float], images: int = 0) -> None:
-        """Count what some images took."""
+        """Count the seconds of some images."""
         with self._lock:
             self._images += images
             for stage, spent in seconds.items():
@@ -37,7 +37,7 @@ class SpentSeconds:
             self.add({stage: time.perf_counter() - began}, images)
 
     def take(self) -> tuple[int, dict[str, float]]:
-        """Images labelled, and seconds by stage, since the last time."""
+        """Images labelled and seconds by stage since the last call."""
         with self._lock:
             images, seconds = self._images, dict(self._seconds)
             self._images = 0
@@ -46,22 +46,22 @@ class SpentSeconds:
 
 
 SPENT = SpentSeconds()
-"""Of this process."""
+"""This process's seconds."""
 
 
 class BusyClock:
-    """Divides the time in which a worker is busy among what it finishes, one after the other."""
+    """Divides a worker's busy time among the images that it finishes one after another."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counted_until = 0.0
 
     def now(self) -> float:
-        """The time, to be given to `since`."""
+        """The time, for `since`."""
         return time.perf_counter()
 
     def since(self, began: float) -> float:
-        """Seconds that something which began then, and is finished now, added to the busy time."""
+        """Seconds that work which began then and ends now added to the busy time."""
         with self._lock:
             finished = time.perf_counter()
             seconds = finished - max(began, self._counted_until)

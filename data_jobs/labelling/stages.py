@@ -57,9 +57,9 @@ def read_pending(batch: pa.Table, store: LabelStore) -> pa.Table:
 
 
 def load_bytes(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy) -> pa.Table:
-    """`MANIFEST` → `LOADED_SCHEMA`: files are read many at once; one that cannot be read becomes an error.
+    """`MANIFEST` → `LOADED_SCHEMA`: reads many files at once; an unreadable one becomes an error.
 
-    `policy` says what is opened of the addresses.
+    `policy` restricts the addresses that are opened.
     """
     rows = batch.to_pylist()
     with SPENT.timed("read"), ThreadPoolExecutor(READ_THREADS) as pool:
@@ -68,7 +68,7 @@ def load_bytes(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy) -> p
 
 
 def _groups(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Rows that are read together: neighbours inside one file, and every other by itself."""
+    """Rows to read together: neighbours inside one file, and every other row by itself."""
 
     def place(numbered: tuple[int, dict[str, Any]]) -> object:
         number, row = numbered
@@ -119,7 +119,7 @@ def _with_retries(uri: str, read: Callable[[], T]) -> T:
 
 
 class LabellerStage:
-    """The `Labeller`, imported on the worker: the driver, which only names it, needs no model code."""
+    """The `Labeller`, imported on the worker, so that the driver, which only names it, needs no model code."""
 
     def __init__(self, spec: ModelSpec, ledger: Bookkeeper, together: int) -> None:
         from data_jobs.labelling.labeller import Labeller
@@ -134,7 +134,7 @@ class LabellerStage:
 def write_part(
     rows: pa.Table, store: LabelStore, configuration: Mapping[str, Any], shard: int | None = None
 ) -> pa.Table:
-    """Rows of the label store → one row of `SUMMARY_SCHEMA`, after the part is safely there.
+    """Rows of the label store → one row of `SUMMARY_SCHEMA`, once the part is written.
 
     Raises:
         OutputError: the store cannot be written.
