@@ -37,6 +37,7 @@ import tyro
 from PIL import Image
 
 from data_jobs.label_dataset import command as label_dataset
+from data_jobs.labelling.guard import Guard
 from data_jobs.labelling.inputs import list_images
 from data_jobs.labelling.labeller import Labeller
 from data_jobs.labelling.ledger import Ledger
@@ -133,7 +134,14 @@ def time_job(spec: ModelSpec, folder: Path, actors: int) -> tuple[float, list[Im
         started = time.monotonic()
         policy = AddressPolicy(any_local_file=True)
         label_pending(
-            store, pending.manifest, spec, {}, plan_actors(str(actors), 0.0, Footprint.of_model(spec.model)), 1, policy
+            store,
+            pending.manifest,
+            spec,
+            {},
+            plan_actors(str(actors), 0.0, Footprint.of_model(spec.model)),
+            1,
+            policy,
+            Guard("100%", None),
         )
         return time.monotonic() - started, list(store.images())
 

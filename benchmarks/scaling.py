@@ -37,6 +37,7 @@ import tyro
 from PIL import Image
 
 import data_jobs.labelling.pipeline
+from data_jobs.labelling.guard import Guard
 from data_jobs.labelling.inputs import ImageRef, batched, list_images
 from data_jobs.labelling.labeller import Labeller
 from data_jobs.labelling.ledger import Bookkeeper
@@ -177,7 +178,7 @@ class Recorder:
 
     told: ClassVar[list[tuple[float, int]]] = []
 
-    def __init__(self, total: int, *, verb: str) -> None:
+    def __init__(self, total: int, *, verb: str, note: object) -> None:
         self.told.clear()
 
     def update(self, finished: int, errors: int) -> None:
@@ -206,7 +207,7 @@ def measure_workers(options: Workers) -> dict[str, Any]:
             actors = Actors(minimum=workers, maximum=workers, gpus=1.0, cpus=0.5, threads=1)
             started = time.monotonic()
             policy = AddressPolicy(any_local_file=True)
-            label_pending(store, pending.manifest, spec, {}, actors, options.batch_size, policy)
+            label_pending(store, pending.manifest, spec, {}, actors, options.batch_size, policy, Guard("100%", None))
             total_s = time.monotonic() - started
         ideal = workers / options.seconds_per_image
         startup_s = next(moment for moment, finished in Recorder.told if finished) - started

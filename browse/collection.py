@@ -207,7 +207,7 @@ class Collection:
             return None
         name = place.segment.parts[part]
         try:
-            (found,) = images_at(self.store, self.store.labels.child(name), [row])
+            (found,) = images_at(self.store, self.store.part(name), [row])
         except IndexError:
             found = None
         if found is None or found.image_id != place.segment.image_ids[place.row].as_py():

@@ -91,7 +91,7 @@ class Index:
         self._bad = {name: state for name, state in self._bad.items() if states.get(name) == state}
         self.problems = {name: problem for name, problem in self.problems.items() if name in self._bad}
         unknown = states.keys() - known - self._bad.keys()
-        new = [part for part in parts if part.name in unknown]
+        new = [part for part in parts if self._store.name_of(part) in unknown]
         for segments in self._segments_of(new, states, progress):
             kept.append(self._keep(segments, {name: states[name] for one in segments for name in one.parts}))
             self._publish(kept, moved=False)
@@ -123,14 +123,15 @@ class Index:
         with ThreadPoolExecutor(_READERS) as pool:
             for start in range(0, len(parts), _PARTS_AT_A_TIME):
                 some = parts[start : start + _PARTS_AT_A_TIME]
-                for part, found in zip(some, pool.map(_read_part, some), strict=True):
+                names = [self._store.name_of(part) for part in some]
+                for name, found in zip(names, pool.map(_read_part, some, names), strict=True):
                     done += 1
                     progress(done, len(parts))
                     if isinstance(found, Segment):
                         waiting.append(found)
                     else:
-                        self._bad[part.name] = states[part.name]
-                        self.problems = {**self.problems, part.name: str(found)}
+                        self._bad[name] = states[name]
+                        self.problems = {**self.problems, name: str(found)}
                     if sum(map(len, waiting)) >= _IMAGES_PER_SEGMENT:
                         yield waiting
                         waiting = []
@@ -174,15 +175,16 @@ class Index:
                     file.unlink()
 
 
-def _read_part(part: Location) -> Segment | Exception:
+def _read_part(part: Location, name: str) -> Segment | Exception:
     try:
-        return of_part(read_facts(part, OF_IMAGES), part.name)
+        return of_part(read_facts(part, OF_IMAGES), name)
     except (InputError, ConfigurationError, OSError, pa.ArrowException) as error:
         return error
 
 
 def _states(store: LabelStore, parts: Sequence[Location]) -> dict[str, str]:
     """Each part's size and time from the listing, to notice a replaced file."""
-    listed = store.labels.filesystem.get_file_info(pafs.FileSelector(store.labels.path)) if parts else []
-    states = {info.base_name: f"{info.size}:{info.mtime_ns}" for info in listed}
-    return {part.name: states[part.name] for part in parts if part.name in states}
+    folders = {part.path.rpartition("/")[0] for part in parts}
+    listed = [info for folder in folders for info in store.root.filesystem.get_file_info(pafs.FileSelector(folder))]
+    states = {info.path: f"{info.size}:{info.mtime_ns}" for info in listed}
+    return {store.name_of(part): states[part.path] for part in parts if part.path in states}

@@ -10,6 +10,7 @@ Killed, the same command goes on. Exit codes: 0 done; 2 an id that the store doe
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def run(config: EraseConfig) -> int:
     """Erase, and say what is left to do; returns the exit code. Raises as `everymask.labels.erasure.erase`."""
     store = LabelStore(canonical_uri(config.labels))
     ids = _ids(config.image_ids)
-    store.checkpoint.make_folder()
-    with OutputLock(store):
+    with ExitStack() as locks:
+        for one in store.stores():
+            one.checkpoint.make_folder()
+            locks.enter_context(OutputLock(one))
         done = erase(store, ids)
         kept = sum(erase_embeddings(place, frozenset(ids)) for place in config.embeddings)
     print(

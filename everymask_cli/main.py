@@ -45,6 +45,7 @@ COMMANDS = (
     Row("review queue", "data_jobs.review:queue", "choose what a person should see first"),
     Row("review import", "data_jobs.review:import_", "take corrections back from an annotation tool"),
     Row("review report", "data_jobs.review:report", "say how much was changed in a queue"),
+    Row("report", "data_jobs.report:command", "say what a store holds, and how wrong its labels can be"),
     Row("exemplars", "data_jobs.make_exemplars:command", "make, find or take pictures of your classes"),
     Row("train classes", "data_jobs.train_classes:command", "train a class head on exemplars or corrections"),
     Row("train nano", "data_jobs.train_nano:command", "train the built-in model"),

@@ -72,7 +72,7 @@ class Earlier:
             return cls(None, Finished(), started)
         record = read_run(store)
         if record is not None:
-            _check_same(options.output, comparable(record.config, configuration), configuration)
+            _check_same(redact(store.uri), comparable(record.config, configuration), configuration)
         with waiting(f"reading which images of {redact(store.uri)} are done"):
             finished = settle_store(store, options.retry_failed, options.verify)
             shards = bool(shards_of(store.root))
@@ -132,7 +132,7 @@ class Run:
         """
         record = earlier.record
         if record is not None:
-            _check_same(config.store.output, record.config, configuration)
+            _check_same(redact(store.uri), record.config, configuration)
         if config.store.overwrite:
             clear(store)
         elif record is not None and record.rebuilt is not None:
@@ -147,6 +147,15 @@ class Run:
         return cls(
             config.store, config.limits, config.address_policy(), store, record, earlier.finished, earlier.started
         )
+
+    @classmethod
+    def without_workers(cls, config: LabelDatasetConfig, store: LabelStore, record: RunRecord, earlier: Earlier) -> Run:
+        """Record an attempt of `everymask label` that finds nothing to label, so that no worker looks into the model.
+
+        Raises:
+            OutputError: the output cannot be written.
+        """
+        return cls.open("label", config, store, earlier, record.config, "none")
 
     def close(self, expected: int | None, added: PartSummary) -> PartSummary:
         """Count, record and show what there is now.
@@ -185,7 +194,7 @@ class Run:
         return counts
 
     def _report(self, counts: PartSummary, added: PartSummary) -> None:
-        output = redact(self.options.output)
+        output = redact(self.store.uri)
         speed = f" ({added.images / self.seconds:.3g} images/s)" if added.images else ""
         print(
             f"{counted(added.images, 'image')} labelled in {format_duration(self.seconds)}{speed}; {output} holds "

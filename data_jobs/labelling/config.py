@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from data_jobs.labelling.estimate import MIN_IMAGES
+from data_jobs.labelling.limits import tolerated
 from data_jobs.labelling.prices import parse_prices
+from data_jobs.labelling.share import Share
 from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOptions, refuse_idle
 from data_jobs.runtime.settings import JOINED, Without
 from everymask.classes.config import ClassesConfig, Recipe
@@ -55,7 +56,7 @@ class StoreOptions:
             raise ConfigurationError("--discard-corrections goes with --overwrite; give both, or neither")
         if self.previews < 0:
             raise ConfigurationError(f"previews must not be negative; got {self.previews}")
-        tolerated_errors(self.max_errors, 1)
+        tolerated(self.max_errors, 1, "max-errors")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class LabelDatasetConfig:
     depends on it."""
     limit: int | None = None
     """Only the first so many images of the input."""
+    shard: str | None = None
+    """I/N: label the I-th of N shares of the input, each into a store of its own below the output, which then opens as
+    all of them; for job arrays."""
     shard_images: int = MAX_SHARD_IMAGES
     """An input of more images is cut into shards of so many, which are labelled one after the other."""
     head: str | None = None
@@ -82,6 +86,8 @@ class LabelDatasetConfig:
     names: str | None = None
     """Names for methods concepts and clip: `cat,dog,background`; background is not labelled. For concepts also
     `animals=cat+dog`, `-toy dog` (competes, and is not labelled), or a .txt file of lines `class: phrase, -phrase`."""
+    max_empty: str | None = None
+    """Stop with 3 if more images have no mask than this, once a thousand are done: a number, or a percentage."""
     save_embeddings: str | None = None
     """Folder or address where method classes keeps its mask embeddings, for `everymask relabel`."""
     recipe: Recipe = "default"
@@ -105,6 +111,9 @@ class LabelDatasetConfig:
             raise ConfigurationError(f"--save-embeddings is for --method classes; leave it out for {labels.method}")
         if labels.tiles > 1 and self.save_embeddings:
             raise ConfigurationError("mask embeddings are of whole pictures; leave out --tiles or --save-embeddings")
+        self.share()
+        if self.max_empty is not None:
+            tolerated(self.max_empty, 1, "max-empty")
         for name in ("batch_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -114,6 +123,15 @@ class LabelDatasetConfig:
                 f"shard-images must be from 1 to {MAX_SHARD_IMAGES:,}, the most that a shard may have; got "
                 f"{self.shard_images}"
             )
+
+    def share(self) -> Share | None:
+        """Which part of the input is labelled; None for all of it."""
+        return None if self.shard is None else Share.parse(self.shard)
+
+    def place(self) -> str:
+        """Path or address of the store that is written."""
+        share = self.share()
+        return self.store.output if share is None else share.output(self.store.output)
 
     def address_policy(self) -> AddressPolicy:
         """What is opened of the addresses that the input names."""
@@ -192,15 +210,3 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "limits": ("limits.max_bytes", "limits.max_pixels"),
 }
 """What the help of `label` shows: at most 25 settings."""
-
-
-def tolerated_errors(max_errors: str, images: int) -> float:
-    """How many of `images` may fail: `N`, or `P%` of them.
-
-    Raises:
-        ConfigurationError: neither form.
-    """
-    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", max_errors)
-    if match is None:
-        raise ConfigurationError(f"max-errors must be a number or a percentage such as 5%; got {max_errors!r}")
-    return float(match[1]) if match[1] else float(match[2]) / 100 * images

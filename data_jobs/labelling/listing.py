@@ -35,7 +35,9 @@ class Listing:
 
     Attributes:
         listed: images so far, known ones included.
-        changed: known images whose listing has changed.
+        found: new images so far.
+        ended: whether all is listed.
+        changed: known images of which the listing says something else now.
     """
 
     def __init__(self, store: LabelStore, images: Iterable[ImageRef], known: IdSet) -> None:
@@ -44,6 +46,8 @@ class Listing:
         self._images = images
         self._known = known
         self._seen = IdSet()
+        self.found = 0
+        self.ended = False
         self.changed = Manifest.at(store.checkpoint.child("changed"))
 
     @property
@@ -64,7 +68,9 @@ class Listing:
             now = np.array([listing_digest(image.file_size, image.file_version) for image in first], dtype=np.uint64)
             other = done & (now != before) & (now != 0) & (before != 0)
             self.changed = self.changed.with_more(itertools.compress(first, other))
+            self.found += int((~done).sum())
             yield from itertools.compress(first, ~done)
+        self.ended = True
 
 
 def listing_digest(file_size: int | None, file_version: str | None) -> int:

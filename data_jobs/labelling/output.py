@@ -14,6 +14,7 @@ from everymask.labels.corrections import delete_corrections, has_corrections
 from everymask.labels.provenance import read_run
 from everymask.labels.shards import shards_of
 from everymask.labels.store import LabelStore
+from everymask.labels.visible import stores_at
 from everymask.redaction import redact
 
 
@@ -34,6 +35,11 @@ def prepare(store: LabelStore, overwrite: bool, discard_corrections: bool = Fals
         raise ConfigurationError(
             f"{redact(store.uri)} holds corrections that people made; choose another --output, or name them for "
             "deletion: --overwrite --discard-corrections"
+        )
+    if stores_at(store.root) != [store.root]:
+        raise ConfigurationError(
+            f"{redact(store.uri)} holds the stores of several runs; give --shard as they did, or choose another "
+            "--output"
         )
     try:
         if read_run(store) is None:

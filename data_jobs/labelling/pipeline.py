@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from data_jobs.labelling.guard import Guard, summary_of
 from data_jobs.labelling.ledger import Ledger, RemoteLedger
 from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
@@ -28,6 +29,9 @@ _MIN_READERS = 2
 _ROWS_PER_PART = (4, 256)
 _PARTS_PER_RUN = 1000
 _POLL_SECONDS = 1.0
+
+Tell = Callable[[int, int], None]
+"""Gets images finished, and errors among them."""
 
 
 def rows_per_task(images: int, actors: int) -> int:
@@ -74,12 +78,17 @@ def label_pending(
     actors: Actors,
     batch_size: int,
     policy: AddressPolicy,
+    guard: Guard,
     shard: int | None = None,
+    tell: Tell | None = None,
 ) -> PartSummary:
     """Label all pending images, of one shard or of none; returns what was added to the store.
 
+    `tell` hears how far it is; by default a line shows it.
+
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the weights or the output cannot be used.
+        LimitPassed: as `guard`, which sees each part.
     """
     # Pinned to the driver's node: it must survive the loss of workers.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -88,10 +97,11 @@ def label_pending(
     )
     dataset = _build(store, pending, spec, configuration, actors, batch_size, policy, shard, ledger)
     added = PartSummary()
-    with _progress(ledger, pending.images):
+    with _progress(ledger, pending.images, tell):
         # Keeps the driver in touch with each part as it lands, and holds only its four numbers.
         for summary in rows_of(dataset):
-            added += PartSummary(**summary)
+            added += summary_of(summary)
+            guard.add(summary)
     return added
 
 
@@ -161,16 +171,18 @@ def _labellers(actors: Actors) -> ActorPoolStrategy:
 
 
 @contextmanager
-def _progress(ledger: Any, total: int) -> Iterator[None]:
-    """Update the progress line beside the loop that waits for parts."""
+def _progress(ledger: Any, total: int, tell: Tell | None) -> Iterator[None]:
+    """Tell how far it is beside the loop that waits for parts."""
     done = threading.Event()
 
-    with progress_line(total, "labelled") as line:
+    with nullcontext() if tell else progress_line(total, "labelled") as line:
+        tell_of = tell or (line.update if line else None)
+        assert tell_of is not None
 
         def watch() -> None:
             while not done.is_set():
                 with suppress(ray.exceptions.RayError):  # while the ledger is being restarted the line may wait
-                    line.update(*ray.get(ledger.progress.remote()))
+                    tell_of(*ray.get(ledger.progress.remote()))
                 done.wait(_POLL_SECONDS)
 
         watcher = threading.Thread(target=watch, daemon=True)

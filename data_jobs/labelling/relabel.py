@@ -13,6 +13,7 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy
 
+from data_jobs.labelling.guard import summary_of
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.stages import write_part
 from data_jobs.runtime.actors import WRITE_CPUS
@@ -124,6 +125,6 @@ def relabel_pending(
     added = PartSummary()
     with progress_line(sum(len(shard.rows) for shard in shards), "labelled") as line:
         for summary in rows_of(parts):
-            added += PartSummary(**summary)
+            added += summary_of(summary)
             line.update(added.images, added.errors)
     return added

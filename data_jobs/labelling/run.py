@@ -11,11 +11,13 @@ from functools import partial
 
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.changes import settle_changes
-from data_jobs.labelling.config import EstimateConfig, LabelDatasetConfig, RelabelConfig, StoreOptions, tolerated_errors
+from data_jobs.labelling.config import EstimateConfig, LabelDatasetConfig, RelabelConfig, StoreOptions
 from data_jobs.labelling.estimate import draw_sample
 from data_jobs.labelling.estimate import load as load_estimate
 from data_jobs.labelling.estimate import save as save_estimate
+from data_jobs.labelling.guard import LimitPassed
 from data_jobs.labelling.inputs import ImageRef, list_images
+from data_jobs.labelling.limits import tolerated
 from data_jobs.labelling.listing import Listing
 from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_spec import ModelFacts
@@ -28,7 +30,6 @@ from data_jobs.labelling.skipped import Skipped
 from data_jobs.labelling.start import Crew, Started
 from data_jobs.runtime.actors import Actors, connect
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
-from data_jobs.runtime.scheduling import check_schedulable
 from data_jobs.runtime.waiting import waiting
 from everymask.classes.shipped import settled_head
 from everymask.errors import ConfigurationError
@@ -45,24 +46,28 @@ def label(config: LabelDatasetConfig) -> int:
         EverymaskError: (or an error of Ray with one as its cause) usage, configuration, or an output that cannot be
             written.
     """
-    return _run(config.store, lambda store: _label_images(config, store, None))
+    return _run(config.store, config.place(), lambda store: _label_images(config, store, None))
 
 
 def estimate(config: EstimateConfig) -> int:
     """Label a sample of what is not labelled yet, and say what all takes; returns the exit code. Raises as `label`."""
-    return _run(config.label.store, lambda store: _label_images(config.label, store, config))
+    return _run(config.label.store, config.label.place(), lambda store: _label_images(config.label, store, config))
 
 
 def relabel(config: RelabelConfig) -> int:
     """Label the images of mask embeddings that have no row yet; returns the exit code. Raises as `label`."""
-    return _run(config.store, lambda store: _label_embeddings(config, store))
+    return _run(config.store, config.store.output, lambda store: _label_embeddings(config, store))
 
 
-def _run(options: StoreOptions, work: Callable[[LabelStore], PartSummary]) -> int:
-    store = LabelStore(canonical_uri(options.output))
+def _run(options: StoreOptions, place: str, work: Callable[[LabelStore], PartSummary]) -> int:
+    store = LabelStore(canonical_uri(place))
     prepare(store, options.overwrite, options.discard_corrections)
     with OutputLock(store):
-        return _exit_code(options, work(store))
+        try:
+            return _exit_code(options, work(store))
+        except LimitPassed as error:
+            print(error, file=sys.stderr)
+            return TOO_MANY_ERRORS
 
 
 def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: EstimateConfig | None) -> PartSummary:
@@ -74,10 +79,11 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
         passed_over = f" ({skipped})" if str(skipped) else ""
         raise ConfigurationError(f"the input {config.input} holds no image{passed_over}")
     images = itertools.chain([first], images)
+    if share := config.share():
+        images = share.of(images)
     connect()
     crew = Crew.plan(config)
     prices = _prices(sampling, crew.actors)
-    check_schedulable(crew.actors.demands())
     spec = crew.spec
     configured = configuration_without_model(config.input, spec.config, spec.model, config.limits)
     earlier = Earlier.read(config.store, store, configured)
@@ -90,7 +96,7 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
         return resume_shards(Input(config, store, images), earlier, start)
     listing = Listing(store, images, earlier.finished.ids)
     new = listing.new()
-    with waiting(f"listing the images of {redact(config.input)}"):
+    with waiting(lambda: f"listing the images of {redact(config.input)}, {listing.listed:,} so far"):
         some = itertools.islice(new, None if sampling else config.shard_images)
         manifest = Manifest.at(store.checkpoint.child("pending")).with_more(some)
         following = next(new, None)
@@ -110,7 +116,8 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
         flush=True,
     )
     _tell_skipped(skipped)
-    # Only now: a GPU machine that came for this would wait idle through a long listing, and be gone after it.
+    if crew.actors.gpus and earlier.record and not pending.images and not pending.changed.images:
+        return Run.without_workers(config, store, earlier.record, earlier).close(earlier.finished.images, PartSummary())
     started = start()
     pending = _with_changed(started.run, pending)
     if sampling is None or not pending.images:
@@ -201,7 +208,7 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
 
 
 def _exit_code(options: StoreOptions, counts: PartSummary) -> int:
-    if counts.errors <= tolerated_errors(options.max_errors, counts.images):
+    if counts.errors <= tolerated(options.max_errors, counts.images, "max-errors"):
         return DONE
     print(
         f"{counts.errors:,} of {counts.images:,} images failed, more than --max-errors {options.max_errors}; the "

@@ -16,10 +16,12 @@ from data_jobs.labelling.inputs import ImageRef
 from data_jobs.labelling.listing import Listed, Listing
 from data_jobs.labelling.manifests import Manifest, to_table
 from data_jobs.labelling.resume import settle_store
+from data_jobs.labelling.shard_progress import ShardProgress
 from data_jobs.labelling.sharding import add_listed, cut, drop_unlabelled, next_number, pending_of, write_shard
 from data_jobs.labelling.start import Started
 from data_jobs.runtime.actors import WRITE_CPUS
 from data_jobs.runtime.ahead import ahead
+from data_jobs.runtime.ray_data import progress_line
 from everymask.labels.sealing import UnfinishedShardError, seal_shard
 from everymask.labels.shards import Shard, shards_of
 from everymask.labels.store import LabelStore, PartSummary
@@ -71,11 +73,12 @@ def begin_shards(given: Input, listing: Listing, first: Manifest, start: Start) 
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) as `Started.label` and `seal_shard`.
     """
+    listed = Listed.of(given.config.input, given.config.limit)
     started = start()
     shard = write_shard(given.store, next_number(given.store), first.tables())
     further = ahead(cut(given.store, given.images or iter(()), given.config.shard_images))
-    added = _label(started, itertools.chain([shard] if shard else [], further))
-    return _finish(given, listing, started, added)
+    added = _label(started, itertools.chain([shard] if shard else [], further), ShardProgress(listing, ()))
+    return _finish(given, listing, listed, started, added)
 
 
 def resume_shards(given: Input, earlier: Earlier, start: Start) -> PartSummary:
@@ -99,12 +102,11 @@ def resume_shards(given: Input, earlier: Earlier, start: Start) -> PartSummary:
     reopened = [] if first else given.settle(listing)
     if first is None and not reopened and earlier.record is not None:
         listed.keep_in(store)
-        config = earlier.record.config
-        this = Run.open("label", given.config, store, earlier, config, earlier.record.attempts[-1].device)
-        return this.close(None, PartSummary())
+        return Run.without_workers(given.config, store, earlier.record, earlier).close(None, PartSummary())
     started = start()
-    added = _label(started, itertools.chain([first] if first else [], shards, reopened))
-    return _finish(given, listing, started, added)
+    progress = ShardProgress(listing, [*open_ones, *reopened])
+    added = _label(started, itertools.chain([first] if first else [], shards, reopened), progress)
+    return _finish(given, listing, listed, started, added)
 
 
 def _further(given: Input, listing: Listing, known: IdSet) -> Iterator[Shard]:
@@ -115,26 +117,35 @@ def _further(given: Input, listing: Listing, known: IdSet) -> Iterator[Shard]:
     yield from cut(given.store, listing.new(), given.config.shard_images)
 
 
-def _finish(given: Input, listing: Listing, started: Started, added: PartSummary) -> PartSummary:
-    """Label again the images whose files changed, once all shards are sealed, and close the run."""
-    added += _label(started, given.settle(listing))
-    Listed.of(given.config.input, given.config.limit).keep_in(given.store)
+def _finish(given: Input, listing: Listing, listed: Listed, started: Started, added: PartSummary) -> PartSummary:
+    """What is left once all is listed and sealed: images whose files changed."""
+    if reopened := given.settle(listing):
+        added += _label(started, reopened, ShardProgress(listing, ()))
+    listed.keep_in(given.store)
     return started.run.close(None, added)
 
 
-def _label(started: Started, shards: Iterable[Shard]) -> PartSummary:
-    """Label shards and seal them, each while the next is labelled. Returns what was added."""
+def _label(started: Started, shards: Iterable[Shard], progress: ShardProgress) -> PartSummary:
+    """Label shards and seal them; one is sealed while the next is labelled. Returns what was added."""
     store, options = started.run.store, started.run.options
     sealer = Sealer(store, started.run.record.config_sha256)
     added = PartSummary()
-    for shard in shards:
-        done = settle_store(store, options.retry_failed, options.verify, shard)
-        for note in done.notes:
-            print(note, flush=True)
-        pending = pending_of(store, shard, done.ids)
-        print(f"shard {shard.name}: {counted(pending.images, 'image')} to label, {len(done.ids):,} before", flush=True)
-        added += started.label(pending, shard.number)
-        sealer.begin(shard)
+    with progress_line(progress.total, "labelled", progress.note) as line:
+        for shard in shards:
+            done = settle_store(store, options.retry_failed, options.verify, shard)
+            for note in done.notes:
+                print(note, flush=True)
+            before, errors = len(done.ids), done.errors
+            pending = pending_of(store, shard, done.ids)
+
+            def tell(finished: int, failed: int, before: int = before, errors: int = errors) -> None:
+                line.update(*progress.within(before + finished, errors + failed))
+
+            made = started.label(pending, shard.number, tell)
+            added += made
+            progress.add(before + pending.images, errors + made.errors)
+            print(f"shard {shard.name} is labelled; so far {started.guard}", flush=True)
+            sealer.begin(shard)
     sealer.wait()
     return added
 

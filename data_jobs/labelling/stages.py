@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_jobs.labelling.guard import MADE_SCHEMA, made
 from data_jobs.labelling.ledger import Bookkeeper
 from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.spent import SPENT
@@ -41,7 +42,13 @@ LOADED_SCHEMA = pa.schema(
     ]
 )
 SUMMARY_SCHEMA = pa.schema(
-    [("images", pa.int64()), ("errors", pa.int64()), ("masks", pa.int64()), ("seconds", pa.float64())]
+    [
+        ("images", pa.int64()),
+        ("errors", pa.int64()),
+        ("masks", pa.int64()),
+        ("seconds", pa.float64()),
+        *MADE_SCHEMA,
+    ]
 )
 READ_THREADS = 16
 _READ_DELAYS_S = (0.2, 1.0)
@@ -141,4 +148,4 @@ def write_part(
     """
     with SPENT.timed("write"):
         summary = store.write_part(rows, configuration, shard)
-    return pa.Table.from_pylist([asdict(summary)], schema=SUMMARY_SCHEMA)
+    return pa.Table.from_pylist([asdict(summary) | made(rows)], schema=SUMMARY_SCHEMA)

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.config import LabelDatasetConfig
+from data_jobs.labelling.guard import Guard
 from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_spec import ModelSpec
-from data_jobs.labelling.pipeline import inspect_model, label_pending
+from data_jobs.labelling.pipeline import Tell, inspect_model, label_pending
 from data_jobs.labelling.run_configuration import run_configuration
 from data_jobs.runtime.actors import Actors, Footprint, plan_actors
-from data_jobs.runtime.scheduling import parse_labels
+from data_jobs.runtime.scheduling import check_schedulable, parse_labels
 from data_jobs.runtime.waiting import waiting
 from everymask.backbone.devices import device_for
 from everymask.backbone.models import find_model
@@ -59,15 +60,20 @@ class Crew:
     def start(self, config: LabelDatasetConfig, store: LabelStore, earlier: Earlier) -> Started:
         """Look into the model on a worker, and record a new attempt of `everymask label`.
 
+        Called once the listing has something to label: a GPU machine that came before would wait idle through it.
+
         Raises:
+            ConfigurationError: the cluster can never hold the workers.
             EverymaskError: (possibly as the cause of Ray's error) as `inspect_model` and `Run.open`.
         """
+        check_schedulable(self.actors.demands())
         with waiting(f"starting a worker, which loads {self.spec.model}"):
             facts = inspect_model(self.spec, self.actors)
         configuration = run_configuration(config.input, self.spec.config, facts, config.limits)
         this = Run.open("label", config, store, earlier, configuration, facts.device)
         batch_size = config.batch_size or (find_model(self.spec.model).gpu_batch_size if self.actors.gpus else 1)
-        return Started(this, replace(self, spec=replace(self.spec, expected=facts)), batch_size)
+        guard = Guard(config.store.max_errors, config.max_empty)
+        return Started(this, replace(self, spec=replace(self.spec, expected=facts)), batch_size, guard)
 
 
 @dataclass(frozen=True)
@@ -78,17 +84,28 @@ class Started:
         run: let into its output.
         crew: with the model that every worker must find.
         batch_size: images encoded together.
+        guard: sees what is made.
     """
 
     run: Run
     crew: Crew
     batch_size: int
+    guard: Guard
 
-    def label(self, pending: Manifest, shard: int | None = None) -> PartSummary:
+    def label(self, pending: Manifest, shard: int | None = None, tell: Tell | None = None) -> PartSummary:
         """Label the images of a list; returns what was added. Raises as `label_pending`."""
         if not pending.images:
             return PartSummary()
         run, crew = self.run, self.crew
         return label_pending(
-            run.store, pending, crew.spec, run.record.config, crew.actors, self.batch_size, run.policy, shard
+            run.store,
+            pending,
+            crew.spec,
+            run.record.config,
+            crew.actors,
+            self.batch_size,
+            run.policy,
+            self.guard,
+            shard,
+            tell,
         )

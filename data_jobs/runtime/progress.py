@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -46,14 +46,22 @@ class ProgressLine:
     The rate excludes the time before the first image, when workers start and load weights.
 
     Args:
-        total: images of this attempt.
+        total: images of this attempt; a function where that grows while the job goes on.
         stream: where to write; by default standard error, so that standard output is free for results.
         verb: what is done to an image.
+        note: says what else there is to know.
     """
 
-    def __init__(self, total: int, stream: TextIO | None = None, verb: str = "labelled") -> None:
-        self._total = total
+    def __init__(
+        self,
+        total: int | Callable[[], int],
+        stream: TextIO | None = None,
+        verb: str = "labelled",
+        note: Callable[[], str] | None = None,
+    ) -> None:
+        self._total_now = total if callable(total) else lambda: total
         self._verb = verb
+        self._note = note
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._first: tuple[float, int] | None = None
@@ -81,6 +89,10 @@ class ProgressLine:
             self._stream.write("\n")
             self._stream.flush()
 
+    @property
+    def _total(self) -> int:
+        return self._total_now()
+
     def text(self, finished: int, errors: int, now: float) -> str:
         parts = [f"{self._verb} {finished:,} of {self._total:,} ({finished / max(self._total, 1):.1%})"]
         if errors:
@@ -91,6 +103,8 @@ class ProgressLine:
             parts.append(f"{format_duration((self._total - finished) / rate)} left")
         elif finished < self._total:
             parts.append("starting" if not finished else "measuring")
+        if self._note is not None:
+            parts.append(self._note())
         return " · ".join(parts)
 
     def _rate(self, finished: int, now: float) -> float | None:

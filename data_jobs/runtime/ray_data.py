@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -33,9 +33,11 @@ def rows_of(dataset: Dataset) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def progress_line(total: int, verb: str) -> Iterator[ProgressLine]:
+def progress_line(
+    total: int | Callable[[], int], verb: str, note: Callable[[], str] | None = None
+) -> Iterator[ProgressLine]:
     """A progress line that always leaves the terminal in order."""
-    line = ProgressLine(total, verb=verb)
+    line = ProgressLine(total, verb=verb, note=note)
     try:
         yield line
     finally:

@@ -148,14 +148,14 @@ def shares_of(
         try:
             ids = store.read_columns(part, ["image_id"])["image_id"].to_pylist()
         except MissingPartError:
-            rows.append((part.name, 0, 1))  # the share that is being filled will look for its images
+            rows.append((store.name_of(part), 0, 1))  # the share that is being filled will look for its images
             continue
         for first in range(0, len(ids), _CHUNK_ROWS):
             chunk = ids[first : first + _CHUNK_ROWS]
             found = {image_id: planned.pop(image_id) for image_id in chunk if image_id in planned}
             if not found:
                 continue
-            rows.append((part.name, first, first + len(chunk)))
+            rows.append((store.name_of(part), first, first + len(chunk)))
             images |= found
             if len(images) >= target:
                 yield _share(number, rows, images, known)
@@ -217,7 +217,7 @@ def _rows(store: LabelStore, share: Share) -> Iterator[ImageRow]:
     gone = False
     for name, first, last in share.rows:
         try:
-            for image in store.images_in(store.labels.child(name), range(first, last)):
+            for image in store.images_in(store.part(name), range(first, last)):
                 wanted.discard(image.image_id)
                 yield image
         except MissingPartError:

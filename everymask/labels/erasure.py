@@ -80,30 +80,39 @@ def erase(store: LabelStore, image_ids: Iterable[str]) -> Erasure:
     store.check_current()
     ids = frozenset(image_ids)
     parts = _parts_with(store, ids)
-    listed = {image_id for shard in shards_of(store.root) for image_id in _listed(shard, ids)}
+    shards = [(one, shard) for one in store.stores() for shard in shards_of(one.root)]
+    listed = {image_id for _, shard in shards for image_id in _listed(shard, ids)}
     known = {image_id for _, rows in parts for image_id in rows} | read_history(store).entries.keys() | listed
-    before = erased_digests(store)
+    before = frozenset[str]().union(*map(erased_digests, store.stores()))
     unknown = sorted(image_id for image_id in ids - known if id_digest(image_id) not in before)
     if unknown:
         shown = ", ".join(map(ascii, unknown[:_SHOWN])) + (", …" if len(unknown) > _SHOWN else "")
         raise ConfigurationError(f"{redact(store.uri)} has no image {shown}; nothing was erased: check the ids")
-    _remember(store, ids, before)
-    rows = sum(erase_from_shard(store, shard, ids) for shard in shards_of(store.root))
+    for one in store.stores():
+        _remember(one, ids, erased_digests(one))
+    rows = sum(erase_from_shard(one, shard, ids) for one, shard in shards)
     for part, found in parts:
         of_shard = shard_of_part(part.name)
         if of_shard is None or not of_shard[1]:
             keep = [image_id not in ids for image_id in found]
             store.keep_rows(part, keep)
             rows += keep.count(False)
-    corrections = erase_corrections(store, ids)
+    places = {one.uri: one for one in (store, *store.stores())}.values()
+    corrections = sum(erase_corrections(one, ids) for one in places)
     try:
-        pictures = [file for file in store.preview.entries() if store.is_ours(file)]
-        for place in (*pictures, store.checkpoint.child("pending"), store.checkpoint.child("changed")):
-            place.delete()
-        quarantined = [str(file) for file in store.quarantine.entries()]
+        quarantined = [str(file) for one in places for file in _cleared(one).quarantine.entries()]
     except OSError as error:
         raise OutputError(f"cannot clear {redact(store.uri)}: {one_line(error)}; give write access there") from error
-    return Erasure(rows, corrections, [made for made in made_exports(store) if _is_there(made)], quarantined)
+    exports = [made for one in places for made in made_exports(one) if _is_there(made)]
+    return Erasure(rows, corrections, exports, quarantined)
+
+
+def _cleared(store: LabelStore) -> LabelStore:
+    """The store, without pictures and lists that may hold the images. Raises OSError."""
+    pictures = [file for file in store.preview.entries() if store.is_ours(file)]
+    for place in (*pictures, store.checkpoint.child("pending"), store.checkpoint.child("changed")):
+        place.delete()
+    return store
 
 
 def _parts_with(store: LabelStore, ids: frozenset[str]) -> list[tuple[Location, list[str]]]:

@@ -9,6 +9,9 @@
     STORE/corrections/       what people made of the labels (`everymask.labels.corrections`)
     STORE/quarantine/        files that could not be used, moved out of the way
 
+A folder without `run.json` and `labels/` that has stores named `<I>-of-<N>` in it opens as all of them. Its corrections
+and its preview are its own.
+
 A part is named by the images in it, so that writing it twice changes nothing. A file of an older format is never
 rewritten: `everymask.labels.upgrade` copies a store. Names that begin with a dot are drafts of
 a run that was killed; readers pass over them.
@@ -30,6 +33,7 @@ import pyarrow as pa
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.json_text import parse_json
 from everymask.files.location import Location
+from everymask.files.storage import split_query
 from everymask.labels.facts import PartFacts, read_facts
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.parts import (
@@ -45,7 +49,7 @@ from everymask.labels.parts import (
 from everymask.labels.rows import ImageRow, from_batch
 from everymask.labels.schema import FORMAT_VERSION, SCHEMA
 from everymask.labels.shards import Shard, shard_of_part
-from everymask.labels.visible import Visible, part_files, stream_rows, visible_parts
+from everymask.labels.visible import Visible, part_files, stores_at, stream_rows, visible_parts
 from everymask.redaction import redact
 
 __all__ = ["LabelStore", "PartSummary"]
@@ -53,6 +57,7 @@ __all__ = ["LabelStore", "PartSummary"]
 _READERS = 16
 _ROWS_AT_ONCE, _RECORDS_AT_ONCE = 256, 16
 _PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
+_PARTS_OF_A_SHARE = len(("<I>-of-<N>", "labels", "part"))
 _PICTURES = ("index.html", "contact_sheet.jpg")
 _DRAFT_NAME = re.compile(r"\..+\.[0-9a-f]{32}")
 
@@ -102,6 +107,24 @@ class LabelStore:
     def parts(self) -> list[Location]:
         """All parts that count, in a fixed order, possibly foreign files too. Raises as `visible_parts`."""
         return [part for group in self.groups() for part in group.parts]
+
+    def stores(self) -> list[LabelStore]:
+        """This store alone, or those that it opens as one. Raises InputError: the storage does not answer."""
+        found = stores_at(self.root)
+        if found == [self.root]:
+            return [self]
+        place, query = split_query(self.uri)
+        return [LabelStore(f"{place}/{one.name}{query}") for one in found]
+
+    def name_of(self, part: Location) -> str:
+        """What names a part in this store: its file's name, below its store's where several are open as one."""
+        below = part.path.removeprefix(self.root.path).strip("/").split("/")
+        return part.name if len(below) < _PARTS_OF_A_SHARE else f"{below[0]}/{part.name}"
+
+    def part(self, name: str) -> Location:
+        """The part that `name_of` names so."""
+        share, _, file = name.rpartition("/")
+        return (self.root.child(f"{share}/labels") if share else self.labels).child(file)
 
     def groups(self) -> list[Visible]:
         """All parts that count, by shard. Raises as `visible_parts`."""
@@ -280,7 +303,7 @@ class LabelStore:
             raise too_old(self.uri, version)
 
     def _check_there(self) -> None:
-        if not self.exists() and not part_files(self.root):
+        if not self.exists() and not any(map(part_files, stores_at(self.root))):
             raise InputError(f"{self.uri} is not a label store: it has neither run.json nor labels/*.parquet")
 
 

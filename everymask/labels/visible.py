@@ -6,6 +6,7 @@ count that its seal names, of another its small parts, of one with an open seal 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from everymask.labels.parts import MissingPartError, read_batches
 from everymask.labels.shards import Seal, Shard, shard_of_part, shards_of
 
 _AT_ONCE = 16
+_SHARE = re.compile(r"\d+-of-\d+")
 _RELISTINGS = 5
 
 
@@ -54,13 +56,34 @@ class Visible:
         return self.seal is not None and not self.seal.open
 
 
+def stores_at(root: Location) -> list[Location]:
+    """The folders of the stores that are opened as one: those named `<I>-of-<N>` where `root` is not a store itself.
+
+    Raises:
+        InputError: the storage does not answer.
+    """
+    try:
+        entries = root.entries()
+    except OSError as error:
+        raise InputError(f"{root} cannot be listed ({one_line(error)}); try again") from error
+    if any(entry.name in ("run.json", "labels") for entry in entries):
+        return [root]
+    return [entry for entry in entries if _SHARE.fullmatch(entry.name)] or [root]
+
+
 def visible_parts(root: Location) -> list[Visible]:
-    """The parts of a store that count: those of no shard first, then by shard, of each shard that has rows or a seal.
+    """The parts of a store, or of the stores below a folder, that count.
+
+    Those of no shard come first, then by shard, of each shard that has rows or a seal.
 
     Raises:
         InputError: a seal is damaged, or the storage does not answer.
         ConfigurationError: a seal has a newer format.
     """
+    return [group for store in stores_at(root) for group in _visible_parts(store)]
+
+
+def _visible_parts(root: Location) -> list[Visible]:
     plain: list[Location] = []
     small: dict[int, list[Location]] = {}
     for file in part_files(root):

@@ -222,7 +222,7 @@ def test_a_large_list_is_labelled_in_shards_and_a_finished_one_starts_no_worker(
     assert sorted(before) == names
 
     capsys.readouterr()
-    assert job.run(*arguments) == 0
+    assert job.run(*arguments, "--gpus-per-actor", "1") == 0  # there is no GPU here
     assert "0 images labelled" in capsys.readouterr().out
     assert rows_of(output) == before
 
@@ -300,7 +300,9 @@ def test_images_are_listed_before_the_model_is_loaded_and_nothing_is_deleted_for
     arguments = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--previews", "0"]
     assert job.run(*arguments) == 0
     before = rows_of(tmp_path / "out")
+    assert job.run(*arguments, "--gpus-per-actor", "1") == 0  # nothing is left, so no GPU is asked for
     draw(tmp_path / "in" / "b.png", 2)
+    assert job.run(*arguments, "--gpus-per-actor", "1") == 2
     capsys.readouterr()
     assert job.run(*arguments, "--overwrite", "--checkpoint", tmp_path / "lost.pth") == 2
     said = capsys.readouterr()

@@ -47,6 +47,7 @@ VISIBLE = {
     ),
     "review import": ("labels", "from", "format"),
     "review report": ("labels", "queue"),
+    "report": ("labels", "sample", "queue", "seed"),
     "exemplars": (
         *("classes", "output", "source", "input", "boxes", "margin", "sheet-pictures", "queries", "duplicate-bits"),
         *("crawl.images-per-subject", "crawl.licenses", "diffusion.model", "diffusion.images-per-subject", "device"),
@@ -85,7 +86,7 @@ VISIBLE = {
 }
 VISIBLE["estimate"] = ("sample", "price-per-gpu-hour", "spot-price-per-gpu-hour", *VISIBLE["label"])
 EVERY_COMMAND = {"help", "config", "print-config", "quiet", "json"}
-MOST_VISIBLE, MOST_LINES, MOST_COLUMNS, MOST_SETTINGS = 25, 100, 100, 60
+MOST_VISIBLE, MOST_LINES, MOST_COLUMNS, MOST_SETTINGS = 25, 100, 100, 62
 
 
 @pytest.mark.parametrize("words", [row.words for row in COMMANDS])

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_jobs.labelling.guard import summary_of
 from data_jobs.labelling.labeller import Labeller, load_model, model_facts
 from data_jobs.labelling.ledger import MAX_STARTS, Ledger
 from data_jobs.labelling.model_spec import ModelSpec
@@ -30,7 +31,7 @@ from everymask.labelling.label import label_images
 from everymask.labelling.settings import label_settings
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.rows import ImageRow, from_batch
-from everymask.labels.store import LabelStore, PartSummary
+from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.data_jobs.labelling.read_images import AMG, LIMITS, fail_on_plain_pictures, loaded, png
 from tests.serve.running_service import write_head
@@ -225,5 +226,5 @@ def test_parts_are_written_and_summed(spec: ModelSpec, tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path))
     rows = Labeller(spec, Ledger())(loaded(good=png((20, 20)), lost=None))
     (summary,) = write_part(rows, store, {}).to_pylist()
-    assert PartSummary(**summary) == store.summary()
+    assert summary_of(summary) == store.summary()
     assert (summary["images"], summary["errors"]) == (2, 1)

@@ -1,0 +1,84 @@
+"""A run says what it makes, and stops where too much of it is nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from data_jobs.label_dataset import command as label
+from data_jobs.labelling.guard import FIRST_IMAGES, Guard, LimitPassed, made
+from data_jobs.labelling.limits import tolerated
+from everymask.errors import ConfigurationError
+from everymask.labels.rows import ImageRow, to_table
+from everymask.records import ImageLabels
+from tests.labels.examples import labels
+
+
+def rows() -> pa.Table:
+    found = labels(classes=True)
+    one = replace(found, masks=found.masks[:1])
+    return to_table(
+        [
+            ImageRow("many", "/many", found),
+            ImageRow("one", "/one", one),
+            ImageRow("none", "/none", ImageLabels((7, 9), (), 0.0)),
+            ImageRow("failed", "/failed", None, "lost"),
+        ]
+    )
+
+
+def part(images: int, errors: int = 0, empty: int = 0) -> dict[str, object]:
+    return {
+        "images": images,
+        "errors": errors,
+        "masks": 3 * images,
+        "seconds": 1.0,
+        "empty": empty,
+        "single": 0,
+        "class_names": ["cat", "dog"],
+        "class_masks": [3, 1],
+    }
+
+
+def test_what_is_made_is_counted() -> None:
+    found = made(rows())
+    assert (found["empty"], found["single"]) == (1, 1)
+    expected = [mask.class_name for mask in labels(classes=True).masks]
+    expected.append(expected[0])
+    names = [name for name in expected if name is not None]
+    assert dict(zip(found["class_names"], found["class_masks"], strict=True)) == {n: names.count(n) for n in names}
+
+
+def test_it_is_said_once_a_thousand_images_are_done(capsys: pytest.CaptureFixture[str]) -> None:
+    guard = Guard("50%", None)
+    guard.add(part(FIRST_IMAGES - 1, empty=10))
+    assert capsys.readouterr().out == ""
+    guard.add(part(1))
+    guard.add(part(1))
+    assert capsys.readouterr().out == (
+        "so far 1,000 images: 1.0% empty, 0.0% with one mask, 0.0% errors, 3.0 masks each; 75% of the masks are cat\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("max_errors", "max_empty", "words"),
+    [
+        ("5%", None, "60 of the first 1,000 images failed, more than --max-errors 5%"),
+        ("50%", "20%", "300 of the first 1,000 images have no mask, more than --max-empty 20%"),
+        ("50%", "299", "more than --max-empty 299"),
+    ],
+)
+def test_a_run_stops_where_a_limit_is_passed(max_errors: str, max_empty: str | None, words: str) -> None:
+    guard = Guard(max_errors, max_empty)
+    guard.add(part(FIRST_IMAGES - 1, errors=60, empty=300))
+    with pytest.raises(LimitPassed, match=words):
+        guard.add(part(1))
+    Guard("6%", "30%").add(part(FIRST_IMAGES, errors=60, empty=300))
+
+
+def test_limits_are_numbers_or_shares() -> None:
+    assert (tolerated("7", 100, "max-empty"), tolerated("5%", 200, "max-empty")) == (7, 10)
+    with pytest.raises(ConfigurationError, match="max-empty must be a number or a percentage such as 5%; got 'few'"):
+        label.parse(["--input", "a", "--output", "b", "--max-empty", "few"])
