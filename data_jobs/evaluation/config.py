@@ -176,6 +176,8 @@ class NamedClassesConfig:
     """paper: masks, thresholds and suppression of method classes as published. An option given beside it wins."""
     by_class: bool = False
     """Also a row for background and for each class."""
+    price_per_hour: float | None = None
+    """What the machine that labels costs for an hour; the table then has the cost of 1,000 images."""
     model: Annotated[ModelOptions, JOINED] = field(default_factory=ModelOptions)
     workers: int | None = None
     """Processes that label the pictures; 1 labels in this one, without Ray. By default one a GPU, or one a CPU core."""
@@ -191,6 +193,8 @@ class NamedClassesConfig:
         check_split(self, self.ground_truth)
         at_least_1("limit", self.limit)
         at_least_1("workers", self.workers)
+        if self.price_per_hour is not None and not self.price_per_hour > 0:
+            raise ConfigurationError(f"price-per-hour must be above 0; got {self.price_per_hour}")
 
 
 @dataclass(frozen=True)

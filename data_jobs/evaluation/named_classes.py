@@ -94,8 +94,10 @@ def measure_classes(config: NamedClassesConfig) -> Figures:
     for row in rows:
         labels = match_classes(found[row.name].labels, truth, taxonomy.classes)
         every_mask = match_classes(found[row.name].every_mask, truth, taxonomy.classes)
-        milliseconds = round(1000 * mean(found[row.name].seconds))
-        figures[row.name] = _figures(labels, every_mask, config.intervals.bootstrap) | {"ms": milliseconds}
+        seconds = mean(found[row.name].seconds)
+        figures[row.name] = _figures(labels, every_mask, config.intervals.bootstrap) | {"ms": round(1000 * seconds)}
+        if config.price_per_hour is not None:
+            figures[row.name]["cost of 1,000"] = round(config.price_per_hour * seconds / 3.6, 4)
         if config.by_class:
             figures |= _by_class(row.name, labels, every_mask, list(figures[row.name]))
     return figures

@@ -16,13 +16,14 @@ from data_jobs.evaluation.config import IntervalOptions, NamedClassesConfig
 from data_jobs.evaluation.named_classes import measure_classes
 from data_jobs.runtime.options import ModelOptions
 from everymask.backbone.registry import load_backbone
-from everymask.classes.config import ClassesConfig, ClipConfig, MaskConfig
+from everymask.classes.config import ClassesConfig, ClipConfig, ConceptsConfig, MaskConfig
 from everymask.classes.head import ClassHead, HeadSpec, load_head, save_head
 from everymask.errors import ConfigurationError, HeadMismatchError
 from everymask.images.decoding import decode_image
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.records import ImageLabels
+from tests.backbone.sam3.tiny import save_tiny_sam3
 from tests.classes.tiny_clip import save_tiny_clip
 from tests.tiny_sam import write_tiny_checkpoint
 
@@ -105,6 +106,29 @@ def test_heads_and_names_are_rows_that_share_the_classes_that_all_can_name(
     assert figures["classes, pets"]["AP"] == pytest.approx(1.0) != figures["classes, others"]["AP"]
     objects = {name: figures[name]["objects"] for name in ("clip", "clip: cat", "clip: dog")}
     assert objects["clip"] == objects["clip: cat"] + objects["clip: dog"]
+
+
+def test_a_head_clip_and_sam3_stand_in_one_table(measured: NamedClassesConfig, tmp_path: Path) -> None:
+    checkpoint = save_tiny_sam3(tmp_path)
+    backbone = load_backbone("sam3", checkpoint, "cpu")
+    spec = HeadSpec(CLASSES, backbone.name, backbone.weights_sha256, "token", backbone.token_dim, backbone.feature_dim)
+    save_head(ClassHead(spec), tmp_path / "pets.safetensors")
+    clip = ClipConfig(model=str(save_tiny_clip(tmp_path)), masks=MASKS)
+    config = replace(
+        measured,
+        head=(str(tmp_path / "pets.safetensors"),),
+        names="cat,dog,background",
+        methods=("classes", "clip", "concepts"),
+        model=ModelOptions("sam3", str(checkpoint), "cpu"),
+        labels=replace(measured.labels, clip=clip, concepts=ConceptsConfig(score_thresh=0.2)),
+        price_per_hour=3.6,
+    )
+    figures = measure_classes(config)
+    assert list(figures) == ["classes", "clip", "concepts"]
+    for row in figures.values():
+        assert {"mIoU", "mIoU_low", "mIoU_high", "AP50_low", "ms", "cost of 1,000"} <= set(row)
+        assert row["cost of 1,000"] == pytest.approx(row["ms"] / 1000, abs=6e-4)
+        assert row["objects"] == figures["classes"]["objects"] > 0
 
 
 def test_the_command_prints_a_row_and_writes_the_head_it_measured(
