@@ -18,6 +18,7 @@ from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
+from everymask.images.sources.options import SourceOptions
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.methods.table import METHODS, check_given
 from everymask.labelling.names import NAMED, with_names
@@ -65,7 +66,8 @@ class LabelDatasetConfig:
 
     input: str
     """A folder (with subfolders), a glob in quotes, shards such as train-{000..127}.tar, a .txt list, a table with a
-    column `uri` or with images (.parquet; .csv and .jsonl with `uri`), or one image; local, s3:// or gs://."""
+    column `uri` or with images (.parquet; .csv and .jsonl with `uri`), a data set (hf://datasets/NAME, save_to_disk),
+    or one image; local, s3:// or gs://."""
     store: Annotated[StoreOptions, JOINED]
     model: Annotated[ModelOptions, JOINED] = field(default_factory=ModelOptions)
     workers: Annotated[WorkerOptions, JOINED] = field(default_factory=WorkerOptions)
@@ -93,6 +95,7 @@ class LabelDatasetConfig:
     recipe: Recipe = "default"
     """paper: masks, thresholds and suppression of method classes as published. An option given beside it wins."""
     addresses: Annotated[AddressOptions, JOINED] = field(default_factory=AddressOptions)
+    sources: Annotated[SourceOptions, JOINED] = field(default_factory=SourceOptions)
     labels: Annotated[LabelConfig, JOINED, Without(NAMED)] = field(default_factory=LabelConfig)
     limits: ImageLimits = field(default_factory=ImageLimits)
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -28,7 +29,9 @@ from everymask.files.location import Location
 from everymask.files.storage import canonical_uri, is_remote, is_web, one_line, resolve, split_query
 from everymask.files.text_lines import bounded_lines
 from everymask.images.decoding import IMAGE_SUFFIXES
-from everymask.images.sources.registry import source_of
+from everymask.images.sources.options import DEFAULT_OPTIONS, SourceOptions
+from everymask.images.sources.registry import SUFFIXES, source_of
+from everymask.images.sources.source import Found
 from everymask.records import Member
 from everymask.redaction import redact
 
@@ -37,6 +40,7 @@ _NO_FILE, _NO_ENDING = "pipes, sockets or devices", "without an ending"
 _AGAIN = "folders that a link leads to a second time"
 _STORE = "label stores, whose previews are no images of yours"
 _OF_A_STORE = frozenset({"run.json", "labels"})
+_CACHES, _CACHE = "cache-*.arrow", "caches of data sets"
 _COMMENT = " #"
 _MOST_MARKS_IN_A_NAME = 16
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -67,7 +71,12 @@ class ImageRef:
     error: str | None = None
 
 
-def list_images(location: str, skip: str | None = None, skipped: Skipped | None = None) -> Iterator[ImageRef]:
+def list_images(
+    location: str,
+    skip: str | None = None,
+    skipped: Skipped | None = None,
+    options: SourceOptions = DEFAULT_OPTIONS,
+) -> Iterator[ImageRef]:
     """Every image of an input, in a fixed order.
 
     A folder is walked with its subfolders, and then the folders that links lead to, each folder once; files with an
@@ -85,12 +94,13 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
         location: what to list.
         skip: a folder whose files are no images of the input: the output, where it lies inside the input.
         skipped: counts what a folder or a glob holds that is not taken.
+        options: what is taken of files that hold images.
 
     Raises:
         ConfigurationError: the input is not there, cannot be opened, or is malformed.
     """
     if _BRACES.search(location):
-        yield from _inside(_counted(location))
+        yield from _inside(_counted(location), options)
         return
     base, query = split_query(location) if is_remote(location) else (location, "")
     avoid = canonical_uri(skip) if skip is not None else None
@@ -101,11 +111,11 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
     except OSError as error:
         raise ConfigurationError(f"the input {location} cannot be opened ({one_line(error)})") from error
     if kind == pafs.FileType.Directory:
-        yield from _walk_folder(base, query, avoid, skipped)
-    elif kind == pafs.FileType.File and is_manifest(base, filesystem, path):
-        yield from _read_manifest(location)
+        yield from _walk_folder(base, query, avoid, skipped, options)
+    elif kind == pafs.FileType.File and is_manifest(base, filesystem, path, options):
+        yield from _read_manifest(location, options)
     elif kind == pafs.FileType.File and source_of(base) is not None:
-        yield from _inside([replace(_relative_ref(location, location), image_id=PurePosixPath(base).name)])
+        yield from _inside([replace(_relative_ref(location, location), image_id=PurePosixPath(base).name)], options)
     elif kind == pafs.FileType.File and base.lower().endswith(LIST_SUFFIXES):
         yield from _read_list(location)
     elif kind == pafs.FileType.File:
@@ -115,7 +125,7 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
         matches = re.compile(glob_translate(base[len(folder + slash) :])).match
         found = (ref for ref in _walk(folder or slash or ".", query, avoid, skipped) if matches(ref.image_id))
         for ref in found:
-            yield from [ref] if source_of(ref.image_id) is None else _images_of(ref)
+            yield from [ref] if source_of(ref.image_id) is None else _images_of(ref, options)
     else:
         raise ConfigurationError(
             f"the input {location} is not there; give a folder, a glob in quotes, a .txt list, a .parquet manifest or "
@@ -123,8 +133,10 @@ def list_images(location: str, skip: str | None = None, skipped: Skipped | None 
         )
 
 
-def _walk_folder(root: str, query: str, avoid: str | None, skipped: Skipped) -> Iterator[ImageRef]:
-    """The images of a folder; where it has none, those inside its shards."""
+def _walk_folder(
+    root: str, query: str, avoid: str | None, skipped: Skipped, options: SourceOptions
+) -> Iterator[ImageRef]:
+    """The images of a folder; where it has none, or the user asks for it, those inside its shards and videos."""
     shards = []
     any_image = False
     for ref in _walk(root, query, avoid, skipped):
@@ -132,15 +144,19 @@ def _walk_folder(root: str, query: str, avoid: str | None, skipped: Skipped) -> 
         if ending in IMAGE_SUFFIXES:
             any_image = True
             yield ref
-        elif source_of(ref.image_id) is not None:
-            shards.append(ref)
+        elif PurePosixPath(ref.image_id).match(_CACHES):
+            skipped.add(_CACHE)
+        elif (source := source_of(ref.image_id)) is not None:
+            shards.append((ref, source))
         else:
             skipped.add(ending or _NO_ENDING)
-    if not any_image:
-        yield from _inside(shards)
-    else:
-        for ref in shards:
-            skipped.add(f"{PurePosixPath(ref.image_id).suffix.lower()} (a glob of them as --input takes them)")
+    taken = []
+    for ref, source in shards:
+        if not any_image or source.asked_for(options):
+            taken.append(ref)
+        else:
+            skipped.add(f"{PurePosixPath(ref.image_id).suffix.lower()} ({source.taken_by} takes them)")
+    yield from _inside(taken, options)
 
 
 def _walk(root: str, query: str, avoid: str | None, skipped: Skipped | None = None) -> Iterator[ImageRef]:
@@ -167,35 +183,32 @@ def _counted(location: str) -> list[ImageRef]:
     ]
 
 
-def _inside(shards: Iterable[ImageRef]) -> Iterator[ImageRef]:
+def _inside(shards: Iterable[ImageRef], options: SourceOptions) -> Iterator[ImageRef]:
     """The images inside files, in order. A few files are listed at a time."""
     with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:
         for some in batched(shards, _LISTED_AT_ONCE):
-            yield from itertools.chain.from_iterable(pool.map(_images_of, some))
+            yield from itertools.chain.from_iterable(pool.map(partial(_images_of, options=options), some))
 
 
-def _images_of(shard: ImageRef) -> list[ImageRef]:
+def _images_of(shard: ImageRef, options: SourceOptions) -> list[ImageRef]:
     source = source_of(shard.image_id)
     if source is None:
-        return [replace(shard, error="no file of images that everymask reads; give .tar, .tar.gz or .parquet")]
+        return [replace(shard, error=f"no file of images that everymask reads; give {', '.join(SUFFIXES)}")]
     try:
         filesystem, path = resolve(shard.uri)
         with filesystem.open_input_file(path) as file:
-            return [
-                ImageRef(
-                    f"{shard.image_id}/{found.key}" if found.key else shard.image_id,
-                    shard.uri,
-                    found.size,
-                    shard.file_version,
-                    found.member,
-                    found.error,
-                )
-                for found in source.images(file, shard.image_id)
-            ]
+            return [_ref_inside(shard, found) for found in source.images(file, shard.image_id, options)]
     except FileNotFoundError:
         return [replace(shard, error="the file is not there")]
     except (OSError, pa.ArrowException) as error:
         return [replace(shard, error=f"the file cannot be read ({one_line(error)})")]
+
+
+def _ref_inside(shard: ImageRef, found: Found) -> ImageRef:
+    image_id = f"{shard.image_id}/{found.key}" if found.key else shard.image_id
+    if found.address is not None:
+        return replace(_relative_ref(found.address, shard.uri), image_id=image_id)
+    return ImageRef(image_id, shard.uri, found.size, shard.file_version, found.member, found.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,8 +351,8 @@ def _is_file(uri: str, location: str) -> bool:
         return False
 
 
-def _read_manifest(location: str) -> Iterator[ImageRef]:
-    for row in read_rows(location):
+def _read_manifest(location: str, options: SourceOptions) -> Iterator[ImageRef]:
+    for row in read_rows(location, options):
         ref = _relative_ref(row.uri, location)
         version = f"etag:{row.etag}" if row.etag else ref.file_version
         yield replace(

@@ -24,7 +24,8 @@ from everymask.files.parquet_bounds import open_texts, short_texts
 from everymask.files.storage import is_remote, one_line, resolve, split_query
 from everymask.files.text_lines import bounded_lines
 from everymask.images.decoding import IMAGE_SUFFIXES
-from everymask.images.sources.parquet import image_column
+from everymask.images.sources.columns import address_column, id_column, image_column
+from everymask.images.sources.options import DEFAULT_OPTIONS, SourceOptions
 
 LIST_SUFFIXES = (".txt", ".lst")
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
@@ -53,45 +54,39 @@ class ManifestRow:
     etag: str | None = None
 
 
-def read_rows(location: str) -> Iterator[ManifestRow]:
+def read_rows(location: str, options: SourceOptions = DEFAULT_OPTIONS) -> Iterator[ManifestRow]:
     """The rows of a manifest, streaming.
 
     Raises:
-        ConfigurationError: it is damaged, has no column `uri`, or a row without one; or it is an inventory whose files
-            lie where a stranger's content may not lead.
+        ConfigurationError: it is damaged, has no column of addresses, or a row without one; or it is an inventory whose
+            files lie where a stranger's content may not lead.
     """
     name = split_query(location)[0].lower() if is_remote(location) else location.lower()
     try:
         if PurePosixPath(name).name == INVENTORY_NAME:
             yield from _inventory(location)
             return
-        rows = _parquet(location) if name.endswith(".parquet") else _text_rows(location, name)
-        for row in rows:
-            if not row.get("uri"):
-                columns = "" if "uri" in row else f", only {', '.join(map(str, row))}"
-                problem = "a row without a uri" if "uri" in row else f"no column `uri`{columns}"
-                raise ConfigurationError(f"the manifest {location} has {problem}")
-            yield ManifestRow(_text_of(row["uri"]), None if row.get("image_id") is None else _text_of(row["image_id"]))
+        rows = _parquet(location, options) if name.endswith(".parquet") else _text_rows(location, name)
+        yield from _named(rows, location, options)
     except _DAMAGE as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else one_line(error)
         raise ConfigurationError(f"the manifest {location} cannot be read ({reason}); make it again") from error
 
 
-def is_manifest(base: str, filesystem: pafs.FileSystem, path: str) -> bool:
+def is_manifest(base: str, filesystem: pafs.FileSystem, path: str, options: SourceOptions = DEFAULT_OPTIONS) -> bool:
     """Whether a file, whose address without a query is `base`, is a table that names images."""
     if base.lower().endswith(".parquet"):
-        return not _holds_bytes(filesystem, path)
+        return not _holds_bytes(filesystem, path, options)
     return base.lower().endswith(TABLE_SUFFIXES) or PurePosixPath(base).name == INVENTORY_NAME
 
 
-def _holds_bytes(filesystem: pafs.FileSystem, path: str) -> bool:
+def _holds_bytes(filesystem: pafs.FileSystem, path: str, options: SourceOptions) -> bool:
     """Whether a Parquet file has the bytes of images, and no column `uri` that would make it a manifest."""
     try:
         with filesystem.open_input_file(path) as file:
-            schema = pq.read_schema(file)
-    except (pa.ArrowException, OSError):
+            return image_column(pq.read_schema(file), options).holds != "address"
+    except (InputError, pa.ArrowException, OSError):
         return False
-    return "uri" not in schema.names and image_column(schema) is not None
 
 
 def list_digest(location: str) -> str | None:
@@ -113,17 +108,45 @@ def list_digest(location: str) -> str | None:
         raise ConfigurationError(f"the input {location} cannot be opened ({one_line(error)})") from error
 
 
-def _parquet(location: str) -> Iterator[dict[str, Any]]:
+def _named(rows: Iterator[Mapping[str, Any]], location: str, options: SourceOptions) -> Iterator[ManifestRow]:
+    """The columns that count, as the first row has them.
+
+    Raises:
+        ConfigurationError: there is no such column, or a row has no address.
+    """
+    columns: tuple[str, str | None] | None = None
+    for row in rows:
+        if columns is None:
+            columns = _columns(list(row), location, options)
+        address, name = row.get(columns[0]), row.get(columns[1] or "image_id")
+        if not address:
+            raise ConfigurationError(f"the manifest {location} has a row without a {columns[0]}")
+        yield ManifestRow(_text_of(address), None if name is None else _text_of(name))
+
+
+def _columns(names: list[str], location: str, options: SourceOptions) -> tuple[str, str | None]:
+    """The columns of addresses and of ids.
+
+    A manifest's images keep their paths for ids unless it has `image_id`, or the user names a column.
+
+    Raises:
+        ConfigurationError: there is none, or several could be it.
+    """
+    try:
+        ids = id_column([name for name in names if name == "image_id"], options, names)
+        return address_column(names, options), ids
+    except InputError as error:
+        raise ConfigurationError(f"the manifest {location} has {error}") from error
+
+
+def _parquet(location: str, options: SourceOptions) -> Iterator[dict[str, Any]]:
     filesystem, path = resolve(location)
-    columns = ["uri", "image_id"]
-    with filesystem.open_input_file(path) as file, open_texts(file, columns) as table:
-        names = table.schema_arrow.names
-        if "uri" not in names:
-            raise ConfigurationError(f"the manifest {location} has no column `uri`, only {', '.join(names)}")
-        columns = [name for name in columns if name in names]
-        for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
-            for row in zip(*map(short_texts, batch.columns), strict=True):
-                yield dict(zip(batch.schema.names, row, strict=True))
+    with filesystem.open_input_file(path) as file:
+        columns = [name for name in _columns(pq.read_schema(file).names, location, options) if name is not None]
+        with open_texts(file, columns) as table:
+            for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
+                for row in zip(*map(short_texts, batch.columns), strict=True):
+                    yield dict(zip(batch.schema.names, row, strict=True))
 
 
 def _text_rows(location: str, name: str) -> Iterator[Mapping[str, Any]]:

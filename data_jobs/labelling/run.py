@@ -72,7 +72,9 @@ def _run(options: StoreOptions, place: str, work: Callable[[LabelStore], PartSum
 
 def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: EstimateConfig | None) -> PartSummary:
     skipped = Skipped()
-    images: Iterator[ImageRef] = itertools.islice(list_images(config.input, config.store.output, skipped), config.limit)
+    images: Iterator[ImageRef] = itertools.islice(
+        list_images(config.input, config.store.output, skipped, config.sources), config.limit
+    )
     with waiting(f"looking for images in {redact(config.input)}"):
         first = next(images, None)
     if first is None:
@@ -85,7 +87,7 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     crew = Crew.plan(config)
     prices = _prices(sampling, crew.actors)
     spec = crew.spec
-    configured = configuration_without_model(config.input, spec.config, spec.model, config.limits)
+    configured = configuration_without_model(config.input, spec.config, spec.model, config.limits, config.sources)
     earlier = Earlier.read(config.store, store, configured)
     start = partial(crew.start, config, store, earlier)
     if earlier.has_shards:

@@ -9,6 +9,7 @@ from typing import Any
 from data_jobs.labelling.model_spec import ModelFacts
 from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
+from everymask.images.sources.options import DEFAULT_OPTIONS, SourceOptions
 from everymask.labelling.config import LabelConfig
 from everymask.redaction import redact
 
@@ -16,7 +17,13 @@ OF_THE_MODEL = ("weights_sha256", "head_sha256", "class_names")
 """Keys of the configuration that only a look into the model tells; so does the threshold of a run that gives none."""
 
 
-def run_configuration(source: str, config: LabelConfig, facts: ModelFacts, limits: ImageLimits) -> dict[str, Any]:
+def run_configuration(
+    source: str,
+    config: LabelConfig,
+    facts: ModelFacts,
+    limits: ImageLimits,
+    sources: SourceOptions = DEFAULT_OPTIONS,
+) -> dict[str, Any]:
     """What all rows of one store have in common, as run.json and every part hold it.
 
     Args:
@@ -24,13 +31,17 @@ def run_configuration(source: str, config: LabelConfig, facts: ModelFacts, limit
         config: method and options.
         facts: what is known of the model and the class head.
         limits: what an image may cost to read.
+        sources: what is taken of files that hold images; as nobody says otherwise, it is left out.
     """
-    return {"input": redact(canonical_uri(source)), **facts.settings(config), "limits": asdict(limits)}
+    said = {} if sources == DEFAULT_OPTIONS else {"sources": asdict(sources)}
+    return {"input": redact(canonical_uri(source)), **facts.settings(config), "limits": asdict(limits), **said}
 
 
-def configuration_without_model(source: str, config: LabelConfig, model: str, limits: ImageLimits) -> dict[str, Any]:
+def configuration_without_model(
+    source: str, config: LabelConfig, model: str, limits: ImageLimits, sources: SourceOptions = DEFAULT_OPTIONS
+) -> dict[str, Any]:
     """What of `run_configuration` is known before the model is looked into."""
-    complete = run_configuration(source, config, ModelFacts(model, "", "", None, None), limits)
+    complete = run_configuration(source, config, ModelFacts(model, "", "", None, None), limits, sources)
     return {name: value for name, value in complete.items() if name not in OF_THE_MODEL}
 
 

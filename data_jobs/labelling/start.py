@@ -69,7 +69,7 @@ class Crew:
         check_schedulable(self.actors.demands())
         with waiting(f"starting a worker, which loads {self.spec.model}"):
             facts = inspect_model(self.spec, self.actors)
-        configuration = run_configuration(config.input, self.spec.config, facts, config.limits)
+        configuration = run_configuration(config.input, self.spec.config, facts, config.limits, config.sources)
         this = Run.open("label", config, store, earlier, configuration, facts.device)
         batch_size = config.batch_size or (find_model(self.spec.model).gpu_batch_size if self.actors.gpus else 1)
         guard = Guard(config.store.max_errors, config.max_empty)

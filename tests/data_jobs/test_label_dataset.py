@@ -22,12 +22,10 @@ from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from tests.classes.tiny_clip import save_tiny_clip
+from tests.data_jobs.coarse import AMG
 from tests.full_disk import full_disk
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
-
-AMG = ["--method", "amg", "--amg.points-per-side", "4", "--amg.pred-iou-thresh", "0"]
-AMG += ["--amg.stability-score-thresh", "0", "--actors", "1", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,57 +12,80 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from everymask.errors import EverymaskError, InputError
-from everymask.files.parquet_bounds import checked_size, is_text, open_texts, short_texts
+from everymask.files.parquet_bounds import checked_size, open_texts, short_texts
 from everymask.files.storage import one_line
 from everymask.images.decoding import ImageLimits
+from everymask.images.sources.columns import ImageColumn, column_of, id_column_of, image_column
+from everymask.images.sources.options import SourceOptions
 from everymask.images.sources.source import Found, Source
 from everymask.records import Member
 
-_ID_COLUMNS = ("image_id", "__key__", "id")
 _ROWS = 16
 _MOST_AT_ONCE_BYTES = 256 * 2**20
 _DAMAGE = (pa.ArrowException, OSError, ValueError, InputError)
 
 
-def image_column(schema: pa.Schema) -> str | None:
-    """The column that holds the bytes of images: `image` before others; None where none or several could."""
-    columns = [field.name for field in schema if _bytes_path(field) is not None]
-    if "image" in columns:
-        return "image"
-    return columns[0] if len(columns) == 1 else None
-
-
-def _bytes_path(field: pa.Field) -> str | None:
-    """The path of a column's bytes inside the file; None where it holds none."""
-    if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-        return str(field.name)
-    if pa.types.is_struct(field.type) and any(_bytes_path(inner) == "bytes" for inner in field.type):
-        return f"{field.name}.bytes"
-    return None
-
-
-def list_images(file: pa.NativeFile, name: str) -> Iterator[Found]:
-    """Every row; its key is a column `image_id`, `__key__` or `id` of text, else the number of the row."""
+def list_images(file: pa.NativeFile, name: str, options: SourceOptions) -> Iterator[Found]:
+    """Every row; its key is that of the column of ids, else the number of the row."""
     try:
-        with open_texts(file, _ID_COLUMNS) as parquet:
-            schema = parquet.schema_arrow
-            column = image_column(schema)
-            if column is None:
-                columns = ", ".join(schema.names)
-                yield Found("", error=f"no one column holds the bytes of images; the file has {columns}")
-                return
-            texts = [field.name for field in schema if is_text(field)]
-            ids = next((one for one in _ID_COLUMNS if one in texts), None)
+        schema = pq.read_schema(file)
+        column, ids = _columns(schema, options)
+        with open_texts(file, [ids or "", column.name]) as parquet:
             keys = _text(parquet, ids) if ids else map(str, itertools.count())
+            addresses = _addresses(parquet, column)
             for row, key in zip(range(parquet.metadata.num_rows), keys, strict=False):
-                yield Found(key or str(row), Member("row", column, row=row))
+                key = str(row) if key is None else key
+                if addresses is None:
+                    yield Found(key, Member("row", column.name, row=row))
+                else:
+                    address = next(addresses)
+                    yield Found(key, address=address, error=None if address else "the row holds no address")
+    except _ColumnError as error:
+        yield Found("", error=f"the file has {error}")
     except _DAMAGE as error:
         yield Found("", error=f"the file is no whole Parquet file ({one_line(error)})")
 
 
-def _text(parquet: pq.ParquetFile, column: str) -> Iterator[str | None]:
-    for batch in parquet.iter_batches(8192, columns=[column]):
-        yield from short_texts(batch.column(0))
+class _ColumnError(InputError):
+    """The table has no such column."""
+
+
+def _columns(schema: pa.Schema, options: SourceOptions) -> tuple[ImageColumn, str | None]:
+    try:
+        return image_column(schema, options), id_column_of(schema, options)
+    except InputError as error:
+        raise _ColumnError(str(error)) from error
+
+
+def _addresses(parquet: pq.ParquetFile, column: ImageColumn) -> Iterator[str | None] | None:
+    """Addresses of the rows; None where the column holds bytes."""
+    if column.holds == "address":
+        return _text(parquet, column.name)
+    if column.holds == "struct" and f"{column.name}.path" in _paths(parquet) and _has_no_bytes(parquet, column.path):
+        return _text(parquet, f"{column.name}.path")
+    return None
+
+
+def _paths(parquet: pq.ParquetFile) -> list[str]:
+    return [parquet.schema.column(index).path for index in range(len(parquet.schema))]
+
+
+def _has_no_bytes(parquet: pq.ParquetFile, path: str) -> bool:
+    """Whether every value of a column is null, as the file's footer tells."""
+    index = _paths(parquet).index(path)
+    groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
+    counts = [group.column(index).statistics for group in groups]
+    return bool(groups) and all(
+        found is not None and found.null_count == group.num_rows for found, group in zip(counts, groups, strict=True)
+    )
+
+
+def _text(parquet: pq.ParquetFile, path: str) -> Iterator[str | None]:
+    for batch in parquet.iter_batches(8192, columns=[path]):
+        values = batch.column(0)
+        if pa.types.is_struct(values.type):
+            values = values.field(0)
+        yield from (None if value is None else str(value) for value in short_texts(values))
 
 
 def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLimits) -> list[bytes | InputError]:
@@ -92,7 +115,8 @@ def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLim
 def _rows(
     parquet: pq.ParquetFile, group: int, column: str, wanted: frozenset[int], limits: ImageLimits
 ) -> Iterator[tuple[int, bytes | InputError]]:
-    path = str(_bytes_path(parquet.schema_arrow.field(column)))
+    found = column_of(parquet.schema_arrow.field(column))
+    path = column if found is None else found.path
     # Every row may be the same value, as long as all of the column.
     at_once = min(max(_MOST_AT_ONCE_BYTES // max(checked_size(parquet, group, path), 1), 1), _ROWS)
     row = 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from everymask.images.sources.arrow import ARROW
 from everymask.images.sources.parquet import PARQUET
 from everymask.images.sources.source import Source
 from everymask.images.sources.tar import TAR
+from everymask.images.sources.video import VIDEO
 from everymask.records import MemberKind
 
-SOURCES: tuple[Source, ...] = (TAR, PARQUET)
+SOURCES: tuple[Source, ...] = (TAR, PARQUET, ARROW, VIDEO)
+SUFFIXES = tuple(suffix for source in SOURCES for suffix in source.suffixes)
 
 
 def source_of(name: str) -> Source | None:

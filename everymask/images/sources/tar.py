@@ -16,22 +16,22 @@ from typing import IO, cast
 
 import pyarrow as pa
 
-from everymask.errors import EverymaskError, InputError
+from everymask.errors import InputError
 from everymask.files.storage import one_line
 from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits
+from everymask.images.sources.options import SourceOptions
+from everymask.images.sources.ranges import read_ranges, refused, whole
 from everymask.images.sources.source import Found, Source
 from everymask.records import Member
 
 _GZIP_SUFFIXES = (".tar.gz", ".tgz")
 _BUFFER_BYTES = 2**20
-_MOST_AT_ONCE_BYTES = 64 * 2**20
-_MOST_BETWEEN_BYTES = 2**20
 _MOST_HEADER_BYTES = 2**20
 _LAST_OFFSET = 2**63 - 1
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, RecursionError)
 
 
-def list_images(file: pa.NativeFile, name: str) -> Iterator[Found]:
+def list_images(file: pa.NativeFile, name: str, options: SourceOptions) -> Iterator[Found]:
     """Every image of a shard, in its order; if it is cut short or damaged, the last one found says so."""
     packed = name.lower().endswith(_GZIP_SUFFIXES)
     size = _LAST_OFFSET if packed else file.size()
@@ -118,65 +118,18 @@ def _new_key(name: str, taken: set[str]) -> str:
 
 def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLimits) -> list[bytes | InputError]:
     """The bytes of members: neighbours by one read, those of a `.tar.gz` by one pass over it."""
-    found: list[bytes | InputError] = [InputError("")] * len(members)
-    sound = []
-    for index, member in enumerate(members):
-        try:
-            limits.check_bytes(member.size or 0)
-            sound.append(index)
-        except EverymaskError as error:
-            found[index] = cast(InputError, error)
-    by_offset = sorted(sound, key=lambda index: members[index].offset or 0)
-    packed = bool(members) and members[0].kind == "scan"
-    for span in [by_offset] if packed else _spans(by_offset, members):
-        for index, data in zip(span, _read_span(file, [members[index] for index in span], packed), strict=True):
-            found[index] = data
-    return found
-
-
-def _spans(order: Sequence[int], members: Sequence[Member]) -> Iterator[list[int]]:
-    """Indices of members that are read at once."""
-    span: list[int] = []
-    first = last = 0
+    if members[0].kind == "range":
+        return read_ranges(file, members, limits)
+    found, order = refused(members, limits)
+    stream = _unpacked(file)
     for index in order:
-        start, end = _extent(members[index])
-        if span and (start - last > _MOST_BETWEEN_BYTES or end - first > _MOST_AT_ONCE_BYTES):
-            yield span
-            span = []
-        if not span:
-            first = start
-        span.append(index)
-        last = end
-    if span:
-        yield span
-
-
-def _extent(member: Member) -> tuple[int, int]:
-    start = member.offset or 0
-    return start, start + (member.size or 0)
-
-
-def _read_span(file: pa.NativeFile, members: Sequence[Member], packed: bool) -> Iterator[bytes | InputError]:
-    if packed:
-        stream = _unpacked(file)
-        for member in members:
-            try:
-                stream.seek(member.offset or 0)
-                yield _whole(stream.read(member.size or 0), member)
-            except _DAMAGE as error:
-                yield InputError(f"the shard is cut short or damaged ({one_line(error)})")
-        return
-    start = _extent(members[0])[0]
-    data = file.read_at(_extent(members[-1])[1] - start, start) if members else b""
-    for member in members:
-        begin, end = _extent(member)
-        yield _whole(bytes(data[begin - start : end - start]), member)
-
-
-def _whole(data: bytes, member: Member) -> bytes | InputError:
-    if len(data) != member.size:
-        return InputError(f"the shard is cut short in {member.name!r}; put the whole of it back")
-    return data
+        member = members[index]
+        try:
+            stream.seek(member.offset or 0)
+            found[index] = whole(stream.read(member.size or 0), member)
+        except _DAMAGE as error:
+            found[index] = InputError(f"the shard is cut short or damaged ({one_line(error)})")
+    return found
 
 
 TAR = Source("WebDataset shards", (".tar", *_GZIP_SUFFIXES), ("range", "scan"), list_images, read_images)

@@ -141,7 +141,7 @@ def test_a_manifest_may_name_its_ids(photos: Path) -> None:
 
 def test_a_manifest_without_uris_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": ["a"]}), tmp_path / "m.parquet")
-    with pytest.raises(ConfigurationError, match="has no column `uri`, only path"):
+    with pytest.raises(ConfigurationError, match="has no one column of images or their addresses, only path"):
         ids(tmp_path / "m.parquet")
     (tmp_path / "n.parquet").write_bytes(b"no parquet at all")
     with pytest.raises(ConfigurationError, match="cannot be read"):

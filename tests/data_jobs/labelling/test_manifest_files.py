@@ -58,7 +58,7 @@ def test_the_same_rows_are_the_same_images(tmp_path: Path, name: str, content: b
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("m.csv", b"path,label\na.jpg,1\n", r"has no column `uri`, only path, label"),
+        ("m.csv", b"path,label\na.jpg,1\n", r"has no one column of images or their addresses, only path, label"),
         ("m.csv", b'uri\na.jpg\n""\n', "has a row without a uri"),
         ("m.jsonl", b'{"uri": "a.jpg"}\n{"uri"', "cannot be read"),
         ("m.jsonl", b'["a.jpg"]', "a line that is no JSON object"),

@@ -3,76 +3,25 @@
 from __future__ import annotations
 
 import gzip
-import io
 import tarfile
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
-from data_jobs.labelling.inputs import ImageRef, list_images
-from data_jobs.labelling.manifests import Manifest
+from data_jobs.labelling.inputs import list_images
 from data_jobs.labelling.resume import settle_store, write_pending
 from data_jobs.labelling.skipped import Skipped
-from data_jobs.labelling.stages import load_bytes
 from everymask.errors import ConfigurationError, InputError
-from everymask.files.addresses import AddressPolicy
-from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
 from everymask.images.files import read_members
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
-
-LIMITS = ImageLimits()
-ANYTHING = AddressPolicy(trusted=("/",))
-
-
-def picture(seed: int) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def shard(path: Path, members: list[tuple[str, bytes]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = "w:gz" if path.suffix == ".gz" else "w"
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
-def samples(first: int, count: int) -> list[tuple[str, bytes]]:
-    """WebDataset's: a picture and its JSON for each key."""
-    return [
-        member
-        for number in range(first, first + count)
-        for member in ((f"{number:04d}.png", picture(number)), (f"{number:04d}.json", b"{}"))
-    ]
-
-
-def listed(location: object) -> list[ImageRef]:
-    return list(list_images(str(location)))
-
-
-def ids(location: object) -> list[str]:
-    return [image.image_id for image in listed(location)]
-
-
-def loaded(images: list[ImageRef], folder: Path) -> list[tuple[str, str | None, bytes | None]]:
-    """(id, error, bytes) as the reading stage gives them, through a manifest."""
-    manifest = Manifest.at(Location.at(str(folder / "manifest"))).with_more(images)
-    rows = pa.concat_tables(pq.read_table(file.path) for file in manifest.locations())
-    found = load_bytes(rows, LIMITS, ANYTHING)
-    return list(zip(*(found[name].to_pylist() for name in ("image_id", "error", "data")), strict=True))
+from tests.images.sources.holding import ANYTHING, LIMITS, huggingface, ids, listed, loaded, picture, samples, shard
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
@@ -202,15 +151,6 @@ def test_a_resumed_run_goes_on_from_the_last_member(tmp_path: Path) -> None:
     assert pending.changed.images == 0
 
 
-def huggingface(path: Path, numbers: range, **columns: object) -> Path:
-    """As `datasets` writes images: a struct of bytes and path, in small row groups."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    images = [{"bytes": picture(number), "path": f"{number}.png"} for number in numbers]
-    table = pa.table({"image": images, "label": list(numbers), **columns})
-    pq.write_table(table, path, row_group_size=7)
-    return path
-
-
 def test_a_table_with_bytes_is_read_by_row(tmp_path: Path) -> None:
     path = huggingface(tmp_path / "data" / "train.parquet", range(30))
     images = listed(path)
@@ -234,7 +174,7 @@ def test_a_table_of_plain_bytes_is_read_too_and_one_without_names_its_columns(tm
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "in" / "none.parquet")
     (row,) = listed(tmp_path / "in")
-    assert row.error == "no one column holds the bytes of images; the file has a, b"
+    assert row.error == "the file has no one column of images or their addresses, only a, b; say which with --column"
 
 
 def test_a_manifest_stays_a_manifest(tmp_path: Path) -> None:

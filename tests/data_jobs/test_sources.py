@@ -1,0 +1,104 @@
+"""One job over every kind of file that holds images; the library, an export and browse open each image again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from browse.collection import Collection
+from browse.pictures import Pictures
+from data_jobs.label_dataset import command as main
+from everymask.files.addresses import AddressPolicy
+from everymask.images.decoding import ImageLimits, decode_image
+from everymask.images.files import read_labelled_bytes
+from everymask.labels.rows import ImageRow
+from everymask.labels.store import LabelStore
+from tests.data_jobs.coarse import AMG
+from tests.formats.exporting import run_export
+from tests.images.sources.films import film, needs_ffmpeg
+from tests.images.sources.holding import huggingface, picture, samples, saved, shard
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900), needs_ffmpeg]
+
+IMAGES = {
+    "tar": ["shard.tar/0000", "shard.tar/0001"],
+    "tar.gz": ["packed.tar.gz/0002", "packed.tar.gz/0003"],
+    "Parquet": ["table.parquet/0", "table.parquet/1"],
+    "save_to_disk": ["saved/train/data-00000-of-00001.arrow/0", "saved/train/data-00000-of-00001.arrow/1"],
+    "video": ["clip.mp4/0", "clip.mp4/2000"],
+    "loose": ["one.png"],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20)
+    yield
+    ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Labelled:
+    folder: Path
+    store: LabelStore
+    rows: dict[str, ImageRow]
+
+
+@pytest.fixture(scope="module")
+def labelled(tiny_sam_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Labelled:
+    folder = tmp_path_factory.mktemp("sources") / "in"
+    shard(folder / "shard.tar", samples(0, 2))
+    shard(folder / "packed.tar.gz", samples(2, 2))
+    huggingface(folder / "table.parquet", range(4, 6))
+    saved(folder / "saved", "train", range(6, 8))
+    film(folder / "clip.mp4")
+    (folder / "one.png").write_bytes(picture(8))
+    output = folder.parent / "labels"
+    model = ["--model", "vit_b", "--checkpoint", str(tiny_sam_checkpoint), *AMG]
+    assert main([*model, "--input", f"{folder}/**/*[!n]", "--output", str(output), "--frames", "2"]) == 0
+    store = LabelStore(str(output))
+    return Labelled(folder, store, {row.image_id: row for row in store.images()})
+
+
+def test_every_image_of_every_source_has_a_row(labelled: Labelled) -> None:
+    assert sorted(labelled.rows) == sorted(image_id for ids in IMAGES.values() for image_id in ids)
+    assert [row.error for row in labelled.rows.values()] == [None] * len(labelled.rows)
+
+
+@pytest.mark.parametrize("source", IMAGES)
+def test_an_image_is_opened_again_by_the_library_and_by_browse(labelled: Labelled, source: str, tmp_path: Path) -> None:
+    policy = AddressPolicy(trusted=(str(labelled.folder),))
+    collection = Collection(labelled.store, tmp_path / "cache")
+    collection.renew()
+    pictures = Pictures(labelled.store, policy, ImageLimits(), tmp_path / "thumbnails")
+    for image_id in IMAGES[source]:
+        row = labelled.rows[image_id]
+        data = read_labelled_bytes(row.uri, row.content_sha256, ImageLimits(), policy, row.member)
+        assert row.labels is not None
+        assert decode_image(data).shape[:2] == row.labels.size_hw
+        looked = collection.look(image_id)
+        assert pictures.bytes_of(looked) == data
+        assert decode_image(pictures.thumbnail(looked, "s", masks=True)).shape[:2] == row.labels.size_hw
+
+
+def test_an_export_copies_every_image(labelled: Labelled, tmp_path: Path) -> None:
+    run_export(
+        labelled.store,
+        "coco-folders",
+        tmp_path / "out",
+        images="copy",
+        policy=AddressPolicy(trusted=(str(labelled.folder),)),
+    )
+    (annotations,) = (tmp_path / "out").glob("annotations/*.json")
+    names = [image["file_name"] for image in json.loads(annotations.read_text())["images"]]
+    copies = {file.name: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.name in names}
+    found = {hashlib.sha256(data).hexdigest() for data in copies.values()}
+    assert found == {row.content_sha256 for row in labelled.rows.values()}
+    assert all(np.asarray(decode_image(data)).size for data in copies.values())
