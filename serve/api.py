@@ -112,7 +112,7 @@ class Handlers:
         semantic_map: Annotated[bool, Query(description="whether to answer the map of classes too")] = True,
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
-        """Masks of the classes that a head knows, or of names, and the semantic map."""
+        """Masks of a class head's classes, or of names, and the semantic map."""
         if (head is None) == (names is None):
             raise ServiceError(422, "invalid_request", "give head, one of /v1/heads, or names, not both")
         fields, data = await self._read(request, ImageBody)

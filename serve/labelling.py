@@ -23,9 +23,9 @@ from serve.settings import NO_NAMES, ServiceSettings
 from serve.tasks import ClickTask, EverythingTask, ModelDescription, NamesTask, Outcome, RequestImage
 
 MAX_NAMES = 100
-"""Names of one request."""
+"""Most names of one request."""
 MAX_NAME_LENGTH = 300
-"""Characters of a name; CLIP reads 77 tokens, SAM 3 32."""
+"""Most characters of a name; CLIP reads 77 tokens, SAM 3 reads 32."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ class Labelling:
         score_thresh: float | None = None,
         sizes: RegionSizes = _OWN_SIZES,
     ) -> ImageAnswer:
-        """Masks of what some names describe, or look like.
+        """Masks that fit some names.
 
         Raises:
-            ServiceError: 422, the service answers no names, or the names or the sizes are of no use.
+            ServiceError: 422, the service answers no names, or the names or sizes are invalid.
             InputError: a name cannot be read.
         """
         method = self._settings.names_by

@@ -1,4 +1,4 @@
-"""Names of a request: what they ask the library for."""
+"""The names of a request as settings of the library."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NamesMethod = Literal["clip", "concepts"]
 
 
 def config_by_names(labels: LabelConfig, method: NamesMethod, task: NamesTask) -> LabelConfig:
-    """The service's configuration with what a client asks for. No name is taken for a file.
+    """The service's configuration with a client's names. Never reads a name as a file.
 
     Raises:
-        ConfigurationError: the names are of no use.
+        ConfigurationError: the names are invalid.
     """
     thresh = task.score_thresh
     if method == "clip":
@@ -30,7 +30,7 @@ def config_by_names(labels: LabelConfig, method: NamesMethod, task: NamesTask) -
 
 
 def load_for_names(labels: LabelConfig, method: NamesMethod, backbone: PromptableBackbone) -> None:
-    """Load what answers names, before the first request.
+    """Load the model that answers names, before the first request.
 
     Raises:
         ConfigurationError, CheckpointError: it cannot be loaded.

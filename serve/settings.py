@@ -96,8 +96,8 @@ class ServiceSettings(BaseModel):
     torch_threads: int = 1
     """CPU threads of each encoder and refiner replica; of no consequence on a GPU."""
     heads: tuple[str, ...] = ("heads", "everymask/classes/heads")
-    """Folders of class heads: NAME.safetensors is head NAME. Looked at on every request; where two folders have a
-    name, the first one counts."""
+    """Folders of class heads: NAME.safetensors is head NAME. Read on every request; if two folders hold a name, the
+    first wins."""
     api_keys_file: str | None = None
     """A file with one API key a line; without it, everyone who reaches the port may use the service."""
     embedding_cache_mib: int = 256
@@ -124,8 +124,8 @@ class ServiceSettings(BaseModel):
     """What is done to images, by the settings of jobs: `entities`, `amg`, `classes`, `clip`, `concepts`, `recipe`,
     `min_region_area` and `max_region_area` stand beside the options above."""
     names_by: Literal["clip", "concepts"] | None = None
-    """What answers `/v1/classes?names=cat,dog`: concepts (SAM 3) where `concepts` is given, such as `{}`; else clip
-    (SAM + CLIP) where `clip` is, such as `{model: …}`; else nothing."""
+    """The method behind `/v1/classes?names=cat,dog`: concepts (SAM 3) if `concepts` is given, such as `{}`; else clip
+    (SAM + CLIP) if `clip` is, such as `{model: …}`; else none."""
 
     ingress: Replicas = Field(default_factory=lambda: Replicas(max_ongoing_requests=100))
     encoder: Replicas = Field(default_factory=Replicas)

@@ -88,7 +88,7 @@ class MaskTask:
 
 @dataclass(frozen=True)
 class NamesTask:
-    """Masks of what some names describe, by SAM 3, or look like, by SAM + CLIP.
+    """Masks that names describe (SAM 3) or resemble (SAM + CLIP).
 
     Attributes:
         names: as they were typed.

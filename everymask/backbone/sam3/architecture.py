@@ -42,7 +42,7 @@ class Sam3(Sam2):
     """The parts of a SAM 3 that answer clicks.
 
     Attributes:
-        keeps_trunk: whether features hold the image encoder's own tokens, too, `trunk`, which concepts are found from.
+        keeps_trunk: whether features include `trunk`, the image encoder's own tokens, from which concepts are found.
     """
 
     def __init__(self, vision: nn.Module, architecture: PromptArchitecture) -> None:
@@ -61,7 +61,7 @@ class Sam3(Sam2):
 
 
 def vision_config(architecture: Sam3Architecture) -> Sam3VisionConfig:
-    """The image encoder's sizes as `transformers` wants them; of its pyramid the three levels that clicks need."""
+    """The image encoder's sizes for `transformers`, with only the three levels of its pyramid that clicks need."""
     vit = Sam3ViTConfig(
         hidden_size=architecture.encoder_width,
         intermediate_size=architecture.encoder_mlp_width,

@@ -63,7 +63,7 @@ class Sam3Backbone(SamBackbone):
             self.name_tokens(name)
 
     def name_tokens(self, name: str) -> list[int]:
-        """What the model reads of a name, at most `MAX_NAME_TOKENS`; raises as `check_names`."""
+        """The tokens of a name, at most `MAX_NAME_TOKENS`; raises as `check_names`."""
         return self._loaded.tokens(name)
 
     def view_for_concepts(self, embedding: ImageEmbedding) -> ConceptView:

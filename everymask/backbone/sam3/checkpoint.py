@@ -1,4 +1,4 @@
-"""Checkpoint files of SAM 3 in the layout of `transformers`: name the tensors as they are here, build the model."""
+"""Checkpoint files of SAM 3 in the layout of `transformers`: rename the tensors, and build the model."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _vocabulary(path: Path, model: str) -> Path:
 
 
 def with_our_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What clicks need of a published SAM 3, in float32 under the names it has here."""
+    """The tensors of a published SAM 3 that clicks need, in float32 under the names used here."""
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         if not _NEEDED.match(name):

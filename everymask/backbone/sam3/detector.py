@@ -21,7 +21,7 @@ from everymask.backbone.concepts import MAX_NAME_TOKENS
 from everymask.errors import ConfigurationError
 
 Features = dict[str, torch.Tensor]
-"""What the detector sees of one image: `level_0` to `level_2`, finest first, (1, C, H, W) float32 each; their encoded
+"""The detector's features of one image: `level_0` to `level_2`, finest first, (1, C, H, W) float32 each; their encoded
 positions `position_0` to `position_2`; and `no_example`, (1, 1, C), the token of an empty example."""
 
 _LEVELS = range(3)
@@ -57,15 +57,14 @@ class ConceptDetector(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
         found: torch.device = self.model.text_projection.weight.device
         return found
 
     def tokens(self, name: str) -> list[int]:
-        """What the model reads of a name.
+        """The tokens of a name.
 
         Raises:
-            ConfigurationError: more than it takes.
+            ConfigurationError: there are more than the model takes.
         """
         found: list[int] = self._tokenizer.encode(name).ids
         if len(found) > MAX_NAME_TOKENS:
@@ -76,7 +75,7 @@ class ConceptDetector(nn.Module):
         return found
 
     def see(self, trunk: torch.Tensor) -> Features:
-        """What it sees of an image, from the image encoder's tokens (C, S/p, S/p)."""
+        """The detector's features of an image, from the image encoder's tokens (C, S/p, S/p)."""
         levels, positions = self.model.vision_encoder.neck(trunk[None].to(self.device, torch.float32))
         # As the publisher does, the coarsest level is left out.
         levels, positions = levels[:-1], positions[:-1]
@@ -113,7 +112,7 @@ class ConceptDetector(nn.Module):
         return Detections(answer.pred_masks.float(), answer.pred_logits.float().sigmoid() * presence, presence[:, 0])
 
     def _encode(self, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, 32, C) features of names and (N, 32) bool, which of them are theirs; each name is read once."""
+        """(N, 32, C) features of names and (N, 32) bool, which of them belong to tokens; each name is encoded once."""
         if len(self._encoded) > _MOST_REMEMBERED:
             self._encoded = {name: self._encoded[name] for name in names if name in self._encoded}
         new = [name for name in dict.fromkeys(names) if name not in self._encoded]
@@ -134,7 +133,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """The vocabulary in `tokenizer.json`.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the file is no vocabulary.
     """
     try:
         return Tokenizer.from_file(str(path))

@@ -1,4 +1,4 @@
-"""Exemplars cut from your own pictures where SAM 3 is sure of what it sees: a large model teaches a small head."""
+"""Exemplars cut from your own pictures where SAM 3 is sure of an object: a large model teaches a small head."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from everymask.images.decoding import ImageLimits, decode_image
 logger = logging.getLogger(__name__)
 
 SURE = 0.8
-"""Least score of an object that is cut out (our choice): an exemplar of something else costs more than one that is
-missing."""
+"""Least score of an object that is cut out (our choice): a wrong exemplar costs more than a missing one."""
 
 
 def concept_pictures(
@@ -34,17 +33,17 @@ def concept_pictures(
     margin: float,
     limits: ImageLimits,
 ) -> Iterator[tuple[Origin, bytes]]:
-    """The objects of the subjects in `taxonomy` that a model is sure of, as JPEG files in a fixed order.
+    """Cut out the objects of the subjects in `taxonomy` that a model is sure of, as JPEG files in a fixed order.
 
-    An image that is damaged is left out, with a warning.
+    A damaged image is left out, with a warning.
 
     Args:
         backbone: finds concepts.
         images: a folder of pictures, with subfolders.
-        taxonomy: the subjects, each a phrase that is asked for.
-        config: how sure it must be, and what becomes of overlaps; its names are those of `taxonomy`.
+        taxonomy: the subjects, each a phrase for the model.
+        config: least score and treatment of overlaps; its names are those of `taxonomy`.
         margin: surroundings on each side, as a share of the box's longer side.
-        limits: what an image may cost to read.
+        limits: bounds on reading an image.
 
     Raises:
         ConfigurationError: the backbone answers no names or cannot read one, the folder is missing or holds no picture,
