@@ -1,4 +1,4 @@
-"""One attempt of a run: what earlier ones left, and what this one records and shows in the end."""
+"""One attempt of a run: earlier attempts' results, and what this one records and shows in the end."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from everymask.redaction import redact
 from everymask.wording import counted
 
 _ONCE = frozenset({"overwrite", "discard_corrections", "retry_failed", "verify"})
-"""Settings that are asked for this once."""
+"""Settings that count for one attempt only."""
 _PLACES = frozenset({"input", "output", "embeddings", "save_embeddings", "checkpoint", "local_root"})
-"""Settings that name files and folders, beside the class head and the model of CLIP, which may be names."""
+"""Settings that name files and folders; the class head and CLIP's model, which may be names, are not among them."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier attempts left in the output.
+    """The result of earlier attempts in the output.
 
     Attributes:
-        record: what their run.json says; None where there is none, or it will be overwritten.
-        finished: their rows that belong to no shard, settled; of shards, what was dropped.
-        has_shards: whether there are any.
+        record: their run.json; None if it is missing or will be overwritten.
+        finished: their rows that belong to no shard, settled; of shards, the dropped rows.
+        has_shards: whether the store has shards.
         started: when this was read, on the monotonic clock.
     """
 
@@ -56,12 +56,12 @@ class Earlier:
 
     @classmethod
     def read(cls, options: StoreOptions, store: LabelStore, configuration: dict[str, Any]) -> Earlier:
-        """Read it, and settle the store; what is to be overwritten stays as it is.
+        """Read the output and settle the store, except what will be overwritten.
 
         Args:
-            options: what becomes of what is there.
+            options: the user's, for an output with contents.
             store: the output.
-            configuration: the run's, as far as it is known: what only a look into the model tells may be missing.
+            configuration: the run's, perhaps without what only loading the model tells.
 
         Raises:
             ConfigurationError: the output holds labels of another configuration.
@@ -94,15 +94,15 @@ def _check_same(output: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has been let into its output.
+    """A run with an opened output.
 
     Attributes:
-        options: what becomes of what is there.
-        limits: what an image may cost to read.
-        policy: what is opened of the images' addresses.
+        options: the user's, for an output with contents.
+        limits: bounds on reading an image.
+        policy: restricts the addresses that are opened.
         store: the output.
-        record: what run.json says; the last attempt is this one.
-        finished: what earlier attempts left.
+        record: the contents of run.json; the last attempt is this one.
+        finished: the result of earlier attempts.
         started: on the monotonic clock.
     """
 
@@ -150,7 +150,7 @@ class Run:
 
     @classmethod
     def without_workers(cls, config: LabelDatasetConfig, store: LabelStore, record: RunRecord, earlier: Earlier) -> Run:
-        """Record an attempt of `everymask label` that finds nothing to label, so that no worker looks into the model.
+        """Record an attempt of `everymask label` with nothing to label, without loading the model on a worker.
 
         Raises:
             OutputError: the output cannot be written.
@@ -158,11 +158,11 @@ class Run:
         return cls.open("label", config, store, earlier, record.config, "none")
 
     def close(self, expected: int | None, added: PartSummary) -> PartSummary:
-        """Count, record and show what there is now.
+        """Count, record and show the store's contents.
 
         Args:
-            expected: images that must have a row; None where seals have counted them.
-            added: what this attempt has labelled.
+            expected: images that must have a row; None if seals have counted them.
+            added: this attempt's labels.
         """
         counts = self._count(expected)
         attempt = replace(self.record.attempts[-1], seconds=self.seconds, labelled=added.images)
@@ -176,11 +176,11 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return round(time.monotonic() - self.started, 3)
 
     def _count(self, expected: int | None) -> PartSummary:
-        """What the store holds now: every image once."""
+        """The store's totals, with every image counted once."""
         counts = self.store.summary()
         if expected is None:
             return counts
@@ -211,7 +211,7 @@ class Run:
 
 
 def repeatable_settings(config: LabelDatasetConfig | RelabelConfig) -> dict[str, Any]:
-    """The settings that run.json keeps: all but what was asked for this once, and files as any directory finds them."""
+    """The settings that run.json keeps: without those of one attempt, and with paths that any directory finds."""
     settings = {name: value for name, value in as_tree(config).items() if name not in _ONCE}
     for name in _PLACES & settings.keys():
         value = settings[name]

@@ -1,4 +1,4 @@
-"""What labelling, relabelling and estimating can be told."""
+"""Options of labelling, relabelling and estimating."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from everymask.labels.shards import MAX_SHARD_IMAGES
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """The label store, and what becomes of what is in it."""
+    """The label store, and what happens to its contents."""
 
     output: str
     """Folder or address of the label store. On a cluster of several machines all must reach it."""
     retry_failed: bool = False
     """Label again the images whose row is an error; other rows stay as they are."""
     keep_changed: bool = False
-    """Leave the labels of images whose files have changed since. Without it a file with another size or date is read,
-    and labelled again if its content is another one."""
+    """Keep the labels of images whose files have changed. Without it a file with a new size or date is read, and
+    labelled again if its content differs."""
     overwrite: bool = False
-    """Delete the labels that an earlier run has left in the output, and nothing else, then start from nothing."""
+    """Delete an earlier run's labels in the output, and nothing else, then start from scratch."""
     discard_corrections: bool = False
-    """With --overwrite: delete what people corrected as well. Without it labels that people corrected stay."""
+    """With --overwrite: also delete people's corrections. Without it a store with corrections is refused."""
     verify: bool = False
-    """First read every page of the labels that are there. Damaged parts move to quarantine/; their images are labelled
-    again. Without this flag a run looks at image ids only."""
+    """First read every page of the existing labels. Damaged parts move to quarantine/; their images are labelled again.
+    Without this flag a run reads only image ids."""
     max_errors: str = "50%"
     """Exit with 3 if more images failed than this: a number, or a percentage of all."""
     previews: int = 24
@@ -74,15 +74,14 @@ class LabelDatasetConfig:
     node_labels: tuple[str, ...] = ()
     """Run the model workers only on machines with these Ray labels: KEY=VALUE, such as ray.io/market-type=on-demand."""
     batch_size: int | None = None
-    """Images encoded together; by default what suits the model on a GPU, 1 on a CPU, where more gain nothing. Rounding
-    depends on it."""
+    """Images encoded together; by default what suits the model on a GPU, 1 on a CPU. May change the last digits."""
     limit: int | None = None
-    """Only the first so many images of the input."""
+    """Label at most this many images, the first of the input."""
     shard: str | None = None
     """I/N: label the I-th of N shares of the input, each into a store of its own below the output, which then opens as
     all of them; for job arrays."""
     shard_images: int = MAX_SHARD_IMAGES
-    """An input of more images is cut into shards of so many, which are labelled one after the other."""
+    """Larger inputs are cut into shards of this many images, labelled one after the other."""
     head: str | None = None
     """Class head for method classes, from `everymask train classes`, or a shipped one by its name: everyday (nano)."""
     names: str | None = None
@@ -182,14 +181,14 @@ class RelabelConfig:
 
 @dataclass(frozen=True)
 class EstimateConfig:
-    """Label a sample of a collection, and say what all of it will take."""
+    """Label a sample of a collection, and estimate the whole."""
 
     label: Annotated[LabelDatasetConfig, JOINED]
     sample: int = 200
-    """Images to label. Their rows count: `everymask label` with the same options goes on from there, and compares in
+    """Images to label. Their rows count: `everymask label` with the same options continues from there, and compares in
     the end."""
     price_per_gpu_hour: float | None = None
-    """What one GPU with its share of the machine costs for an hour; the estimate then has the cost."""
+    """Price of one GPU-hour with its share of the machine; the estimate then includes the cost."""
     spot_price_per_gpu_hour: float | None = None
     """The same on spot machines (nodes with Ray's label ray.io/market-type=spot)."""
 
@@ -212,4 +211,4 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "resources": ("actors", "gpus_per_actor", "node_labels", "batch_size"),
     "limits": ("limits.max_bytes", "limits.max_pixels"),
 }
-"""What the help of `label` shows: at most 25 settings."""
+"""The settings in the help of `label`: at most 25."""

@@ -1,4 +1,4 @@
-"""What a run makes, said early and again with each shard, and the limits at which it stops."""
+"""Reports a run's results early and again with each shard, and stops the run at limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data_jobs.labelling.limits import tolerated
 from everymask.labels.parts import PartSummary
 
 FIRST_IMAGES = 1000
-"""After so many images a run says for the first time what it makes, and limits in per cent begin to count."""
+"""A run first reports its results after this many images, and limits in per cent begin to count."""
 
 MADE_SCHEMA = pa.schema(
     [
@@ -23,7 +23,7 @@ MADE_SCHEMA = pa.schema(
         ("class_masks", pa.list_(pa.int64())),  # how many masks each of these has
     ]
 )
-"""Beside the counts of a part: what guards look at."""
+"""The counts of a part that guards need beside its summary."""
 
 
 def made(rows: pa.Table) -> dict[str, Any]:
@@ -40,20 +40,20 @@ def made(rows: pa.Table) -> dict[str, Any]:
 
 
 def summary_of(part: Mapping[str, Any]) -> PartSummary:
-    """The counts of a part, as they came from where it was written."""
+    """The counts of a part, from the row that its writer returned."""
     return PartSummary(part["images"], part["errors"], part["masks"], part["seconds"])
 
 
 class LimitPassed(Exception):
-    """More images failed, or are empty, than the run may have."""
+    """More images failed, or are empty, than the limits allow."""
 
 
 class Guard:
-    """Adds up what a run makes.
+    """Adds up a run's results.
 
     Args:
         max_errors: as `tolerated` reads it.
-        max_empty: the same of images without a mask; None for no limit.
+        max_empty: the same for images without a mask; None for no limit.
     """
 
     def __init__(self, max_errors: str, max_empty: str | None) -> None:
@@ -63,7 +63,7 @@ class Guard:
         self._said = False
 
     def add(self, part: Mapping[str, Any]) -> None:
-        """Count a part: its summary, and its `MADE_SCHEMA`.
+        """Count a part by its summary and its `MADE_SCHEMA`.
 
         Raises:
             LimitPassed: a limit was passed, once `FIRST_IMAGES` are done.

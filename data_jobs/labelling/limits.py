@@ -11,8 +11,8 @@ def tolerated(limit: str, images: int, name: str) -> float:
     """How many of `images` a limit allows: `N`, or `P%` of them.
 
     Args:
-        limit: as it was given.
-        images: all of them.
+        limit: as given by the user.
+        images: number of all images.
         name: of the setting.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One run of the labelling job: what it works on, and its steps from listing images to the final count."""
+"""One run of the labelling job: its steps from listing images to the final count."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def label(config: LabelDatasetConfig) -> int:
 
 
 def estimate(config: EstimateConfig) -> int:
-    """Label a sample of what is not labelled yet, and say what all takes; returns the exit code. Raises as `label`."""
+    """Label a sample of the unlabelled images and print an estimate; returns the exit code. Raises as `label`."""
     return _run(config.label.store, config.label.place(), lambda store: _label_images(config.label, store, config))
 
 
 def relabel(config: RelabelConfig) -> int:
-    """Label the images of mask embeddings that have no row yet; returns the exit code. Raises as `label`."""
+    """Label the images of mask embeddings without a row; returns the exit code. Raises as `label`."""
     return _run(config.store, config.store.output, lambda store: _label_embeddings(config, store))
 
 
@@ -165,7 +165,7 @@ def _label_all(started: Started, pending: Pending) -> PartSummary:
 
 
 def _with_changed(this: Run, pending: Pending) -> Pending:
-    """What is pending, and the images whose files are no longer those that were labelled."""
+    """The pending images, with those whose files have changed since they were labelled."""
     if not pending.changed.images or this.options.keep_changed:
         return pending
     print(f"reading {pending.changed.images:,} files that may have changed since they were labelled", flush=True)

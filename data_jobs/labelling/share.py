@@ -14,21 +14,21 @@ from everymask.files.storage import is_remote, split_query
 
 @dataclass(frozen=True)
 class Share:
-    """The `number`-th of `count` shares, from 1. A file's address says which share has it, and all images in it."""
+    """The `number`-th of `count` shares, from 1. A file's address decides which share gets all its images."""
 
     number: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Share:
-        """`3/16`. Raises ConfigurationError: it is something else."""
+        """Parse `3/16`; ConfigurationError for anything else."""
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
             raise ConfigurationError(f"shard must be I/N with 1 <= I <= N, such as 3/16; got {text!r}")
         return cls(int(found[1]), int(found[2]))
 
     def of(self, images: Iterable[ImageRef]) -> Iterator[ImageRef]:
-        """Those of the images that this share has."""
+        """The images of this share."""
         return (image for image in images if self._has(image.uri))
 
     def output(self, output: str) -> str:

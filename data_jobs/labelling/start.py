@@ -1,4 +1,4 @@
-"""From a plan to workers at work: which there are, what they are told, and that they have loaded the model."""
+"""From a plan to working workers: their number, their instructions, and their loaded model."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Crew:
     """The workers of a run.
 
     Attributes:
-        spec: what they are told.
-        actors: how they are run.
+        spec: their instructions.
+        actors: their number and resources.
     """
 
     spec: ModelSpec
@@ -58,9 +58,9 @@ class Crew:
         return f"{self.spec.model} ({self.spec.config.method}), {workers} worker{plural} {place}"
 
     def start(self, config: LabelDatasetConfig, store: LabelStore, earlier: Earlier) -> Started:
-        """Look into the model on a worker, and record a new attempt of `everymask label`.
+        """Load the model on a worker, and record a new attempt of `everymask label`.
 
-        Called once the listing has something to label: a GPU machine that came before would wait idle through it.
+        Called once the listing has something to label: a GPU machine that came earlier would wait idle.
 
         Raises:
             ConfigurationError: the cluster can never hold the workers.
@@ -81,10 +81,10 @@ class Started:
     """A run whose model is known.
 
     Attributes:
-        run: let into its output.
+        run: with an opened output.
         crew: with the model that every worker must find.
         batch_size: images encoded together.
-        guard: sees what is made.
+        guard: watches the results.
     """
 
     run: Run
