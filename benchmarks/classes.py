@@ -9,6 +9,7 @@ background) and mAP50 over those classes of the exemplars that the ground truth 
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
 import sys
@@ -186,8 +187,8 @@ def _by_threshold(trials: Sequence[Trial], threshold: float | None) -> dict[str,
         "map50": _spread([item.map50 for item in labelled]),
         "map50_all": _spread([item.map50 for item in every_mask]),
         "frequent": {
-            "miou": _spread([_frequent_mean(item, "iou") for item in labelled]),
-            "map50_all": _spread([_frequent_mean(item, "ap50") for item in every_mask]),
+            "miou": _spread([frequent_mean(item, "iou") for item in labelled]),
+            "map50_all": _spread([frequent_mean(item, "ap50") for item in every_mask]),
         },
         "iou": {name: _mean([item.classes[name].iou for item in labelled]) for name in names},
         "ap50": {name: _mean([item.classes[name].ap50 for item in labelled]) for name in names},
@@ -196,11 +197,11 @@ def _by_threshold(trials: Sequence[Trial], threshold: float | None) -> dict[str,
     }
 
 
-def _frequent_mean(figures: SemanticFigures, measure: Literal["iou", "ap50"]) -> float:
-    """Mean over the classes with enough objects; of IoU with background."""
+def frequent_mean(figures: SemanticFigures, measure: Literal["iou", "ap50"]) -> float:
+    """Mean over the classes with enough objects, of IoU with background; NaN where there are none."""
     rows = [row for name, row in figures.classes.items() if row.instances >= ENOUGH or name == "background"]
     values: list[float] = [value for row in rows if (value := getattr(row, measure)) is not None]
-    return statistics.mean(values)
+    return statistics.mean(values) if values else math.nan
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
@@ -233,8 +234,8 @@ def figure_rows(features: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
 
 def _row(figures: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
     aurocs = {name: summary[f"{name}_auroc"] for name in ("wrong_name", "missed_object")}
-    ious = {f"IoU:{name}": _percent(value) for name, value in figures["iou"].items()}
-    precisions = {f"AP50:{name}": _percent(value) for name, value in figures["ap50_all"].items()}
+    ious = {f"IoU:{name}": percent(value) for name, value in figures["iou"].items()}
+    precisions = {f"AP50:{name}": percent(value) for name, value in figures["ap50_all"].items()}
     return {
         "mIoU": _plus_minus(figures["miou"]),
         "mAP50": _plus_minus(figures["map50"]),
@@ -248,8 +249,8 @@ def _row(figures: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def percent(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
 def _plus_minus(spread: dict[str, Any]) -> str:

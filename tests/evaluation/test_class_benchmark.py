@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from benchmarks import class_head
 from benchmarks.classes import Trial, _summary, figure_rows
 from benchmarks.tables import made_table
 from everymask.evaluation.doubt import DoubtFigures
 from everymask.evaluation.figure_files import write_figures
 from everymask.evaluation.semantic import ClassFigures, SemanticFigures
+from tests.classes.toy import COLOURS, colour_head
+from tests.evaluation.test_doubt import between, described_by, square, truth_of
 
 
 def figures(iou: float, ap50: float) -> SemanticFigures:
@@ -40,3 +43,24 @@ def test_a_row_has_mean_and_deviation_of_the_seeds_and_the_frequent_classes_alon
     write_figures(tmp_path / "x.json", rows, {"nano": "ab" * 32})
     assert json.loads((tmp_path / "x.json").read_text())["figures"] == rows
     assert "| `crop`, distilled | 55.0 ± 7.1 | 0.90 |" in made_table(tmp_path / "x.json", ["mIoU", "wrong-name"])
+
+
+def test_a_head_is_measured_by_each_threshold_and_by_none() -> None:
+    """The cherry is sure, the lime is not, and the third square is a lime that is not there, less sure still."""
+    grey = (128, 128, 128)
+    colours = [between(COLOURS["cherry"], grey, 0.0), between(COLOURS["lime"], grey, 0.3)]
+    masks = described_by([*colours, between(COLOURS["lime"], grey, 0.5)])
+    head = colour_head(4.0)
+    sure, unsure, unsurest = head.probabilities(masks.features)[:, :2].max(dim=1).values.tolist()
+    assert sure > unsure > unsurest
+    config = class_head.HeadConfig(Path(), thresholds=((sure + unsure) / 2, (unsure + unsurest) / 2), bootstrap=4)
+    truth = truth_of({0: (square(0), 0), 1: (square(1), 1)})
+    rows = class_head.figure_rows(head, {"a": masks}, {"a": truth}, ("cherry", "lime"), config)
+    assert [row["mAP50"] for row in rows.values()] == [
+        "50.0 (50.0 to 50.0)",
+        "100.0 (100.0 to 100.0)",
+        "100.0 (100.0 to 100.0)",
+    ]
+    assert list(rows)[-1] == "all masks"
+    assert [row["images"] for row in rows.values()] == [1, 1, 1]
+    assert (rows["all masks"]["objects:lime"], rows["all masks"]["mAP50-10"]) == (1, "-")
