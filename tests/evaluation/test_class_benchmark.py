@@ -12,7 +12,7 @@ from everymask.evaluation.doubt import DoubtFigures
 from everymask.evaluation.figure_files import write_figures
 from everymask.evaluation.semantic import ClassFigures, SemanticFigures
 from tests.classes.toy import COLOURS, colour_head
-from tests.evaluation.test_doubt import between, described_by, square, truth_of
+from tests.evaluation.squares import between, described_by, square, truth_of
 
 
 def figures(iou: float, ap50: float) -> SemanticFigures:
