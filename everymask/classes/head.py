@@ -18,8 +18,9 @@ from torch import nn
 
 from everymask.classes.features import FeatureKind, MaskFeatures
 from everymask.classes.shipped import head_file, shipped_heads
-from everymask.errors import ConfigurationError, HeadMismatchError, OutputError
+from everymask.errors import ConfigurationError, HeadMismatchError, InputError, OutputError
 from everymask.files.json_text import parse_json
+from everymask.masks.checked import check_class_name
 
 FORMAT = "everymask class head"
 FORMAT_VERSION = 1
@@ -58,8 +59,14 @@ class HeadSpec:
     def __post_init__(self) -> None:
         if not self.classes:
             raise ConfigurationError("no class is named; a head needs at least one")
-        if not all(isinstance(text, str) for text in (*self.classes, self.backbone, self.weights_sha256)):
+        texts = (*self.classes, self.backbone, self.weights_sha256)
+        if not all(isinstance(text, str) for text in texts) or not "".join(texts[-2:]).isprintable():
             raise ConfigurationError("the names of classes and model and the digest of its weights must be text")
+        try:
+            for name in self.classes:
+                check_class_name(name)
+        except InputError as error:
+            raise ConfigurationError(str(error)) from None
         if len(set(self.classes)) != len(self.classes):
             twice = sorted(name for name, count in Counter(self.classes).items() if count > 1)
             raise ConfigurationError(f"class {', '.join(twice)} is named twice; every class must be named once")

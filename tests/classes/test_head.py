@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,12 @@ def later_version(data: bytes) -> bytes:
 
 
 def other_shape(data: bytes) -> bytes:
-    spec = {**SPEC.__dict__, "hidden_dim": 16}
+    return described(data, hidden_dim=16)
+
+
+def described(data: bytes, **fields: Any) -> bytes:
+    """The file with other words about itself."""
+    spec = {**SPEC.__dict__, **fields}
     metadata = {"format": "everymask class head", "version": "1", "head": json.dumps(spec)}
     return safetensors.torch.save(safetensors.torch.load(data), metadata)
 
@@ -106,6 +112,10 @@ def other_shape(data: bytes) -> bytes:
         (renamed_format, "no class head"),
         (later_version, "version 99"),
         (other_shape, "does not fit together"),
+        (lambda data: described(data, classes=["\ud800", "b"]), "which no text can show"),
+        (lambda data: described(data, classes=["a\0", "b"]), "which no text can show"),
+        (lambda data: described(data, classes=["a" * 10**6, "b"]), "does not fit together"),
+        (lambda data: described(data, backbone="\ud800"), "does not fit together"),
     ],
 )
 def test_a_damaged_file_is_one_clear_sentence(

@@ -137,10 +137,12 @@ def test_a_strangers_store_copies_no_file_of_the_exporting_user(tmp_path: Path) 
     secret = tmp_path / "id_rsa"
     secret.write_text("-----BEGIN PRIVATE KEY-----")
     nothing = ImageLabels((4, 4), (), 0.0)
-    for number, digest in enumerate([None, "0" * 64, sha256_of(secret)]):
+    # A stranger's store may call any folder its input.
+    cases = [(None, "."), ("0" * 64, "."), (None, "photos"), ("0" * 64, "photos"), (sha256_of(secret), "photos")]
+    for number, (digest, folder) in enumerate(cases):
         store = LabelStore(str(tmp_path / f"store{number}"))
         image = ImageRow("cat.jpg", str(secret), nothing, content_sha256=digest)
-        store.write_part(to_table([image]), {"input": str(tmp_path / "photos")})
+        store.write_part(to_table([image]), {"input": str(tmp_path / folder)})
         with pytest.raises(InputError, match=r"^cat\.jpg at .*id_rsa cannot be put into the export"):
             run_export(store, "yolo", tmp_path / "export", images="copy")
         assert not (tmp_path / "export").exists()

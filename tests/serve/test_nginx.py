@@ -171,6 +171,15 @@ def test_headers_that_serve_would_read_are_clean(url: httpx.URL, name: str, valu
         assert name not in headers
 
 
+@pytest.mark.parametrize("path", [b"/-/routes", b"//-/healthz", b"/%2d/routes", b"/v1/../-/routes"])
+def test_pages_of_serve_itself_are_not_to_be_had(url: httpx.URL, mirror: Mirror, path: bytes) -> None:
+    before = mirror.requests
+    with connected(url) as line:
+        line.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert line.recv(1000).startswith(b"HTTP/1.1 404")
+    assert mirror.requests == before
+
+
 def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(url: httpx.URL, mirror: Mirror) -> None:
     before = mirror.requests
     with connected(url) as line:
