@@ -72,6 +72,15 @@ def test_writing_a_part_twice_changes_nothing(store: LabelStore) -> None:
     assert len(by_id(store)) == 3
 
 
+def test_ids_that_hold_a_line_break_share_no_part_with_others(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path / "out"))
+    batches = [["a", "b"], ["a\nb"], ["ab"], ["a", "b\n"], ["a\n", "b"]]
+    for names in batches:
+        store.write_part(to_table([replace(images()[0], image_id=name) for name in names]))
+    assert len(store.parts()) == len(batches)
+    assert len(list(store.images())) == sum(map(len, batches))
+
+
 def test_plain_parquet_readers_see_the_schema_and_drafts_are_passed_over(store: LabelStore, tmp_path: Path) -> None:
     (tmp_path / "out" / "labels" / ".part-x.parquet.123").write_bytes(b"half a draft")
     table = pq.read_table(tmp_path / "out" / "labels")
