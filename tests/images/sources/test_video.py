@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,33 @@ def test_what_is_no_video_is_one_row_and_opens_no_other_file(tmp_path: Path) -> 
     assert all(row.error and "no video that can be read (" in row.error for row in rows)
     assert not any("127.0.0.1" in str(row.error) for row in rows)
     assert "it holds no pictures" in str(rows[5].error)
+
+
+def test_a_playlist_that_is_called_a_video_asks_nobody(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/inside.mp4"
+        (tmp_path / "a.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{address}\n#EXT-X-ENDLIST\n")
+        (row,) = listed(tmp_path / "a.mp4")
+        server.shutdown()
+    assert row.error is not None
+    assert asked == []
+
+
+def test_the_last_frame_is_shown_until_the_end(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4")
+    (data,) = read_members(str(path), [Member("frame", milliseconds=3950)], LIMITS, ANYTHING)
+    assert shown(data) == 39
 
 
 def test_limits_hold_for_pictures_and_a_time_after_the_end_is_an_error(tmp_path: Path) -> None:
