@@ -114,7 +114,7 @@ def list_images(
         yield from _walk_folder(base, query, avoid, skipped, options)
     elif kind == pafs.FileType.File and is_manifest(base, filesystem, path, options):
         yield from _read_manifest(location, options)
-    elif kind == pafs.FileType.File and source_of(base) is not None:
+    elif kind == pafs.FileType.File and source_of(base, options) is not None:
         yield from _inside([replace(_relative_ref(location, location), image_id=PurePosixPath(base).name)], options)
     elif kind == pafs.FileType.File and base.lower().endswith(LIST_SUFFIXES):
         yield from _read_list(location)
@@ -125,7 +125,7 @@ def list_images(
         matches = re.compile(glob_translate(base[len(folder + slash) :])).match
         found = (ref for ref in _walk(folder or slash or ".", query, avoid, skipped) if matches(ref.image_id))
         for ref in found:
-            yield from [ref] if source_of(ref.image_id) is None else _images_of(ref, options)
+            yield from [ref] if source_of(ref.image_id, options) is None else _images_of(ref, options)
     else:
         raise ConfigurationError(
             f"the input {location} is not there; give a folder, a glob in quotes, a .txt list, a .parquet manifest or "
@@ -143,7 +143,7 @@ def _walk_folder(
         ending = PurePosixPath(ref.image_id).suffix.lower()
         if ending in IMAGE_SUFFIXES:
             any_image = True
-            yield ref
+            yield from [ref] if source_of(ref.image_id, options) is None else _images_of(ref, options)
         elif PurePosixPath(ref.image_id).match(_CACHES):
             skipped.add(_CACHE)
         elif (source := source_of(ref.image_id)) is not None:
@@ -191,7 +191,7 @@ def _inside(shards: Iterable[ImageRef], options: SourceOptions) -> Iterator[Imag
 
 
 def _images_of(shard: ImageRef, options: SourceOptions) -> list[ImageRef]:
-    source = source_of(shard.image_id)
+    source = source_of(shard.image_id, options)
     if source is None:
         return [replace(shard, error=f"no file of images that everymask reads; give {', '.join(SUFFIXES)}")]
     try:
@@ -208,6 +208,8 @@ def _ref_inside(shard: ImageRef, found: Found) -> ImageRef:
     image_id = f"{shard.image_id}/{found.key}" if found.key else shard.image_id
     if found.address is not None:
         return replace(_relative_ref(found.address, shard.uri), image_id=image_id)
+    if found.member is None and found.error is None:
+        return shard
     return ImageRef(image_id, shard.uri, found.size, shard.file_version, found.member, found.error)
 
 

@@ -124,7 +124,7 @@ class _Truncated(InputError):
 
 
 def _decode(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
-    with _open(data) as image:
+    with open_picture(data) as image:
         limits.check_pixels(*image.size)
         return rgb_of_picture(image)
 
@@ -145,11 +145,11 @@ def rgb_of_picture(image: Image.Image) -> NDArray[np.uint8]:
 
 def image_format(data: bytes) -> str:
     """Pillow's format name of a picture that `decode_image` takes, such as `JPEG`; otherwise InputError."""
-    with _open(data) as image:
+    with open_picture(data) as image:
         return "JPEG" if image.format == "MPO" else str(image.format)
 
 
-def _open(data: bytes) -> Image.Image:
+def open_picture(data: bytes) -> Image.Image:
     """The picture, with only its header read; InputError for an unknown format or a damaged header."""
     heif = data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
     formats = (*_FORMATS, "HEIF") if heif and _heif_is_registered() else _FORMATS

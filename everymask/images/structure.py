@@ -16,6 +16,8 @@ from everymask.errors import ImageTooLargeError, InputError
 
 MAX_TAG_NUMBERS = 1_000_000
 """Numbers in all tags of a TIFF or EXIF block: 100 megapixels in tiles of 16 x 16 pixels need 0.8 million."""
+MAX_PAGES = 10_000
+"""Of a TIFF or an animation that are looked at."""
 MAX_TAGS = 10_000
 """Tags of one TIFF or EXIF block."""
 MAX_SEGMENTS = 10_000
@@ -36,6 +38,8 @@ _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _TEXT_TYPES = frozenset({1, 2, 6, 7})
 _RATIONAL_TYPES = frozenset({5, 10})
 _EXIF_POINTERS = frozenset({0x8769, 0x8825, 0xA005})
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SUBFILE_KIND, _REDUCED_OR_MASK = 254, 5
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
 
 
@@ -54,7 +58,7 @@ def check_structure(data: bytes, check_pixels: Callable[[int, int], None]) -> No
         _check_jpeg(data)
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_png(data)
-    elif data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    elif is_tiff(data):
         tags = check_tags(data)
         _check_tiles(tags)
     elif data.startswith(b"GIF8"):
@@ -65,10 +69,48 @@ def check_structure(data: bytes, check_pixels: Callable[[int, int], None]) -> No
         _check_jpeg2000(data)
 
 
-def check_tags(block: bytes) -> dict[int, int]:
+def is_tiff(data: bytes) -> bool:
+    """Whether a file is a TIFF."""
+    return data[:4] in _TIFF_HEADS
+
+
+def tiff_pages(data: bytes) -> list[int]:
+    """Numbers, from 0, of a TIFF's directories that are pictures of their own: no small copies and no masks.
+
+    Raises:
+        InputError: the tags of one of them are too many or claim more bytes than there are.
+        ImageTooLargeError: the tiles of one of them are too large.
+    """
+    pages = []
+    for number, directory in enumerate(_directories(data)):
+        tags = check_tags(data, directory)
+        _check_tiles(tags)
+        if not tags.get(_SUBFILE_KIND, 0) & _REDUCED_OR_MASK:
+            pages.append(number)
+    return pages
+
+
+def _directories(data: bytes) -> Iterator[int]:
+    """Where the directories of a TIFF begin; an endless chain ends where it comes back."""
+    order = {b"II": "<", b"MM": ">"}[data[:2]]
+    big = data[2:4] in (b"+\0", b"\0+")
+    place, head, entry = ("Q", "Q", 20) if big else ("L", "H", 12)
+    position, seen = (8 if big else 4), set[int]()
+    while position + struct.calcsize("=" + place) <= len(data):
+        (directory,) = struct.unpack_from(order + place, data, position)
+        if directory in seen or not 0 < directory <= len(data) - struct.calcsize("=" + head) or len(seen) >= MAX_PAGES:
+            return
+        seen.add(directory)
+        yield directory
+        (entries,) = struct.unpack_from(order + head, data, directory)
+        position = directory + struct.calcsize("=" + head) + entries * entry
+
+
+def check_tags(block: bytes, directory: int | None = None) -> dict[int, int]:
     """Refuse a TIFF or EXIF block with too many tags, or tags that claim more bytes than exist.
 
-    Returns the first value of each whole-number tag in the first directory that lies in the block.
+    Returns the first value of each whole-number tag that lies in the block, of the directory at an offset, by default
+    the first.
 
     Raises:
         InputError: too many tags or numbers, or the same bytes claimed repeatedly.
@@ -80,6 +122,7 @@ def check_tags(block: bytes) -> dict[int, int]:
         return {}
     big = block[2:4] in (b"+\0", b"\0+")
     (first,) = struct.unpack_from(order + ("Q" if big else "L"), block, 8 if big else 4)
+    first = first if directory is None else directory
     values: dict[int, int] = {}
     waiting, seen = [first], {first}
     claimed = numbers = count_of_tags = 0

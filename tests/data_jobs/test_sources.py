@@ -23,7 +23,7 @@ from everymask.labels.store import LabelStore
 from tests.data_jobs.coarse import AMG
 from tests.formats.exporting import run_export
 from tests.images.sources.films import film, needs_ffmpeg
-from tests.images.sources.holding import huggingface, picture, samples, saved, shard
+from tests.images.sources.holding import animation, huggingface, multipage, picture, samples, saved, shard
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900), needs_ffmpeg]
 
@@ -33,6 +33,7 @@ IMAGES = {
     "Parquet": ["table.parquet/0", "table.parquet/1"],
     "save_to_disk": ["saved/train/data-00000-of-00001.arrow/0", "saved/train/data-00000-of-00001.arrow/1"],
     "video": ["clip.mp4/0", "clip.mp4/2000"],
+    "pages": ["scan.tif/0", "scan.tif/1", "moving.gif/0", "moving.gif/1"],
     "loose": ["one.png"],
 }
 
@@ -60,9 +61,11 @@ def labelled(tiny_sam_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
     saved(folder / "saved", "train", range(6, 8))
     film(folder / "clip.mp4")
     (folder / "one.png").write_bytes(picture(8))
+    multipage(folder / "scan.tif", "RGB", 2)
+    animation(folder / "moving.gif")
     output = folder.parent / "labels"
     model = ["--model", "vit_b", "--checkpoint", str(tiny_sam_checkpoint), *AMG]
-    assert main([*model, "--input", f"{folder}/**/*[!n]", "--output", str(output), "--frames", "2"]) == 0
+    assert main([*model, "--input", f"{folder}/**/*[!n]", "--output", str(output), "--frames", "2", "--all-pages"]) == 0
     store = LabelStore(str(output))
     return Labelled(folder, store, {row.image_id: row for row in store.images()})
 

@@ -12,7 +12,7 @@ _MOST_SECONDS = 10**6
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What is taken of tables and videos."""
+    """What is taken of tables, videos, and files with pages."""
 
     column: str | None = None
     """Column of a table that holds the images or their addresses. By default it is found: `uri`, `image`, or the only
@@ -22,6 +22,9 @@ class SourceOptions:
     frames: str | None = None
     """Of a video: seconds between two pictures, or `key` for its key frames; 1 by default. Given, videos that lie
     beside images are taken, too."""
+
+    all_pages: bool = False
+    """All pages of a TIFF and all frames of an animation (GIF, WebP, APNG) in a folder or a glob; else the first."""
 
     def __post_init__(self) -> None:
         self.frames_apart()

@@ -86,3 +86,28 @@ def saved(folder: Path, split: str, numbers: range, rows: int = 4, **more: list[
     (folder / split / "state.json").write_text("{}")
     (folder / "dataset_dict.json").write_text('{"splits": ["train"]}')
     return path
+
+
+def pages_of(mode: str, count: int = 3) -> list[Image.Image]:
+    """Pictures of 20 x 16 pixels, each of another brightness."""
+    kinds = {"I;16": np.uint16, "F": np.float32}
+    base = np.arange(320).reshape(16, 20)
+    return [
+        Image.fromarray((base * 20 + 300 * number).astype(kinds[mode]))
+        if mode in kinds
+        else Image.new("RGB", (20, 16), (40 * number, 90, 200)).convert(mode)
+        for number in range(count)
+    ]
+
+
+def multipage(path: Path, mode: str, count: int = 3) -> Path:
+    first, *others = pages_of(mode, count)
+    first.save(path, save_all=True, append_images=others)
+    return path
+
+
+def animation(path: Path, count: int = 2) -> Path:
+    first, *others = [Image.new("RGB", (20, 16), (60 * number, 10, 250)) for number in range(count)]
+    lossless = {"lossless": True} if path.suffix == ".webp" else {}
+    first.save(path, save_all=True, append_images=others, duration=100, **lossless)
+    return path
