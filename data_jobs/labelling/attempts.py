@@ -220,6 +220,8 @@ def repeatable_settings(config: LabelDatasetConfig | RelabelConfig) -> dict[str,
         )
     if settings.get("head"):
         settings["head"] = settled_head(settings["head"])
+    if (settings.get("names") or "").endswith((".txt", ".json")):
+        settings["names"] = canonical_uri(settings["names"])
     clip = settings.get("clip", {})
     if os.path.isdir(clip.get("model", "")):  # else it is a model of the hub
         clip["model"] = canonical_uri(clip["model"])

@@ -31,7 +31,8 @@ def preview_exists(store: LabelStore) -> bool:
 def write_preview(store: LabelStore, limits: ImageLimits, count: int, policy: AddressPolicy) -> None:
     """Write preview/index.html and preview/contact_sheet.jpg for at most `count` images, sorted by id.
 
-    Parts are named by digests, so the first parts are a random sample of the run.
+    Parts are named by digests, so the first parts are a random sample of a run; of a run in shards they are the first
+    shard's first images.
 
     Raises:
         OutputError: the store is not writable.
@@ -93,7 +94,7 @@ def _note(total: PartSummary, shown: int, failures: int) -> str:
     labelled = total.images - total.errors
     parts = []
     if shown < labelled:
-        parts.append(f"{shown:,} of {labelled:,} labelled images are shown, chosen at random.")
+        parts.append(f"{shown:,} of {labelled:,} labelled images are shown.")
     if failures < total.errors:
         parts.append(f"{failures:,} of {total.errors:,} errors are listed.")
     return " ".join(parts)

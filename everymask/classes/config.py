@@ -36,7 +36,7 @@ class MaskConfig:
     describer: Literal["none", "crop"] = "none"
     """crop: an ImageNet encoder looks at a crop of every mask, for heads that read `crop` (our choice). It takes some
     11 ms a mask on a CPU core, so only masks within `max_described` and `min_described_area` are kept."""
-    max_described: int = 48
+    max_described: int = decided(48)
     """Most masks with a describer: those with the highest predicted IoU times the fourth root of their share of the
     image."""
     min_described_area: float = decided(0.003)
@@ -61,9 +61,9 @@ class ClipConfig:
     """The classes. CLIP compares them with each other, so at least two; `background` may be one of them."""
     model: str = "openai/clip-vit-base-patch32"
     """A CLIP model of transformers: its name on the hub, or a local folder."""
-    prompt: str = "a photo of a {c}"
+    prompt: str = decided("a photo of a {c}")
     """The text that is compared with a mask; {c} is the name."""
-    view: Literal["masked", "crop"] = "masked"
+    view: Literal["masked", "crop"] = decided("masked")
     """masked: the picture multiplied by the mask, as in the paper; crop: a square around the mask, its surroundings
     greyed (our choice)."""
     score_thresh: float = 0.7

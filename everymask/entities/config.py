@@ -57,14 +57,14 @@ class EntityConfig:
     stability_score_offset: float = decided(1.0)
     """Logit shift of the stability score (SAM's own default)."""
 
-    object_nms_thresh: float = 0.8
+    object_nms_thresh: float = decided(0.8)
     """θ_O: of two object masks with more IoU than this, the one with the higher predicted IoU stays."""
-    best_match_thresh: float = 0.6
+    best_match_thresh: float = decided(0.6)
     """γ_O (eq. 2): an object mask stays when some point's best mask has at least this IoU with it."""
     part_nms_thresh: float = decided(0.7)
     """N_t (eq. 4): least threshold of the adaptive NMS of part and subpart masks (open in the paper; SAM's own NMS)."""
 
-    overlap_thresh: float = 0.05
+    overlap_thresh: float = decided(0.05)
     """δ: an overlap that is a smaller share of the larger mask is cut from it; others are contested."""
     guidance_tolerance: float = decided(0.1)
     """τ (eq. 6): a prompt votes for its object mask unless its best mask is predicted better by at least this."""

@@ -100,7 +100,8 @@ class Seal:
             return seal
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedSealError(
-                f"{file} is damaged ({one_line(error)}); the same `everymask label` command seals the shard again"
+                f"{file} is damaged ({one_line(error)}); delete it, and the same `everymask label` command "
+                "labels the images of this shard again"
             ) from error
 
 

@@ -86,7 +86,7 @@ VISIBLE = {
 }
 VISIBLE["estimate"] = ("sample", "price-per-gpu-hour", "spot-price-per-gpu-hour", *VISIBLE["label"])
 EVERY_COMMAND = {"help", "config", "print-config", "quiet", "json"}
-MOST_VISIBLE, MOST_LINES, MOST_COLUMNS, MOST_SETTINGS = 25, 100, 100, 66
+MOST_VISIBLE, MOST_LINES, MOST_COLUMNS, MOST_SETTINGS = 25, 100, 100, 60
 
 
 @pytest.mark.parametrize("words", [row.words for row in COMMANDS])

@@ -43,6 +43,14 @@ def test_files_and_folders_are_found_from_another_directory(here: Path, monkeypa
     assert repeatable_settings(again) == repeatable_settings(label.parse(["--config", file]))
 
 
+def test_a_file_of_names_is_found_from_another_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "names.json").write_text('{"cat": "pet", "dog": "pet"}')
+    given = ["--input", "photos", "--output", "labels", "--method", "clip", "--names", "names.json"]
+    settings = repeatable_settings(label.parse(given))
+    monkeypatch.chdir(here.parent / "elsewhere")
+    assert settings["names"] == str(here / "names.json")
+
+
 def test_addresses_and_models_of_the_hub_stay_as_they_are(here: Path) -> None:
     given = ["--input", "s3://in/photos/", "--output", "gs://out/labels", "--checkpoint", "https://host/w.pt"]
     settings = repeatable_settings(label.parse(given))
