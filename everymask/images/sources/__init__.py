@@ -1,1 +1,1 @@
-"""Images that lie inside something: one module for each kind of container, one registry."""
+"""Images inside other files: one module for each kind of container, one registry."""

@@ -1,6 +1,6 @@
 """Arrow files with the bytes of images in a column, as `Dataset.save_to_disk` of Hugging Face writes them.
 
-They are not packed, so a row's bytes are one range of the file. To list them the file is read once, a batch at a time.
+They are uncompressed, so a row's bytes are one range of the file. Listing reads the file once, a batch at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError)
 
 
 def list_images(file: pa.NativeFile, name: str, options: SourceOptions) -> Iterator[Found]:
-    """Every row; its key is that of the column of ids, else the number of the row."""
+    """Every row; its key is from the column of ids, else the number of the row."""
     row = 0
     try:
         for batch, start, body in _batches(file):
@@ -45,9 +45,9 @@ def list_images(file: pa.NativeFile, name: str, options: SourceOptions) -> Itera
 
 
 def _batches(file: pa.NativeFile) -> Iterator[tuple[pa.RecordBatch, int, pa.Buffer]]:
-    """Each batch, with where its body begins in the file, and that body.
+    """Each batch, with the place in the file where its body begins, and that body.
 
-    A file of Arrow's other kind is such a stream behind eight bytes.
+    Arrow's other kind of file is such a stream behind eight bytes.
     """
     file.seek(len(_MAGIC) if file.read_at(len(_MAGIC), 0) == _MAGIC else 0)
     messages = pa.ipc.MessageReader.open_stream(file)
@@ -72,7 +72,7 @@ def _all(messages: pa.ipc.MessageReader) -> Iterator[pa.ipc.Message]:
 
 
 def _rows(batch: pa.RecordBatch, column: ImageColumn, start: int, body: pa.Buffer) -> Iterator[dict[str, Any]]:
-    """What is found in each row of a batch."""
+    """The member, size or error of each row of a batch."""
     values = batch.column(column.name)
     if column.holds == "address":
         yield from (_address(value) for value in values.to_pylist())
@@ -98,7 +98,7 @@ def _address(value: str | None, what: str = "address") -> dict[str, Any]:
 
 
 def _places(values: pa.Array, body: pa.Buffer) -> NDArray[np.int64]:
-    """(N + 1,) where the bytes of N rows begin and end, from the beginning of the body."""
+    """(N + 1,) bounds of N rows' bytes, from the beginning of the body."""
     _, offsets, data = values.buffers()
     first = data.address - body.address if data is not None and data.size else 0
     if data is not None and not 0 <= first <= body.size - data.size:

@@ -1,4 +1,4 @@
-"""Which columns of a table hold images, or their addresses, and their names: found, or as the user says."""
+"""The columns of a table that hold images or their addresses, and their names: found, or named by the user."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from everymask.errors import InputError
 from everymask.images.sources.options import SourceOptions
 
 ADDRESS_COLUMNS = ("uri", "image", "image_url", "url")
-"""What a column of addresses is called where nobody says; `uri` before all others."""
+"""Names of a column of addresses, in order of preference."""
 ID_COLUMNS = ("image_id", "__key__", "id")
 _SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
 class ImageColumn:
-    """The column that images come from.
+    """The column of images.
 
     Attributes:
         name: of the column.
@@ -31,7 +31,7 @@ class ImageColumn:
 
     @property
     def path(self) -> str:
-        """Of the values inside the file."""
+        """Path of the values inside the file."""
         return f"{self.name}.bytes" if self.holds == "struct" else self.name
 
 
@@ -64,11 +64,11 @@ def address_column(names: Iterable[str], options: SourceOptions, there: Sequence
 
     Args:
         names: columns that may be it.
-        options: of the user.
-        there: all columns of the table, where those are more.
+        options: the user's.
+        there: all columns of the table, if there are more.
 
     Raises:
-        InputError: none or several could be it, or the named one is not there.
+        InputError: none or several could be it, or the named one is missing.
     """
     names = list(names)
     there = names if there is None else there
@@ -84,15 +84,15 @@ def address_column(names: Iterable[str], options: SourceOptions, there: Sequence
 
 
 def id_column(names: Sequence[str], options: SourceOptions, there: Sequence[str] | None = None) -> str | None:
-    """The column that names images; None where there is none.
+    """The column that names images, or None.
 
     Args:
         names: columns that may be it.
-        options: of the user.
-        there: all columns of the table, where those are more.
+        options: the user's.
+        there: all columns of the table, if there are more.
 
     Raises:
-        InputError: the named one is not there.
+        InputError: the named one is missing.
     """
     if options.id_column is not None:
         check_named("id column", options.id_column, names if there is None else there)
@@ -101,18 +101,18 @@ def id_column(names: Sequence[str], options: SourceOptions, there: Sequence[str]
 
 
 def id_column_of(schema: pa.Schema, options: SourceOptions) -> str | None:
-    """As `id_column`, of a table whose columns have types: only text names images, unless the user says so."""
+    """As `id_column`, for a table with typed columns: only text names images, unless the user names a column."""
     return id_column([field.name for field in schema if is_text(field.type)], options, schema.names)
 
 
 def check_named(what: str, name: str, there: Sequence[str]) -> None:
-    """Raises InputError where a column that the user named is not there: with those that are."""
+    """InputError if a column that the user named is missing; lists the existing ones."""
     if name not in there:
         raise InputError(f"no {what} {name}, only {_listed(there)}")
 
 
 def column_of(field: pa.Field) -> ImageColumn | None:
-    """What a column holds of images; None where that is nothing."""
+    """The images that a column holds, or None."""
     if _is_bytes(field.type):
         return ImageColumn(field.name, "bytes")
     if pa.types.is_struct(field.type) and any(inner.name == "bytes" and _is_bytes(inner.type) for inner in field.type):

@@ -1,7 +1,7 @@
 """The programs `ffmpeg` and `ffprobe`, run on files that may be hostile.
 
-They reach nothing but the address of the one file, open it as nothing but MP4 or Matroska (a playlist named `.mp4`
-would name files of its own), see no proxy, and end when they say nothing for a minute.
+They can reach only the one file's address, open it only as MP4 or Matroska (a playlist named `.mp4` would name files of
+its own), see no proxy, and are ended after a minute without output.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _ADDRESS = re.compile(r"http://127\.0\.0\.1:\S+?(: |$)")
 
 
 class Program:
-    """`NAME … -i URL …` at work; it ends with its context.
+    """`NAME … -i URL …` as a running program, which ends with its context.
 
     Args:
         name: ffmpeg or ffprobe.
         before: arguments before the address.
-        url: what is read.
+        url: the input.
         after: arguments behind it.
 
     Raises:
@@ -58,12 +58,12 @@ class Program:
         self._out.close()
 
     def read(self, size: int) -> bytes:
-        """So many bytes of what it prints, or fewer where there are no more."""
+        """At most `size` bytes of its output; fewer at the end."""
         with self._patience():
             return self._out.read(size)
 
     def lines(self) -> Iterator[str]:
-        """What it prints, line by line."""
+        """Its output, line by line."""
         while True:
             with self._patience():
                 line = self._out.readline()
@@ -72,7 +72,7 @@ class Program:
             yield line.decode(errors="replace").strip()
 
     def complaint(self) -> str:
-        """One line on what was wrong, or nothing; waits for its end, so its output must have been read."""
+        """Its error in one line, or nothing; waits for its end, so its output must have been read."""
         with self._patience():
             self._process.wait()
         self._listener.join()
@@ -96,7 +96,7 @@ class Program:
         self._process.kill()
 
     def _listen(self) -> None:
-        """Keep the beginning of what it complains of: a damaged video makes it say megabytes."""
+        """Keep the beginning of its errors: a damaged video gives megabytes of them."""
         assert self._process.stderr is not None
         with self._process.stderr as stream:
             for line in iter(lambda: stream.readline(_MOST_SAID), b""):
@@ -104,7 +104,7 @@ class Program:
 
 
 def find_program(name: str) -> str:
-    """Its path.
+    """The program's path.
 
     Raises:
         ConfigurationError: it is not installed.

@@ -1,6 +1,6 @@
 """Parquet files with the bytes of images in a column, as Hugging Face writes them: `image` is `{bytes, path}`.
 
-A row is reached by the file's footer and that column of one row group, up to the row.
+Reading a row takes the file's footer and that column of one row group, up to the row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError, InputError)
 
 
 def list_images(file: pa.NativeFile, name: str, options: SourceOptions) -> Iterator[Found]:
-    """Every row; its key is that of the column of ids, else the number of the row."""
+    """Every row; its key is from the column of ids, else the number of the row."""
     try:
         schema = pq.read_schema(file)
         column, ids = _columns(schema, options)
@@ -58,7 +58,7 @@ def _columns(schema: pa.Schema, options: SourceOptions) -> tuple[ImageColumn, st
 
 
 def _addresses(parquet: pq.ParquetFile, column: ImageColumn) -> Iterator[str | None] | None:
-    """Addresses of the rows; None where the column holds bytes."""
+    """Addresses of the rows; None if the column holds bytes."""
     if column.holds == "address":
         return _text(parquet, column.name)
     if column.holds == "struct" and f"{column.name}.path" in _paths(parquet) and _has_no_bytes(parquet, column.path):
@@ -71,7 +71,7 @@ def _paths(parquet: pq.ParquetFile) -> list[str]:
 
 
 def _has_no_bytes(parquet: pq.ParquetFile, path: str) -> bool:
-    """Whether every value of a column is null, as the file's footer tells."""
+    """Whether every value of a column is null, by the file's footer."""
     index = _paths(parquet).index(path)
     groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
     counts = [group.column(index).statistics for group in groups]
@@ -89,7 +89,7 @@ def _text(parquet: pq.ParquetFile, path: str) -> Iterator[str | None]:
 
 
 def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLimits) -> list[bytes | InputError]:
-    """The bytes of rows; of those in one row group by one pass over its column."""
+    """The bytes of rows; one pass over the column for all rows of a row group."""
     found: list[bytes | InputError] = [InputError("the file has no such row") for _ in members]
     try:
         with pq.ParquetFile(file) as parquet:

@@ -1,4 +1,4 @@
-"""Members that are ranges of a file's bytes: neighbours are read at once."""
+"""Members that are ranges of a file's bytes: neighbours are read together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_ranges(file: pa.NativeFile, members: Sequence[Member], limits: ImageLim
 
 
 def refused(members: Sequence[Member], limits: ImageLimits) -> tuple[list[bytes | InputError], list[int]]:
-    """A place for each member, with an error where it is too large, and the indices of the others by their offset."""
+    """A place for each member, with an error if it is too large, and the indices of the others by their offset."""
     found: list[bytes | InputError] = [InputError("")] * len(members)
     order = []
     for index, member in enumerate(members):
@@ -41,14 +41,14 @@ def refused(members: Sequence[Member], limits: ImageLimits) -> tuple[list[bytes 
 
 
 def whole(data: bytes, member: Member) -> bytes | InputError:
-    """Those bytes, or that some of them are missing."""
+    """The bytes, or an error if some are missing."""
     if len(data) != member.size:
         return InputError(f"the file is cut short in {member.name!r}; put the whole of it back")
     return data
 
 
 def _spans(order: Sequence[int], members: Sequence[Member]) -> Iterator[list[int]]:
-    """Indices of members that are read at once."""
+    """Indices of members to read together."""
     span: list[int] = []
     first = last = 0
     for index in order:

@@ -1,4 +1,4 @@
-"""An open file for a program beside us: an address on this machine's loopback, read by ranges while it is needed."""
+"""Serves an open file to another program on this machine: by ranges, at a loopback address, while it is needed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _POLL_S, _PATIENCE_S = 0.02, 60
 
 @dataclass
 class Served:
-    """A file under an address.
+    """A served file.
 
     Attributes:
         url: `http://127.0.0.1:PORT/SECRET`; no one else on the machine can guess it.
-        failure: why the file could not be read any more; None while it can.
+        failure: why reading the file failed, or None.
     """
 
     url: str
@@ -34,10 +34,10 @@ class Served:
 def served(file: pa.NativeFile) -> Iterator[Served]:
     """Serve a file while the context lasts.
 
-    However large it is and wherever it lies, only what is asked for is read, and at most 4 MiB of it are held.
+    Only requested ranges are read, and at most 4 MiB of them are held, however large the file is and wherever it lies.
 
     Raises:
-        OSError: (on leaving) the file could not be read when it was asked for.
+        OSError: (on leaving) a requested range could not be read.
     """
     size, secret = file.size(), f"/{secrets.token_urlsafe()}"
 
@@ -70,7 +70,7 @@ def served(file: pa.NativeFile) -> Iterator[Served]:
                 place.failure = error
 
         def log_message(self, *_: object) -> None:
-            """Nobody asked."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         server.daemon_threads = False  # leaving waits for them: the file is closed afterwards

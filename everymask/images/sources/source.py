@@ -1,4 +1,4 @@
-"""What each kind of container answers: which images are in it, and their bytes."""
+"""The interface of a kind of container: list its images, and read their bytes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from everymask.records import Member, MemberKind
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One image of a container, or why there is no more of it.
+    """One image of a container, or the error that ends its listing.
 
     Attributes:
-        key: its name in the container, unique there; empty where `error` is of the container as a whole.
-        member: where it lies; None where there is none.
-        size: bytes, where the container says.
+        key: its name in the container, unique there; empty if `error` concerns the whole container.
+        member: where it lies, or None.
+        size: bytes, if the container records it.
         error: one sentence.
-        address: of the image where the container only names it; relative ones begin at the container's folder.
+        address: of an image that the container only names; relative to the container's folder.
     """
 
     key: str
@@ -40,10 +40,10 @@ class Source:
         name: for people.
         suffixes: lower-case endings of its files.
         kinds: of the members it reads.
-        images: lists an open file; never raises what is the file's fault, but says it in the last one found.
-        read: bytes of some members of an open file, in the order they were asked for; an error for each that has none.
-        asked_for: whether the user wants them where they lie beside images, too.
-        taken_by: what the user types for that.
+        images: lists an open file; never raises for a fault of the file, but reports it in the last one found.
+        read: bytes of some members of an open file, in the given order; an error for each that has none.
+        asked_for: whether the user also wants those that lie beside images.
+        taken_by: the option to type for that.
     """
 
     name: str

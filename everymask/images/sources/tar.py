@@ -1,7 +1,7 @@
 """WebDataset shards: tars whose members share a key, `0001.jpg` beside `0001.json`.
 
-A member of a `.tar` is one range of its bytes, so images next to each other are read at once. A `.tar.gz` cannot be
-entered: to read one of its members all before it is unpacked.
+A member of a `.tar` is one range of its bytes, so neighbouring images are read together. A `.tar.gz` cannot be entered:
+reading a member unpacks everything before it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError,
 
 
 def list_images(file: pa.NativeFile, name: str, options: SourceOptions) -> Iterator[Found]:
-    """Every image of a shard, in its order; if it is cut short or damaged, the last one found says so."""
+    """Every image of a shard, in its order; if the shard is cut short or damaged, the last one found says so."""
     packed = name.lower().endswith(_GZIP_SUFFIXES)
     size = _LAST_OFFSET if packed else file.size()
     keys: set[str] = set()
@@ -63,9 +63,9 @@ def list_images(file: pa.NativeFile, name: str, options: SourceOptions) -> Itera
 
 
 class _Headers:
-    """A file of which `tarfile` reads the headers of one member after the other; no member has endless ones.
+    """A file that bounds the headers that `tarfile` reads for each member.
 
-    What a header says of its own length is taken at its word otherwise, and a few packed kilobytes are gigabytes of it.
+    `tarfile` believes a header's own length, so without a bound a few packed kilobytes could unpack to gigabytes of it.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -74,11 +74,11 @@ class _Headers:
         self.begin()
 
     def begin(self) -> None:
-        """The headers of the next member come."""
+        """Start counting the next member's headers."""
         self._left = _MOST_HEADER_BYTES
 
     def read(self, size: int) -> bytes:
-        """Raises ReadError beyond the bound."""
+        """As `read` of files; ReadError beyond the bound."""
         self._left -= size
         if size < 0 or self._left < 0:
             raise tarfile.ReadError(f"a member has more than {_MOST_HEADER_BYTES:,} bytes of headers")
@@ -94,7 +94,7 @@ def _unpacked(file: pa.NativeFile) -> IO[bytes]:
 
 
 def _ends_well(tar: tarfile.TarFile) -> bool:
-    """Whether what follows the last member is the mark of the end; `tarfile` takes damage for the end, too."""
+    """Whether the last member is followed by the end mark; `tarfile` also takes damage for the end."""
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
     mark = tar.fileobj.read(tarfile.BLOCKSIZE)
@@ -102,7 +102,7 @@ def _ends_well(tar: tarfile.TarFile) -> bool:
 
 
 def _new_key(name: str, taken: set[str]) -> str:
-    """The key of a member: its path up to the first dot of its name; of a second image of one key, its whole name."""
+    """A member's key: its path up to the first dot of its name; its whole name for a second image of one key."""
     folder, slash, base = name.removeprefix("./").rpartition("/")
     key = folder + slash + (base.split(".")[0] or base)
     if key in taken:

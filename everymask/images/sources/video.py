@@ -1,11 +1,11 @@
-"""Videos: pictures every so many milliseconds, or key frames, by the programs `ffprobe` and `ffmpeg`.
+"""Videos: pictures at regular times, or key frames, by the programs `ffprobe` and `ffmpeg`.
 
-A picture is called by milliseconds on the video's own clock: it is what is shown then, the last frame that begins by
-that time. It is handed on as a BMP of the upright frame, 8 bits a channel: without loss, and the same bytes whether it
-comes alone or among others, because its digest must be found again when it is reopened.
+A picture is identified by milliseconds on the video's own clock: it is the last frame that begins by that time. It is
+returned as a BMP of the upright frame, 8 bits a channel: without loss, and with the same bytes whether it is read alone
+or among others, because its digest must match when it is opened again.
 
-To list a video, its header and the packets at its end are read; for key frames all of it, without decoding. Pictures
-close to each other come from one pass, and a pass begins at the key frame before its first picture.
+Listing a video reads its header and the packets at its end; for key frames all of it, without decoding. Pictures close
+to each other are read in one pass, which begins at the key frame before its first picture.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from everymask.images.sources.source import Found, Source
 from everymask.records import Member
 
 MAX_PICTURES = 1_000_000
-"""Of one video: a damaged clock could name any number of them."""
+"""Most pictures of one video: a damaged clock could name any number."""
 _KEY = "key"
 _PICTURES = "V:0"  # not the cover of a film
 _END_S, _MOST_MISSING_S = 10, 2
 _SEEK_FROM_MS = 5000
-"""From here on one search for each picture is less work than to decode what lies between."""
+"""Beyond this distance, one search for each picture is less work than decoding everything between."""
 _KEYS_AT_ONCE = 100
 _SCALE = "scale=flags=bitexact+accurate_rnd+full_chroma_int+full_chroma_inp,format=bgr24"
 _BMP_HEAD = 6
 _MARGINS_MS = (1000, 60_000, 10**9)
-"""How long before a picture decoding begins. Files know when a frame is decoded; it may be shown later than that."""
+"""Decoding begins this long before a picture. Files record when a frame is decoded; it may be shown later."""
 
 
 @dataclass(frozen=True)
 class _Stream:
-    """What a video says of its pictures: the length of a tick in milliseconds, and how long it is in seconds."""
+    """A video's clock: the length of a tick in milliseconds, and the duration in seconds."""
 
     tick_ms: Fraction
     seconds: float | None
@@ -77,7 +77,7 @@ def _times(first: int, last: int, apart: int) -> list[int]:
 
 
 def _look(url: str) -> _Stream:
-    """Raises InputError where there is no stream of pictures."""
+    """The clock of a video's pictures; InputError if it has none."""
     wanted = (
         "-select_streams",
         _PICTURES,
@@ -96,7 +96,7 @@ def _look(url: str) -> _Stream:
 
 
 def _end(url: str, stream: _Stream) -> tuple[list[int], str]:
-    """The first and the last time at which a frame begins, and what is damaged."""
+    """The first and the last time at which a frame begins, and the damage found."""
     if stream.seconds is not None:
         first, _ = _packets(url, stream, "%+#8")
         last, damage = _packets(url, stream, f"{max(0.0, stream.seconds - _END_S):.3f}%")
@@ -107,7 +107,7 @@ def _end(url: str, stream: _Stream) -> tuple[list[int], str]:
 
 
 def _packets(url: str, stream: _Stream, interval: str | None, keys: bool = False) -> tuple[list[int], str]:
-    """Milliseconds at which frames begin, in order, and what the program complains of."""
+    """Milliseconds at which frames begin, in order, and the program's error."""
     reading = () if interval is None else ("-read_intervals", interval)
     entries = ("-select_streams", _PICTURES, "-show_entries", "packet=pts,flags", "-of", "csv=p=0")
     times = set()
@@ -131,7 +131,7 @@ def _milliseconds(pts: int, stream: _Stream) -> int:
 
 
 def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLimits) -> list[bytes | InputError]:
-    """The pictures as BMP files, in the order they were asked for."""
+    """The pictures as BMP files, in the given order."""
     found: list[bytes | InputError] = [InputError("")] * len(members)
     order = sorted(range(len(members)), key=lambda index: members[index].milliseconds or 0)
     with served(file) as place:
@@ -144,7 +144,7 @@ def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLim
 
 
 def _passes(order: Sequence[int], members: Sequence[Member]) -> Iterator[list[int]]:
-    """Indices of members that one pass decodes: evenly spaced and not far apart, or key frames."""
+    """Indices of members to decode in one pass: evenly spaced and not far apart, or key frames."""
     some: list[int] = []
     for index in order:
         if some and not _goes_with(some, index, members):
@@ -180,7 +180,7 @@ def _one_pass(url: str, times: Sequence[int], key: bool, limits: ImageLimits) ->
 
 
 def _decode(url: str, start: int, times: Sequence[int], key: bool, limits: ImageLimits) -> list[bytes | InputError]:
-    """The same, decoding from the key frame before `start`; once one is missing, so are those after it."""
+    """The same, decoding from the key frame before `start`; after a missing one all are missing."""
     skip: tuple[str, ...] = ()
     if key:
         skip += ("-skip_frame", "nokey")
