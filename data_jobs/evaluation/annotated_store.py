@@ -131,8 +131,9 @@ def _with_thresholds(
     chosen_on, measured_on = (judge(rows.machine, truth, classes, halves[part], by_iou) for part in (True, False))
     thresholds = {name: best_threshold(judged) for name, judged in chosen_on.items()}
     written = {name: round(value, 4) for name, value in thresholds.items() if value is not None}
-    text = f"# Chosen on {len(halves[True]):,} annotated images of {store.uri}; everymask label --config {output}\n"
-    text += yaml.safe_dump({"classes": {"class_score_thresh": written}}, allow_unicode=True)
+    text = f"# Chosen on {len(halves[True]):,} annotated images of {store.uri}\n"
+    text += f"# everymask label --config {output} --head HEAD …\n"
+    text += yaml.safe_dump({"method": "classes", "classes": {"class_score_thresh": written}}, allow_unicode=True)
     Location.at(str(output)).write(text.encode())
     for name, row in figures.items():
         judged, value = measured_on.get(name), thresholds.get(name)

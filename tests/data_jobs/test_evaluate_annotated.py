@@ -96,7 +96,7 @@ def test_thresholds_are_chosen_on_one_half_measured_on_the_other_and_taken_by_la
     chosen = yaml.safe_load(output.read_text())["classes"]["class_score_thresh"]
     assert 0.75 < chosen["cat"] < 0.8
     capsys.readouterr()
-    assert label_dataset.command(["--config", str(output), "--print-config"]) == 0
+    assert label_dataset.command(["--config", str(output), "--head", "everyday", "--print-config"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["classes"]["class_score_thresh"] == chosen
 
 

@@ -45,7 +45,7 @@ def test_a_sample_is_drawn_judged_and_told(tmp_path: Path, capsys: pytest.Captur
     assert "none of the images drawn at random was judged yet" in capsys.readouterr().out
     image = images()[0]
     masks = tuple(replace(mask, action="confirmed") for mask in untouched(image))
-    word = ImageCorrection(image.image_id, image.content_sha256, (7, 9), "x", None, None, "2026-11-30", masks)
+    word = ImageCorrection(image.image_id, image.content_sha256, (40, 60), "x", None, None, "2026-11-30", masks)
     write_corrections(store, [word])
     capsys.readouterr()
     assert command([store.uri, "--queue", queue, "--json"]) == 0

@@ -16,7 +16,11 @@ from data_jobs.label_dataset import command
         ("max_errors: 012", "store.max_errors", "012"),  # 10 by YAML 1.1
         ("max_errors: 50%", "store.max_errors", "50%"),
         ("input: no", "input", "no"),
-        ("classes: {nms_iou_thresh: 1e-05}", "labels.classes.nms_iou_thresh", 1e-05),  # text by YAML 1.1
+        (
+            "method: classes\nhead: everyday\nclasses: {nms_iou_thresh: 1e-05}",
+            "labels.classes.nms_iou_thresh",
+            1e-05,
+        ),  # text by YAML 1.1
         ("limit: null", "limit", None),
         ("verify: true", "store.verify", True),
         ("method: clip\nclass_names: cat,dog", "names", "cat,dog"),  # as it was called
