@@ -67,9 +67,17 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Exchange(scope, receive, send).run(self)
+        exchange = _Exchange(scope, receive, send)
+        try:
+            await self._admit(exchange)
+        except ClientDisconnect:
+            exchange.status = CLIENT_CLOSED
+        except Exception as error:
+            await self._refuse(exchange, error)
+        finally:
+            self._count(exchange)
 
-    async def admit(self, exchange: _Exchange) -> None:
+    async def _admit(self, exchange: _Exchange) -> None:
         """Check the key, read the body, take a place, and pass the request on within the time limit.
 
         Raises:
@@ -151,7 +159,7 @@ class Gate:
             {"Retry-After": str(wait_s)},
         )
 
-    async def refuse(self, exchange: _Exchange, error: Exception) -> None:
+    async def _refuse(self, exchange: _Exchange, error: Exception) -> None:
         """Answer an error, logging those that are the service's fault."""
         answer = to_service_error(error, self._limits.retry_after_s)
         if answer is INTERNAL:
@@ -159,7 +167,7 @@ class Gate:
         if not exchange.started:
             await error_response(answer, exchange.request_id)(exchange.scope, exchange.receive, exchange.send)
 
-    def count(self, exchange: _Exchange) -> None:
+    def _count(self, exchange: _Exchange) -> None:
         """Record an answered request."""
         route = exchange.scope.get("route")
         # Unrouted paths are the client's invention and must not become metric labels.
@@ -167,6 +175,8 @@ class Gate:
 
 
 class _Exchange:
+    """One request: what has come of it, and what became of it."""
+
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.headers = Headers(scope=scope)
@@ -185,17 +195,6 @@ class _Exchange:
     def seconds(self) -> float:
         """Seconds since the request came."""
         return time.perf_counter() - self._start
-
-    async def run(self, gate: Gate) -> None:
-        """Handle the request from its first byte to the answer."""
-        try:
-            await gate.admit(self)
-        except ClientDisconnect:
-            self.status = CLIENT_CLOSED
-        except Exception as error:
-            await gate.refuse(self, error)
-        finally:
-            gate.count(self)
 
     def check_length(self, limit: int) -> None:
         """Refuse, before reading, a body whose declared length is too large."""
