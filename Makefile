@@ -17,7 +17,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # Tests start Python hundreds of times; what it compiled once is kept, whatever the machine's defaults are.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo serve ui test test-fast test-slow slow-tools lint site format browser nginx image-tools slurm readers mutants constraints notice image clean
+.PHONY: help install demo serve ui test test-fast test-slow slow-tools lint site format browser nginx ffmpeg image-tools slurm readers mutants constraints notice image clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,7 +43,7 @@ serve: $(STAMP) ## Start the HTTP service on http://127.0.0.1:8000.
 ui: $(STAMP) ## Start the Gradio front end of a running service.
 	$(BIN)/everymask ui
 
-test: $(STAMP) browser nginx ## Run the suite (all but the minutes-long tests): the fast part, then what starts clusters, servers, browsers.
+test: $(STAMP) browser nginx ffmpeg ## Run the suite (all but the minutes-long tests): the fast part, then what starts clusters, servers, browsers.
 	failed=0; \
 	$(FAST) || failed=1; \
 	$(STARTING) || failed=1; \
@@ -96,6 +96,12 @@ nginx: ## Install Debian's nginx for the tests of serve/config/nginx.conf, where
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; \
 	} || echo "no nginx here and no right to install it: its tests will be skipped"
+
+ffmpeg: ## Install Debian's ffmpeg for the tests of videos, where that is allowed.
+	@command -v ffmpeg >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ffmpeg >/dev/null; \
+	} || echo "no ffmpeg here and no right to install it: the tests of videos will be skipped"
 
 readers: $(STAMP) ## Install the tools that read exports, each in an environment of its own, for the slow tests.
 	for name in datasets tools trainers fiftyone; do \
