@@ -46,6 +46,8 @@ def run(config: StoreReportConfig) -> int:
     store = LabelStore(config.labels)
     drawn = Location.at(config.queue).kind() == "file"
     if config.sample is not None:
+        if config.sample < 1:
+            raise ConfigurationError(f"--sample {config.sample} draws nothing; give at least 1")
         if drawn:
             raise ConfigurationError(f"{config.queue} is there already; name another --queue, or leave out --sample")
         return _draw(config, store, config.sample)

@@ -16,9 +16,9 @@ def tolerated(limit: str, images: int, name: str) -> float:
         name: of the setting.
 
     Raises:
-        ConfigurationError: neither form.
+        ConfigurationError: neither form, or more than 100 %.
     """
     match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", limit)
-    if match is None:
-        raise ConfigurationError(f"{name} must be a number or a percentage such as 5%; got {limit!r}")
+    if match is None or float(match[2] or 0) > 100:
+        raise ConfigurationError(f"{name} must be a number or a percentage up to 100%, such as 5%; got {limit!r}")
     return float(match[1]) if match[1] else float(match[2]) / 100 * images

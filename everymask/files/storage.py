@@ -14,6 +14,7 @@ import pyarrow.fs as pafs
 from everymask.errors import ConfigurationError
 from everymask.redaction import redact
 
+_REPOSITORY = re.compile(r"(?:(?:datasets|spaces|buckets)/)?(?!(?:datasets|spaces|buckets)/)[^/]+/[^/]+")
 _CREDENTIALS = re.compile(r"[?&](access_key|secret_key|session_token)=|^[^/@:]*:[^/@]+@")
 _CHAIN = re.compile(r"::[A-Za-z][A-Za-z0-9+.-]*://")
 _IPV6 = re.compile(r"\[[^\[\]/]*\]")
@@ -72,6 +73,8 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
             f"the {scheme}:// address holds credentials, which would be stored with the labels; give them in the "
             "environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …) or by the machine's role"
         )
+    if scheme == "hf" and not _REPOSITORY.match(rest):  # its library answers with errors of no kind that callers know
+        raise ConfigurationError(f"{uri} names no repository of the hub; write hf://datasets/OWNER/NAME")
     if is_web(uri):
         return _web_filesystem(), quote(uri, safe=_URL_CHARACTERS)
     # Query parameters (endpoint, region) belong to the file system, not to the path.

@@ -37,6 +37,8 @@ def test_a_sample_is_drawn_judged_and_told(tmp_path: Path, capsys: pytest.Captur
     store.write_part(to_table(images()))
     assert command([store.uri, "--queue", queue]) == 0
     assert "holds 3 images" in capsys.readouterr().out
+    assert command([store.uri, "--queue", queue, "--sample", "0"]) == 2
+    assert "--sample 0 draws nothing; give at least 1" in capsys.readouterr().err
     assert command([store.uri, "--queue", queue, "--sample", "2"]) == 0
     assert "2 of 2 images, drawn at random" in capsys.readouterr().out
     assert command([store.uri, "--queue", queue, "--sample", "2"]) == 2

@@ -80,5 +80,7 @@ def test_a_run_stops_where_a_limit_is_passed(max_errors: str, max_empty: str | N
 
 def test_limits_are_numbers_or_shares() -> None:
     assert (tolerated("7", 100, "max-empty"), tolerated("5%", 200, "max-empty")) == (7, 10)
-    with pytest.raises(ConfigurationError, match="max-empty must be a number or a percentage such as 5%; got 'few'"):
+    with pytest.raises(ConfigurationError, match=r"max-empty must be a number or a percentage up to 100%, .*got 'few'"):
         label.parse(["--input", "a", "--output", "b", "--max-empty", "few"])
+    with pytest.raises(ConfigurationError, match="up to 100%, such as 5%; got '200%'"):
+        tolerated("200%", 10, "max-empty")

@@ -148,6 +148,11 @@ def test_a_manifest_without_uris_is_refused(tmp_path: Path) -> None:
         ids(tmp_path / "n.parquet")
 
 
+def test_an_address_that_names_no_data_set_is_a_sentence() -> None:
+    with pytest.raises(ConfigurationError, match="hf://datasets/x names no repository of the hub"):
+        next(iter(list_images("hf://datasets/x")))
+
+
 def test_a_missing_input_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"the input .*/nowhere is not there; give a folder"):
         ids(tmp_path / "nowhere")
