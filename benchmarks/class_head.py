@@ -21,7 +21,7 @@ import torch
 import tyro
 
 from benchmarks.class_material import embedded, read_truth, truth_name
-from benchmarks.classes import ENOUGH, frequent_mean, percent
+from benchmarks.classes import ENOUGH, frequent_mean, percent, with_intervals
 from everymask.backbone.registry import load_backbone
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import MaskEmbeddings
@@ -99,24 +99,15 @@ def figure_rows(
 
 def _row(matches: ClassMatches, samples: int) -> dict[str, Any]:
     figures = matches.figures()
-    low_high = [
-        (sorted(column)[round(0.025 * (samples - 1))], sorted(column)[round(0.975 * (samples - 1))])
-        for column in matches.bootstrap(samples).T
-    ]
     return {
         "images": figures.images,
-        "mIoU": _with_interval(figures.miou, low_high[0]),
-        "mAP50": _with_interval(figures.map50, low_high[2]),
+        **with_intervals(matches, samples),
         f"mIoU-{ENOUGH}": percent(frequent_mean(figures, "iou")),
         f"mAP50-{ENOUGH}": percent(frequent_mean(figures, "ap50")),
         **{f"IoU:{name}": percent(row.iou) for name, row in figures.classes.items()},
         **{f"AP50:{name}": percent(row.ap50) for name, row in figures.classes.items()},
         **{f"objects:{name}": row.instances for name, row in figures.classes.items()},
     }
-
-
-def _with_interval(value: float, ends: tuple[float, float]) -> str:
-    return f"{100 * value:.1f} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
 
 
 def _share(value: float | None) -> str:

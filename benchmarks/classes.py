@@ -47,7 +47,7 @@ from everymask.classes.training.train import TrainingConfig, head_spec, train_he
 from everymask.evaluation.doubt import DoubtFigures, doubt_figures
 from everymask.evaluation.figure_files import weights_of, write_figures
 from everymask.evaluation.ground_truth import ClassTruth
-from everymask.evaluation.semantic import SemanticFigures, semantic_figures
+from everymask.evaluation.semantic import ClassMatches, SemanticFigures, semantic_figures
 from everymask.images.decoding import decode_image
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
@@ -247,6 +247,19 @@ def _row(figures: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
         **precisions,
         "seeds": {name: figures[name]["values"] for name in ("miou", "map50", "map50_all")},
     }
+
+
+def with_intervals(matches: ClassMatches, samples: int) -> dict[str, str]:
+    """mIoU and mAP50 in percent, with the 95 % interval of `samples` sets of the same images, drawn anew."""
+    figures = matches.figures()
+    drawn = matches.bootstrap(samples)
+
+    def shown(value: float, column: int) -> str:
+        ordered = sorted(drawn[:, column])
+        low, high = (ordered[round(share * (samples - 1))] for share in (0.025, 0.975))
+        return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+    return {"mIoU": shown(figures.miou, 0), "mAP50": shown(figures.map50, 2)}
 
 
 def percent(value: float | None) -> str:

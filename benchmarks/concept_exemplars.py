@@ -1,23 +1,28 @@
 """What a stand-in for SAM 3 teaches a small head, beside annotations: figures of the method, not of SAM 3.
 
-    python benchmarks/concept_exemplars.py DATA/coco_instances
+    python benchmarks/concept_exemplars.py DATA/coco_instances --json benchmarks/results/concept-exemplars.json
 
 Exemplars are cut out of the pictures of train/, by annotated boxes and where the stand-in is sure. A head on nano
 learns from each, and both are measured on val/; so is the stand-in itself, with its overlaps kept and settled.
-AP50 is that of labels as they are written, by their thresholds.
+mAP50 is that of labels as they are written, by their thresholds. In brackets: the 95 % interval, the images drawn anew
+with replacement.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.classes import with_intervals
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.classes.config import ClassesConfig, ConceptsConfig
@@ -27,6 +32,7 @@ from everymask.classes.head import ClassHead
 from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.pictures import train_on_pictures
 from everymask.classes.training.train import TrainingConfig
+from everymask.evaluation.figure_files import write_figures
 from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances
 from everymask.evaluation.semantic import match_classes
 from everymask.images.decoding import ImageLimits, decode_image
@@ -42,6 +48,7 @@ Label = Callable[[NDArray[np.uint8]], ImageLabels]
 CLASSES = Taxonomy.parse("person,chair,car,cup")
 """Those with the most objects in both halves of the data."""
 MOST, LEAST_SIDE_PX, MARGIN = 60, 40, 0.15
+BOOTSTRAP = 300
 
 
 def read(folder: Path) -> tuple[Pictures, dict[str, ClassTruth]]:
@@ -68,11 +75,16 @@ def gathered(found: Iterable[tuple[str, bytes]], classes: tuple[str, ...]) -> Ex
     return exemplars
 
 
-def row(name: str, exemplars: str, label: Label, pictures: Pictures, truth: dict[str, ClassTruth]) -> None:
-    """Print one row of the table."""
-    classes = CLASSES.classes
-    found = match_classes({name: label(image) for name, image in pictures.items()}, truth, classes).figures()
-    print(f"| {name} | {exemplars} | {found.miou:.3f} | {found.map50:.3f} |", flush=True)
+def row(exemplars: str, label: Label, pictures: Pictures, truth: dict[str, ClassTruth]) -> dict[str, str | int]:
+    """One row of the table."""
+    matches = match_classes({name: label(image) for name, image in pictures.items()}, truth, CLASSES.classes)
+    objects = sum(not one.iscrowd for image in truth.values() for one in image.instances)
+    return {
+        "exemplars": exemplars,
+        "images": len(pictures),
+        "objects": objects,
+        **with_intervals(matches, BOOTSTRAP),
+    }
 
 
 def labeller(backbone: PromptableBackbone, config: LabelConfig, head: ClassHead | None = None) -> Label:
@@ -89,7 +101,9 @@ def labeller(backbone: PromptableBackbone, config: LabelConfig, head: ClassHead 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    data = parser.parse_args().data
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    given = parser.parse_args()
+    data: Path = given.data
     classes = CLASSES.classes
     pictures, truth = read(data / "train")
     annotated = gathered(
@@ -108,18 +122,21 @@ def main() -> None:
         found = concept_pictures(stand_in, folder, CLASSES, ConceptsConfig(score_thresh=SURE), MARGIN, ImageLimits())
         taught = gathered(((origin.subject, data) for origin, data in found), classes)
     pictures, truth = read(data / "val")
-    print(f"{len(pictures)} pictures of val/ with {sum(len(one.instances) for one in truth.values())} objects\n")
-    print("| | exemplars | mIoU | AP50 |\n| --- | --- | --- | --- |")
+    figures: dict[str, dict[str, str | int]] = {}
     stand_in = OracleConcepts(scenes(pictures, truth, classes), CONCEPTS_WITH_ERRORS)
     for overlaps in ("keep", "settle"):
         asked = LabelConfig("concepts", concepts=ConceptsConfig(classes, overlaps=overlaps))
-        row(f"stand-in, overlaps {overlaps}", "-", labeller(stand_in, asked), pictures, truth)
+        figures[f"the stand-in, overlaps {overlaps}"] = row("-", labeller(stand_in, asked), pictures, truth)
     nano = load_backbone("nano")
     config = LabelConfig("classes", classes=ClassesConfig())
     for name, exemplars in (("annotated boxes", annotated), ("the stand-in", taught)):
         head = train_on_pictures(exemplars, nano, TrainingConfig(), config.classes.masks).head
         counts = " + ".join(str(len(exemplars[one])) for one in classes)
-        row(f"head, taught by {name}", counts, labeller(nano, config, head), pictures, truth)
+        figures[f"head on nano, taught by {name}"] = row(counts, labeller(nano, config, head), pictures, truth)
+    for name, figure in figures.items():
+        print(name, figure)
+    if given.json is not None:
+        write_figures(given.json, figures, {"nano": nano.weights_sha256})
 
 
 if __name__ == "__main__":
