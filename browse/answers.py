@@ -75,6 +75,7 @@ def detail(looked: Looked) -> Json:
         "size": list(labels.size_hw) if labels else None,
         "seen": [head.entry_id for head in looked.heads],
         "masks": masks,
+        "presence": None if labels is None or labels.presence is None else [round(one, 4) for one in labels.presence],
         "is_stale": looked.is_stale,
         "history": [told(entry) for entry in looked.entries],
         "heads": [told(entry) for entry in looked.heads],

@@ -2,6 +2,9 @@
 
 import { colourOf } from "./colours.js";
 import { ago, colour, el, icon, plural } from "./dom.js";
+import { state } from "./state.js";
+
+const MOST_PRESENT = 8; // names whose presence is shown
 
 const GLYPHS = { confirmed: "check", relabelled: "pen", edited: "pen", added: "plus", deleted: "cross" };
 export const WORDS = { confirmed: "confirmed", relabelled: "renamed", edited: "redrawn", added: "added", deleted: "deleted", kept: "not judged" };
@@ -17,11 +20,22 @@ export function panelOf(view, on) {
       el("span", {}, plural(image.masks.filter((mask) => mask.action !== "deleted").length, "mask")),
       !image.error && el("span", {}, `doubt ${image.doubt.toFixed(2)}`),
       !image.error && el("span", {}, `${Math.round(100 * image.coverage)} % covered`)),
+    presence(image),
     condition(image),
     classChips(view, on),
     el("ul", { class: "masks", role: "listbox", "aria-label": "Masks", "aria-multiselectable": "true" }, ...image.masks.map((mask, i) => maskRow(view, mask, i, on))),
     image.history.length > 0 && history(image),
   ].filter(Boolean);
+}
+
+// How sure the model is that the picture shows each name at all; only method concepts says so.
+function presence(image) {
+  if (!image.presence) return null;
+  const names = new Map(state.facts.classes.map(({ id, name }) => [id, name]));
+  const sure = [...image.presence.entries()].sort(([, a], [, b]) => b - a).slice(0, MOST_PRESENT);
+  return el("div", { class: "facts presence", title: "How sure the model is that the picture shows each name at all" },
+    el("span", {}, "in the picture:"),
+    ...sure.map(([id, value]) => el("span", {}, `${names.get(id) ?? `class ${id}`} ${value.toFixed(2)}`)));
 }
 
 function condition(image) {

@@ -3,7 +3,8 @@
 `coco` is one file; `coco-folders` and `coco-roboflow` are trainers' folder layouts with a file for each split.
 
 Every mask is one annotation with `iscrowd` 0 and its own area and box, in order of image id. Annotations also hold the
-store's `score`, `predicted_iou`, `stability_score` and, for classes, `uncertainty`.
+store's `score`, `predicted_iou`, `stability_score` and, for classes, `uncertainty`. Images of method concepts hold
+`presence`, by class.
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ class CocoWriter:
     def add(self, exported: ExportedImage) -> list[Rle]:
         height, width = exported.labels.size_hw
         number = exported.number - 1 + self._layout.first_id
-        entry = {"id": number, "file_name": exported.name, "width": width, "height": height}
+        entry: dict[str, Any] = {"id": number, "file_name": exported.name, "width": width, "height": height}
+        if exported.labels.presence is not None:
+            entry["presence"] = dict(zip(self._destination.names.dense(), exported.labels.presence, strict=False))
         if exported.name != exported.image.image_id:
             entry["everymask_image_id"] = exported.image.image_id
         folder = self._layout.folder(exported.split)

@@ -141,7 +141,7 @@ def _apply(labels: ImageLabels, correction: ImageCorrection) -> ImageLabels:
     ranked = sorted(masks, key=lambda mask: mask.score, reverse=True)
     # A finished image misses nothing.
     missed = labels.missed if labels.missed is None or not correction.finished else 0.0
-    return ImageLabels(labels.size_hw, tuple(ranked), coverage, missed)
+    return ImageLabels(labels.size_hw, tuple(ranked), coverage, missed, labels.presence)
 
 
 def _labelled(mask: CorrectedMask, parent: LabelledMask | None) -> LabelledMask:

@@ -22,7 +22,7 @@ from everymask.errors import ConfigurationError, InputError
 from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import one_line
-from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA
+from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, OPTIONAL, SCHEMA, stored_schema
 
 _METADATA_KEY = b"everymask"
 _FIRST_WITH_DIGEST = 2
@@ -83,18 +83,23 @@ class PartHeader:
     Attributes:
         configuration: of the run that wrote it; None in format 1.
         format: its format version.
+        optional: the columns of `OPTIONAL` that it has.
     """
 
     summary: PartSummary
     configuration: dict[str, Any] | None
     format: int
+    optional: tuple[str, ...] = ()
 
 
 def write_part(file: Location, rows: pa.Table, configuration: Mapping[str, Any]) -> PartSummary:
     """Write rows of `SCHEMA` as a part, atomically; OutputError if the place is full or not writable."""
     summary = _summarise(rows)
     sink = pa.BufferOutputStream()
-    table = rows.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_metadata(summary, configuration))
+    method = configuration.get("method")
+    filled = [name for name, by in OPTIONAL.items() if by == method or rows[name].null_count < rows.num_rows]
+    schema = stored_schema(filled)
+    table = rows.select(schema.names).cast(schema).replace_schema_metadata(_metadata(summary, configuration))
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=_ROWS_TOGETHER)
     file.write(sink.getvalue())
     return summary
@@ -128,10 +133,12 @@ def copy_rows(
         counted = (read_mask_columns(part, _COUNTED, ["area"]) for part in parts)
         summary = sum((_summarise(rows.filter(mask)) for rows, mask in zip(counted, masks, strict=True)), PartSummary())
     sink = pa.BufferOutputStream()
-    schema = SCHEMA.with_metadata(_metadata(summary, headers[0].configuration or {}))
+    columns = stored_schema({name for header in headers for name in header.optional})
+    schema = columns.with_metadata(_metadata(summary, headers[0].configuration or {}))
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for rows in _gathered(parts, masks):
-            writer.write_table((change(rows) if change else rows).cast(SCHEMA), row_group_size=_ROWS_TOGETHER)
+            rows = change(rows) if change else rows
+            writer.write_table(rows.select(columns.names).cast(columns), row_group_size=_ROWS_TOGETHER)
     data = sink.getvalue()
     file.write(data)
     return summary, data.size
@@ -191,12 +198,16 @@ def read_header(file: Location) -> PartHeader:
         raise damaged(file, ValueError("its metadata do not fit their digest"))
     if num_rows != summary.images:
         raise damaged(file, ValueError(f"it has {num_rows} rows, but should have {summary.images}"))
-    missing = [name for name in SCHEMA.names if name not in schema.names and version >= ADDED_IN.get(name, 1)]
+    optional = tuple(name for name in OPTIONAL if name in schema.names)
+    needed = [name for name in stored_schema().names if version >= ADDED_IN.get(name, 1)]
+    missing = [name for name in needed if name not in schema.names]
     if missing:
         raise ForeignPartError(f"{file} has no column {', '.join(missing)}; move it out of the label store")
-    if version == FORMAT_VERSION and not schema.equals(SCHEMA):
+    # A later release may have columns that this one does not know; they are passed over.
+    known = pa.schema([field for field in schema if field.name in SCHEMA.names])
+    if version == FORMAT_VERSION and not known.equals(stored_schema(optional)):
         raise damaged(file, ValueError("its columns are not those of its format"))
-    return PartHeader(summary, configuration, version)
+    return PartHeader(summary, configuration, version, optional)
 
 
 def read_columns(file: Location, columns: list[str]) -> pa.Table:

@@ -153,6 +153,7 @@ def _to_row(image: ImageRow) -> dict[str, Any]:
         row["height"], row["width"] = labels.size_hw
         row["coverage"] = labels.coverage
         row["missed"] = labels.missed
+        row["presence"] = labels.presence
         row["masks"] = [_to_mask(mask) for mask in labels.masks]
     return row
 
@@ -187,7 +188,7 @@ def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> ImageRow:
             raise InputError("it has no masks, not even an empty list of them")
         check_numbers(row, ("coverage",), ("missed",))
         masks = tuple(_from_mask(mask, size_hw, next(extents)) for mask in row["masks"])
-        labels = ImageLabels(size_hw=size_hw, masks=masks, coverage=row["coverage"], missed=row["missed"])
+        labels = ImageLabels(size_hw, masks, row["coverage"], row["missed"], _presence(row["presence"]))
     return ImageRow(
         image_id=row["image_id"],
         uri=row["uri"],
@@ -200,6 +201,15 @@ def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> ImageRow:
         file_version=row["file_version"],
         dhash=row["dhash"],
     )
+
+
+def _presence(values: Sequence[float | None] | None) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    known = tuple(value for value in values if value is not None and 0.0 <= value <= 1.0)
+    if len(known) != len(values):
+        raise InputError(f"its presence is {list(values)}; each class has a number from 0 to 1")
+    return known
 
 
 def _from_mask(mask: dict[str, Any] | None, size_hw: tuple[int, int], extent: MaskExtent) -> LabelledMask:

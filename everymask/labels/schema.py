@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 
 FORMAT_VERSION = 4
@@ -12,8 +14,11 @@ would have had. 2 had no `missed`. 3 had no `member`, `file_size`, `file_version
 could collide. docs/decisions/store-format-4.md has the whole of 4.
 """
 
-ADDED_IN = {"missed": 3, "member": 4, "file_size": 4, "file_version": 4, "dhash": 4}
+ADDED_IN = {"missed": 3, "member": 4, "file_size": 4, "file_version": 4, "dhash": 4, "presence": 4}
 """Columns that were added after format 1, with their format."""
+
+OPTIONAL = {"presence": "concepts"}
+"""Columns that one method alone fills, with the method. Other parts have no such column; read, it is null there."""
 
 RLE = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
 """COCO compressed run-length encoding: size is [height, width] in pixels."""
@@ -75,7 +80,15 @@ SCHEMA = pa.schema(
         pa.field("error", pa.string()),  # one sentence, null where all is well
         pa.field("coverage", pa.float64()),  # share of pixels in some mask
         pa.field("missed", pa.float64()),  # masks of the classes that were probably left out; null without classes
+        # How sure the model is that the image shows each class at all, in the order of `class_names`; method concepts.
+        pa.field("presence", pa.list_(pa.float64())),
         pa.field("seconds", pa.float64(), nullable=False),  # decoding and labelling
         pa.field("masks", pa.list_(MASK)),  # descending score; null on error, empty where nothing was found
     ]
 )
+"""Rows in memory. Parts hold `stored_schema`."""
+
+
+def stored_schema(optional: Collection[str] = ()) -> pa.Schema:
+    """`SCHEMA` with those alone of the columns in `OPTIONAL` that are named."""
+    return pa.schema([field for field in SCHEMA if field.name not in OPTIONAL or field.name in optional])

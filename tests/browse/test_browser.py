@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,10 @@ CORNER = encode_mask(np.pad(np.ones((5, 6), bool), ((0, 35), (0, 54))))
 
 @pytest.fixture
 def rows(tmp_path: Path) -> list[ImageRow]:
-    return rows_with_pictures(tmp_path / "photos", count=4)
+    """Four images, one of which says how surely it shows the names."""
+    first, *others = rows_with_pictures(tmp_path / "photos", count=4)
+    assert first.labels is not None
+    return [replace(first, labels=replace(first.labels, presence=(0.25, 0.96))), *others]
 
 
 @pytest.fixture
@@ -103,6 +107,7 @@ def test_images_are_found_and_looked_at(browser: Browser, url: str) -> None:
         assert "score=0.86-" in page.url
         page.locator(".card", has_text=FIRST).click()
         expect(page.locator(".masks li")).to_have_count(2)
+        expect(page.locator(".presence")).to_have_text("in the picture:dog 0.96cat 0.25")
         page.keyboard.press("Escape")
         expect(page.locator(".card")).to_have_count(2)
         page.go_back()

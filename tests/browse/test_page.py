@@ -132,6 +132,17 @@ def test_an_image_has_its_masks_as_run_lengths(client: TestClient, rows: list[Im
     assert (broken["size"], broken["masks"], broken["error"]) == (None, [], "the file is empty (0 bytes)")
 
 
+def test_an_image_says_how_surely_it_shows_each_name_where_the_method_does(
+    client: TestClient, rows: list[ImageRow], tmp_path: Path
+) -> None:
+    assert client.get("/api/image", params={"id": FIRST}).json()["presence"] is None
+    named = [replace(row, labels=row.labels and replace(row.labels, presence=(0.96, 0.12345))) for row in rows]
+    collection = collection_of(store_of(named, tmp_path / "named", tmp_path / "photos"), tmp_path / "other cache")
+    other = TestClient(guarded(collection, tmp_path / "other cache"))
+    assert other.get("/api/image", params={"id": FIRST}).json()["presence"] == [0.96, 0.1235]
+    assert other.get("/api/image", params={"id": "broken.png"}).json()["presence"] is None
+
+
 def test_pictures_are_made_once_and_follow_the_labels(client: TestClient, ada: Browser, rows: list[ImageRow]) -> None:
     card = next(card for card in client.get("/api/images").json()["images"] if card["id"] == FIRST)
     wanted = {"id": FIRST, "v": card["signature"]}

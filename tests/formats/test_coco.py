@@ -68,6 +68,14 @@ def test_classes_become_categories_from_one(classes: LabelStore, tmp_path: Path)
     assert content["annotations"][0]["uncertainty"] == 0.25
 
 
+def test_images_of_concepts_hold_presence_by_class(tmp_path: Path) -> None:
+    store = LabelStore(str(Path(__file__).parents[1] / "labels" / "golden" / "format-4-concepts"))
+    run_export(store, "coco", tmp_path / "out.json")
+    found = json.loads((tmp_path / "out.json").read_text())["images"]
+    assert [image["presence"] for image in found] == [{"cat": 0.96875, "dog": 0.6875}, {"cat": 0.03125, "dog": 0.0}]
+    assert len(COCO(str(tmp_path / "out.json")).getAnnIds()) == 2
+
+
 def test_golden_annotation(classes: LabelStore, tmp_path: Path) -> None:
     """The format is a contract: a change of any key must be meant."""
     run_export(classes, "coco", tmp_path / "out.json")

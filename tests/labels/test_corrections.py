@@ -175,6 +175,13 @@ def test_a_finished_image_misses_nothing() -> None:
     assert found.missed is None
 
 
+def test_people_change_masks_and_not_what_the_model_said_of_the_picture() -> None:
+    named = replace(LABELLED, labels=replace(LABELS, presence=(0.75, 0.5)))
+    found = corrected(named, {"a/1.jpg": correction(kept(RING, "deleted"))}).labels
+    assert found is not None
+    assert found.presence == (0.75, 0.5)
+
+
 def test_labels_stream_as_people_left_them_or_as_the_model_made_them(store: LabelStore) -> None:
     write_corrections(store, [correction(kept(RING))])
     people = {image.image_id: labels for image, labels in labelled_images(store)}

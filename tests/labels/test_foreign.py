@@ -174,8 +174,8 @@ def test_facts_of_a_row_that_makes_no_sense_are_a_sentence(tmp_path: Path, colum
     table = pq.read_table(part.path)
     values = pa.array([value] * table.num_rows, SCHEMA.field(column).type)
     field = SCHEMA.field(column).with_nullable(True)
-    columns = [values if name == column else table[name] for name in SCHEMA.names]
-    schema = pa.schema([field if one.name == column else one for one in SCHEMA], table.schema.metadata)
+    columns = [values if name == column else table[name] for name in table.schema.names]
+    schema = pa.schema([field if one.name == column else one for one in table.schema], table.schema.metadata)
     pq.write_table(pa.table(columns, schema=schema), part.path)
     with pytest.raises(InputError, match=r"holds what makes no sense|is damaged"):
         read_facts(part)

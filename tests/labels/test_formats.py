@@ -16,7 +16,7 @@ from everymask.errors import ConfigurationError, InputError
 from everymask.labels.corrections import labelled_images, read_corrections
 from everymask.labels.provenance import read_run
 from everymask.labels.rows import ImageRow, to_table
-from everymask.labels.schema import FORMAT_VERSION, SCHEMA
+from everymask.labels.schema import FORMAT_VERSION, stored_schema
 from everymask.labels.store import LabelStore
 from everymask.labels.upgrade import upgrade
 from everymask.records import Member
@@ -75,6 +75,18 @@ def test_a_store_of_each_format_is_read(version: int) -> None:
     assert (record.config["method"], record.attempts[0].labelled) == ("classes", 3)
 
 
+def test_a_store_of_concepts_holds_presence_beside_the_scores() -> None:
+    store = LabelStore(str(GOLDEN / "format-4-concepts"))
+    named, nothing, failed = by_id(store)
+    assert (store.format(), store.configuration()["class_names"]) == (4, ["cat", "dog"])
+    assert named.labels is not None
+    assert nothing.labels is not None
+    assert named.labels.presence == (0.96875, 0.6875)
+    assert [(mask.class_name, mask.score) for mask in named.labels.masks] == [("cat", 0.875), ("dog", 0.625)]
+    assert (nothing.labels.masks, nothing.labels.presence) == ((), (0.03125, 0.0))
+    assert (failed.labels, failed.error) == (None, "the file is empty (0 bytes)")
+
+
 @pytest.mark.parametrize("version", [2, 3, FORMAT_VERSION])
 def test_what_people_corrected_in_each_format_counts(version: int) -> None:
     (image_id, correction), *others = read_corrections(golden(version)).items()
@@ -109,7 +121,7 @@ def test_an_upgrade_copies_rows_corrections_and_the_record(version: int, tmp_pat
     assert copied == shown
     assert read_corrections(copy) == read_corrections(store)
     assert (read_run(copy), copy.format()) == (read_run(store), FORMAT_VERSION)
-    assert all(pq.read_schema(part).remove_metadata().equals(SCHEMA) for part in copy.parts())
+    assert all(pq.read_schema(part).remove_metadata().equals(stored_schema()) for part in copy.parts())
     assert digests(store) == before
     with pytest.raises(ConfigurationError, match=r"holds run\.json already"):
         upgrade(store, copy)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from everymask.errors import InputError
 from everymask.labels.rows import ImageRow, from_batch, to_table
 from everymask.labels.schema import SCHEMA
 from tests.labels.examples import images, labels
@@ -19,6 +20,16 @@ def test_records_survive_the_table(classes: bool) -> None:
 def test_what_was_missed_survives_the_table() -> None:
     found = ImageRow("a", "/a", replace(labels(classes=True), missed=1.625))
     assert from_batch(to_table([found])) == [found]
+
+
+def test_presence_survives_the_table_and_makes_sense() -> None:
+    found = ImageRow("a", "/a", replace(labels(classes=True), presence=(1.0, 0.03125)))
+    other = ImageRow("b", "/b", labels(classes=True))
+    assert from_batch(to_table([found, other])) == [found, other]
+    for presence in ((1.5,), (-0.5,), (float("nan"),), (None,)):
+        table = to_table([replace(found, labels=replace(labels(), presence=presence))])
+        with pytest.raises(InputError, match=r"presence is .* each class has a number from 0 to 1"):
+            from_batch(table)
 
 
 def test_the_table_uses_sams_names_and_xywh_boxes() -> None:

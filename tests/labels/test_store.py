@@ -15,7 +15,7 @@ from everymask.errors import ConfigurationError, InputError
 from everymask.labels import parts
 from everymask.labels.parts import DamagedPartError
 from everymask.labels.rows import ImageRow, to_table
-from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA
+from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA, stored_schema
 from everymask.labels.store import LabelStore, PartSummary
 from tests.labels.examples import images
 
@@ -84,7 +84,7 @@ def test_ids_that_hold_a_line_break_share_no_part_with_others(tmp_path: Path) ->
 def test_plain_parquet_readers_see_the_schema_and_drafts_are_passed_over(store: LabelStore, tmp_path: Path) -> None:
     (tmp_path / "out" / "labels" / ".part-x.parquet.123").write_bytes(b"half a draft")
     table = pq.read_table(tmp_path / "out" / "labels")
-    assert table.schema.equals(SCHEMA)
+    assert table.schema.equals(stored_schema())
     assert table.num_rows == 3
     assert len(by_id(store)) == 3
 
@@ -137,11 +137,53 @@ def test_a_store_made_before_a_column_was_added_is_read(tmp_path: Path, monkeypa
     store = LabelStore(str(tmp_path))
     older = pa.schema([field for field in SCHEMA if field.name not in ADDED_IN])
     with monkeypatch.context() as before:
-        before.setattr(parts, "SCHEMA", older)
+        before.setattr(parts, "stored_schema", lambda optional: older)
         before.setattr(parts, "FORMAT_VERSION", 2)
         store.write_part(to_table(images()[:2]))
     store.write_part(to_table(images()[2:]))
     assert {"missed" in pq.read_schema(part).names for part in store.parts()} == {True, False}
+    assert by_id(store) == images()
+
+
+def with_presence() -> ImageRow:
+    found = images(classes=True)[0]
+    assert found.labels is not None
+    return replace(found, labels=replace(found.labels, presence=(0.75, 0.5)))
+
+
+def test_presence_is_a_column_only_where_a_method_says_it(store: LabelStore) -> None:
+    named = replace(with_presence(), image_id="named.jpg")
+    store.write_part(to_table([named]))
+    failed = replace(images()[2], image_id="failed.jpg")
+    store.write_part(to_table([failed]), {"method": "concepts"})  # all parts of a run have the same columns
+    found = by_id(store)
+    assert found == sorted([*images(), named, failed], key=lambda image: image.image_id)
+    having = [part for part in store.parts() if "presence" in pq.read_schema(part).names]
+    ids = [store.read_columns(part, ["image_id"])["image_id"].to_pylist() for part in having]
+    assert sorted(ids) == [["failed.jpg"], ["named.jpg"]]
+
+
+def test_presence_survives_rewriting_and_is_null_in_rows_without_it(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path))
+    store.write_part(to_table([with_presence(), *images()[1:]]))
+    (part,) = store.parts()
+    store.keep_rows(part, [True, True, False], {"b/1.jpg": {"coverage": 0.25}})
+    first, second = by_id(store)
+    assert first == with_presence()
+    assert second.labels is not None
+    assert (second.labels.coverage, second.labels.presence) == (0.25, None)
+    store.keep_rows(part, [False, True])
+    assert "presence" in pq.read_schema(part).names
+    assert store.read_columns(part, ["presence", "image_id"]).to_pylist() == [{"presence": None, "image_id": "b/1.jpg"}]
+
+
+def test_columns_of_a_later_release_are_passed_over(store: LabelStore) -> None:
+    for part in store.parts():
+        table = pq.read_table(part)
+        later = table.append_column("colour_of_the_sky", pa.array(["blue"] * table.num_rows))
+        pq.write_table(later.replace_schema_metadata(table.schema.metadata), part, write_page_checksum=True)
+    assert by_id(store) == images()
+    store.keep_rows(store.parts()[0], [True] * store.read_columns(store.parts()[0], ["image_id"]).num_rows)
     assert by_id(store) == images()
 
 
