@@ -140,6 +140,7 @@ class Handlers:
             ModelsAnswer(
                 models=[ModelInfo(name=running.name, weights_sha256=running.weights_sha256, device=running.device)],
                 methods=["entities", "amg", "classes", "points"],
+                names_by=self._settings.names_by,
                 mask_formats=["rle", "polygon", "png"],
                 limits=LimitsInfo(
                     max_bytes=limits.max_bytes,

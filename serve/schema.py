@@ -144,6 +144,9 @@ class ModelsAnswer(ApiModel):
 
     models: list[ModelInfo]
     methods: list[str]
+    names_by: Literal["clip", "concepts"] | None = Field(
+        default=None, description="what answers names at /v1/classes; left out where nothing does"
+    )
     mask_formats: list[str]
     limits: LimitsInfo
 

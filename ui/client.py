@@ -48,6 +48,10 @@ class ServiceClient:
         """`POST /v1/classes`."""
         return self._send("POST", "/v1/classes", params={"head": head}, files={"image": image})
 
+    def names(self, image: bytes, names: str) -> Json:
+        """`POST /v1/classes` of names, `cat,dog`."""
+        return self._send("POST", "/v1/classes", params={"names": names}, files={"image": image})
+
     def points(self, image: bytes, image_id: str, prompt: Prompt) -> Json:
         """`POST /v1/points` by the image's id, which is quick; with the image if the service asks for it."""
         fields: Json = {"point_coords": prompt.points, "point_labels": prompt.labels, "box": prompt.box}
@@ -63,9 +67,9 @@ class ServiceClient:
         """`GET /v1/heads`: `heads` and their `folders`."""
         return self._send("GET", "/v1/heads")
 
-    def model(self) -> Json:
-        """The running model from `GET /v1/models`."""
-        return cast(Json, self._send("GET", "/v1/models")["models"][0])
+    def running(self) -> Json:
+        """`GET /v1/models`: the running model, and what answers names."""
+        return self._send("GET", "/v1/models")
 
     def _send(self, method: str, path: str, **options: Any) -> Json:
         try:

@@ -18,6 +18,11 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 _METHODS = [("Entities (E-SAM)", "entities"), ("Every mask (SAM)", "amg")]
 _NO_IMAGE = "Pick an image first."
+_NO_NAMES = "Type names first, such as cat, yellow school bus."
+_MOST_CHARACTERS = 4000
+"""Most characters of all names; they travel in an address."""
+_EXAMPLES = {"concepts": "cat, yellow school bus, pets=dog+hamster, -toy cat", "clip": "cat, dog, background"}
+"""What may be typed, by what answers names."""
 _STATUS_EVERY_S = 5.0
 _UPLOADS_KEPT_S = 24 * 3600
 Updates = Iterator[dict[str, Any]]
@@ -40,15 +45,6 @@ class Page:
         """`uploads` is the folder of uploaded files; no other file is ever opened."""
         self._client = client
         self._uploads = uploads
-
-    def status(self) -> str:
-        """One line about the service."""
-        try:
-            model = self._client.model()
-        except ServiceProblem as problem:
-            return f"<span class='dot down'></span>{html.escape(str(problem))}"
-        words = f"Model <b>{model['name']}</b> on {model['device']} at {html.escape(self._client.endpoint)}"
-        return f"<span class='dot up'></span>{words}"
 
     def pick(self, path: str | None) -> tuple[Any, ...]:
         """Show another image: the state, then every viewer."""
@@ -73,6 +69,15 @@ class Page:
         else:
             yield from _answers(picture, lambda image: self._client.classes(image.data, head))
 
+    def names(self, picture: Picture | None, names: str | None) -> Updates:
+        text = (names or "").strip()
+        if not text:
+            yield show_notice(_NO_NAMES)
+        elif len(text) > _MOST_CHARACTERS:
+            yield show_notice(f"The names have {len(text):,} characters; at most {_MOST_CHARACTERS:,} are sent.")
+        else:
+            yield from _answers(picture, lambda image: self._client.names(image.data, text))
+
     def heads(self, chosen: str | None) -> dict[str, Any]:
         """The class heads that fit the running model; the chosen one stays chosen."""
         try:
@@ -83,9 +88,22 @@ class Page:
         names = [name for _, name in choices]
         return gr.update(choices=choices, value=chosen if chosen in names else next(iter(names), None))
 
-    def refresh(self, chosen: str | None) -> tuple[str, dict[str, Any]]:
-        """Update the service's line, and the class heads if none is chosen: the service may have gone or come back."""
-        return self.status(), gr.skip() if chosen else self.heads(chosen)
+    def refresh(self, chosen: str | None, named: str | None) -> tuple[Any, ...]:
+        """Update the service's line, and the class heads if none is chosen: the service may have gone or come back.
+
+        `named` is what answers names as far as this page knows; the place to type them is touched only if that changed.
+        """
+        heads = gr.skip() if chosen else self.heads(chosen)
+        try:
+            running = self._client.running()
+        except ServiceProblem as problem:
+            return f"<span class='dot down'></span>{html.escape(str(problem))}", heads, gr.skip(), gr.skip(), gr.skip()
+        model, by = running["models"][0], running.get("names_by")
+        words = f"Model <b>{model['name']}</b> on {model['device']} at {html.escape(self._client.endpoint)}"
+        status = f"<span class='dot up'></span>{words}"
+        if by == named:
+            return status, heads, gr.skip(), gr.skip(), gr.skip()
+        return status, heads, by, gr.update(visible=by is not None), gr.update(placeholder=_EXAMPLES.get(by or "", ""))
 
     def _why_no_head(self) -> str:
         try:
@@ -121,6 +139,7 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
     """The whole page, not yet launched."""
     with gr.Blocks(title="everymask", delete_cache=(_UPLOADS_KEPT_S // 24, _UPLOADS_KEPT_S)) as blocks:
         picture = gr.State(None)
+        named_by = gr.State(None)
         gr.HTML(
             "<h1>everymask</h1><p>Masks of everything in an image, of what you click on, or of your classes.</p>",
             elem_id="title",
@@ -158,7 +177,21 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
                     with gr.Row(elem_classes="ask"):
                         head = gr.Dropdown([], show_label=False, container=False, elem_id="class-head")
                         find_classes = gr.Button("Find classes", variant="primary", elem_id="find-classes")
-                    classes = make_viewer("Pick an image and a class head, then press Find classes.", "classes-viewer")
+                    # Shown where the service answers names.
+                    with gr.Row(elem_classes="ask", visible=False) as by_name:
+                        names = gr.Textbox(
+                            label="Names",
+                            show_label=False,
+                            container=False,
+                            max_lines=1,
+                            max_length=_MOST_CHARACTERS,
+                            elem_id="names",
+                        )
+                        find_names = gr.Button("Find names", variant="primary", elem_id="find-names")
+                    classes = make_viewer(
+                        "Pick an image, then a class head or, where there is a place for them, names.",
+                        "classes-viewer",
+                    )
 
         # Private: the page alone calls them. Whoever calls them all the same meets the same checks.
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -168,9 +201,11 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
         # While an answer is awaited only the latest prompt counts.
         clicks.prompt(page.prompt, picture, clicks, trigger_mode="always_last", **asking)
         find_classes.click(page.classes, [picture, head], classes, **asking)
+        gr.on([find_names.click, names.submit], page.names, [picture, names], classes, **asking)
         classes_tab.select(page.heads, head, head, **quiet)
-        blocks.load(page.refresh, head, [status, head], **quiet)
-        gr.Timer(_STATUS_EVERY_S).tick(page.refresh, head, [status, head], **quiet)
+        shown = [status, head, named_by, by_name, names]
+        blocks.load(page.refresh, [head, named_by], shown, **quiet)
+        gr.Timer(_STATUS_EVERY_S).tick(page.refresh, [head, named_by], shown, **quiet)
     assert isinstance(blocks, gr.Blocks)
     return blocks
 

@@ -33,17 +33,17 @@ def test_refusals_become_plain_words(status: int, code: str, words: str) -> None
 @pytest.mark.parametrize("body", [b"<html>nginx</html>", b"", b"[1, 2]"])
 def test_an_error_of_something_else_is_no_crash(body: bytes) -> None:
     with answering(502, body) as url, pytest.raises(ServiceProblem):
-        ServiceClient(url).model()
+        ServiceClient(url).running()
 
 
 def test_another_server_is_recognised() -> None:
     with answering(200, b"hello") as url, pytest.raises(ServiceProblem, match="not as this service does"):
-        ServiceClient(url).model()
+        ServiceClient(url).running()
 
 
 def test_a_service_that_is_down_is_said_so() -> None:
     with pytest.raises(ServiceProblem, match="Is it running"):
-        ServiceClient(f"http://127.0.0.1:{free_port()}").model()
+        ServiceClient(f"http://127.0.0.1:{free_port()}").running()
 
 
 @pytest.mark.serve
@@ -64,7 +64,7 @@ def test_clicks_go_by_id_and_with_the_image_only_when_it_is_unknown(service: Run
 def test_the_other_endpoints(service: RunningService) -> None:
     client = ServiceClient(service.url, API_KEY)
     file = picture_file(901)
-    assert client.model()["name"] == "vit_b"
+    assert client.running()["models"][0]["name"] == "vit_b"
     assert "discs" in {item["name"] for item in client.heads()["heads"]}
     assert client.entities(file, "entities")["masks"]
     assert client.classes(file, "discs")["head"] == "discs"

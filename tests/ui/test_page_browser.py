@@ -141,6 +141,7 @@ def test_clicks_make_a_mask_that_can_be_refined_and_kept(page: Page, photo: Path
 def test_classes_have_a_legend_and_a_map(page: Page, photo: Path, tmp_path: Path) -> None:
     viewer = "classes-viewer"
     open_tab(page, "Your classes")
+    expect(page.locator("#names")).to_be_hidden()  # this service answers none
     upload(page, photo, viewer)
     page.locator("#find-classes").click()
     chips = page.locator(f"#{viewer} .chip")

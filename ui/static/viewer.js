@@ -338,6 +338,13 @@ export function startViewer(element, props, watch, onPrompt) {
         const swatch = document.createElement("i");
         swatch.style.background = `rgb(${classColour(id)})`;
         chip.append(swatch, `${name} `, document.createElement("b"));
+        const presence = view.answer.presence?.[id];
+        if (presence !== undefined) {
+          const sure = document.createElement("small");
+          sure.textContent = ` ${percent(presence)}`;
+          chip.append(sure);
+          chip.title = "The share says how sure the model is that the picture shows this at all.";
+        }
         return chip;
       }),
     );
