@@ -59,7 +59,8 @@ def tests_of(source: Path) -> Path:
 def prepare(folder: Path, source: Path, tests: list[str]) -> None:
     """A folder that mutmut works in: links to everything of the repository, and its settings."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    # The copy stands before Python starts, which remembers of a missing folder that it has no modules.
+    (folder / "mutants").mkdir(parents=True)
     links = [path for path in REPOSITORY.iterdir() if path.name[0] != "." and path.name not in NOT_COPIED]
     for path in links:
         (folder / path.name).symlink_to(path)
@@ -77,10 +78,7 @@ def prepare(folder: Path, source: Path, tests: list[str]) -> None:
 
 def mutmut(folder: Path, *arguments: str) -> str:
     """Run mutmut, one thread a process; what it prints."""
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(folder / "mutants"), os.environ.get("PYTHONPATH", "")]),
-    }
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "mutants")}
     command = [sys.executable, "-m", "mutmut", *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -101,7 +99,7 @@ def main() -> None:
     parser.add_argument("module", help="a folder or file: masks, review/matching.py, data_jobs/labelling")
     parser.add_argument("--tests", nargs="*", help="pytest's paths; by default those that mirror the module")
     parser.add_argument("--sample", type=int, help="try as many mutants, drawn at random, instead of all")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of the sample; several for as many samples")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants tried at a time")
     args = parser.parse_args()
     source = source_of(args.module)
@@ -113,21 +111,26 @@ def main() -> None:
     names = sorted(verdicts(folder))
     if not names or "Running clean tests" in output:
         sys.exit(f"no mutant of {source} could be made:\n{output[-3000:]}")
-    chosen = (
-        names if args.sample is None else sorted(random.Random(args.seed).sample(names, min(args.sample, len(names))))
-    )
-    output = mutmut(folder, "run", *jobs, *chosen)
+    samples = {seed: drawn(names, args.sample, seed) for seed in args.seed} if args.sample else {"all": names}
+    output = mutmut(folder, "run", *jobs, *sorted({name for sample in samples.values() for name in sample}))
     codes = verdicts(folder)
-    tried = [name for name in chosen if codes[name] is not None]
-    if not tried:
+    if all(codes[name] is None for sample in samples.values() for name in sample):
         sys.exit(output[-3000:])
-    missed = [name for name in tried if codes[name] in SURVIVED]
-    for name in missed:
-        print(mutmut(folder, "show", name))
-    late = sum(codes[name] in TIMED_OUT for name in tried)
-    reasons = Counter(SURVIVED[codes[name]] for name in missed)
-    killed = len(tried) - len(missed) - late
-    print(f"{source}: {len(names)} mutants, {len(tried)} tried, {killed} killed, {late} timed out; {dict(reasons)}")
+    for seed, sample in samples.items():
+        tried = [name for name in sample if codes[name] is not None]
+        missed = [name for name in tried if codes[name] in SURVIVED]
+        for name in missed:
+            print(mutmut(folder, "show", name))
+        late = sum(codes[name] in TIMED_OUT for name in tried)
+        reasons = Counter(SURVIVED[codes[name]] for name in missed)
+        killed = len(tried) - len(missed) - late
+        counts = f"{len(tried)} tried, {killed} killed, {late} timed out; {dict(reasons)}"
+        print(f"{source}, seed {seed}: {len(names)} mutants, {counts}", flush=True)
+
+
+def drawn(names: list[str], count: int, seed: int) -> list[str]:
+    """So many of the mutants, the same for the same code and seed."""
+    return sorted(random.Random(seed).sample(names, min(count, len(names))))
 
 
 SURVIVED = {0: "survived", 33: "no test runs the function", 5: "no test runs the function"}
