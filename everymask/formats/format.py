@@ -201,6 +201,7 @@ class Format:
         has_splits: whether it distinguishes training images from others.
         caveat: what happens to masks that it cannot hold unchanged, shown if there are any; "" for none.
         next_line: makes the next command from the output and the options; None for none.
+        holds_addresses: whether it tells its readers where each image is, by `ExportOptions.image_address`.
         sidecar_suffix: suffix of a second file beside the first; "" for none.
         refused_name: a regular expression; names in which it is found cannot be written.
     """
@@ -223,6 +224,7 @@ class Format:
     has_splits: bool = False
     caveat: str = ""
     next_line: Callable[[str, ExportOptions], str] | None = None
+    holds_addresses: bool = False
     sidecar_suffix: str = ""
     refused_name: str = r"\0"
 
@@ -254,9 +256,19 @@ class Format:
             raise ConfigurationError(f"--segmentation of {self.name}: {allowed}; got {segmentation}")
         if task is not None and task not in self.tasks:
             raise ConfigurationError(f"--task of {self.name}: {', '.join(self.tasks) or 'leave it out'}; got {task}")
-        if tolerance_px and self.tolerance_px is None:
-            raise ConfigurationError(f"--tolerance is for polygons; {self.name} has none, leave it out")
         chosen = segmentation or (self.segmentations[0] if self.segmentations else "")
+        chosen_task = task or (self.tasks[0] if self.tasks else "")
+        if tolerance_px and (problem := self._no_polygons(chosen, chosen_task)):
+            raise ConfigurationError(f"--tolerance is for polygons; {problem}")
+        if image_address is not None and not self.holds_addresses:
+            raise ConfigurationError(f"--image-address is for label-studio; {self.name} holds none, leave it out")
         tolerance = self.tolerance_px or 0.0 if tolerance_px is None else tolerance_px
-        default_task = self.tasks[0] if self.tasks else ""
-        return ExportOptions(chosen, task or default_task, tolerance, image_address or "", model_version)
+        return ExportOptions(chosen, chosen_task, tolerance, image_address or "", model_version)
+
+    def _no_polygons(self, segmentation: str, task: str) -> str:
+        """Why masks written like this have no outline that could deviate; "" if they have."""
+        if self.tolerance_px is None:
+            return f"{self.name} has none, leave it out"
+        if "polygon" in self.segmentations and segmentation != "polygon":
+            return f"{self.name} writes {segmentation}, give --segmentation polygon or leave it out"
+        return f"{self.name} writes boxes with --task detect, leave it out" if task == "detect" else ""

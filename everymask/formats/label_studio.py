@@ -194,5 +194,6 @@ LABEL_STUDIO = Format(
     close=_write_tasks,
     segmentations=("bitmask", "brush", "polygon"),
     tolerance_px=0.0,
+    holds_addresses=True,
     sidecar_suffix=".xml",
 )

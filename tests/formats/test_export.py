@@ -16,12 +16,14 @@ from everymask.errors import ConfigurationError, InputError
 from everymask.formats.registry import FORMATS, help_text
 from everymask.images.decoding import decode_image
 from everymask.labels.address_policy import address_policy
+from everymask.labels.corrections import CorrectedMask, ImageCorrection, write_corrections
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.records import ImageLabels
+from everymask.review.queue import Queue, QueuedImage, write_queue
 from tests.formats.exporting import run_export
-from tests.formats.shapes import sha256_of
+from tests.formats.shapes import PORTRAIT_SIZE, sha256_of, shape_store
 from tests.labels.examples import labels, mask_record
 
 FOLDERS = [name for name, item in FORMATS.items() if not item.suffix]
@@ -174,7 +176,18 @@ def test_the_command_says_what_was_lost(
     [
         (["--format", "coco", "--segmentation", "brush"], "rle, uncompressed, polygon; got brush"),
         (["--format", "entity-png", "--tolerance", "1"], "--tolerance is for polygons; entity-png has none"),
-        (["--format", "coco", "--tolerance", "-1"], "tolerance must be a number of pixels, at least 0"),
+        (["--format", "coco", "--tolerance", "1"], "coco writes rle, give --segmentation polygon or leave it out"),
+        (["--format", "label-studio", "--segmentation", "brush", "--tolerance", "1"], "label-studio writes brush"),
+        (["--format", "yolo", "--task", "detect", "--tolerance", "1"], "yolo writes boxes with --task detect"),
+        (["--format", "coco", "--image-address", "x"], "--image-address is for label-studio; coco holds none"),
+        (["--format", "coco", "--task", "detect"], "--task of coco: leave it out; got detect"),
+        (["--format", "coco", "--split", "0.8/0.2"], "coco has no splits; leave out --split"),
+        (["--format", "voc", "--file-mib", "1"], "voc has a file for each image or split; leave out --file-mib"),
+        (["--format", "huggingface", "--images", "link"], "huggingface holds the images and cannot link to them"),
+        (
+            ["--format", "coco", "--segmentation", "polygon", "--tolerance", "-1"],
+            "tolerance must be a number of pixels, at least 0",
+        ),
         (["--format", "coco", "--max-loss", "2"], r"max-loss must lie in \[0, 1\]"),
         (["--format", "coco"], "must be a .json file for this format"),
     ],
@@ -184,6 +197,67 @@ def test_options_that_do_not_fit_are_one_sentence(
 ) -> None:
     assert export_labels.command(["--labels", classes.uri, "--output", str(tmp_path / "out"), *arguments]) == 2
     assert problem.replace("\\", "") in capsys.readouterr().err
+
+
+def exported(store: LabelStore, folder: Path, *options: str) -> dict[str, bytes]:
+    """The files of an export that the command writes, by path in its folder."""
+    assert export_labels.command(["--labels", store.uri, *options, "--processes", "1"]) == 0
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("coco", ["--segmentation", "uncompressed"]),
+        ("coco", ["--segmentation", "polygon"]),
+        ("label-studio", ["--segmentation", "brush"]),
+        ("label-studio", ["--segmentation", "polygon"]),
+        ("label-studio", ["--image-address", "https://pictures.example/{image_id}"]),
+        ("semantic-png", ["--segmentation", "grey"]),
+        ("yolo", ["--task", "detect"]),
+        ("x-anylabeling", ["--tolerance", "0"]),
+        *((name, ["--images", "copy"]) for name in FORMATS if not FORMATS[name].needs_images),
+        *((name, ["--images", "none"]) for name in FORMATS if FORMATS[name].needs_images),
+        *((name, ["--split", "0.5/0.5"]) for name in FORMATS if FORMATS[name].has_splits),
+        *((name, [option]) for name in ("coco", "yolo", "webdataset") for option in ("--uncorrected", "--queue")),
+    ],
+)
+def test_an_option_changes_what_is_written(name: str, options: list[str], tmp_path: Path) -> None:
+    store = shape_store(tmp_path / "shapes")
+    rows = {row.image_id: row for row in store.images()}
+    turned = rows["portrait.jpg"]
+    assert turned.labels is not None
+    (mask,) = turned.labels.masks
+    deleted = CorrectedMask("deleted", str(mask.mask_id), mask.mask_id, mask.rle, mask.class_id, mask.class_name, None)
+    stamp = "2026-01-01T00:00:00Z"
+    correction = ImageCorrection(
+        turned.image_id, turned.content_sha256, PORTRAIT_SIZE, "test", "ada", stamp, stamp, (deleted,)
+    )
+    write_corrections(store, [correction])
+    write_queue(
+        Queue((QueuedImage("shapes/all.png", "doubt", 1.0, 1.0, 1.0, 0.5, 10),), 1, 0), str(tmp_path / "queue.json")
+    )
+    given = [*options, str(tmp_path / "queue.json")] if options == ["--queue"] else options
+    plain, other = (tmp_path / "plain", tmp_path / "other")
+    plain.mkdir()
+    other.mkdir()
+    before = exported(store, plain, "--format", name, "--output", str(target(plain, name)))
+    after = exported(store, other, "--format", name, "--output", str(target(other, name)), *given)
+    assert before != after
+
+
+@pytest.mark.parametrize("name", ["coco", "label-studio"])
+def test_a_tolerance_changes_polygons(name: str, tmp_path: Path) -> None:
+    store = shape_store(tmp_path / "shapes")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "other").mkdir()
+    polygons = ["--format", name, "--segmentation", "polygon"]
+    before = exported(store, tmp_path / "plain", *polygons, "--output", str(target(tmp_path / "plain", name)))
+    after = exported(
+        store, tmp_path / "other", *polygons, "--tolerance", "2", "--output", str(target(tmp_path / "other", name))
+    )
+    main = target(tmp_path, name).name
+    assert len(after[main]) < len(before[main])
 
 
 def test_every_format_is_in_the_help() -> None:
