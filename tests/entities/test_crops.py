@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 from segment_anything import SamAutomaticMaskGenerator
-from segment_anything.utils.amg import generate_crop_boxes
+from segment_anything.utils.amg import generate_crop_boxes, is_box_near_crop_edge
 
 from everymask.backbone.sam import make_backbone
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
-from everymask.entities.crops import make_crops, segment_amg_on_crops
+from everymask.entities.crops import Crop, make_crops, segment_amg_on_crops
 from everymask.errors import ConfigurationError
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
 from tests.entities.scattered import LOOSE, random_image, scattered_sam
+from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 CROPPED = replace(
     LOOSE, crop_n_layers=1, pred_iou_thresh=0.9, stability_score_thresh=0.5, box_nms_thresh=0.9, crop_nms_thresh=0.8
@@ -89,3 +90,26 @@ def test_without_crops_it_is_the_plain_generator() -> None:
 def test_settings_that_mean_nothing_are_refused(field: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=field):
         AmgConfig(**{field: value})
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (30, 25), (60, 50), (15, 50)])
+@pytest.mark.parametrize("side", range(4))
+@pytest.mark.parametrize("gap", [0, 19, 20, 21])
+def test_masks_that_a_crop_cuts_off_are_those_of_sams_rule(corner: tuple[int, int], side: int, gap: int) -> None:
+    """A picture of 160 x 150, a crop of 100 x 100, and in it a mask with so wide a gap to one of the crop's sides."""
+    edges = [30, 30, 70, 70]
+    edges[side] = gap if side < 2 else 100 - gap
+    mask = rectangle((100, 100), *edges)
+    backbone = ScriptedBackbone([Reply.one(mask)], painted((100, 100)))
+    crop = Crop(1, (*corner, corner[0] + 100, corner[1] + 100))
+    config = AmgConfig(pred_iou_thresh=0.0, stability_score_thresh=0.0, points_per_side=1)
+    labels = segment_amg_on_crops(backbone, np.zeros((150, 160, 3), dtype=np.uint8), config, [crop])
+    last_pixels = torch.tensor([[edges[0], edges[1], edges[2] - 1, edges[3] - 1]])
+    cut_off = bool(is_box_near_crop_edge(last_pixels, list(crop.box_xyxy), [0, 0, 160, 150]))
+    assert len(labels.masks) == (0 if cut_off else 1)
+    if not cut_off:
+        x, y = corner
+        expected = np.zeros((150, 160), dtype=np.bool_)
+        expected[y : y + 100, x : x + 100] = mask
+        np.testing.assert_array_equal(decode_mask(labels.masks[0].rle), expected)
+        assert labels.masks[0].point_coords == (x + 50, y + 50)

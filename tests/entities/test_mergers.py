@@ -14,7 +14,7 @@ from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import Canvas
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
-from everymask.entities.mergers import merge_similar, neighbour_counts
+from everymask.entities.mergers import merge_similar, neighbour_counts, touching
 from tests.entities.galleries import SIZE, box, gallery_of
 from tests.entities.scenes import mask_set, pixels
 from tests.entities.scripted import Reply, ScriptedBackbone
@@ -175,3 +175,15 @@ def test_mergers_are_those_of_the_slow_way(seed: int) -> None:
     said = [(cell, answers[answer_map.ravel()[cell]].masks[0].ravel()) for cell in cells]
     slow = merged_slowly([mask.ravel() for mask in masks], centroids, features, said, config)
     assert sorted(fast.masks.tolist()) == sorted(mask.tolist() for mask in slow)
+
+
+@pytest.mark.parametrize("distance", [1, 2, 3, 4])
+@pytest.mark.parametrize("across", [False, True])
+def test_masks_touch_up_to_three_pixels_apart_along_a_row_or_column(distance: int, across: bool) -> None:
+    owner = np.full((9, 9), -1, dtype=np.int64)
+    owner[4, 1], owner[4, 1 + distance] = 1, 2
+    # Not along a row or column of either of the others.
+    owner[8, 8] = 0
+    near = touching(owner.T if across else owner, 4)
+    pairs = {(int(one), int(other)) for one, other in zip(*np.nonzero(near), strict=True)}
+    assert pairs == ({(1, 2), (2, 1)} if distance <= 3 else set())

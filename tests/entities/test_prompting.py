@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,3 +66,10 @@ def test_levels_and_stability_are_those_of_a_mask_set() -> None:
     rows = np.arange(6)
     assert answers.stability(rows).tolist() == expected.stability_score.tolist()
     assert answers.take(rows).level.tolist() == expected.level.tolist()
+
+
+def test_logits_are_kept_within_what_half_precision_holds() -> None:
+    answers = answers_of(Reply.one(rectangle(SIZE, 0, 0, 2, 2)))
+    huge = replace(answers, prompts=replace(answers.prompts, logits=answers.prompts.logits * 1e5))
+    assert huge.take(np.arange(3)).logits.unique().tolist() == [-100.0, 100.0]
+    assert answers.take(np.arange(3)).logits.unique().tolist() == [-8.0, 8.0]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,10 @@ def pixel_canvas(canvas_hw: tuple[int, int], original_hw: tuple[int, int]) -> Ca
 
 def values_by_full_interpolation(fields: torch.Tensor, canvas: Canvas) -> NDArray[np.float32]:
     """The definition: every field at full size, and 0 for the background, which comes last: (M + 1, H, W)."""
-    full = interpolate(canvas.to_pixels(fields)[None], canvas.original_size_hw, mode="bilinear", align_corners=False)[0]
+    full = canvas.to_pixels(fields)[None]
+    if canvas.enlarged_by > 1:
+        full = interpolate(full, scale_factor=canvas.enlarged_by, mode="bilinear", align_corners=False)
+    full = interpolate(full, canvas.original_size_hw, mode="bilinear", align_corners=False)[0]
     return torch.cat([full, torch.zeros_like(full[:1])]).numpy()
 
 
@@ -29,13 +34,14 @@ def values_by_full_interpolation(fields: torch.Tensor, canvas: Canvas) -> NDArra
     st.tuples(st.integers(1, 7), st.integers(1, 7)),
     st.tuples(st.integers(1, 23), st.integers(1, 23)),
     st.integers(1, 5),
+    st.sampled_from([1, 2, 4]),
     st.integers(0, 2**31),
 )
 def test_windows_and_bands_equal_interpolating_everything(
-    canvas_hw: tuple[int, int], original_hw: tuple[int, int], regions: int, seed: int
+    canvas_hw: tuple[int, int], original_hw: tuple[int, int], regions: int, enlarged_by: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    canvas = pixel_canvas(canvas_hw, original_hw)
+    canvas = replace(pixel_canvas(canvas_hw, original_hw), enlarged_by=enlarged_by)
     owner = torch.randint(-1, regions, (canvas.num_cells,), generator=generator)
     masks = owner[None] == torch.arange(regions)[:, None]
     fields = region_fields(masks, torch.randn(regions, canvas.num_cells, generator=generator) * 3)
