@@ -30,7 +30,14 @@ _NOTEBOOK_SIDE_PX = 900
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Mask(LabelledMask):
-    """A `LabelledMask` with access to its pixels."""
+    """A `LabelledMask` with access to its pixels.
+
+    >>> mask = everymask.open_store("labels")["photo.jpg"].labels.masks[0]
+    >>> mask.array.shape, int(mask.array.sum()) == mask.area
+    ((120, 180), True)
+    >>> mask.crop("photo.jpg").shape
+    (120, 45, 4)
+    """
 
     @property
     def array(self) -> NDArray[np.bool_]:
@@ -61,6 +68,10 @@ class Labels(ImageLabels):
     """An image's labels that can be drawn.
 
     `pixels` are the image as (H, W, 3) uint8 RGB; None for labels from a store, which holds no pictures.
+
+    >>> labels = everymask.label("photo.jpg")
+    >>> labels.plot().size
+    (180, 120)
     """
 
     masks: tuple[Mask, ...]
@@ -127,7 +138,14 @@ class Labels(ImageLabels):
 
 
 class Store(LabelStore):
-    """A label store as a mapping from image ids to images."""
+    """A label store as a mapping from image ids to images.
+
+    >>> store = everymask.open_store("labels")
+    >>> [image.image_id for image in store]
+    ['photo.jpg']
+    >>> store.to_pandas()["area"].tolist()
+    [5400, 5400]
+    """
 
     def __getitem__(self, image_id: str) -> ImageRow:
         """One image, whose `labels` are `Labels`; KeyError if no image has that id."""

@@ -16,7 +16,7 @@ from typing import Literal
 from data_jobs.runtime.command import Command
 from everymask import __version__
 from everymask.backbone.models import MODELS
-from everymask.backbone.weights import cache_directory
+from everymask.backbone.weights import cache_directory, is_cached
 from everymask.cores import usable_cores
 
 State = Literal["ok", "note", "missing"]
@@ -208,7 +208,7 @@ def _models(has_gpu: bool) -> list[Finding]:
         source = model.weights
         if source is None:
             found.append(Finding(f"model {name}", "ok", f"built in; on two cores an image takes {model.speed}"))
-        elif (cache_directory() / Path(source.url).name).is_file():
+        elif is_cached(source):
             found.append(Finding(f"model {name}", "ok", f"is here; {model.licence}; for {model.device}"))
         else:
             text = f"fetched on first use ({model.size}); {model.licence}; for {model.device}"

@@ -58,6 +58,7 @@ COMMANDS = (
     Row("serve", "everymask_cli.serve:command", "start the HTTP service on this machine"),
     Row("ui", "ui.app:main", "start the web page of a running service"),
     Row("doctor", "everymask_cli.doctor:command", "say what this machine has, what is missing, and how to get it"),
+    Row("selftest", "everymask_cli.selftest.command:command", "compare masks with those of a model's publisher"),
 )
 
 

@@ -37,6 +37,11 @@ def load_backbone(
 ) -> PromptableBackbone:
     """Load a backbone, ready to embed.
 
+    >>> model = everymask.load_model("nano", device="cpu")
+    >>> model.name
+    'nano'
+    >>> labels = everymask.label("photo.jpg", model)
+
     Args:
         model: one of `everymask.backbone.models.MODELS`.
         checkpoint: a file or http(s) URL with other weights of the same architecture; None for the published ones.

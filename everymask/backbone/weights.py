@@ -92,6 +92,11 @@ def model_weights(model: str, checkpoint: str | Path | None) -> Weights:
     return resolve_weights(source)
 
 
+def is_cached(source: WeightSource) -> bool:
+    """Whether a published checkpoint is in the cache."""
+    return _Download(source, attempts=1, pause_s=0.0, quiet=True).target.is_file()
+
+
 class _Interrupted(Exception):
     """The transfer broke off or the server asked to come back: try again."""
 

@@ -12,7 +12,13 @@ from everymask.labelling.methods.table import MethodName, find_method
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """What is done to every image of a run or a service."""
+    """What is done to every image of a run or a service.
+
+    >>> config = everymask.LabelConfig(method="amg", min_region_area=50)
+    >>> config.amg.points_per_side
+    32
+    >>> labels = everymask.label("photo.jpg", config=config)
+    """
 
     method: MethodName = "entities"
     """entities: every entity once (E-SAM); classes: your classes (U-SAM), with a class head; clip: SAM's masks named by

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from everymask.backbone.models import MODELS
+from everymask.backbone.models import MODELS, WeightSource
+from everymask.backbone.weights import resolve_weights
 from everymask_cli import doctor
 from everymask_cli.main import main
+from tests.files.web import website
 
 
 def test_it_names_every_model_and_the_one_for_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,10 +43,11 @@ def test_what_is_missing_ends_with_1_and_the_command_that_brings_it(
 
 
 def test_weights_that_are_here_are_told_from_those_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EVERYMASK_CACHE", str(tmp_path))
-    source = MODELS["vit_b"].weights
-    assert source is not None
-    (tmp_path / Path(source.url).name).write_bytes(b"weights")
+    monkeypatch.setenv("EVERYMASK_CACHE", str(tmp_path / "cache"))
+    with website() as site:
+        source = WeightSource(site.serve("/sam_vit_b.pth", b"weights"))
+        resolve_weights(source, quiet=True)
+    monkeypatch.setattr(doctor, "MODELS", {**MODELS, "vit_b": replace(MODELS["vit_b"], weights=source)})
     texts = {finding.subject: finding.text for finding in doctor.findings()}
     assert texts["model vit_b"].startswith("is here")
     assert texts["model vit_h"].startswith("fetched on first use")

@@ -31,7 +31,12 @@ _CORRECTIONS_PER_STEP = 128
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a head is trained. The paper's batch size, learning rate, s, η and loss weights are lost from its text; ours
-    were chosen on held-out exemplars and COCO training images (docs/decisions/classes.md)."""
+    were chosen on held-out exemplars and COCO training images (docs/decisions/classes.md).
+
+    >>> settings = everymask.TrainingConfig(features="token+pooled+crop", score_thresh=0.6)
+    >>> settings.hidden_dim
+    256
+    """
 
     features: FeatureKind = "token+pooled"
     """What the head reads of a mask. `token` is the paper's; `pooled`, image features averaged under the mask; `crop`,

@@ -22,17 +22,12 @@ from everymask.backbone.registry import load_backbone
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.masks.rle import rle_ious
-from tests.backbone.official_environment import SIZES, official_python, picture
+from everymask_cli.selftest.publishers import python_with_sam2
+from tests.backbone.official_pictures import SIZES, picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 TOLERANCE = 1e-4
-_PACKAGES = ("hydra-core==1.3.8", "omegaconf==2.4.0", "antlr4-python3-runtime==4.9.3", "iopath==0.1.10", "portalocker")
-
-
-def python_with_sam2() -> Path:
-    """The interpreter of an environment with `sam2`."""
-    return official_python("EVERYMASK_SAM2_VENV", "test-sam2", (_PACKAGES, ("sam2==1.1.0",)), SAM2_BUILD_CUDA="0")
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.masks.rle import decode_mask
 from everymask.records import ImageLabels
-from tests.backbone.official_environment import SIZES, official_python, picture
+from everymask_cli.selftest.environments import python_with
+from tests.backbone.official_pictures import SIZES, picture
 from tests.backbone.sam3.tiny import save_tiny_sam3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -58,7 +59,8 @@ def real_vocabulary(python: Path, folder: Path) -> tuple[CLIPTokenizer, int]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("official")
-    python = official_python("EVERYMASK_SAM3_VENV", "test-sam3", (_PACKAGES, ("open-clip-torch==3.3.0", "sam3==0.1.4")))
+    steps = (_PACKAGES, ("open-clip-torch==3.3.0", "sam3==0.1.4"))
+    python = python_with("EVERYMASK_SAM3_VENV", "test-sam3", steps, {})
     save_tiny_sam3(made, vocabulary=real_vocabulary(python, made))
     np.savez(made / "pictures.npz", **{name: picture(size_hw) for name, size_hw in SIZES.items()})
     (made / "names.json").write_text(json.dumps(NAMES))

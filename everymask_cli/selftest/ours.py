@@ -1,0 +1,65 @@
+"""Our answers to a task.
+
+python -m everymask_cli.selftest.ours TASK.json
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any, cast
+
+import torch
+
+from everymask import __version__
+from everymask.backbone.protocol import PromptableBackbone
+from everymask.backbone.registry import load_backbone
+from everymask.backbone.sam import SamBackbone
+from everymask.backbone.sam.config import DTYPES
+from everymask.entities.amg import segment_amg
+from everymask.entities.config import AmgConfig, EntityConfig
+from everymask.entities.segmenter import segment_entities
+from everymask.labelling.turns import TakesTurns
+from everymask.masks.rle import encode_masks
+from everymask_cli.selftest.task import Answers, PictureAnswers, Task, click_points
+
+
+@torch.inference_mode()
+def answer(task: Task) -> Answers:
+    """Load the model and answer; raises as `load_backbone`."""
+    answers = Answers(code=f"everymask {__version__}", precision="fp32")
+    with answers.timed("load"):
+        backbone = load_backbone(task.model, task.checkpoint or None, task.device)
+    answers.weights_sha256 = backbone.weights_sha256
+    if isinstance(backbone, SamBackbone):
+        dtype = backbone.config.encoder_dtype(backbone.device)
+        answers.precision = next(name for name, known in DTYPES.items() if known == dtype)
+    thresholds: dict[str, Any] = dict(task.thresholds or {})
+    config = AmgConfig(points_per_side=task.points_per_side, **thresholds)
+    answers.thresholds = dict(task.thresholds or {})
+    for name, image in task.load_pictures().items():
+        with answers.timed("embed"):
+            (embedding,) = backbone.embed([image])
+        with answers.timed("prompts"):
+            points = torch.from_numpy(click_points(image.shape[:2])).float().to(backbone.device)
+            found = backbone.decode_points(embedding, points)
+            # A prompt at a time: three masks of a large photograph take hundreds of MB.
+            masks = [encode_masks(backbone.full_resolution_logits(embedding, logits) > 0) for logits in found.logits]
+        picture = PictureAnswers(masks, found.predicted_iou.double().cpu().numpy().round(6).tolist())
+        with answers.timed("automatic masks"):
+            picture.automatic = [mask.rle for mask in segment_amg(backbone, embedding, config).masks if mask.area]
+        timed = TakesTurns(backbone, threading.Lock())
+        with answers.timed("entities"):
+            labels = segment_entities(cast(PromptableBackbone, timed), embedding, EntityConfig())
+        prompting = timed.settle().prompts
+        answers.seconds["entities: prompts"] = answers.seconds.get("entities: prompts", 0.0) + prompting
+        picture.entities, picture.coverage = len(labels.masks), labels.coverage
+        answers.pictures[name] = picture
+    refining = answers.seconds["entities"] - answers.seconds["entities: prompts"]
+    answers.seconds["entities: refinement"] = refining
+    return answers
+
+
+if __name__ == "__main__":
+    given = Task.read(sys.argv[1])
+    answer(given).write(given.answers)
