@@ -82,6 +82,7 @@ VISIBLE = {
     ),
     "serve": ("config", "model", "heads", "host", "port"),
     "doctor": ("json",),
+    "selftest": ("model", "checkpoint", "random-weights", "device", "images", "points-per-side", "json"),
     "ui": ("endpoint", "host", "port", "examples"),
 }
 VISIBLE["estimate"] = ("sample", "price-per-gpu-hour", "spot-price-per-gpu-hour", *VISIBLE["label"])
