@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from data_jobs.labelling.config import LabelDatasetConfig, RelabelConfig, StoreOptions
+from data_jobs.labelling.estimate import gpu_hour_price
 from data_jobs.labelling.failures import failures_line
 from data_jobs.labelling.output import clear
 from data_jobs.labelling.preview import preview_exists, write_preview
@@ -26,6 +27,7 @@ from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import canonical_uri, one_line
 from everymask.images.decoding import ImageLimits
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
+from everymask.labels.run_summary import RunSummary
 from everymask.labels.sealing import tidy_all
 from everymask.labels.shards import shards_of
 from everymask.labels.store import LabelStore, PartSummary
@@ -157,21 +159,26 @@ class Run:
         """
         return cls.open("label", config, store, earlier, record.config, "none")
 
-    def close(self, expected: int | None, added: PartSummary) -> PartSummary:
+    def close(self, expected: int | None, added: PartSummary, summary: RunSummary | None = None) -> PartSummary:
         """Count, record and show the store's contents.
 
         Args:
             expected: images that must have a row; None if seals have counted them.
             added: this attempt's labels.
+            summary: what it spent, where that is known.
         """
         counts = self._count(expected)
-        attempt = replace(self.record.attempts[-1], seconds=self.seconds, labelled=added.images)
+        price = gpu_hour_price(self.store)
+        tree = summary.as_tree(price) if summary and added.images else None
+        attempt = replace(self.record.attempts[-1], seconds=self.seconds, labelled=added.images, summary=tree)
         write_run(self.store, replace(self.record, attempts=[*self.record.attempts[:-1], attempt], counts=counts))
         changed = added.images or self.finished.dropped or self.finished.notes
         if self.options.previews and (changed or not preview_exists(self.store)):
             with waiting("drawing the preview"):
                 write_preview(self.store, self.limits, self.options.previews, self.policy)
-        self._report(counts, added)
+        self._report(counts, added, [] if summary is None or tree is None else summary.lines(tree.get("cost")))
+        if tree is not None:
+            tell(summary=tree)
         return counts
 
     @property
@@ -193,7 +200,7 @@ class Run:
             )
         return counts
 
-    def _report(self, counts: PartSummary, added: PartSummary) -> None:
+    def _report(self, counts: PartSummary, added: PartSummary, summary: Sequence[str]) -> None:
         output = redact(self.store.uri)
         speed = f" ({added.images / self.seconds:.3g} images/s)" if added.images else ""
         print(
@@ -203,6 +210,8 @@ class Run:
         )
         held = {"images": counts.images, "masks": counts.masks, "errors": counts.errors}
         tell(output=output, labelled=added.images, seconds=self.seconds, **held)
+        for line in summary:
+            print(f"  {line}", flush=True)
         if self.options.previews:
             print(f"look at {output}/preview/index.html", flush=True)
         next_step(f"everymask browse {shlex.quote(output)}")

@@ -234,3 +234,9 @@ def load(store: LabelStore) -> Estimate | None:
         return Estimate(**kept, prices=prices and Prices(**prices))
     except (ValueError, TypeError, AttributeError):
         return None
+
+
+def gpu_hour_price(store: LabelStore) -> float | None:
+    """The price of a GPU-hour that the store's estimate was told, mixed as its cluster was; None if there is none."""
+    foretold = load(store)
+    return None if foretold is None or foretold.prices is None else foretold.prices.mean(foretold.spot_share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_jobs.labelling.limits import tolerated
+from everymask.labels.overview import Overview
 from everymask.labels.parts import PartSummary
 
 FIRST_IMAGES = 1000
@@ -21,9 +23,10 @@ MADE_SCHEMA = pa.schema(
         ("single", pa.int64()),  # images with one mask
         ("class_names", pa.list_(pa.string())),
         ("class_masks", pa.list_(pa.int64())),  # how many masks each of these has
+        ("overview", pa.string()),  # JSON, `everymask.labels.overview`
     ]
 )
-"""The counts of a part that guards need beside its summary."""
+"""What guards and summaries need of a part beside its counts."""
 
 
 def made(rows: pa.Table) -> dict[str, Any]:
@@ -36,7 +39,13 @@ def made(rows: pa.Table) -> dict[str, Any]:
         "single": pc.sum(pc.equal(counts, 1)).as_py() or 0,
         "class_names": names.field("values").to_pylist(),
         "class_masks": names.field("counts").to_pylist(),
+        "overview": json.dumps(Overview.of_rows(rows).as_tree()),
     }
+
+
+def overview_of(part: Mapping[str, Any]) -> Overview:
+    """What stands out in a part, from the row that its writer returned."""
+    return Overview.from_tree(json.loads(part["overview"]))
 
 
 def summary_of(part: Mapping[str, Any]) -> PartSummary:

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 import torch
 
-from data_jobs.labelling.ledger import MAX_STARTS, Bookkeeper
+from data_jobs.labelling.ledger import MAX_STARTS, Bookkeeper, Done, Memory
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.room import Room
-from data_jobs.labelling.spent import SPENT, BusyClock
+from data_jobs.labelling.spent import BusyClock, WallClock
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.classes.embeddings import StoredEmbeddings, write_embeddings
@@ -28,6 +28,7 @@ from everymask.labelling.overlap import File, FileLabels, OverlappedLabeller
 from everymask.labelling.turns import StageSeconds
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.members import read_member
+from everymask.labels.overview import error_kind
 from everymask.labels.rows import ImageRow, to_table
 from everymask.records import ImageLabels
 
@@ -101,6 +102,7 @@ class Labeller:
             together: images encoded together.
             at_once: as `OverlappedLabeller` takes it.
         """
+        self._wall = WallClock()  # from here on, since a GPU is paid for while it gets its weights
         torch.set_num_threads(spec.threads)
         self._spec = spec
         self._ledger = ledger
@@ -136,6 +138,7 @@ class Labeller:
         for place, starts in started_before:
             (row,) = _rows(batch.slice(place, 1))
             images[row.image_id] = self._again(row, starts)
+        self._ledger.settle()
         return to_table(images[image_id] for image_id in batch["image_id"].to_pylist())
 
     def _never_started(self, batch: pa.Table, others: list[tuple[int, int]]) -> Iterator[list[_LoadedRow]]:
@@ -152,8 +155,9 @@ class Labeller:
     def _again(self, row: _LoadedRow, starts: int) -> ImageRow:
         """Label an image that was in work when its worker died, with no other in work that it could take with it."""
         if starts >= MAX_STARTS:
-            self._ledger.finish([row.image_id], errors=1)
-            return row.failed(f"given up: {MAX_STARTS} workers died while labelling this image")
+            failed = row.failed(f"given up: {MAX_STARTS} workers died while labelling this image")
+            self._ledger.finish([row.image_id], Done(errors=[error_kind(failed.error)]))
+            return failed
         with self._room.alone():
             self._ledger.begin_alone(row.image_id)
             (image,) = self._label_and_book([[row]])
@@ -173,19 +177,28 @@ class Labeller:
                 self._keep_masks(rows, found)
                 busy = self._clock.since(began)
                 images = [self._row(row, file, busy / len(rows)) for row, file in zip(rows, found, strict=True)]
-                self._ledger.finish([row.image_id for row in rows], sum(image.error is not None for image in images))
-                self._count(found, busy)
+                self._ledger.finish([row.image_id for row in rows], self._done(rows, images, found), self._memory())
                 yield from images
         except torch.AcceleratorError:
             # The GPU context is lost with this process; the ledger makes sure that this ends.
             logger.exception("the accelerator failed; this worker ends and is replaced")
             os._exit(1)
 
-    def _count(self, files: list[FileLabels], busy: float) -> None:
+    def _done(self, rows: list[_LoadedRow], images: list[ImageRow], files: list[FileLabels]) -> Done:
         spent = StageSeconds()
         for file in files:
             spent.add(file.spent)
-        SPENT.add({**asdict(spent), "busy": busy}, len(files))
+        return Done(
+            [error_kind(image.error) for image in images if image.error is not None],
+            sum(len(image.labels.masks) for image in images if image.labels is not None),
+            sum(len(row.data or b"") for row in rows),
+            asdict(spent) | {"worker": self._wall.lap()},
+        )
+
+    def _memory(self) -> Memory:
+        device = self._backbone.device
+        held = torch.cuda.memory_reserved(device) if device.type == "cuda" else resident_bytes()
+        return Memory(f"{os.uname().nodename}:{os.getpid()}", device.type, held)
 
     def _row(self, row: _LoadedRow, file: FileLabels, seconds: float) -> ImageRow:
         result = file.result.labels
@@ -205,6 +218,15 @@ class Labeller:
             assert self._head is not None
             masks = config_for(self._head.spec, self._spec.config.classes).masks
             write_embeddings(self._spec.save_embeddings, records, masks)
+
+
+def resident_bytes() -> int:
+    """Main memory of this process; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm") as numbers:
+            return int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 class LabelsFiles(Protocol):

@@ -13,10 +13,11 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_jobs.labelling.guard import Guard, summary_of
-from data_jobs.labelling.ledger import Ledger, RemoteLedger
+from data_jobs.labelling.ledger import Ledger, Progress, RemoteLedger
 from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
-from data_jobs.labelling.stages import LabellerStage, load_bytes, read_pending, write_part
+from data_jobs.labelling.stages import LabellerStage, load_and_tell, read_pending, write_and_tell
+from data_jobs.labelling.totals import Totals
 from data_jobs.runtime.actors import READ_CPUS, WRITE_CPUS, Actors
 from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
 from everymask.files.addresses import AddressPolicy
@@ -79,12 +80,13 @@ def label_pending(
     batch_size: int,
     policy: AddressPolicy,
     guard: Guard,
+    totals: Totals,
     shard: int | None = None,
     tell: Tell | None = None,
 ) -> PartSummary:
     """Label all pending images, of one shard or of none; returns what was added to the store.
 
-    `tell` hears how far it is; by default a line shows it.
+    `tell` hears how far it is; by default a line shows it. `totals` hears everything.
 
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the weights or the output cannot be used.
@@ -97,10 +99,11 @@ def label_pending(
     )
     dataset = _build(store, pending, spec, configuration, actors, batch_size, policy, shard, ledger)
     added = PartSummary()
-    with _progress(ledger, pending.images, tell):
-        # Keeps the driver in touch with each part as it lands, and holds only its four numbers.
+    with _progress(ledger, pending.images, tell, totals):
+        # Keeps the driver in touch with each part as it lands, and holds only its counts.
         for summary in rows_of(dataset):
             added += summary_of(summary)
+            totals.add_part(summary)
             guard.add(summary)
     return added
 
@@ -131,8 +134,8 @@ def _build(
         )
         .repartition(target_num_rows_per_block=block_rows)
         .map_batches(
-            load_bytes,  # type: ignore[arg-type]
-            fn_kwargs={"limits": spec.limits, "policy": policy},
+            load_and_tell,  # type: ignore[arg-type]
+            fn_kwargs={"limits": spec.limits, "policy": policy, "ledger": RemoteLedger(ledger)},
             batch_size=None,
             batch_format="pyarrow",
             compute=TaskPoolStrategy(size=most_readers(actors.maximum, math.ceil(pending.images / block_rows))),
@@ -149,8 +152,13 @@ def _build(
             label_selector=dict(actors.labels),
         )
         .map_batches(
-            write_part,  # type: ignore[arg-type]
-            fn_kwargs={"store": store, "configuration": configuration, "shard": shard},
+            write_and_tell,  # type: ignore[arg-type]
+            fn_kwargs={
+                "store": store,
+                "configuration": configuration,
+                "shard": shard,
+                "ledger": RemoteLedger(ledger),
+            },
             batch_size=rows_per_part(pending.images),
             batch_format="pyarrow",
             num_cpus=WRITE_CPUS,
@@ -171,18 +179,26 @@ def _labellers(actors: Actors) -> ActorPoolStrategy:
 
 
 @contextmanager
-def _progress(ledger: Any, total: int, tell: Tell | None) -> Iterator[None]:
-    """Tell how far it is beside the loop that waits for parts."""
+def _progress(ledger: Any, total: int, tell: Tell | None, totals: Totals) -> Iterator[None]:
+    """Tell how far it is beside the loop that waits for parts, and count what the ledger has heard in the end."""
     done = threading.Event()
+    totals.metrics.begin()
 
     with nullcontext() if tell else progress_line(total, "labelled") as line:
         tell_of = tell or (line.update if line else None)
         assert tell_of is not None
 
+        def hear() -> Progress:
+            with suppress(ray.exceptions.RayError):  # while the ledger is being restarted the line may wait
+                now: Progress = ray.get(ledger.progress.remote())
+                totals.metrics.progressed(now, max(total - now.images - now.in_work, 0))
+                tell_of(now.images, now.failed)
+                return now
+            return Progress()
+
         def watch() -> None:
             while not done.is_set():
-                with suppress(ray.exceptions.RayError):  # while the ledger is being restarted the line may wait
-                    tell_of(*ray.get(ledger.progress.remote()))
+                hear()
                 done.wait(_POLL_SECONDS)
 
         watcher = threading.Thread(target=watch, daemon=True)
@@ -192,3 +208,4 @@ def _progress(ledger: Any, total: int, tell: Tell | None) -> Iterator[None]:
         finally:
             done.set()
             watcher.join()
+            totals.add_ledger(hear())

@@ -147,7 +147,7 @@ def _label_sample(started: Started, pending: Pending, sampling: EstimateConfig, 
     sample = draw_sample(this.store, pending, sampling.sample)
     added = started.label(sample.pending.manifest)
     seconds = this.seconds
-    counts = this.close(this.finished.images + sample.pending.images, added)
+    counts = started.close(this.finished.images + sample.pending.images, added)
     foretold = sample.estimate(this.store, added, seconds, started.crew.actors, prices)
     save_estimate(this.store, foretold)
     print(foretold.report(), flush=True)
@@ -158,7 +158,7 @@ def _label_all(started: Started, pending: Pending) -> PartSummary:
     this = started.run
     added = started.label(pending.manifest)
     seconds = this.seconds
-    counts = this.close(this.finished.images + pending.images, added)
+    counts = started.close(this.finished.images + pending.images, added)
     if added.images and (foretold := load_estimate(this.store)):
         print(foretold.compare(added.images, added.seconds, seconds), flush=True)
     return counts

@@ -122,13 +122,13 @@ def _finish(given: Input, listing: Listing, listed: Listed, started: Started, ad
     if reopened := given.settle(listing):
         added += _label(started, reopened, ShardProgress(listing, ()))
     listed.keep_in(given.store)
-    return started.run.close(None, added)
+    return started.close(None, added)
 
 
 def _label(started: Started, shards: Iterable[Shard], progress: ShardProgress) -> PartSummary:
     """Label shards and seal them; one is sealed while the next is labelled. Returns what was added."""
     store, options = started.run.store, started.run.options
-    sealer = Sealer(store, started.run.record.config_sha256)
+    sealer = Sealer(store, started.run.record.config_sha256, started.totals.metrics.shard_sealed)
     added = PartSummary()
     with progress_line(progress.total, "labelled", progress.note) as line:
         for shard in shards:
@@ -156,11 +156,13 @@ class Sealer:
     Args:
         store: the label store.
         config_sha256: of the run's configuration.
+        sealed: called for each shard that is sealed.
     """
 
-    def __init__(self, store: LabelStore, config_sha256: str) -> None:
+    def __init__(self, store: LabelStore, config_sha256: str, sealed: Callable[[], None]) -> None:
         self._store = store
         self._config_sha256 = config_sha256
+        self._sealed = sealed
         self._task: ray.ObjectRef[None] | None = None
 
     def begin(self, shard: Shard) -> None:
@@ -177,6 +179,7 @@ class Sealer:
         if self._task is not None:
             ray.get(self._task)
             self._task = None
+            self._sealed()
 
 
 @ray.remote(num_cpus=WRITE_CPUS, max_calls=1)  # what it held goes with the worker process

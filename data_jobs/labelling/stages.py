@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_jobs.labelling.guard import MADE_SCHEMA, made
-from data_jobs.labelling.ledger import Bookkeeper
+from data_jobs.labelling.ledger import Bookkeeper, timed
 from data_jobs.labelling.model_spec import ModelSpec
-from data_jobs.labelling.spent import SPENT
 from everymask.errors import EverymaskError, InputError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import one_line
@@ -69,9 +68,15 @@ def load_bytes(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy) -> p
     `policy` restricts the addresses that are opened.
     """
     rows = batch.to_pylist()
-    with SPENT.timed("read"), ThreadPoolExecutor(READ_THREADS) as pool:
+    with ThreadPoolExecutor(READ_THREADS) as pool:
         loaded = list(pool.map(lambda group: _load_group(group, limits, policy), _groups(rows)))
     return pa.Table.from_pylist([row for group in loaded for row in group], LOADED_SCHEMA)
+
+
+def load_and_tell(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy, ledger: Bookkeeper) -> pa.Table:
+    """`load_bytes`, timed."""
+    with timed(ledger, "read"):
+        return load_bytes(batch, limits, policy)
 
 
 def _groups(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -146,6 +151,13 @@ def write_part(
     Raises:
         OutputError: the store cannot be written.
     """
-    with SPENT.timed("write"):
-        summary = store.write_part(rows, configuration, shard)
+    summary = store.write_part(rows, configuration, shard)
     return pa.Table.from_pylist([asdict(summary) | made(rows)], schema=SUMMARY_SCHEMA)
+
+
+def write_and_tell(
+    rows: pa.Table, store: LabelStore, configuration: Mapping[str, Any], shard: int | None, ledger: Bookkeeper
+) -> pa.Table:
+    """`write_part`, timed."""
+    with timed(ledger, "write"):
+        return write_part(rows, store, configuration, shard)

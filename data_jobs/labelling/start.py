@@ -11,6 +11,7 @@ from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.pipeline import Tell, inspect_model, label_pending
 from data_jobs.labelling.run_configuration import run_configuration
+from data_jobs.labelling.totals import Totals
 from data_jobs.runtime.actors import Actors, Footprint, plan_actors
 from data_jobs.runtime.scheduling import check_schedulable, parse_labels
 from data_jobs.runtime.waiting import waiting
@@ -73,7 +74,8 @@ class Crew:
         this = Run.open("label", config, store, earlier, configuration, facts.device)
         batch_size = config.batch_size or (find_model(self.spec.model).gpu_batch_size if self.actors.gpus else 1)
         guard = Guard(config.store.max_errors, config.max_empty)
-        return Started(this, replace(self, spec=replace(self.spec, expected=facts)), batch_size, guard)
+        crew = replace(self, spec=replace(self.spec, expected=facts))
+        return Started(this, crew, batch_size, guard, Totals(self.actors.gpus))
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,14 @@ class Started:
         crew: with the model that every worker must find.
         batch_size: images encoded together.
         guard: watches the results.
+        totals: sums them up.
     """
 
     run: Run
     crew: Crew
     batch_size: int
     guard: Guard
+    totals: Totals
 
     def label(self, pending: Manifest, shard: int | None = None, tell: Tell | None = None) -> PartSummary:
         """Label the images of a list; returns what was added. Raises as `label_pending`."""
@@ -106,6 +110,11 @@ class Started:
             self.batch_size,
             run.policy,
             self.guard,
+            self.totals,
             shard,
             tell,
         )
+
+    def close(self, expected: int | None, added: PartSummary) -> PartSummary:
+        """Count, record and show the store's contents; as `Run.close`."""
+        return self.run.close(expected, added, self.totals.summary())

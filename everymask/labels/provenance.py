@@ -32,6 +32,7 @@ class RunAttempt:
         versions: Python's and those of the packages that shape the result.
         seconds: wall clock; None while it runs, and for good if it was killed.
         labelled: rows this attempt added.
+        summary: what it did and spent (`everymask.labels.run_summary`); None if it is not known.
     """
 
     command: str
@@ -40,6 +41,7 @@ class RunAttempt:
     versions: dict[str, str]
     seconds: float | None = None
     labelled: int | None = None
+    summary: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

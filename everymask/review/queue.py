@@ -14,10 +14,11 @@ import numpy as np
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.json_text import parse_json
 from everymask.files.location import Location
-from everymask.files.storage import one_line
+from everymask.files.storage import canonical_uri, one_line
 from everymask.labels.corrections import ImageCorrection, is_stale, read_corrections
 from everymask.labels.facts import column_or_nan
 from everymask.labels.store import LabelStore
+from everymask.redaction import redact
 
 Chosen = Literal["doubt", "random"]
 
@@ -53,11 +54,17 @@ class Queue:
     Attributes:
         candidates: number of images it was chosen from.
         seed: seeds the random draw.
+        labels: path or address of the label store, without secrets; None in files of old.
     """
 
     images: tuple[QueuedImage, ...]
     candidates: int
     seed: int
+    labels: str | None = None
+
+    def is_of(self, store: LabelStore) -> bool:
+        """Whether it was made of this store, as far as it says."""
+        return self.labels in (None, _named(store))
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -93,7 +100,13 @@ def make_queue(store: LabelStore, most: int, control: float = 0.2, seed: int = 0
     control_ids = {image_id for _, image_id, _ in drawn}
     by_doubt = [image for _, image_id, image in sorted(worst, reverse=True) if image_id not in control_ids]
     chosen = by_doubt[: most - len(drawn)] + [replace(image, chosen="random") for _, _, image in drawn]
-    return Queue(tuple(sorted(chosen, key=lambda image: (-image.doubt, image.image_id))), candidates, seed)
+    return Queue(
+        tuple(sorted(chosen, key=lambda image: (-image.doubt, image.image_id))), candidates, seed, _named(store)
+    )
+
+
+def _named(store: LabelStore) -> str:
+    return redact(canonical_uri(store.uri))
 
 
 def _candidates(store: LabelStore) -> Iterator[QueuedImage]:
@@ -148,7 +161,7 @@ def read_queue(uri: str) -> Queue:
         images = tuple(QueuedImage(**image) for image in content["images"])
         if not all(isinstance(image.image_id, str) for image in images):
             raise TypeError("an image id is no text")
-        return Queue(images, content["candidates"], content["seed"])
+        return Queue(images, content["candidates"], content["seed"], content.get("labels"))
     except OSError as error:
         raise InputError(f"{uri} cannot be read ({one_line(error)}); make it with `everymask review queue`") from error
     except (ValueError, KeyError, TypeError) as error:

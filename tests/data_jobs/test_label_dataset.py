@@ -19,6 +19,7 @@ from PIL import Image
 from data_jobs.label_dataset import command as main
 from everymask.labels.provenance import read_run
 from everymask.labels.rows import ImageRow
+from everymask.labels.run_summary import STAGES
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from tests.classes.tiny_clip import save_tiny_clip
@@ -151,6 +152,18 @@ def test_provenance_and_pictures_are_there(first: FirstRun) -> None:
     assert (record.counts.images, record.counts.errors) == (13, 5)
     assert record.attempts[0].labelled == 13
     assert record.attempts[0].command.startswith("everymask label --input=")
+    summary = record.attempts[0].summary
+    assert summary is not None
+    assert summary["images"] == 13
+    assert sum(kind["images"] for kind in summary["errors"]) == 5
+    assert {
+        "kind": "the file is empty",
+        "images": 1,
+        "examples": [{"image_id": "empty.jpg", "error": "the file is empty (0 bytes)"}],
+    } in summary["errors"]
+    assert list(summary["seconds"]) == list(STAGES)
+    assert 0 < summary["device_seconds"] < summary["worker_seconds"]
+    assert {image["image_id"] for image in summary["slowest"]} <= first.rows.keys()
     page = (first.output / "preview" / "index.html").read_text()
     assert page.count("<figure>") == 8
     assert "the file is empty (0 bytes)" in page

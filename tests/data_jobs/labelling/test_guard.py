@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from data_jobs.label_dataset import command as label
-from data_jobs.labelling.guard import FIRST_IMAGES, Guard, LimitPassed, made
+from data_jobs.labelling.guard import FIRST_IMAGES, Guard, LimitPassed, made, overview_of
 from data_jobs.labelling.limits import tolerated
 from everymask.errors import ConfigurationError
+from everymask.labels.overview import Overview
 from everymask.labels.rows import ImageRow, to_table
 from everymask.records import ImageLabels
 from tests.labels.examples import labels
@@ -49,6 +50,10 @@ def test_what_is_made_is_counted() -> None:
     expected.append(expected[0])
     names = [name for name in expected if name is not None]
     assert dict(zip(found["class_names"], found["class_masks"], strict=True)) == {n: names.count(n) for n in names}
+
+
+def test_what_stands_out_in_a_part_comes_with_it() -> None:
+    assert overview_of(made(rows())) == Overview.of_rows(rows())
 
 
 def test_it_is_said_once_a_thousand_images_are_done(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import resource
+import time
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -17,9 +18,9 @@ from PIL import Image
 
 from data_jobs.labelling.guard import summary_of
 from data_jobs.labelling.labeller import Labeller, load_model, model_facts
-from data_jobs.labelling.ledger import MAX_STARTS, Ledger
+from data_jobs.labelling.ledger import MAX_STARTS, Done, Ledger, Progress
 from data_jobs.labelling.model_spec import ModelSpec
-from data_jobs.labelling.stages import load_bytes, write_part
+from data_jobs.labelling.stages import load_and_tell, load_bytes, write_and_tell, write_part
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import load_embeddings
@@ -31,6 +32,7 @@ from everymask.labelling.label import label_images
 from everymask.labelling.settings import label_settings
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.rows import ImageRow, from_batch
+from everymask.labels.run_summary import STAGES
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.data_jobs.labelling.read_images import AMG, LIMITS, fail_on_plain_pictures, loaded, png
@@ -147,7 +149,27 @@ def test_an_error_that_nobody_foresaw_costs_one_image_not_its_batch(spec: ModelS
         alone = run(spec, Ledger(), table.slice(position, 1))[name]
         assert alone.labels is not None, "it is the fault, not the picture"
         assert name == "plain" or rows[name].labels == alone.labels
-    assert ledger.progress() == (3, 1)
+    done = ledger.progress()
+    assert (done.images, done.errors, done.in_work) == (3, {"labelling failed unexpectedly": 1}, 0)
+    assert done.file_bytes == sum(len(data) for data in table["data"].to_pylist())
+    assert done.masks == sum(len(row.labels.masks) for row in rows.values() if row.labels)
+
+
+def test_seconds_are_reported_by_stage_and_lie_within_the_workers_time(spec: ModelSpec, tmp_path: Path) -> None:
+    (tmp_path / "image.png").write_bytes(png((48, 32)))
+    ledger = Ledger()
+    listed = pa.table({"image_id": ["image"], "uri": [str(tmp_path / "image.png")]})
+    table = load_and_tell(listed, LIMITS, AddressPolicy(any_local_file=True), ledger)
+    began = time.perf_counter()
+    rows = Labeller(spec, ledger)(table)
+    lasted = time.perf_counter() - began
+    write_and_tell(rows, LabelStore(str(tmp_path / "store")), {}, None, ledger)
+    spent = ledger.progress().seconds
+    assert spent.keys() == {*STAGES, "device", "worker"}
+    assert all(seconds > 0 for seconds in spent.values())
+    assert spent["device"] <= spent["decode"] + spent["embed"] + spent["prompts"] + spent["refine"]
+    assert spent["device"] < spent["worker"] <= lasted
+    assert ledger.progress().memory_bytes["cpu"] > 2**20
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +225,10 @@ def test_a_batch_after_a_death_is_done_one_by_one_and_the_guilty_image_is_given_
 def test_the_ledger_forgets_what_came_through_and_counts_it() -> None:
     ledger = Ledger()
     ledger.begin_batch(["a", "b"])
-    ledger.finish(["a", "b"], errors=1)
+    ledger.finish(["a", "b"], Done(["it is lost"], masks=3, file_bytes=70, seconds={"embed": 2.0}))
     assert ledger.begin_batch(["a", "c"]) == [0, 0]
-    assert ledger.progress() == (2, 1)
+    ledger.spend({"embed": 1.0, "read": 4.0})
+    assert ledger.progress() == Progress(2, 2, {"it is lost": 1}, 3, 70, {"embed": 3.0, "read": 4.0}, {})
 
 
 def test_a_missing_checkpoint_is_named(spec: ModelSpec) -> None:
