@@ -17,7 +17,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # Tests start Python hundreds of times; what it compiled once is kept, whatever the machine's defaults are.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo serve ui test test-fast test-slow slow-tools lint site format browser nginx ffmpeg image-tools slurm readers mutants constraints notice image clean
+.PHONY: help install demo serve ui test test-fast test-slow slow-tools lint site format browser nginx ffmpeg image-tools slurm prometheus readers mutants constraints notice image clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,7 +56,7 @@ test-slow: $(STAMP) ## Run the minutes-long tests: autoscaling, node loss, train
 	-$(MAKE) --no-print-directory --keep-going slow-tools
 	$(BIN)/python -m pytest -m slow
 
-slow-tools: browser image-tools slurm readers ## Install what the slow tests need, as far as the user may.
+slow-tools: browser image-tools slurm prometheus readers ## Install what the slow tests need, as far as the user may.
 
 lint: $(STAMP) ## Check style and types.
 	$(BIN)/ruff check .
@@ -90,6 +90,12 @@ slurm: ## Install Debian's Slurm for the test of cluster/slurm, where that is al
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm >/dev/null; \
 	} || echo "no Slurm here and no right to install it: its test will be skipped"
+
+prometheus: ## Install Debian's Prometheus for the tests of the dashboard and the alerts, where that is allowed.
+	@command -v promtool >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; \
+	} || echo "no Prometheus here and no right to install it: its tests will be skipped"
 
 nginx: ## Install Debian's nginx for the tests of serve/config/nginx.conf, where that is allowed.
 	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { \

@@ -1,4 +1,4 @@
-"""Prometheus metrics. Ray prefixes names with `ray_` and adds deployment and replica as labels."""
+"""Prometheus metrics, of those that `everymask.metrics` lists. Serve adds deployment and replica as labels."""
 
 from __future__ import annotations
 
@@ -8,19 +8,29 @@ from contextlib import contextmanager
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
+from everymask import metrics
+from everymask.metrics import Metric
+
 _LATENCY_MS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000]
+
+
+def _counter(metric: Metric) -> Counter:
+    return Counter(metric.name, description=metric.description, tag_keys=metric.tags)
+
+
+def _gauge(metric: Metric) -> Gauge:
+    return Gauge(metric.name, description=metric.description, tag_keys=metric.tags)
+
+
+def _latency(metric: Metric) -> Histogram:
+    return Histogram(metric.name, metric.description, _LATENCY_MS, metric.tags)
 
 
 class StageTimer:
     """`everymask_stage_latency_ms{stage}`; docs/service.md describes the stages."""
 
     def __init__(self) -> None:
-        self._histogram = Histogram(
-            "everymask_stage_latency_ms",
-            description="Time one request or one batch spent in a stage.",
-            boundaries=_LATENCY_MS,
-            tag_keys=("stage",),
-        )
+        self._histogram = _latency(metrics.STAGE_LATENCY_MS)
 
     @contextmanager
     def __call__(self, stage: str, spent: dict[str, float]) -> Iterator[None]:
@@ -51,8 +61,8 @@ class EncoderMetrics:
     """
 
     def __init__(self) -> None:
-        self._images = Counter("everymask_encoder_images", description="Images encoded.")
-        self._batches = Counter("everymask_encoder_batches", description="Batches they were encoded in.")
+        self._images = _counter(metrics.ENCODER_IMAGES)
+        self._batches = _counter(metrics.ENCODER_BATCHES)
 
     def encodes(self, images: int) -> None:
         self._images.inc(images)
@@ -63,10 +73,10 @@ class CacheMetrics:
     """`everymask_embedding_cache_{hits,misses,bytes,entries}`."""
 
     def __init__(self) -> None:
-        self._hits = Counter("everymask_embedding_cache_hits", description="Requests answered from a kept embedding.")
-        self._misses = Counter("everymask_embedding_cache_misses", description="Embeddings asked for and not there.")
-        self._bytes = Gauge("everymask_embedding_cache_bytes", description="Memory of the embeddings kept.")
-        self._entries = Gauge("everymask_embedding_cache_entries", description="Embeddings kept.")
+        self._hits = _counter(metrics.CACHE_HITS)
+        self._misses = _counter(metrics.CACHE_MISSES)
+        self._bytes = _gauge(metrics.CACHE_BYTES)
+        self._entries = _gauge(metrics.CACHE_ENTRIES)
 
     def looked_up(self, found: bool) -> None:
         (self._hits if found else self._misses).inc()
@@ -81,18 +91,9 @@ class HttpMetrics:
     """`everymask_http_requests{route,status}`, `everymask_http_latency_ms{route}`, `everymask_in_flight`."""
 
     def __init__(self) -> None:
-        self._requests = Counter(
-            "everymask_http_requests",
-            description="Answers, by route and status.",
-            tag_keys=("route", "status"),  # type: ignore[arg-type]  # Ray declares a tuple of one
-        )
-        self._latency = Histogram(
-            "everymask_http_latency_ms",
-            description="From a request's first byte to its answer.",
-            boundaries=_LATENCY_MS,
-            tag_keys=("route",),
-        )
-        self._in_flight = Gauge("everymask_in_flight", description="Requests admitted and not answered yet.")
+        self._requests = _counter(metrics.HTTP_REQUESTS)
+        self._latency = _latency(metrics.HTTP_LATENCY_MS)
+        self._in_flight = _gauge(metrics.IN_FLIGHT)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._requests.inc(tags={"route": route, "status": str(status)})

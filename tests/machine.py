@@ -56,7 +56,13 @@ SLURM = Tool(
     "make slurm",
     lambda: all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch")),
 )
-SLOW = (IMAGE_TOOLS, READERS, SLURM)
+PROMETHEUS = Tool(
+    "Prometheus",
+    "the dashboard and the alerts, on a real job and a real service",
+    "make prometheus",
+    lambda: all(shutil.which(name) for name in ("prometheus", "promtool")),
+)
+SLOW = (IMAGE_TOOLS, READERS, SLURM, PROMETHEUS)
 EVERY_TOOL = "make slow-tools"
 """The one command that installs them all, as far as the user may."""
 

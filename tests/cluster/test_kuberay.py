@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import json
 import os
 import shutil
 from pathlib import Path
@@ -189,6 +190,46 @@ def test_a_pod_fits_beside_its_image_on_the_default_disk_of_eks(manifests: Manif
         folders = [volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume]
         on_disk = [folder["sizeLimit"] for folder in folders if folder.get("medium") != "Memory"]
         assert sum(int(size.removesuffix("Gi")) for size in on_disk) <= 10
+
+
+@pytest.mark.parametrize("kind", RAY_KINDS)
+def test_prometheus_finds_the_metrics_of_every_pod_and_is_let_in(manifests: Manifests, kind: str) -> None:
+    cluster = cluster_spec(manifests.ray[kind])
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (port,) = [
+            port for port in group["template"]["spec"]["containers"][0]["ports"] if port.get("name") == "metrics"
+        ]
+        assert group["rayStartParams"]["metrics-export-port"] == str(port["containerPort"])
+    (policy,) = [document for _, document in manifests.documents if document["kind"] == "NetworkPolicy"]
+    (rule,) = [
+        rule for rule in policy["spec"]["ingress"] if {"port": "metrics", "protocol": "TCP"} in rule.get("ports", [])
+    ]
+    assert rule["from"] == [
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}
+    ]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_monitoring_is_a_line_in_any_folder(manifests: Manifests, use: str, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER.parent, tmp_path / "cluster")
+    chosen = tmp_path / "cluster/kuberay" / manifests.platform / use / "kustomization.yaml"
+    written = yaml.safe_load(chosen.read_text())
+    written["components"] = [*written.get("components", []), "../../../monitoring"]
+    chosen.write_text(yaml.safe_dump(written))
+    found = {document["kind"]: document for document in yaml.safe_load_all(render(chosen.parent))}
+    monitor = found["PodMonitor"]["spec"]
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == ["metrics"]
+    labels = cluster_spec(manifests.ray["RayCluster"])["headGroupSpec"]["template"]["metadata"]["labels"]
+    (chosen_by, _) = monitor["selector"]["matchExpressions"]
+    assert labels[chosen_by["key"]] in chosen_by["values"]
+    assert len(found["PrometheusRule"]["spec"]["groups"][0]["rules"]) == 4
+    (dashboard,) = [
+        document
+        for document in yaml.safe_load_all(render(chosen.parent))
+        if document["kind"] == "ConfigMap" and document["metadata"]["name"] == "everymask-dashboard"
+    ]
+    assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
+    assert json.loads(dashboard["data"]["everymask.json"])["title"] == "everymask"
 
 
 def test_every_manifest_runs_the_installed_ray_and_one_image(manifests: Manifests) -> None:

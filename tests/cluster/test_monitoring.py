@@ -1,0 +1,188 @@
+"""Debian's Prometheus beside a real job and a real service: every panel of the dashboard moves while they work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from everymask.backbone.sam import SamBackbone
+from supply.monitoring import ALERTS, FOLDER, INTERVAL, OF_SERVE, PANELS, RANGE
+from tests.machine import PROMETHEUS, REPOSITORY, reason_without
+from tests.serve.pictures import encoded, picture
+from tests.serve.running_service import COARSE, RunningService, await_that, free_port, start_service, write_head
+
+IMAGES, BROKEN = 240, 24
+SHARD_IMAGES = 40
+LIMIT_S = 600.0
+
+pytestmark = [
+    pytest.mark.serve,
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(not PROMETHEUS.found(), reason=reason_without(PROMETHEUS)),
+]
+
+
+class Prometheus:
+    """A running Prometheus that scrapes the nodes of a cluster.
+
+    Args:
+        url: where it answers.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def values(self, query: str, seconds: float = 600.0) -> list[list[float]]:
+        """The values of each series of a query in the last seconds, one a second."""
+        now = time.time()
+        limits = {"query": query, "start": now - seconds, "end": now, "step": 1}
+        answer = httpx.get(f"{self._url}/api/v1/query_range", params=limits, timeout=30).json()
+        assert answer["status"] == "success", answer
+        return [[float(value) for _, value in series["values"]] for series in answer["data"]["result"]]
+
+    def alerts(self) -> set[str]:
+        """Names of the alerts that are known and healthy."""
+        groups = httpx.get(f"{self._url}/api/v1/rules", timeout=30).json()["data"]["groups"]
+        return {rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "ok"}
+
+
+@contextmanager
+def prometheus(targets: Path, folder: Path) -> Iterator[Prometheus]:
+    """The shipped configuration with the targets of one cluster, asked every second."""
+    configuration = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
+    configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    configuration["rule_files"] = [str(FOLDER / "alerts.yaml")]
+    configuration["scrape_configs"][0]["file_sd_configs"] = [{"files": [str(targets)], "refresh_interval": "1s"}]
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        "prometheus",
+        "--config.file",
+        str(folder / "prometheus.yaml"),
+        "--storage.tsdb.path",
+        str(folder / "db"),
+    ]
+    with (folder / "prometheus.log").open("w") as log:
+        process = subprocess.Popen([*command, "--web.listen-address", address], stdout=log, stderr=log)
+    try:
+        await_that(lambda: _ready(address))
+        yield Prometheus(f"http://{address}")
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _ready(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/-/ready", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def write_images(folder: Path) -> None:
+    """Pictures of several sizes, and files that are none."""
+    folder.mkdir()
+    for number in range(IMAGES - BROKEN):
+        pixels = np.random.default_rng(number).integers(0, 255, (40 + number % 50, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+    for number in range(BROKEN):
+        (folder / f"broken-{number:03}.png").write_bytes(b"this is no image")
+
+
+def job(service: RunningService, checkpoint: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """`everymask label` on the service's cluster, in shards."""
+    address = (service.temporary / "ray/ray_current_cluster").read_text().strip()
+    command = [sys.executable, "-m", "data_jobs.label_dataset", "--input", str(folder / "images")]
+    command += ["--output", str(folder / "labels"), "--model", "vit_b", "--checkpoint", str(checkpoint)]
+    command += ["--method", "amg", "--amg.points-per-side", "16", "--amg.pred-iou-thresh", "0"]
+    command += ["--amg.stability-score-thresh", "0", "--actors", "1", "--shard-images", str(SHARD_IMAGES)]
+    environment = os.environ | {
+        "RAY_ADDRESS": address,
+        "RAY_TMPDIR": str(service.temporary),
+        "RAY_metrics_report_interval_ms": "1000",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    log = (folder / "job.log").open("w")
+    return subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+
+
+def ask_for_ever(service: RunningService, done: threading.Event, worker: int) -> None:
+    """Ask for new pictures and for known ones, in turn."""
+    with service.client() as client:
+        number = 0
+        while not done.is_set():
+            number += 1
+            image = encoded(picture(1000 * worker + number // 2))
+            client.post("/v1/entities", files={"image": ("a.png", image)})
+            if worker and number % 8 > 4:
+                done.wait(2.0)  # so that the load is now higher, now lower
+
+
+@pytest.fixture(scope="module")
+def service(
+    tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningService]:
+    heads = tmp_path_factory.mktemp("heads")
+    write_head(heads, "discs", tiny_sam)
+    settings: dict[str, Any] = {"model": "vit_b", "checkpoint": str(tiny_sam_checkpoint), "device": "cpu", **COARSE}
+    with start_service({**settings, "max_batch_size": 4}, heads) as running:
+        yield running
+
+
+def moves(series: list[list[float]]) -> bool:
+    """Whether some series has two values that are not zero, and differ."""
+    return any(len({round(value, 6) for value in values if value > 0}) > 1 for values in series)
+
+
+def test_every_panel_moves_while_a_job_and_a_service_work(
+    service: RunningService, tiny_sam_checkpoint: Path, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "images")
+    done = threading.Event()
+    askers = [threading.Thread(target=ask_for_ever, args=(service, done, worker)) for worker in range(3)]
+    queries = {
+        f"{panel.title}: {legend}": query.replace(INTERVAL, "10s").replace(RANGE, "5m")
+        for panel in PANELS
+        for legend, query in panel.queries.items()
+    }
+    still = dict(queries)
+    with prometheus(service.temporary / "ray/prom_metrics_service_discovery.json", tmp_path) as asked:
+        process = job(service, tiny_sam_checkpoint, tmp_path)
+        try:
+            for asker in askers:
+                asker.start()
+            deadline = time.monotonic() + LIMIT_S
+            while still and time.monotonic() < deadline:
+                still = {name: query for name, query in still.items() if not moves(asked.values(query))}
+                if process.poll() is not None:
+                    break  # what has not moved by the end of the job will not move
+                done.wait(1.0)
+            for name, query in queries.items():
+                found = [value for series in asked.values(query) for value in series if value > 0]
+                ends = f"{min(found):.4g} to {max(found):.4g}" if found else "nothing"
+                print(f"{name}: {query} = {ends}")
+            for name in OF_SERVE[:1]:
+                assert any(value == 1 for series in asked.values(name) for value in series), name
+            assert asked.alerts() == {f"Everymask{alert.name}" for alert in ALERTS}
+        finally:
+            done.set()
+            process.terminate()
+            process.wait(timeout=120)
+            for asker in askers:
+                asker.join()
+    assert not still, (tmp_path / "job.log").read_text()[-3000:]
