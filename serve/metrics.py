@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
@@ -15,15 +16,20 @@ _LATENCY_MS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_
 
 
 def _counter(metric: Metric) -> Counter:
-    return Counter(metric.name, description=metric.description, tag_keys=metric.tags)
+    return Counter(metric.name, description=metric.description, tag_keys=_tags(metric))
 
 
 def _gauge(metric: Metric) -> Gauge:
-    return Gauge(metric.name, description=metric.description, tag_keys=metric.tags)
+    return Gauge(metric.name, description=metric.description, tag_keys=_tags(metric))
 
 
 def _latency(metric: Metric) -> Histogram:
-    return Histogram(metric.name, metric.description, _LATENCY_MS, metric.tags)
+    return Histogram(metric.name, metric.description, _LATENCY_MS, _tags(metric))
+
+
+def _tags(metric: Metric) -> Any:
+    """Ray declares a tuple of one, and takes any."""
+    return metric.tags
 
 
 class StageTimer:
