@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_jobs.labelling.output import OutputLock
+from data_jobs.labelling.update import finish_begun
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
 from everymask.classes.embeddings import erase_embeddings
@@ -42,6 +43,7 @@ def run(config: EraseConfig) -> int:
     """Erase, and say what is left to do; returns the exit code. Raises as `everymask.labels.erasure.erase`."""
     store = LabelStore(canonical_uri(config.labels))
     ids = _ids(config.image_ids)
+    finish_begun(store)
     with ExitStack() as locks:
         for one in store.stores():
             one.checkpoint.make_folder()

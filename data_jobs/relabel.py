@@ -21,7 +21,8 @@ command = Command(
     "has kept. It reads no picture and runs no model. The same command again resumes.",
     groups={
         "input and output": (
-            *("embeddings", "head", "output", "retry_failed", "overwrite", "verify", "max_errors", "previews"),
+            *("embeddings", "head", "output", "retry_failed", "update", "overwrite", "verify", "max_errors"),
+            "previews",
         ),
         "method": (
             *("recipe", "min_region_area", "max_region_area", "classes.score_thresh", "classes.class_score_thresh"),

@@ -13,10 +13,13 @@ from typing import Any
 from data_jobs.labelling.config import LabelDatasetConfig, RelabelConfig, StoreOptions
 from data_jobs.labelling.estimate import gpu_hour_price
 from data_jobs.labelling.failures import failures_line
+from data_jobs.labelling.limits import tolerated
+from data_jobs.labelling.model_files import ModelFiles
 from data_jobs.labelling.output import clear
 from data_jobs.labelling.preview import preview_exists, write_preview
 from data_jobs.labelling.resume import Finished, reopen_asked, settle_store
 from data_jobs.labelling.run_configuration import comparable
+from data_jobs.labelling.update import take_over
 from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.settings import as_tree, typed
@@ -31,10 +34,11 @@ from everymask.labels.run_summary import RunSummary
 from everymask.labels.sealing import tidy_all
 from everymask.labels.shards import shards_of
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.labels.visible import UPDATE_FOLDER
 from everymask.redaction import redact
 from everymask.wording import counted
 
-_ONCE = frozenset({"overwrite", "discard_corrections", "retry_failed", "verify"})
+_ONCE = frozenset({"update", "overwrite", "retry_failed", "verify"})
 """Settings that count for one attempt only."""
 _PLACES = frozenset({"input", "output", "embeddings", "save_embeddings", "checkpoint", "local_root"})
 """Settings that name files and folders; the class head and CLIP's model, which may be names, are not among them."""
@@ -49,21 +53,32 @@ class Earlier:
         finished: their rows that belong to no shard, settled; of shards, the dropped rows.
         has_shards: whether the store has shards.
         started: when this was read, on the monotonic clock.
+        updates: the store whose labels this one's will replace; None for none.
     """
 
     record: RunRecord | None
     finished: Finished
     started: float
     has_shards: bool = False
+    updates: LabelStore | None = None
 
     @classmethod
-    def read(cls, options: StoreOptions, store: LabelStore, configuration: dict[str, Any]) -> Earlier:
+    def read(
+        cls,
+        options: StoreOptions,
+        store: LabelStore,
+        configuration: dict[str, Any],
+        files: ModelFiles,
+        updates: LabelStore | None = None,
+    ) -> Earlier:
         """Read the output and settle the store, except what will be overwritten.
 
         Args:
             options: the user's, for an output with contents.
             store: the output.
             configuration: the run's, perhaps without what only loading the model tells.
+            files: of the run's model.
+            updates: the store whose labels this one's will replace.
 
         Raises:
             ConfigurationError: the output holds labels of another configuration.
@@ -74,7 +89,7 @@ class Earlier:
             return cls(None, Finished(), started)
         record = read_run(store)
         if record is not None:
-            _check_same(redact(store.uri), comparable(record.config, configuration), configuration)
+            _check_same(store, record, comparable(record.config, configuration), configuration, files)
         with waiting(f"reading which images of {redact(store.uri)} are done"):
             finished = settle_store(store, options.retry_failed, options.verify)
             shards = bool(shards_of(store.root))
@@ -83,15 +98,24 @@ class Earlier:
                 reopen_asked(store, options.retry_failed, options.verify, finished)
         for note in finished.notes:
             print(note, flush=True)
-        return cls(record, finished, started, shards)
+        return cls(record, finished, started, shards, updates)
 
 
-def _check_same(output: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    if before != now:
+def _check_same(
+    store: LabelStore, record: RunRecord, before: Mapping[str, Any], now: Mapping[str, Any], files: ModelFiles
+) -> None:
+    if before == now:
+        return
+    different = "; ".join([*files.differences(record, before, now), *differences(*files.others(before, now))])
+    if store.root.name == UPDATE_FOLDER:
         raise ConfigurationError(
-            f"{output} holds labels made with another configuration: {'; '.join(differences(before, now))}. Choose "
-            "another --output, or start over with --overwrite"
+            f"{redact(store.uri)} holds an update that was begun with another configuration: {different}. Give that "
+            "one again to complete it, or delete that folder to begin anew"
         )
+    raise ConfigurationError(
+        f"{redact(store.uri)} holds labels made with another configuration: {different}. Choose another --output, or "
+        "label anew with --update, which keeps people's corrections, or with --overwrite"
+    )
 
 
 @dataclass(frozen=True)
@@ -106,6 +130,7 @@ class Run:
         record: the contents of run.json; the last attempt is this one.
         finished: the result of earlier attempts.
         started: on the monotonic clock.
+        updates: the store whose labels this one's will replace; None for none.
     """
 
     options: StoreOptions
@@ -115,6 +140,7 @@ class Run:
     record: RunRecord
     finished: Finished
     started: float
+    updates: LabelStore | None = None
 
     @classmethod
     def open(
@@ -134,7 +160,7 @@ class Run:
         """
         record = earlier.record
         if record is not None:
-            _check_same(redact(store.uri), record.config, configuration)
+            _check_same(store, record, record.config, configuration, ModelFiles.of(config))
         if config.store.overwrite:
             clear(store)
         elif record is not None and record.rebuilt is not None:
@@ -147,7 +173,14 @@ class Run:
         )
         write_run(store, record)
         return cls(
-            config.store, config.limits, config.address_policy(), store, record, earlier.finished, earlier.started
+            config.store,
+            config.limits,
+            config.address_policy(),
+            store,
+            record,
+            earlier.finished,
+            earlier.started,
+            earlier.updates,
         )
 
     @classmethod
@@ -168,18 +201,31 @@ class Run:
             summary: what it spent, where that is known.
         """
         counts = self._count(expected)
-        price = gpu_hour_price(self.store)
+        price = gpu_hour_price(self.updates or self.store)
         tree = summary.as_tree(price) if summary and added.images else None
         attempt = replace(self.record.attempts[-1], seconds=self.seconds, labelled=added.images, summary=tree)
         write_run(self.store, replace(self.record, attempts=[*self.record.attempts[:-1], attempt], counts=counts))
         changed = added.images or self.finished.dropped or self.finished.notes
-        if self.options.previews and (changed or not preview_exists(self.store)):
-            with waiting("drawing the preview"):
-                write_preview(self.store, self.limits, self.options.previews, self.policy)
-        self._report(counts, added, [] if summary is None or tree is None else summary.lines(tree.get("cost")))
+        spent = [] if summary is None or tree is None else summary.lines(tree.get("cost"))
+        if self.updates is None:
+            self._show(self.store, counts, added, spent, bool(changed))
+        elif counts.errors > tolerated(self.options.max_errors, counts.images, "max-errors"):
+            self._report(self.store, counts, added, spent)
+            print(f"these labels do not replace those of {redact(self.updates.uri)}: too many failed", flush=True)
+        else:
+            take_over(self.updates)
+            self._show(self.updates, counts, added, spent, changed=True)
         if tree is not None:
             tell(summary=tree)
         return counts
+
+    def _show(
+        self, store: LabelStore, counts: PartSummary, added: PartSummary, spent: Sequence[str], changed: bool
+    ) -> None:
+        if self.options.previews and (changed or not preview_exists(store)):
+            with waiting("drawing the preview"):
+                write_preview(store, self.limits, self.options.previews, self.policy)
+        self._report(store, counts, added, spent)
 
     @property
     def seconds(self) -> float:
@@ -200,8 +246,8 @@ class Run:
             )
         return counts
 
-    def _report(self, counts: PartSummary, added: PartSummary, summary: Sequence[str]) -> None:
-        output = redact(self.store.uri)
+    def _report(self, store: LabelStore, counts: PartSummary, added: PartSummary, summary: Sequence[str]) -> None:
+        output = redact(store.uri)
         speed = f" ({added.images / self.seconds:.3g} images/s)" if added.images else ""
         print(
             f"{counted(added.images, 'image')} labelled in {format_duration(self.seconds)}{speed}; {output} holds "
@@ -215,7 +261,7 @@ class Run:
         if self.options.previews:
             print(f"look at {output}/preview/index.html", flush=True)
         next_step(f"everymask browse {shlex.quote(output)}")
-        if failures := failures_line(self.store, counts):
+        if failures := failures_line(store, counts):
             print(failures, flush=True)
 
 

@@ -36,10 +36,12 @@ class StoreOptions:
     keep_changed: bool = False
     """Keep the labels of images whose files have changed. Without it a file with a new size or date is read, and
     labelled again if its content differs."""
+    update: bool = False
+    """Label anew with another head, model or setting. The former labels count until all are made; people's corrections
+    are carried over to the new ones. Killed, the same command resumes."""
     overwrite: bool = False
-    """Delete an earlier run's labels in the output, and nothing else, then start from scratch."""
-    discard_corrections: bool = False
-    """With --overwrite: also delete people's corrections. Without it a store with corrections is refused."""
+    """Delete an earlier run's labels in the output, and nothing else, then start from scratch. A store with corrections
+    is refused."""
     verify: bool = False
     """First read every page of the existing labels. Damaged parts move to quarantine/; their images are labelled again.
     Without this flag a run reads only image ids."""
@@ -53,8 +55,8 @@ class StoreOptions:
             raise ConfigurationError(
                 "--overwrite starts from nothing, so there is no failed image to retry; choose one"
             )
-        if self.discard_corrections and not self.overwrite:
-            raise ConfigurationError("--discard-corrections goes with --overwrite; give both, or neither")
+        if self.update and self.overwrite:
+            raise ConfigurationError("--update carries corrections over, --overwrite starts from nothing; choose one")
         if self.previews < 0:
             raise ConfigurationError(f"previews must not be negative; got {self.previews}")
         tolerated(self.max_errors, 1, "max-errors")
@@ -113,7 +115,11 @@ class LabelDatasetConfig:
             raise ConfigurationError(f"--save-embeddings is for --method classes; leave it out for {labels.method}")
         if labels.tiles > 1 and self.save_embeddings:
             raise ConfigurationError("mask embeddings are of whole pictures; leave out --tiles or --save-embeddings")
-        self.share()
+        if self.share() is not None and self.store.update:
+            raise ConfigurationError(
+                "--update with --shard would leave the corrections of all shares, which lie beside them, as they are; "
+                "label the shares into another --output"
+            )
         if self.max_empty is not None:
             tolerated(self.max_empty, 1, "max-empty")
         for name in ("batch_size", "limit"):
@@ -193,6 +199,11 @@ class EstimateConfig:
     """The same on spot machines (nodes with Ray's label ray.io/market-type=spot)."""
 
     def __post_init__(self) -> None:
+        if self.label.store.update:
+            raise ConfigurationError(
+                "an estimate keeps what it labels beside the former labels; leave --update out, and give another "
+                "--output"
+            )
         if self.sample < MIN_IMAGES:
             raise ConfigurationError(f"an estimate needs a sample of at least {MIN_IMAGES}; got {self.sample}")
         parse_prices(self.price_per_gpu_hour, self.spot_price_per_gpu_hour)
@@ -203,7 +214,7 @@ PAPER_THRESHOLDS = below("classes", PAPER_CLASSES)
 RECIPES = {"recipe": {"paper": {**PAPER_THRESHOLDS, **below("classes.masks", PAPER_MASKS)}}}
 """What it stands for where masks are made, too."""
 
-_STORE = ("retry_failed", "overwrite", "verify", "max_errors", "previews")
+_STORE = ("retry_failed", "update", "overwrite", "verify", "max_errors", "previews")
 GROUPS: Mapping[str, Sequence[str]] = {
     "input and output": ("input", "output", "limit", *_STORE),
     "method": ("method", "head", "names", "min_region_area", "max_region_area", "tiles", "save_embeddings"),

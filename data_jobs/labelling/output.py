@@ -10,31 +10,31 @@ from types import TracebackType
 from everymask.errors import ConfigurationError, OutputError
 from everymask.files.location import Location
 from everymask.files.storage import one_line
-from everymask.labels.corrections import delete_corrections, has_corrections
+from everymask.labels.corrections import has_corrections
 from everymask.labels.provenance import read_run
 from everymask.labels.shards import shards_of
 from everymask.labels.store import LabelStore
+from everymask.labels.updating import drop_update
 from everymask.labels.visible import stores_at
 from everymask.redaction import redact
 
 
-def prepare(store: LabelStore, overwrite: bool, discard_corrections: bool = False) -> None:
+def prepare(store: LabelStore, overwrite: bool) -> None:
     """Make the output's folders, in a place that is free or already holds a run.
 
     Args:
         store: the output.
         overwrite: its contents will be cleared.
-        discard_corrections: including people's corrections.
 
     Raises:
         OutputError: the output is not writable.
         ConfigurationError: something else is there, or corrections, or labels of an older format; they are named and
             left alone.
     """
-    if overwrite and not discard_corrections and has_corrections(store):
+    if overwrite and has_corrections(store):
         raise ConfigurationError(
-            f"{redact(store.uri)} holds corrections that people made; choose another --output, or name them for "
-            "deletion: --overwrite --discard-corrections"
+            f"{redact(store.uri)} holds corrections that people made; label anew with --update, which keeps them, "
+            f"choose another --output, or delete {store.corrections} first"
         )
     if stores_at(store.root) != [store.root]:
         raise ConfigurationError(
@@ -82,7 +82,7 @@ def _is_left_over(store: LabelStore, file: Location) -> bool:
 
 
 def clear(store: LabelStore) -> None:
-    """Delete what runs have written here, corrections of it, and nothing else.
+    """Delete what runs have written here, with an update that was begun, and nothing else.
 
     The list of images to label stays: each run makes its own. run.json goes last: until then the labels have an origin.
 
@@ -90,7 +90,7 @@ def clear(store: LabelStore) -> None:
         OutputError: something cannot be deleted.
     """
     try:
-        delete_corrections(store)
+        drop_update(store)
         for file in [*store.labels.entries(), *store.preview.entries()]:
             if store.is_ours(file):
                 file.delete()

@@ -20,6 +20,7 @@ from data_jobs.labelling.inputs import ImageRef, list_images
 from data_jobs.labelling.limits import tolerated
 from data_jobs.labelling.listing import Listing
 from data_jobs.labelling.manifests import Manifest
+from data_jobs.labelling.model_files import ModelFiles
 from data_jobs.labelling.model_spec import ModelFacts
 from data_jobs.labelling.output import OutputLock, prepare
 from data_jobs.labelling.prices import Prices, parse_prices
@@ -28,6 +29,7 @@ from data_jobs.labelling.run_configuration import configuration_without_model, r
 from data_jobs.labelling.sharded import Input, begin_shards, resume_shards
 from data_jobs.labelling.skipped import Skipped
 from data_jobs.labelling.start import Crew, Started
+from data_jobs.labelling.update import finish_begun, place_of_labels
 from data_jobs.runtime.actors import Actors, connect
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.waiting import waiting
@@ -61,7 +63,8 @@ def relabel(config: RelabelConfig) -> int:
 
 def _run(options: StoreOptions, place: str, work: Callable[[LabelStore], PartSummary]) -> int:
     store = LabelStore(canonical_uri(place))
-    prepare(store, options.overwrite, options.discard_corrections)
+    finish_begun(store)
+    prepare(store, options.overwrite)
     with OutputLock(store):
         try:
             return _exit_code(options, work(store))
@@ -87,8 +90,16 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     crew = Crew.plan(config)
     prices = _prices(sampling, crew.actors)
     spec = crew.spec
-    configured = configuration_without_model(config.input, spec.config, spec.model, config.limits, config.sources)
-    earlier = Earlier.read(config.store, store, configured)
+    configured = configuration_without_model(
+        config.input, spec.config, spec.model, config.limits, config.sources, config.head
+    )
+    updates: LabelStore | None = None
+    if config.store.update:
+        output = store
+        crew = crew.inspected()
+        store = place_of_labels(output, lambda: crew.configuration(config))
+        updates = None if store is output else output
+    earlier = Earlier.read(config.store, store, configured, ModelFiles.of(config), updates)
     start = partial(crew.start, config, store, earlier)
     if earlier.has_shards:
         if sampling is not None:
@@ -195,7 +206,12 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
     labels = config.label_config()
     labels = replace(labels, classes=replace(labels.classes, masks=masks_asked_for(spec, masks)))
     configuration = run_configuration(config.embeddings, labels, facts, config.limits)
-    earlier = Earlier.read(config.store, store, configuration)
+    updates: LabelStore | None = None
+    if config.store.update:
+        output = store
+        store = place_of_labels(output, lambda: configuration)
+        updates = None if store is output else output
+    earlier = Earlier.read(config.store, store, configuration, ModelFiles.of(config), updates)
     this = Run.open("relabel", config, store, earlier, configuration, facts.device)
     connect()
     pending = unfinished(shards, this.finished.ids)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from data_jobs.labelling.model_spec import ModelFacts
+from everymask.classes.shipped import head_file
 from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
 from everymask.images.sources.options import DEFAULT_OPTIONS, SourceOptions
@@ -38,11 +41,20 @@ def run_configuration(
 
 
 def configuration_without_model(
-    source: str, config: LabelConfig, model: str, limits: ImageLimits, sources: SourceOptions = DEFAULT_OPTIONS
+    source: str,
+    config: LabelConfig,
+    model: str,
+    limits: ImageLimits,
+    sources: SourceOptions = DEFAULT_OPTIONS,
+    head: str | None = None,
 ) -> dict[str, Any]:
-    """What of `run_configuration` is known before the model is looked into."""
+    """What of `run_configuration` is known before the model is looked into: of the class head, its digest."""
     complete = run_configuration(source, config, ModelFacts(model, "", "", None, None), limits, sources)
-    return {name: value for name, value in complete.items() if name not in OF_THE_MODEL}
+    known = {name: value for name, value in complete.items() if name not in OF_THE_MODEL}
+    if head is not None:
+        with suppress(OSError):  # the worker that cannot read it says so
+            known["head_sha256"] = hashlib.sha256(head_file(head).read_bytes()).hexdigest()
+    return known
 
 
 def comparable(recorded: Mapping[str, Any], configuration: Mapping[str, Any]) -> dict[str, Any]:

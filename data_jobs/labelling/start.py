@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.config import LabelDatasetConfig
 from data_jobs.labelling.guard import Guard
 from data_jobs.labelling.manifests import Manifest
-from data_jobs.labelling.model_spec import ModelSpec
+from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.pipeline import Tell, inspect_model, label_pending
 from data_jobs.labelling.run_configuration import run_configuration
 from data_jobs.labelling.totals import Totals
@@ -67,15 +68,29 @@ class Crew:
             ConfigurationError: the cluster can never hold the workers.
             EverymaskError: (possibly as the cause of Ray's error) as `inspect_model` and `Run.open`.
         """
-        check_schedulable(self.actors.demands())
-        with waiting(f"starting a worker, which loads {self.spec.model}"):
-            facts = inspect_model(self.spec, self.actors)
-        configuration = run_configuration(config.input, self.spec.config, facts, config.limits, config.sources)
+        crew = self.inspected()
+        configuration, facts = crew.configuration(config), crew.facts()
         this = Run.open("label", config, store, earlier, configuration, facts.device)
         batch_size = config.batch_size or (find_model(self.spec.model).gpu_batch_size if self.actors.gpus else 1)
         guard = Guard(config.store.max_errors, config.max_empty)
-        crew = replace(self, spec=replace(self.spec, expected=facts))
         return Started(this, crew, batch_size, guard, Totals(self.actors.gpus))
+
+    def inspected(self) -> Crew:
+        """The same workers, with a model that every one must find. Raises as `start`."""
+        if self.spec.expected is not None:
+            return self
+        check_schedulable(self.actors.demands())
+        with waiting(f"starting a worker, which loads {self.spec.model}"):
+            return replace(self, spec=replace(self.spec, expected=inspect_model(self.spec, self.actors)))
+
+    def facts(self) -> ModelFacts:
+        """What an inspected crew found of its model."""
+        assert self.spec.expected is not None
+        return self.spec.expected
+
+    def configuration(self, config: LabelDatasetConfig) -> dict[str, Any]:
+        """The run's configuration by an inspected crew."""
+        return run_configuration(config.input, self.spec.config, self.facts(), config.limits, config.sources)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ Action = Literal["confirmed", "edited", "relabelled", "deleted", "added", "kept"
 ACTIONS: tuple[Action, ...] = ("confirmed", "edited", "relabelled", "deleted", "added")
 """What a person may do with a mask; `kept` is for masks that nobody has judged."""
 
+CARRIED = "update"
+"""The tool of an entry that carries a person's work over to labels that were made anew."""
+
 Outline = Literal["box", "ellipse"]
 """Shapes drawn that do not outline an object."""
 OUTLINES: tuple[Outline, ...] = ("box", "ellipse")

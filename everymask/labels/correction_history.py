@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from everymask.errors import InputError
-from everymask.labels.correction import CorrectedMask, ImageCorrection, new_entry_id
+from everymask.labels.correction import CARRIED, CorrectedMask, ImageCorrection, new_entry_id
 from everymask.labels.rows import ImageRow
 
 
@@ -61,12 +61,12 @@ def undo(history: CorrectionHistory, image: ImageRow, annotator: str | None, now
         now: UTC, ISO 8601.
 
     Raises:
-        InputError: there is nothing to take back.
+        InputError: there is nothing to take back, or it was done before the labels were made anew.
     """
     heads = history.heads(image.image_id)
     by_id = {entry.entry_id: entry for entry in history.entries.get(image.image_id, ())}
     shown = _shown_by(heads[-1], by_id) if heads else None
-    if shown is None or image.labels is None:
+    if shown is None or shown.tool == CARRIED or image.labels is None:
         raise InputError(f"{image.image_id} has no correction that could be taken back")
     last, base = heads[-1], _latest_base(shown, by_id)
     before = _shown_by(base, by_id) if base else None

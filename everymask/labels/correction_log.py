@@ -190,11 +190,6 @@ def has_corrections(store: LabelStore) -> bool:
     return bool(_files(store))
 
 
-def delete_corrections(store: LabelStore) -> None:
-    for file in _files(store):
-        file.delete()
-
-
 def compact(store: LabelStore) -> str | None:
     """Merge the log's files into one and delete them; None if there is nothing to merge.
 

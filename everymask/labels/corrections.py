@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from everymask.labels.correction import ACTIONS, Action, CorrectedMask, ImageCorrection
-from everymask.labels.correction_log import delete_corrections, has_corrections, read_corrections, write_corrections
+from everymask.labels.correction_log import has_corrections, read_corrections, write_corrections
 from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import boxes_from_rles, rle_areas
@@ -25,7 +25,6 @@ __all__ = [
     "ImageCorrection",
     "Survey",
     "corrected",
-    "delete_corrections",
     "has_corrections",
     "is_stale",
     "labelled_images",

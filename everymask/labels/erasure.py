@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from everymask.labels.correction_log import erase_corrections, read_history
 from everymask.labels.sealing import erase_from_shard
 from everymask.labels.shards import Shard, read_manifest_file, shard_of_part, shards_of
 from everymask.labels.store import LabelStore
+from everymask.labels.updating import is_begun, update_of
 from everymask.redaction import redact
 
 _SCHEMA = pa.schema([("id_sha256", pa.string()), ("erased_at", pa.string())])
@@ -79,8 +80,9 @@ def erase(store: LabelStore, image_ids: Iterable[str]) -> Erasure:
     """
     store.check_current()
     ids = frozenset(image_ids)
-    parts = _parts_with(store, ids)
-    shards = [(one, shard) for one in store.stores() for shard in shards_of(one.root)]
+    stores = _with_updates(store)
+    parts = _parts_with(store, stores, ids)
+    shards = [(one, shard) for one in stores for shard in shards_of(one.root)]
     listed = {image_id for _, shard in shards for image_id in _listed(shard, ids)}
     known = {image_id for _, rows in parts for image_id in rows} | read_history(store).entries.keys() | listed
     before = frozenset[str]().union(*map(erased_digests, store.stores()))
@@ -88,7 +90,7 @@ def erase(store: LabelStore, image_ids: Iterable[str]) -> Erasure:
     if unknown:
         shown = ", ".join(map(ascii, unknown[:_SHOWN])) + (", …" if len(unknown) > _SHOWN else "")
         raise ConfigurationError(f"{redact(store.uri)} has no image {shown}; nothing was erased: check the ids")
-    for one in store.stores():
+    for one in stores:
         _remember(one, ids, erased_digests(one))
     rows = sum(erase_from_shard(one, shard, ids) for one, shard in shards)
     for part, found in parts:
@@ -97,7 +99,7 @@ def erase(store: LabelStore, image_ids: Iterable[str]) -> Erasure:
             keep = [image_id not in ids for image_id in found]
             store.keep_rows(part, keep)
             rows += keep.count(False)
-    places = {one.uri: one for one in (store, *store.stores())}.values()
+    places = {one.uri: one for one in (store, *stores)}.values()
     corrections = sum(erase_corrections(one, ids) for one in places)
     try:
         quarantined = [str(file) for one in places for file in _cleared(one).quarantine.entries()]
@@ -115,9 +117,23 @@ def _cleared(store: LabelStore) -> LabelStore:
     return store
 
 
-def _parts_with(store: LabelStore, ids: frozenset[str]) -> list[tuple[Location, list[str]]]:
+def _with_updates(store: LabelStore) -> list[LabelStore]:
+    """The store or stores, each with the update that was begun there."""
+    return [place for one in store.stores() for place in (one, *([update_of(one)] if is_begun(one) else []))]
+
+
+def copy_erased(store: LabelStore, update: LabelStore) -> None:
+    """Let an update pass over the images that were erased from its store. Raises OutputError: it is not writable."""
+    for file in _erased(store).entries():
+        if not file.name.startswith("."):
+            _erased(update).child(file.name).write(file.read())
+
+
+def _parts_with(
+    store: LabelStore, stores: Sequence[LabelStore], ids: frozenset[str]
+) -> list[tuple[Location, list[str]]]:
     """Parts that hold any of the images, with the ids of all their rows."""
-    parts = store.parts()
+    parts = [part for one in stores for part in one.parts()]
     if not parts and not store.exists():
         raise InputError(f"{redact(store.uri)} is not a label store: it has neither run.json nor labels/*.parquet")
     found = ((part, store.read_columns(part, ["image_id"])["image_id"].to_pylist()) for part in parts)

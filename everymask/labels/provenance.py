@@ -16,6 +16,7 @@ from everymask.files.json_text import parse_json
 from everymask.labels.parts import read_header
 from everymask.labels.schema import FORMAT_VERSION
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.labels.visible import UPDATED_FILE
 from everymask.redaction import redact_all
 
 _PACKAGES = ("everymask", "numpy", "pillow", "pyarrow", "pycocotools", "ray", "scikit-image", "torch")
@@ -95,12 +96,14 @@ def write_run(store: LabelStore, record: RunRecord) -> None:
 def read_run(store: LabelStore) -> RunRecord | None:
     """The store's run record; None if no run has begun.
 
-    If run.json is lost or damaged, the configuration is rebuilt from the parts, and `rebuilt` says why.
+    That of new labels, where these are complete and not yet in place. If run.json is lost or damaged, the configuration
+    is rebuilt from the parts, and `rebuilt` says why.
 
     Raises:
         ConfigurationError: run.json is damaged and the parts are too old to hold a configuration; it is of a newer
             format; or the parts have two configurations.
     """
+    store = next(iter(store.stores())) if store.root.child(UPDATED_FILE).kind() == "file" else store
     try:
         return _parse(store.run_file.read()) if store.exists() else _from_parts(store, "it was missing")
     except (ValueError, KeyError, TypeError) as error:

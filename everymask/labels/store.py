@@ -8,6 +8,7 @@
     STORE/preview/           a page of pictures
     STORE/corrections/       what people made of the labels (`everymask.labels.corrections`)
     STORE/quarantine/        files that could not be used, moved out of the way
+    STORE/update/            new labels that are being made (`everymask.labels.updating`)
 
 A folder without `run.json` and `labels/` that has stores named `<I>-of-<N>` in it opens as all of them. Its corrections
 and its preview are its own.

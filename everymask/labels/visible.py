@@ -21,6 +21,9 @@ from everymask.files.storage import one_line
 from everymask.labels.parts import MissingPartError, read_batches
 from everymask.labels.shards import Seal, Shard, shard_of_part, shards_of
 
+UPDATE_FOLDER, UPDATED_FILE = "update", "updated.json"
+"""New labels of a store, and the file that says that they count (`everymask.labels.updating`)."""
+
 _AT_ONCE = 16
 _SHARE = re.compile(r"\d+-of-\d+")
 _RELISTINGS = 5
@@ -59,6 +62,8 @@ class Visible:
 def stores_at(root: Location) -> list[Location]:
     """The folders of the stores that are opened as one: those named `<I>-of-<N>` where `root` is not a store itself.
 
+    Of a store whose new labels are complete, but not yet in place, it is the folder of these.
+
     Raises:
         InputError: the storage does not answer.
     """
@@ -66,6 +71,8 @@ def stores_at(root: Location) -> list[Location]:
         entries = root.entries()
     except OSError as error:
         raise InputError(f"{root} cannot be listed ({one_line(error)}); try again") from error
+    if any(entry.name == UPDATED_FILE for entry in entries):
+        return [root.child(UPDATE_FOLDER)]
     if any(entry.name in ("run.json", "labels") for entry in entries):
         return [root]
     return [entry for entry in entries if _SHARE.fullmatch(entry.name)] or [root]

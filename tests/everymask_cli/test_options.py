@@ -14,12 +14,12 @@ from everymask_cli.main import COMMANDS
 MODEL = ("model", "checkpoint", "device")
 VISIBLE = {
     "label": (
-        *("input", "output", "limit", "retry-failed", "overwrite", "verify", "max-errors", "previews"),
+        *("input", "output", "limit", "retry-failed", "update", "overwrite", "verify", "max-errors", "previews"),
         *("method", "head", "names", "min-region-area", "max-region-area", "tiles", "save-embeddings"),
         *(*MODEL, "actors", "gpus-per-actor", "node-labels", "batch-size", "limits.max-bytes", "limits.max-pixels"),
     ),
     "relabel": (
-        *("embeddings", "head", "output", "retry-failed", "overwrite", "verify", "max-errors", "previews"),
+        *("embeddings", "head", "output", "retry-failed", "update", "overwrite", "verify", "max-errors", "previews"),
         *("recipe", "min-region-area", "max-region-area", "classes.score-thresh", "classes.class-score-thresh"),
     ),
     "export": (
@@ -85,7 +85,12 @@ VISIBLE = {
     "selftest": ("model", "checkpoint", "random-weights", "device", "images", "points-per-side", "json"),
     "ui": ("endpoint", "host", "port", "examples"),
 }
-VISIBLE["estimate"] = ("sample", "price-per-gpu-hour", "spot-price-per-gpu-hour", *VISIBLE["label"])
+VISIBLE["estimate"] = (
+    "sample",
+    "price-per-gpu-hour",
+    "spot-price-per-gpu-hour",
+    *(one for one in VISIBLE["label"] if one != "update"),
+)
 EVERY_COMMAND = {"help", "config", "print-config", "quiet", "json"}
 MOST_VISIBLE, MOST_LINES, MOST_COLUMNS, MOST_SETTINGS = 25, 100, 100, 60
 

@@ -17,7 +17,6 @@ from everymask.labels.corrections import (
     CorrectedMask,
     ImageCorrection,
     corrected,
-    delete_corrections,
     has_corrections,
     labelled_images,
     read_corrections,
@@ -94,14 +93,6 @@ def test_the_latest_import_counts_and_older_ones_stay(store: LabelStore) -> None
     assert all(Path(path).is_file() for path in paths)
     found = read_corrections(store)
     assert {image_id: one.tool for image_id, one in found.items()} == {"a/1.jpg": "later 9", "b/1.jpg": "first"}
-
-
-def test_all_can_be_deleted(store: LabelStore) -> None:
-    write_corrections(store, [correction()])
-    write_corrections(store, [correction()])
-    delete_corrections(store)
-    assert not has_corrections(store)
-    assert read_corrections(store) == {}
 
 
 def test_a_newer_format_is_refused_and_this_one_is_not(store: LabelStore) -> None:

@@ -22,7 +22,6 @@ from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import EverymaskError
 from everymask.evaluation.ground_truth import read_coco_instances
 from everymask.images.decoding import ImageLimits
-from everymask.labels.corrections import delete_corrections
 from everymask.labels.store import LabelStore
 from everymask.review.importing import import_corrections
 from everymask.review.reviewed import EditingFormat
@@ -150,7 +149,7 @@ def fuzz(folder: Path, files: int, seed: int) -> Counter[str]:
 def read_by_all(store: LabelStore, output: Path, tool: EditingFormat) -> Iterator[str]:
     """Whether each reader took the files."""
     yield ending(lambda: import_corrections(store, output, tool))
-    delete_corrections(store)
+    store.corrections.delete()
     if tool == "coco":
         classes = Taxonomy.parse("cat,dog")
         pictures = Path(store.uri).parent / "pictures"

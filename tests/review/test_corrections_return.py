@@ -393,7 +393,7 @@ def test_the_loop_as_a_user_types_it(store: LabelStore, tmp_path: Path, capsys: 
     assert "is not there" in capsys.readouterr().err
 
 
-def test_labels_that_people_corrected_are_not_overwritten_unnamed(
+def test_labels_that_people_corrected_are_not_overwritten(
     store: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(store, RunRecord({}))
@@ -401,7 +401,7 @@ def test_labels_that_people_corrected_are_not_overwritten_unnamed(
     before = {path: path.read_bytes() for path in Path(store.uri).rglob("*.parquet")}
     arguments = ["--input", str(tmp_path / "pictures"), "--output", store.uri, "--overwrite"]
     assert label_dataset.command(arguments) == 2
-    assert "--overwrite --discard-corrections" in capsys.readouterr().err
+    assert "label anew with --update, which keeps them" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in Path(store.uri).rglob("*.parquet")} == before
 
 

@@ -171,6 +171,33 @@ def test_a_run_in_shards_that_is_killed_resumes_with_the_shard_it_was_at(
     assert {path.name for path in files("*")} == {part.name for part in store.parts()}
 
 
+def test_an_update_that_is_killed_leaves_the_labels_as_they_were_and_is_resumed(
+    tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path: Path, start: Start
+) -> None:
+    photos = tmp_path / "photos"
+    write_pictures(photos)
+    store, log = LabelStore(str(tmp_path / "out")), tmp_path / "log"
+    coarse = [*command(photos, Path(store.root), tiny_sam_checkpoint), "--amg.points-per-side", "2"]
+    assert start(coarse, log).wait(DEADLINE_S) == 0, log.read_text()
+    before = {row.image_id: row for row in store.images()}
+    update = [*command(photos, Path(store.root), tiny_sam_checkpoint), "--update"]
+
+    process = start(update, tmp_path / "1.log")
+    made = LabelStore(f"{store.uri}/update")
+    wait_for_parts(made, process, tmp_path / "1.log")
+    process.kill()
+    process.wait()
+    done = len(list(made.images()))
+    assert 0 < done < IMAGES + 1
+    assert {row.image_id: row for row in store.images()} == before
+
+    assert start(update, log).wait(DEADLINE_S) == 0, log.read_text()
+    check_rows(store, photos, tiny_sam)
+    record = read_run(store)
+    assert record is not None
+    assert [attempt.labelled for attempt in record.attempts] == [IMAGES + 1, None, IMAGES + 1 - done]
+
+
 def test_a_terminated_run_ends_in_order_and_leaves_nothing_running(
     tiny_sam_checkpoint: Path, tmp_path: Path, start: Start
 ) -> None:

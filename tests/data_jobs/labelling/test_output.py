@@ -83,9 +83,10 @@ def test_overwrite_is_refused_while_there_are_corrections(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError, match="holds corrections that people made"):
         prepare(store, overwrite=True)
     assert files(tmp_path) == before
-    prepare(store, overwrite=True, discard_corrections=True)
+    store.corrections.delete()
+    prepare(store, overwrite=True)
     clear(store)
-    assert files(tmp_path) == ["corrections/mine.txt"]
+    assert files(tmp_path) == []
 
 
 def test_a_run_that_goes_on_leaves_corrections_and_is_not_refused(tmp_path: Path) -> None:
