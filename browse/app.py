@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 import ui
 from browse.answers import card, detail, store_facts
-from browse.collection import Collection, Looked, UnknownImageError
+from browse.collection import Collection, LabelledAnewError, Looked, UnknownImageError
 from browse.guard import Guard
 from browse.pictures import PictureError, Pictures
 from browse.requests import (
@@ -143,6 +143,8 @@ class Page:
         if isinstance(one, CorrectionConflictError):
             now = self.collection.look(one.image_id)
             return {"error": str(one), "conflict": True, "image": detail(now)}
+        if isinstance(one, LabelledAnewError):
+            return {"error": str(one), "image": detail(self.collection.look(one.image_id))}
         return {"error": str(one)}
 
 

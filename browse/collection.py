@@ -37,6 +37,7 @@ class Wish:
     Attributes:
         seen: ids of the entries that were shown, on which the new one is based.
         steps: in order.
+        signature: `View.signature` of the labels that were shown; None if the wisher does not say.
         where: apply the steps to the masks that meet these conditions; None if they name their masks.
     """
 
@@ -44,6 +45,7 @@ class Wish:
     seen: tuple[str, ...]
     steps: tuple[Step, ...]
     where: Query | None = None
+    signature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,14 @@ class Looked:
     def is_stale(self) -> bool:
         """Whether the correction is of another file, and so not shown."""
         return bool(self.heads) and is_stale(self.heads[-1], self.row.content_sha256)
+
+
+class LabelledAnewError(EverymaskError):
+    """An image has other labels now than those that were shown. `image_id` names it."""
+
+    def __init__(self, image_id: str) -> None:
+        self.image_id = image_id
+        super().__init__(f"{image_id} was labelled anew since it was shown; look at what stands there now")
 
 
 class UnknownImageError(InputError):
@@ -210,7 +220,7 @@ class Collection:
             (found,) = images_at(self.store, self.store.part(name), [row])
         except IndexError:
             found = None
-        if found is None or found.image_id != place.segment.image_ids[place.row].as_py():
+        if found is None or not place.segment.has(place.row, found):
             raise InputError(f"{name} has changed since it was read; the page catches up in a moment")
         return found
 
@@ -259,6 +269,8 @@ class Collection:
             looked = self.look(wish.image_id)
             if {head.entry_id for head in looked.heads} - set(wish.seen):
                 return CorrectionConflictError(wish.image_id, looked.heads)
+            if wish.signature not in (None, looked.view.signature(looked.position)):
+                return LabelledAnewError(wish.image_id)
             steps = [self._chosen(step, wish.where, looked) for step in wish.steps]
             return entry_of(looked.row, looked.heads, steps, self.classes(), annotator, _now())
         except EverymaskError as error:

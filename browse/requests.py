@@ -104,6 +104,7 @@ def read_wish(content: Any) -> Wish:
         tuple(_texts(content.get("seen", []), "seen")),
         tuple(_step(step) for step in content["steps"]),
         None if where is None else read_query(where),
+        None if content.get("signature") is None else read_text(content, "signature", 64),
     )
 
 

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from everymask.files.durable import write_file
-from everymask.labels.facts import PartFacts, column_or_nan
+from everymask.labels.facts import NO_CLASS, PartFacts, column_or_nan
+from everymask.labels.rows import ImageRow
 
 OF_IMAGES = ("error", "width", "height", "content_sha256", "coverage")
 """Columns of images that `of_part` needs, besides those always in facts."""
@@ -95,6 +96,15 @@ class Segment:
         """(N,) a numeric column."""
         values: NDArray[np.float32] = self._column(name).to_numpy(zero_copy_only=False)
         return values
+
+    def has(self, row: int, image: ImageRow) -> bool:
+        """Whether an image is as it was when this was read: of this id, with these classes and scores."""
+        masks = image.labels.masks if image.labels else ()
+        known = slice(int(self.bounds[row]), int(self.bounds[row + 1]))
+        scores = np.array([mask.score for mask in masks], dtype=np.float32)
+        classes = [NO_CLASS if mask.class_id is None else mask.class_id for mask in masks]
+        same_id: bool = image.image_id == self.image_ids[row].as_py()
+        return same_id and np.array_equal(self.scores[known], scores) and self.class_ids[known].tolist() == classes
 
     def without(self, gone: set[str]) -> Segment:
         """The images of parts other than `gone`."""

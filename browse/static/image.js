@@ -11,7 +11,7 @@ import { annotator, state } from "./state.js";
 
 const view = {
   image: null, // as /api/image gives it
-  seen: new Map(), // image id → ids of the entries that were shown of it last
+  seen: new Map(), // image id → what was shown of it last: the ids of its entries, and the signature of its labels
   hovered: -1,
   selected: new Set(), // of mask ids
   hiddenClasses: new Set(),
@@ -54,9 +54,11 @@ export async function showImage() {
   }
 }
 
+const shownOf = ({ seen, signature }) => ({ seen, signature });
+
 function show(image, fresh) {
   view.image = image;
-  view.seen.set(image.id, image.seen);
+  view.seen.set(image.id, shownOf(image));
   const there = new Set(image.masks.map((mask) => mask.id));
   view.selected = new Set([...view.selected].filter((id) => there.has(id)));
   if (!image.size) stage.say(image.error ?? "This image has no labels.");
@@ -235,12 +237,15 @@ function steps(wanted) {
 
 async function send(id, wanted) {
   try {
-    const wish = { id, seen: view.seen.get(id), steps: wanted };
+    const wish = { id, ...view.seen.get(id), steps: wanted };
     const { images: [outcome] } = await post("/api/steps", { annotator: annotator(), images: [wish] });
-    if (outcome.error && !(outcome.conflict && state.image === id)) throw new Error(outcome.error);
+    if (outcome.error && !(outcome.conflict && state.image === id)) {
+      if (outcome.image && state.image === id) show(outcome.image, false); // labelled anew
+      throw new Error(outcome.error);
+    }
     view.pending = outcome.conflict ? wanted : null;
     if (!outcome.conflict) remember([outcome.image]);
-    view.seen.set(id, outcome.image.seen);
+    view.seen.set(id, shownOf(outcome.image));
     if (state.image === id) show(outcome.image, false);
     return !outcome.conflict;
   } catch (error) {

@@ -210,7 +210,7 @@ async function rename(chosen, where) {
 }
 
 async function keep(chosen, steps, where = undefined) {
-  const images = chosen.map((image) => ({ id: image.id, seen: image.seen, steps, where }));
+  const images = chosen.map((image) => ({ id: image.id, seen: image.seen, signature: image.signature, steps, where }));
   try {
     const answer = await post("/api/steps", { annotator: annotator(), images });
     const failed = answer.images.filter((one) => one.error);

@@ -21,10 +21,10 @@ from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
 from everymask.labels.corrections import labelled_images, read_corrections
 from everymask.labels.erasure import erase
-from everymask.labels.rows import ImageRow
+from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
-from tests.browse.stores import collection_of, guarded, rows_with_pictures, store_of
+from tests.browse.stores import CLASSES, collection_of, guarded, rows_with_pictures, store_of
 from tests.ui.answering import answering
 from ui.client import ServiceClient
 
@@ -276,6 +276,35 @@ def test_two_pages_of_one_store_see_each_other(store: LabelStore, client: TestCl
     assert actions(refused["image"]) == ["deleted", "kept"]
     other.renew()
     assert bob.client.get("/api/images", params={"corrected": "begun"}).json()["matched"] == 1
+
+
+def test_labels_that_were_made_anew_are_not_confirmed_unseen(
+    client: TestClient, collection: Collection, store: LabelStore, rows: list[ImageRow]
+) -> None:
+    """From one image, or from the list: other masks stand there now than were shown."""
+    name = "photo 00.png"
+    listed = next(card for card in client.get("/api/images").json()["images"] if card["id"] == name)
+    image = client.get("/api/image", params={"id": name}).json()
+    assert listed["signature"] == image["signature"]
+    labels = rows[0].labels
+    assert labels is not None
+    anew = replace(labels, masks=tuple(replace(m, mask_id=m.mask_id[::-1], score=0.5) for m in labels.masks))  # type: ignore[index]
+    store.write_part(to_table([replace(rows[0], labels=anew), *rows[1:]]), {"class_names": CLASSES})
+    wish = {"id": name, "seen": [], "signature": image["signature"], "steps": [{"action": "confirm", "masks": "all"}]}
+
+    def asked() -> Json:
+        body = {"annotator": "ada", "images": [wish]}
+        outcome: Json = client.post("/api/steps", json=body, headers=WRITES).json()["images"][0]
+        return outcome
+
+    assert "has changed since it was read" in asked()["error"], "the page has not caught up yet"
+    collection.renew()
+    refused = asked()
+    assert "was labelled anew since it was shown" in refused["error"]
+    assert [mask["score"] for mask in refused["image"]["masks"]] == [0.5, 0.5]
+    assert read_corrections(store) == {}
+    wish["signature"] = refused["image"]["signature"]
+    assert actions(asked()["image"]) == ["confirmed", "confirmed"]
 
 
 def test_three_hundred_corrections_by_two_people_are_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

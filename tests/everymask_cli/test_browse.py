@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from everymask.labels.correction_log import read_history
 from everymask.labels.corrections import read_corrections
 from everymask.labels.store import LabelStore
 from everymask_cli.browse import command
@@ -104,6 +105,60 @@ def test_kill_9_loses_no_step_that_was_confirmed(store: LabelStore, tmp_path: Pa
         assert len(_looked(http, image_id)["history"]) in (confirmed, confirmed + 1)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) in (130, 0), "0 where the tests themselves were started with SIGINT ignored"
+
+
+@pytest.mark.serve
+def test_two_people_correct_the_same_images_and_no_kill_9_loses_what_was_confirmed(
+    store: LabelStore, tmp_path: Path
+) -> None:
+    """300 steps on three images; the page is killed twice while both are at work, and started again."""
+    names = ["photo 00.png", "photo 01.png", "photo 02.png"]
+    confirmed: dict[str, str] = {}
+    conflicts: list[str] = []
+    running, changed = threading.Event(), threading.Condition()
+    place = {"url": ""}
+
+    def correct(who: str) -> None:
+        number = 0
+        while number < 150:
+            assert running.wait(60)
+            with httpx.Client(base_url=place["url"], headers=WRITES, timeout=30) as http:
+                try:
+                    image = _looked(http, names[number % 3])
+                    mask = image["masks"][number % 2]
+                    step = {"action": "restore" if mask["action"] == "deleted" else "delete", "masks": [mask["id"]]}
+                    wish = {"id": image["id"], "seen": image["seen"], "signature": image["signature"], "steps": [step]}
+                    answer = http.post("/api/steps", json={"annotator": who, "images": [wish]}).json()["images"][0]
+                except httpx.HTTPError:  # killed; whether the step was kept, nobody has said
+                    continue
+            with changed:
+                if "error" in answer:
+                    conflicts.append(answer["error"])
+                else:
+                    confirmed[answer["image"]["heads"][-1]["entry"]] = who
+                    number += 1
+                changed.notify_all()
+
+    people = [threading.Thread(target=correct, args=(who,)) for who in ("ada", "bob")]
+    for person in people:
+        person.start()
+    for kill_after in (100, 200, None):
+        with started(store, tmp_path / "cache") as (process, url):
+            place["url"] = url
+            running.set()
+            if kill_after is None:
+                for person in people:
+                    person.join(120)
+                continue
+            with changed:
+                assert changed.wait_for(lambda many=kill_after: len(confirmed) >= many, 120)
+            running.clear()
+            process.kill()
+    assert not any(person.is_alive() for person in people)
+    assert len(confirmed) == 300
+    assert all("was corrected by" in problem for problem in conflicts)
+    kept = {entry.entry_id: entry.annotator for entries in read_history(store).entries.values() for entry in entries}
+    assert confirmed.items() <= kept.items()
 
 
 def _looked(http: httpx.Client, image_id: str) -> dict:
