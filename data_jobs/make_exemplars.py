@@ -59,7 +59,9 @@ _DIFFUSION = Footprint(cores=4, memory_bytes=10 * 2**30)
 """Of a worker with Stable Diffusion in float32 (our choice)."""
 
 _SOURCES_OF = {
-    "margin": ("boxes",),
+    "margin": ("boxes", "concepts"),
+    "checkpoint": ("concepts",),
+    "concepts": ("concepts",),
     "queries": ("crawl", "diffusion"),
     "crawl": ("crawl",),
     "diffusion": ("diffusion",),

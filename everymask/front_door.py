@@ -28,6 +28,7 @@ from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits
 from everymask.images.pixels import ImageLike, rgb_pixels
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
+from everymask.labelling.methods.table import check_model
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 from everymask.results import Labels, Mask, Store
@@ -238,6 +239,9 @@ def export(
 def _prepared(
     model: str | PromptableBackbone, config: LabelConfig | None, head: str | Path | ClassHead | None
 ) -> tuple[PromptableBackbone, ClassHead | None, LabelConfig]:
+    chosen = config or LabelConfig(method="entities" if head is None else "classes")
+    if isinstance(model, str):
+        check_model(chosen.method, model)
     backbone = load_backbone(model) if isinstance(model, str) else model
     loaded = load_head(str(head)) if isinstance(head, str | Path) else head
-    return backbone, loaded, config or LabelConfig(method="entities" if loaded is None else "classes")
+    return backbone, loaded, chosen

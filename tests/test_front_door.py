@@ -13,6 +13,7 @@ import everymask
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError, InputError
 from everymask.images.decoding import decode_image
+from everymask.labelling.names import with_names
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 
@@ -48,6 +49,18 @@ def test_what_cannot_be_labelled_is_raised(tmp_path: Path) -> None:
         everymask.label(np.zeros((8, 8, 3), np.uint8), "sam")
     with pytest.raises(ConfigurationError, match=r"method 'entites' is unknown; use entities, classes"):
         everymask.LabelConfig(method="entites")
+
+
+def test_names_are_asked_of_a_model_that_knows_them_alone_and_no_other_is_loaded() -> None:
+    named = with_names(everymask.LabelConfig("concepts"), "cat,dog")
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    for model in ("nano", "vit_h"):  # the second would be fetched
+        with pytest.raises(ConfigurationError, match=f"model {model} knows no concepts; use --model sam3"):
+            everymask.label(pixels, model, config=named)
+    with pytest.raises(ConfigurationError, match="method concepts needs names"):
+        everymask.label(pixels, everymask.load_model("nano"), config=everymask.LabelConfig("concepts"))
+    with pytest.raises(ConfigurationError, match="a class head is of no use to method concepts"):
+        everymask.label(pixels, everymask.load_model("nano"), config=named, head="everyday")
 
 
 def test_a_folder_is_labelled_image_by_image_and_a_bad_one_is_an_error(photo: Path, tmp_path: Path) -> None:

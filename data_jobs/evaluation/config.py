@@ -14,7 +14,7 @@ from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError
 from everymask.evaluation.annotated import ANNOTATION_FORMATS, AnnotationFormat
 from everymask.labelling.config import LabelConfig
-from everymask.labelling.methods.table import MethodName
+from everymask.labelling.methods.table import MethodName, check_model
 from everymask.labelling.names import NAMED
 
 MeasuredModel = ModelName | Literal["oracle"]
@@ -190,6 +190,8 @@ class NamedClassesConfig:
     def __post_init__(self) -> None:
         if not self.head and self.names is None and not self.methods:
             raise ConfigurationError("nothing is to be measured; give --head FILE, --names cat,dog, or both")
+        for method in self.methods:
+            check_model(method, self.model.model)
         check_split(self, self.ground_truth)
         at_least_1("limit", self.limit)
         at_least_1("workers", self.workers)

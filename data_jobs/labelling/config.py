@@ -20,7 +20,7 @@ from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
 from everymask.images.sources.options import SourceOptions
 from everymask.labelling.config import LabelConfig
-from everymask.labelling.methods.table import METHODS, check_given
+from everymask.labelling.methods.table import METHODS, check_given, check_model
 from everymask.labelling.names import NAMED, with_names
 from everymask.labels.shards import MAX_SHARD_IMAGES
 
@@ -108,6 +108,7 @@ class LabelDatasetConfig:
                 "another folder"
             )
         check_given(labels.method, head=self.head is not None, names=self.names is not None)
+        check_model(labels.method, self.model.model)
         if labels.method != "classes":
             refuse_idle(self, ("recipe",), f"for method {labels.method}")
         refuse_idle(self.labels, METHODS.keys() - {labels.method}, f"for method {labels.method}")

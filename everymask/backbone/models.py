@@ -60,6 +60,7 @@ class Model:
         worker_memory_bytes: memory of one of its labelling workers on a CPU.
         worker_cores: cores that such a worker keeps busy.
         gpu_batch_size: images encoded together on a GPU.
+        finds_concepts: whether its weights answer names (`everymask.backbone.concepts.FindsConcepts`).
     """
 
     family: str
@@ -74,6 +75,7 @@ class Model:
     worker_memory_bytes: int = 8 * 2**30
     worker_cores: int = 4
     gpu_batch_size: int = 4
+    finds_concepts: bool = False
 
 
 SAM2_THRESHOLDS = ConfidenceThresholds(pred_iou=0.8, stability_score=0.95)
@@ -200,6 +202,7 @@ MODELS: Mapping[str, Model] = {
         thresholds=SAM2_THRESHOLDS,
         worker_memory_bytes=12 * 2**30,
         gpu_batch_size=2,
+        finds_concepts=True,
     ),
 }
 

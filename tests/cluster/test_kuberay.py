@@ -172,6 +172,28 @@ def test_shared_storage_reaches_every_pod_of_the_cluster(manifests: Manifests, u
     jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
+@pytest.mark.parametrize("use", USES)
+def test_workers_of_sam3_get_the_token_and_a_volume_for_its_weights(
+    manifests: Manifests, use: str, tmp_path: Path
+) -> None:
+    """As the lines in sam3/kustomization.yaml say."""
+    copy = tmp_path / "kuberay"
+    shutil.copytree(FOLDER, copy)
+    chosen = copy / manifests.platform / use / "kustomization.yaml"
+    written = yaml.safe_load(chosen.read_text())
+    written["components"] = ["../../storage", "../../sam3", *written.get("components", [])]
+    chosen.write_text(yaml.safe_dump(written))
+    (document,) = [one for one in yaml.safe_load_all(render(chosen.parent)) if one["kind"] in RAY_KINDS]
+    secret = {"secretKeyRef": {"name": "everymask-huggingface", "key": "token"}}
+    for role, pod in pods(document).items():
+        env = pod["containers"][0].get("env", [])
+        holds_token = {"name": "HF_TOKEN", "valueFrom": secret} in env
+        assert holds_token == (role not in ("submitter", "head")), role
+        if holds_token:
+            assert {"name": "EVERYMASK_CACHE", "value": "/weights"} in env
+    jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
 @pytest.mark.parametrize("kind", RAY_KINDS)
 def test_only_the_head_holds_a_token_of_kubernetes(manifests: Manifests, kind: str) -> None:
     for role, pod in pods(manifests.ray[kind]).items():

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from data_jobs.label_dataset import command
+from everymask.errors import ConfigurationError
 from tests.cluster.image.dockerfile import parse
 from tests.cluster.kuberay_rules import operator_problems, restricted_problems
 from tests.cluster.manifests import FOLDER, RAY_KINDS, Document, Manifests, cluster_spec, pods
@@ -234,6 +235,18 @@ def test_the_job_s_settings_are_settings_of_the_job(manifests: Manifests, tmp_pa
     groups = {group["groupName"]: group for group in cluster_spec(manifests.ray["RayJob"])["workerGroupSpecs"]}
     most = int(config.workers.actors.partition(":")[2])
     assert groups["gpu-spot"]["maxReplicas"] >= most * (config.workers.gpus_per_actor or 0)
+
+
+def test_the_job_s_settings_may_be_names_for_sam3(manifests: Manifests, tmp_path: Path) -> None:
+    (data,) = config_maps(manifests).values()
+    named = data["label.yaml"].replace("model: vit_h", "model: sam3\nmethod: concepts\nnames: animals=cat+dog,-toy dog")
+    (tmp_path / "label.yaml").write_text(named)
+    config = command.parse(["--config", str(tmp_path / "label.yaml")])
+    assert config.label_config().concepts.class_names == ("animals",)
+    assert config.label_config().concepts.negatives == ("toy dog",)
+    (tmp_path / "label.yaml").write_text(named.replace("model: sam3", "model: vit_h"))
+    with pytest.raises(ConfigurationError, match="model vit_h knows no concepts; use --model sam3"):
+        command.parse(["--config", str(tmp_path / "label.yaml")])
 
 
 def test_pods_that_want_a_gpu_say_which_market_s_nodes(manifests: Manifests) -> None:

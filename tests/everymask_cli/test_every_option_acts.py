@@ -60,6 +60,8 @@ def test_a_setting_that_is_only_checked_or_never_read_is_found(reads: Reads) -> 
         ("label", LABEL, ["--save-embeddings=kept"]),
         ("estimate", LABEL, ["--amg.points-per-side=8"]),
         ("exemplars", [*EXEMPLARS, "--source=folder", "--input=in"], ["--margin=0.2"]),
+        ("exemplars", [*EXEMPLARS, "--source=folder", "--input=in"], ["--concepts.score-thresh=0.9"]),
+        ("exemplars", [*EXEMPLARS, "--source=crawl"], ["--checkpoint=sam3.safetensors"]),
         ("exemplars", [*EXEMPLARS, "--source=folder", "--input=in"], ["--queries=q.json"]),
         ("exemplars", [*EXEMPLARS, "--source=folder", "--input=in"], ["--crawl.images-per-subject=5"]),
         ("exemplars", [*EXEMPLARS, "--source=crawl"], ["--diffusion.images-per-subject=5"]),
@@ -88,6 +90,11 @@ def test_an_option_that_would_do_nothing_is_refused(words: str, base: list[str],
     EVERY[words].parse(base)
     with pytest.raises(ConfigurationError):
         EVERY[words].parse([*base, *idle])
+
+
+def test_what_concepts_cut_out_has_surroundings_of_its_own(tmp_path: Path) -> None:
+    config = EVERY["exemplars"].parse([*EXEMPLARS, "--source=concepts", "--input=in", "--margin=0.4"])
+    assert config.margin == 0.4
 
 
 def test_the_clips_names_have_one_option(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
+from everymask.backbone.models import find_model
 from everymask.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ class MethodRow:
     Attributes:
         module: where its `METHOD` is. Its settings are the field of `LabelConfig` with its name.
         needs: required input besides its settings; the other methods refuse it.
+        needs_concepts: whether the model must find concepts.
     """
 
     module: str
     needs: Literal["head", "names"] | None = None
+    needs_concepts: bool = False
 
     def implementation(self) -> Method:
         """The method; imports its code."""
@@ -37,7 +40,7 @@ METHODS: Mapping[str, MethodRow] = {
     "entities": MethodRow(f"{_HERE}.entities"),
     "classes": MethodRow(f"{_HERE}.classes", needs="head"),
     "clip": MethodRow(f"{_HERE}.clip", needs="names"),
-    "concepts": MethodRow(f"{_HERE}.concepts", needs="names"),
+    "concepts": MethodRow(f"{_HERE}.concepts", needs="names", needs_concepts=True),
     "amg": MethodRow(f"{_HERE}.amg"),
 }
 
@@ -53,6 +56,15 @@ def find_method(name: str) -> MethodRow:
     if name not in METHODS:
         raise ConfigurationError(f"method {name!r} is unknown; use {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def check_model(name: str, model: str) -> None:
+    """ConfigurationError if a method cannot work by a model, or one of them does not exist. Loads nothing."""
+    if find_method(name).needs_concepts and not find_model(model).finds_concepts:
+        raise ConfigurationError(
+            f"model {model} knows no concepts; use --model sam3, or --method clip, which compares names with masks of "
+            "any model"
+        )
 
 
 def check_given(name: str, *, head: bool, names: bool) -> None:
