@@ -28,10 +28,18 @@ from serve.gate import DOCS_FILES, REQUEST_ID_HEADER, Gate, error_response
 from serve.graph import Graph
 from serve.labelling import ImageAnswer, Labelling, RegionSizes
 from serve.metrics import StageTimer, server_timing
-from serve.openapi import DESCRIPTION, ERRORS, INFO_ERRORS, image_body, points_body
-from serve.requests import read_request, requested_image, requested_prompt, typed_names, validation_message
+from serve.openapi import DESCRIPTION, ERRORS, INFO_ERRORS, classes_body, image_body, points_body
+from serve.requests import (
+    read_request,
+    requested_examples,
+    requested_image,
+    requested_prompt,
+    typed_names,
+    validation_message,
+)
 from serve.schema import (
     ClassesAnswer,
+    ClassesBody,
     HeadsAnswer,
     Health,
     ImageBody,
@@ -50,6 +58,8 @@ from serve.tasks import ClickTask
 logger = logging.getLogger("ray.serve")
 
 _Body = TypeVar("_Body", bound=ImageBody)
+
+NO_CHOICE = "give head, one of /v1/heads, or names, not both; in place of head, example_boxes may show what is meant"
 
 _MaskFormatQuery = Annotated[MaskFormat, Query(description="how masks are written")]
 _MinRegionAreaQuery = Annotated[
@@ -112,13 +122,19 @@ class Handlers:
         semantic_map: Annotated[bool, Query(description="whether to answer the map of classes too")] = True,
         mask_format: _MaskFormatQuery = "rle",
     ) -> Response:
-        """Masks of a class head's classes, or of names, and the semantic map."""
-        if (head is None) == (names is None):
-            raise ServiceError(422, "invalid_request", "give head, one of /v1/heads, or names, not both")
-        fields, data = await self._read(request, ImageBody)
+        """Masks of a class head's classes, of names, or of what is like the objects in boxes, and the semantic map."""
+        if head is not None and names is not None:
+            raise ServiceError(422, "invalid_request", NO_CHOICE)
+        fields, data = await self._read(request, ClassesBody)
+        examples = requested_examples(fields)
+        if (head is None and names is None and examples is None) or (head is not None and examples is not None):
+            raise ServiceError(422, "invalid_request", NO_CHOICE)
         image = requested_image(fields, data, request.state.owner)
         sizes = RegionSizes(min_region_area, max_region_area)
-        if head is not None:
+        if examples is not None:
+            called = () if names is None else typed_names(names)
+            answer = await self._labelling.of_examples(image, examples, called, score_thresh, sizes)
+        elif head is not None:
             answer = await self._labelling.of_classes(image, head, score_thresh, sizes)
         else:
             answer = await self._labelling.of_names(image, typed_names(names or ""), score_thresh, sizes)
@@ -233,7 +249,7 @@ def create_app(graph: Graph, settings: ServiceSettings, keys: ApiKeys) -> ASGIAp
 
     route("/v1/entities", handlers.entities, LabelsAnswer, responses=ERRORS, openapi_extra=image_body())
     route("/v1/points", handlers.points, LabelsAnswer, responses=ERRORS, openapi_extra=points_body())
-    route("/v1/classes", handlers.classes, ClassesAnswer, responses=ERRORS, openapi_extra=image_body())
+    route("/v1/classes", handlers.classes, ClassesAnswer, responses=ERRORS, openapi_extra=classes_body())
     route("/v1/models", handlers.models, ModelsAnswer, responses=INFO_ERRORS)
     route("/v1/heads", handlers.heads, HeadsAnswer, responses=INFO_ERRORS)
     route("/healthz", handlers.healthz, Health)

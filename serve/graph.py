@@ -15,6 +15,7 @@ from everymask.records import ImageLabels
 from serve.calls import result, start
 from serve.head_files import HeadFile
 from serve.tasks import (
+    AlikeTask,
     ClickTask,
     EverythingTask,
     Labelled,
@@ -34,8 +35,10 @@ class Graph:
         self._classifier = classifier
         self._description: ModelDescription | None = None
 
-    async def label(self, image: RequestImage, task: EverythingTask | ClickTask | NamesTask) -> Outcome[ImageLabels]:
-        """Entities, the masks of one prompt, or masks that resemble names."""
+    async def label(
+        self, image: RequestImage, task: EverythingTask | ClickTask | NamesTask | AlikeTask
+    ) -> Outcome[ImageLabels]:
+        """Entities, the masks of one prompt, or masks that resemble names or examples."""
         return await _outcome(self._refine(image, task))
 
     async def classify(

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from everymask.classes.examples import ALIKE, ExamplePrompt
 from everymask.errors import ConfigurationError
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.methods.table import find_method
@@ -17,10 +18,10 @@ from serve.errors import ServiceError
 from serve.graph import Graph
 from serve.heads import Heads
 from serve.metrics import StageTimer
-from serve.names import config_by_names
+from serve.names import config_by_examples, config_by_names
 from serve.schema import HeadInfo, Method
-from serve.settings import NO_NAMES, ServiceSettings
-from serve.tasks import ClickTask, EverythingTask, ModelDescription, NamesTask, Outcome, RequestImage
+from serve.settings import NO_EXAMPLES, NO_NAMES, ServiceSettings
+from serve.tasks import AlikeTask, ClickTask, EverythingTask, ModelDescription, NamesTask, Outcome, RequestImage
 
 MAX_NAMES = 100
 """Most names of one request."""
@@ -137,16 +138,45 @@ class Labelling:
             )
         if len(names) > MAX_NAMES:
             raise ServiceError(422, "invalid_request", f"at most {MAX_NAMES} names are answered; got {len(names)}")
-        if any(len(name) > MAX_NAME_LENGTH for name in names):
-            raise ServiceError(422, "invalid_request", f"a name has more than {MAX_NAME_LENGTH} characters; shorten it")
+        _check_length(names)
         task = NamesTask(names, score_thresh)
         try:
             config = config_by_names(self._sized(sizes), method, task)
         except ConfigurationError as error:
             raise ServiceError(422, "invalid_request", str(error)) from error
+        classes = find_method(method).implementation().class_names(config, None)
+        assert classes is not None
+        return await self._of_task(image, task, config, classes)
+
+    async def of_examples(
+        self,
+        image: RequestImage,
+        examples: ExamplePrompt,
+        names: tuple[str, ...] = (),
+        score_thresh: float | None = None,
+        sizes: RegionSizes = _OWN_SIZES,
+    ) -> ImageAnswer:
+        """Masks of everything that is like the objects in some boxes; `names` says what they are called, if anything.
+
+        Raises:
+            ServiceError: 422, the service finds no concepts, or the name or sizes are invalid.
+            InputError: the name cannot be read, or a box reaches outside the image.
+        """
+        if self._settings.names_by != "concepts":
+            raise ServiceError(422, "invalid_request", NO_EXAMPLES)
+        _check_length(names)
+        task = AlikeTask(examples, names, score_thresh)
+        try:
+            config = config_by_examples(self._sized(sizes), task)
+        except ConfigurationError as error:
+            raise ServiceError(422, "invalid_request", str(error)) from error
+        return await self._of_task(image, task, config, config.concepts.class_names or ALIKE)
+
+    async def _of_task(
+        self, image: RequestImage, task: NamesTask | AlikeTask, config: LabelConfig, classes: tuple[str, ...]
+    ) -> ImageAnswer:
         running = await self.describe()
         outcome = await self._limited(await self._graph.label(image, task), config)
-        classes = find_method(method).implementation().class_names(config, None)
         settings = label_settings(config, running.name, running.weights_sha256, class_names=classes)
         return self._answer(image, outcome, running, settings, classes)
 
@@ -178,3 +208,8 @@ class Labelling:
     ) -> ImageAnswer:
         labels = with_mask_ids(outcome.result, image.image_id, settings_digest(settings))
         return ImageAnswer(image.image_id, replace(outcome, result=labels), running.name, classes)
+
+
+def _check_length(names: tuple[str, ...]) -> None:
+    if any(len(name) > MAX_NAME_LENGTH for name in names):
+        raise ServiceError(422, "invalid_request", f"a name has more than {MAX_NAME_LENGTH} characters; shorten it")

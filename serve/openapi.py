@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.schema import ErrorAnswer, ImageBody, PointsBody
+from serve.schema import ClassesBody, ErrorAnswer, ImageBody, PointsBody
 
 DESCRIPTION = """Masks of everything in an image, of the classes you name, or of what you click on.
 
@@ -54,11 +54,22 @@ _PROMPT_FIELDS: dict[str, Any] = {
     "multimask_output": {"type": "string", "enum": ["true", "false"], "description": "JSON"},
 }
 
+_EXAMPLE_FIELDS: dict[str, Any] = {
+    "example_boxes": {"type": "string", "description": "JSON, boxes in pixels", "example": "[[14, 6, 34, 26]]"},
+    "example_labels": {"type": "string", "description": "JSON, 1 meant and 0 not", "example": "[1]"},
+}
+
 
 def image_body() -> dict[str, Any]:
     """`requestBody` of an endpoint that takes an image."""
     example = {"image_base64": EXAMPLE_IMAGE_BASE64}
     return _request_body(ImageBody.model_json_schema(), _SHOWN_FIELDS, example, [])
+
+
+def classes_body() -> dict[str, Any]:
+    """`requestBody` of `/v1/classes`."""
+    example = {"image_base64": EXAMPLE_IMAGE_BASE64}
+    return _request_body(ClassesBody.model_json_schema(), _SHOWN_FIELDS | _EXAMPLE_FIELDS, example, [])
 
 
 def points_body() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from everymask.backbone.devices import device_for
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
 from everymask.backbone.registry import load_backbone
+from everymask.classes.concepts import segment_alike
 from everymask.classes.embeddings import MaskEmbeddings
 from everymask.classes.segmenter import describe_masks
 from everymask.errors import ConfigurationError, EverymaskError, InputError
@@ -29,9 +30,10 @@ from serve.device import DeviceGuard
 from serve.errors import ImageUnknownError, TooCostlyError
 from serve.interruptible import run_interruptibly
 from serve.metrics import CacheMetrics, StageTimer
-from serve.names import config_by_names, load_for_names
+from serve.names import config_by_examples, config_by_names, load_for_names
 from serve.settings import ServiceSettings
 from serve.tasks import (
+    AlikeTask,
     ClickTask,
     Embedded,
     EverythingTask,
@@ -155,10 +157,16 @@ class Refiner:
             case NamesTask():
                 assert self._names_by is not None
                 by_names = config_by_names(self._labels, self._names_by, task)
-                try:
-                    return await self._timed("names", spent, lambda model: label_embedding(model, embedding, by_names))
-                except ConfigurationError as error:  # the model was loaded at the start: it is the names
-                    raise InputError(str(error)) from error
+                return await self._named(spent, lambda model: label_embedding(model, embedding, by_names))
+            case AlikeTask(examples=examples):
+                concepts = config_by_examples(self._labels, task).concepts
+                return await self._named(spent, lambda model: segment_alike(model, embedding, examples, concepts))
+
+    async def _named(self, spent: Milliseconds, work: Callable[[PromptableBackbone], ImageLabels]) -> ImageLabels:
+        try:
+            return await self._timed("names", spent, work)
+        except ConfigurationError as error:  # the model was loaded at the start: it is the names
+            raise InputError(str(error)) from error
 
     async def _timed(self, stage: str, spent: Milliseconds, work: Callable[[PromptableBackbone], _R]) -> _R:
         def timed(model: PromptableBackbone) -> _R:

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from everymask.classes.examples import ExamplePrompt
 from everymask.files.json_text import parse_json
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.clicks import ClickPrompt
 from serve.errors import ServiceError
-from serve.schema import ImageBody, Prompt
+from serve.schema import ClassesBody, ImageBody, Prompt
 from serve.tasks import RequestImage
 
 _Body = TypeVar("_Body", bound=ImageBody)
@@ -113,6 +114,22 @@ def requested_prompt(fields: Prompt, max_clicks: int) -> ClickPrompt:
         tuple(labels),
         None if box is None else (box[0], box[1], box[2], box[3]),
     )
+
+
+def requested_examples(fields: ClassesBody) -> ExamplePrompt | None:
+    """A request's boxes as examples; None if there are none.
+
+    Raises:
+        ServiceError: 422, there are labels of no boxes.
+        InputError: the boxes contradict themselves.
+    """
+    if fields.example_boxes is None:
+        if fields.example_labels is not None:
+            raise invalid_request("example_labels are of example_boxes; send both, or neither")
+        return None
+    labels = fields.example_labels if fields.example_labels is not None else [1] * len(fields.example_boxes)
+    boxes = tuple((box[0], box[1], box[2], box[3]) for box in fields.example_boxes)
+    return ExamplePrompt(boxes, tuple(map(bool, labels)))
 
 
 def validation_message(errors: Any) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from everymask.classes.examples import MAX_EXAMPLES
+
 MaskFormat = Literal["rle", "polygon", "png"]
 Method = Literal["entities", "amg"]
 
@@ -116,6 +118,25 @@ class Prompt(ApiModel):
         default=None, description="(x0, y0, x1, y1) in pixels, half-open"
     )
     multimask_output: bool = Field(default=True, description="all three candidates, best first, or the best alone")
+
+
+class ClassesBody(ImageBody):
+    """An image, and boxes in it as examples of what is looked for."""
+
+    example_boxes: list[Annotated[list[float], Field(min_length=4, max_length=4)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_EXAMPLES,
+        fail_fast=True,
+        description="boxes (x0, y0, x1, y1) in pixels around objects: SAM 3 finds everything like them; with `names`, "
+        "one name that says what they are",
+    )
+    example_labels: list[Literal[0, 1]] | None = Field(
+        default=None,
+        max_length=MAX_EXAMPLES,
+        fail_fast=True,
+        description="1: this is meant, 0: this is not; all 1 when left out",
+    )
 
 
 class PointsBody(ImageBody, Prompt):

@@ -80,6 +80,10 @@ NO_NAMES = (
     "this service answers no names; set `concepts` in its configuration (with `model: sam3`) or `clip`, or give head"
 )
 
+NO_EXAMPLES = (
+    "boxes are examples for SAM 3 alone; set `concepts` in the service's configuration (with `model: sam3`), or leave "
+    "example_boxes out"
+)
 
 _OF_LABELS = ("entities", "amg", "classes", "clip", "concepts", "min_region_area", "max_region_area")
 
@@ -157,7 +161,7 @@ class ServiceSettings(BaseModel):
             find_model(self.model)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
-        if self.names_by == "concepts" and find_model(self.model).family != "sam3":
+        if self.names_by == "concepts" and not find_model(self.model).finds_concepts:
             raise ValueError(f"model {self.model} knows no concepts; set `model: sam3`, or leave `concepts` out")
         if self.labels.amg.crop_n_layers:
             raise ValueError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from everymask.classes.embeddings import MaskEmbeddings
+from everymask.classes.examples import ExamplePrompt
 from everymask.errors import EverymaskError
 from everymask.labelling.clicks import ClickPrompt
 from everymask.records import ImageLabels
@@ -99,7 +100,22 @@ class NamesTask:
     score_thresh: float | None
 
 
-Task = EverythingTask | ClickTask | MaskTask | NamesTask
+@dataclass(frozen=True)
+class AlikeTask:
+    """Masks of everything that is like the objects in some boxes of the image (SAM 3).
+
+    Attributes:
+        examples: the boxes, in pixels.
+        names: at most one, what the objects are called.
+        score_thresh: as of `NamesTask`.
+    """
+
+    examples: ExamplePrompt
+    names: tuple[str, ...]
+    score_thresh: float | None
+
+
+Task = EverythingTask | ClickTask | MaskTask | NamesTask | AlikeTask
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from everymask.backbone.protocol import ImageEmbedding
 
 MAX_NAME_TOKENS = 32
 """What SAM 3 reads of a name, with the two marks around it."""
+EXAMPLES_ALONE = "visual"
+"""The phrase that SAM 3's publisher asks with where boxes are examples and there is no name."""
 
 
 @dataclass(frozen=True)
@@ -82,5 +84,19 @@ class FindsConcepts(Protocol):
 
         Raises:
             ModelOutputError: an answer holds NaN or infinity.
+        """
+        ...
+
+    def find_alike(
+        self, view: ConceptView, boxes_xyxy: torch.Tensor, shown: torch.Tensor, name: str, least_score: float
+    ) -> ConceptMasks:
+        """What a name with examples finds: boxes around objects that are meant, and around others that are not.
+
+        Args:
+            view: of an image.
+            boxes_xyxy: (K, 4) float in original pixels, at least one.
+            shown: (K,) bool, whether a box's object is meant.
+            name: a phrase, after `check_names`; `EXAMPLES_ALONE` where there is none.
+            least_score: as in `find_concepts`, which also says what is raised.
         """
         ...

@@ -8,10 +8,11 @@ from typing import cast
 
 import torch
 
-from everymask.backbone.concepts import ConceptMasks, FindsConcepts
+from everymask.backbone.concepts import EXAMPLES_ALONE, ConceptMasks, FindsConcepts
 from everymask.backbone.full_resolution import masks_at_a_time
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.classes.config import ConceptsConfig
+from everymask.classes.examples import ALIKE, ExamplePrompt
 from everymask.classes.segmenter import repeating
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.errors import ConfigurationError
@@ -95,6 +96,38 @@ def segment_concepts(backbone: PromptableBackbone, embedding: ImageEmbedding, co
     kept = _settled(found, embedding.canvas, config)
     labels = _full_size(backbone, embedding, kept, classes)
     return replace(labels, missed=missed, presence=tuple(presence))
+
+
+@torch.inference_mode()
+def segment_alike(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, prompt: ExamplePrompt, config: ConceptsConfig
+) -> ImageLabels:
+    """Masks of every object of an image that is like its examples: boxes in the same image.
+
+    Args:
+        embedding: made by a backbone that `load_concepts` has readied.
+        config: least score and treatment of overlaps; its one name, if any, says what the examples are.
+
+    Raises:
+        ConfigurationError: the backbone finds no concepts, cannot read the name, or there are several.
+        InputError: a box reaches outside the image.
+        ModelOutputError: it answered with NaN or infinity.
+    """
+    if len(config.names) > 1 or config.negatives:
+        given = ", ".join((*config.names, *(f"-{name}" for name in config.negatives)))
+        raise ConfigurationError(f"boxes are examples of one name, or of none; got {given}")
+    prompt.check_inside(embedding.canvas.original_size_hw)
+    finder = load_concepts(backbone, config)
+    answer = finder.find_alike(
+        finder.view_for_concepts(embedding),
+        torch.tensor(prompt.boxes_xyxy, dtype=torch.float64),
+        torch.tensor(prompt.shown),
+        config.names[0] if config.names else EXAMPLES_ALONE,
+        config.score_thresh,
+    )
+    found = _best(_of_one_name(answer, 0), config.max_masks)
+    labels = _full_size(backbone, embedding, _settled(found, embedding.canvas, config), config.class_names or ALIKE)
+    return replace(labels, missed=answer.left_out, presence=(answer.presence,))
 
 
 def settle_concepts(masks: Sequence[LabelledMask], size_hw: tuple[int, int], config: ConceptsConfig) -> ImageLabels:

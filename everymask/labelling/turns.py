@@ -45,6 +45,7 @@ _STAGES = {
     "full_resolution_logits": "prompts",
     "view_for_concepts": "prompts",
     "find_concepts": "prompts",
+    "find_alike": "prompts",
 }
 """The calls that keep a device busy, with their stages."""
 

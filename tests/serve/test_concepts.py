@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 
 from everymask.backbone.registry import load_backbone
+from everymask.classes.concepts import load_concepts, segment_alike
 from everymask.classes.config import ConceptsConfig
+from everymask.classes.examples import ExamplePrompt
 from everymask.errors import ConfigurationError
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
@@ -87,6 +91,72 @@ def test_names_that_are_of_no_use_are_one_sentence(client: httpx.Client, query: 
     response = ask(client, query)
     assert response.status_code == 422, response.text
     assert message in response.json()["error"]["message"]
+
+
+BOX = [4.0, 6.0, 40.0, 60.0]
+
+
+def of_boxes(weights: Path, names: tuple[str, ...], shown: tuple[bool, ...]) -> ImageLabels:
+    model = load_backbone("sam3", weights, "cpu")
+    config = ConceptsConfig(names, score_thresh=0.2)
+    load_concepts(model, config)
+    (embedding,) = model.embed([np.asarray(IMAGE)])
+    box = (BOX[0], BOX[1], BOX[2], BOX[3])
+    return segment_alike(model, embedding, ExamplePrompt((box,) * len(shown), shown), config)
+
+
+@pytest.mark.parametrize(("query", "names"), [("", ()), ("names=cat", ("cat",))])
+def test_boxes_are_examples_in_json_and_in_a_form_alike(
+    client: httpx.Client, weights: Path, query: str, names: tuple[str, ...]
+) -> None:
+    labels = of_boxes(weights, names, (True, False))
+    assert labels.masks
+    body = {"image_base64": base64.b64encode(FILE).decode(), "example_boxes": [BOX, BOX], "example_labels": [1, 0]}
+    as_json = client.post(f"/v1/classes?{query}", json=body, headers=KEY)
+    fields = {"example_boxes": json.dumps([BOX, BOX]), "example_labels": "[1, 0]"}
+    as_form = client.post(f"/v1/classes?{query}", data=fields, files={"image": FILE}, headers=KEY)
+    assert as_json.status_code == 200, as_json.text
+    answer = as_json.json()
+    assert answer["masks"] == as_form.json()["masks"]
+    assert answer["classes"] == list(names or ("example",))
+    assert [mask["rle"] for mask in answer["masks"]] == [mask.rle for mask in labels.masks]
+    assert answer["presence"] == pytest.approx(labels.presence)
+    # By the id alone, and with every box meant, it is another question.
+    again = client.post(
+        f"/v1/classes?{query}", json={"image_id": answer["image_id"], "example_boxes": [BOX]}, headers=KEY
+    )
+    assert [mask["rle"] for mask in again.json()["masks"]] == [
+        mask.rle for mask in of_boxes(weights, names, (True,)).masks
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "fields", "message"),
+    [
+        ("", {"example_boxes": [[50, 6, 999, 60]]}, "reaches outside the image of 96 x 64 pixels"),
+        ("", {"example_boxes": [[40, 6, 4, 60]]}, "is empty; give (x0, y0, x1, y1)"),
+        ("", {"example_boxes": [[4, 6, 40]]}, "at least 4 items"),
+        ("", {"example_boxes": []}, "at least 1 item"),
+        ("", {"example_boxes": [BOX], "example_labels": [0]}, "no box is an example of what is meant"),
+        ("", {"example_boxes": [BOX], "example_labels": [1, 1]}, "got 1 boxes and 2 labels"),
+        ("names=cat", {"example_labels": [1]}, "example_labels are of example_boxes"),
+        ("names=cat,dog", {"example_boxes": [BOX]}, "boxes are examples of one name, or of none; got cat, dog"),
+        ("names=" + "x" * 99, {"example_boxes": [BOX]}, "has 101 tokens"),
+        ("head=pets", {"example_boxes": [BOX]}, "in place of head"),
+        ("", {}, "give head"),
+    ],
+)
+def test_boxes_that_are_of_no_use_are_one_sentence(
+    client: httpx.Client, query: str, fields: dict[str, object], message: str
+) -> None:
+    body = {"image_base64": base64.b64encode(FILE).decode(), **fields}
+    response = client.post(f"/v1/classes?{query}", json=body, headers=KEY)
+    assert response.status_code == 422, response.text
+    assert message in response.json()["error"]["message"]
+
+
+def test_the_service_says_what_answers_names(client: httpx.Client) -> None:
+    assert client.get("/v1/models", headers=KEY).json()["names_by"] == "concepts"
 
 
 def test_a_model_without_concepts_is_refused_at_the_start() -> None:

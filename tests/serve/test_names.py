@@ -150,6 +150,14 @@ def test_a_name_that_clip_cannot_read_is_named(client: httpx.Client) -> None:
     assert f"the class name '{'x' * 40}' is too long for CLIP" in response.json()["error"]["message"]
 
 
+def test_boxes_are_examples_for_sam3_alone(client: httpx.Client) -> None:
+    body = {"image_base64": base64.b64encode(FILE).decode(), "example_boxes": [[4, 6, 40, 60]]}
+    response = client.post("/v1/classes", json=body, headers=KEY)
+    assert response.status_code == 422
+    assert "set `concepts` in the service's configuration (with `model: sam3`)" in response.json()["error"]["message"]
+    assert client.get("/v1/models", headers=KEY).json()["names_by"] == "clip"
+
+
 def test_without_a_clip_model_it_is_said_how_to_get_one(local: httpx.Client) -> None:
     response = ask(local, "names=cat,dog")
     assert response.status_code == 422

@@ -15,7 +15,7 @@ from everymask.backbone.sam.config import SamConfig
 from everymask.backbone.sam2 import make_parts
 from everymask.backbone.sam2.frame import SquashedFrame
 from everymask.backbone.sam3.architecture import Sam3
-from everymask.backbone.sam3.detector import ConceptDetector
+from everymask.backbone.sam3.detector import ConceptDetector, Detections
 from everymask.errors import CheckpointError
 
 _GREY = (0.5, 0.5, 0.5)
@@ -73,7 +73,20 @@ class Sam3Backbone(SamBackbone):
 
     def find_concepts(self, view: ConceptView, names: Sequence[str], least_score: float) -> list[ConceptMasks]:
         with self._running() as detector:
-            found = detector.detect(view.features, names)
+            return self._answers(detector.detect(view.features, names), least_score)
+
+    def find_alike(
+        self, view: ConceptView, boxes_xyxy: torch.Tensor, shown: torch.Tensor, name: str, least_score: float
+    ) -> ConceptMasks:
+        height, width = view.embedding.canvas.original_size_hw
+        corners = boxes_xyxy.double() / torch.tensor([width, height, width, height])
+        boxes = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], dim=1).float()
+        with self._running() as detector:
+            examples = detector.read_examples(view.features, boxes, shown)
+            (answer,) = self._answers(detector.detect(view.features, [name], examples), least_score)
+        return answer
+
+    def _answers(self, found: Detections, least_score: float) -> list[ConceptMasks]:
         self._check_finite(found.scores, found.presence)
         answers = []
         for logits, scores, presence in zip(found.logits, found.scores, found.presence.tolist(), strict=True):

@@ -79,25 +79,44 @@ class ConceptDetector(nn.Module):
         levels, positions = self.model.vision_encoder.neck(trunk[None].to(self.device, torch.float32))
         # As the publisher does, the coarsest level is left out.
         levels, positions = levels[:-1], positions[:-1]
-        nowhere = torch.zeros(1, 0, 4, device=self.device)
-        example = self.model.geometry_encoder(
-            box_embeddings=nowhere,
-            box_mask=torch.zeros(1, 0, dtype=torch.bool, device=self.device),
-            box_labels=torch.zeros(1, 0, dtype=torch.int64, device=self.device),
-            img_feats=levels,
-            img_pos_embeds=positions,
-        )
-        features = {"no_example": example.last_hidden_state}
+        features: Features = {}
         for level in _LEVELS:
             features |= {f"level_{level}": levels[level], f"position_{level}": positions[level]}
-        return features
+        nowhere, nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.bool)
+        return {**features, "no_example": self.read_examples(features, nowhere, nothing)}
 
-    def detect(self, seen: Mapping[str, torch.Tensor], names: Sequence[str]) -> Detections:
-        """Answer N names about an image."""
+    def read_examples(
+        self, seen: Mapping[str, torch.Tensor], boxes_cxcywh: torch.Tensor, shown: torch.Tensor
+    ) -> torch.Tensor:
+        """The prompt that K boxes are.
+
+        Args:
+            seen: of the image.
+            boxes_cxcywh: (K, 4) float32 centres and sizes, as shares of the image's width and height.
+            shown: (K,) bool, whether a box shows what is meant.
+
+        Returns:
+            (1, K + 1, C); the last token closes the list.
+        """
+        encoded = self.model.geometry_encoder(
+            box_embeddings=boxes_cxcywh[None].to(self.device),
+            box_mask=torch.ones_like(shown)[None].to(self.device),
+            box_labels=shown.long()[None].to(self.device),
+            img_feats=[seen[f"level_{level}"] for level in _LEVELS],
+            img_pos_embeds=[seen[f"position_{level}"] for level in _LEVELS],
+        )
+        found: torch.Tensor = encoded.last_hidden_state
+        return found
+
+    def detect(
+        self, seen: Mapping[str, torch.Tensor], names: Sequence[str], examples: torch.Tensor | None = None
+    ) -> Detections:
+        """Answer N names about an image, all of them with the examples that `read_examples` has read."""
         count = len(names)
         features, masks = self._encode(names)
-        prompt = torch.cat([features, seen["no_example"].expand(count, -1, -1).to(features)], dim=1)
-        mask = torch.cat([masks, masks.new_ones(count, 1)], dim=1)
+        examples = seen["no_example"] if examples is None else examples
+        prompt = torch.cat([features, examples.expand(count, -1, -1).to(features)], dim=1)
+        mask = torch.cat([masks, masks.new_ones(count, examples.shape[1])], dim=1)
         # The model leaves out the last level of those it is given.
         levels, positions = (
             tuple(seen[f"{kind}_{level}"].expand(count, -1, -1, -1) for level in (*_LEVELS, _LEVELS[-1]))

@@ -2,8 +2,8 @@
 
     python official_run.py FOLDER
 
-Reads `model.safetensors` (in the layout of `transformers`), `vocabulary.txt.gz`, `pictures.npz` and `names.json`;
-writes `answers.pt`.
+Reads `model.safetensors` (in the layout of `transformers`), `vocabulary.txt.gz`, `pictures.npz`, `names.json`
+and `examples.json`; writes `answers.pt`.
 """
 
 from __future__ import annotations
@@ -259,7 +259,8 @@ def main(folder: Path) -> None:
     torch.Tensor.pin_memory = lambda tensor, *_: tensor  # type: ignore[assignment,method-assign]
     model = build(SimpleTokenizer(str(folder / "vocabulary.txt.gz")))
     load(model, load_file(folder / "model.safetensors"))
-    names, answers = json.loads((folder / "names.json").read_text()), {}
+    names, examples = (json.loads((folder / f"{what}.json").read_text()) for what in ("names", "examples"))
+    answers = {}
     for picture, image in np.load(folder / "pictures.npz").items():
         for name in names:
             raw: list[dict[str, torch.Tensor]] = []
@@ -274,6 +275,22 @@ def main(folder: Path) -> None:
                 "presence": raw[0]["presence_logit_dec"].sigmoid().flatten()[0].clone(),
                 "scores": state["scores"].clone(),
                 "masks": state["masks"][:, 0].clone(),
+            }
+        for name, asked in examples.items():
+            raw = []
+            processor = Sam3Processor(model, resolution=SIDE, device="cpu", confidence_threshold=0.0)
+            kept = model.forward_grounding
+            model.forward_grounding = lambda raw=raw, kept=kept, **inputs: raw.append(kept(**inputs)) or raw[-1]
+            state = processor.set_image(Image.fromarray(image))
+            if name != "boxes alone":
+                state = processor.set_text_prompt(name, state)
+            for box, meant in asked:
+                state = processor.add_geometric_prompt(box, meant, state)
+            model.forward_grounding = kept
+            answers[f"{picture}: {name} with boxes"] = {
+                "logits": raw[-1]["pred_masks"][0].clone(),
+                "presence": raw[-1]["presence_logit_dec"].sigmoid().flatten()[0].clone(),
+                "scores": state["scores"].clone(),
             }
     torch.save(answers, folder / "answers.pt")
 

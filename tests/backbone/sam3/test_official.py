@@ -34,6 +34,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 TOLERANCE = 1e-4
 NAMES = ("cat", "yellow school bus", "a person's left hand, holding 2 umbrellas", "ÉCOLE")
+EXAMPLES: dict[str, list[tuple[list[float], bool]]] = {
+    "boxes alone": [([0.3, 0.5, 0.25, 0.5], True)],
+    "cat": [([0.25, 0.5, 0.125, 0.75], True), ([0.75, 0.375, 0.5, 0.25], False), ([0.5, 0.5, 1.0, 1.0], True)],
+}
+"""Boxes by the name they go with, (centre x, centre y, width, height) as shares of the picture, and whether each shows
+what is meant."""
 _PACKAGES = ("iopath==0.1.10", "portalocker", "ftfy", "wcwidth", "regex", "timm", "einops", "psutil")
 
 
@@ -64,6 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny_sam3(made, vocabulary=real_vocabulary(python, made))
     np.savez(made / "pictures.npz", **{name: picture(size_hw) for name, size_hw in SIZES.items()})
     (made / "names.json").write_text(json.dumps(NAMES))
+    (made / "examples.json").write_text(json.dumps(EXAMPLES))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     script = Path(__file__).with_name("official_run.py")
     subprocess.run([python, "-W", "ignore", script, made], check=True, cwd=made, env=environment, stderr=sys.stderr)
@@ -99,6 +106,32 @@ def test_names_get_what_sam3_gives_them(backbone: Sam3Backbone, answers: Any, na
                 abs(found.presence - float(theirs["presence"])),
             )
             worst = {key: max(value, new) for (key, value), new in zip(worst.items(), differences, strict=True)}
+    print(name, ", ".join(f"{what} {value:.2g}" for what, value in worst.items()))
+    assert max(worst.values()) < TOLERANCE, worst
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_boxes_as_examples_get_what_sam3_gives_them(backbone: Sam3Backbone, answers: Any, name: str) -> None:
+    (embedding,) = backbone.embed([picture(SIZES[name])])
+    view = backbone.view_for_concepts(embedding)
+    height, width = SIZES[name]
+    worst = dict.fromkeys(("mask logits, as a share of their range", "scores", "presence"), 0.0)
+    for phrase, asked in EXAMPLES.items():
+        centred = torch.tensor([box for box, _ in asked], dtype=torch.float64)
+        corners = torch.cat([centred[:, :2] - centred[:, 2:] / 2, centred[:, :2] + centred[:, 2:] / 2], dim=1)
+        boxes = corners * torch.tensor([width, height, width, height])
+        shown = torch.tensor([meant for _, meant in asked])
+        words = "visual" if phrase == "boxes alone" else phrase
+        ours, theirs = backbone.find_alike(view, boxes, shown, words, 0.0), answers[f"{name}: {phrase} with boxes"]
+        wanted = theirs["logits"].flatten(1)
+        (without,) = backbone.find_concepts(view, [words], 0.0)
+        assert (without.scores - ours.scores).abs().max() > 10 * TOLERANCE, "the boxes change nothing"
+        differences = (
+            float((ours.logits - wanted).abs().max() / wanted.abs().max()),
+            float((ours.scores - theirs["scores"]).abs().max()),
+            abs(ours.presence - float(theirs["presence"])),
+        )
+        worst = {key: max(value, new) for (key, value), new in zip(worst.items(), differences, strict=True)}
     print(name, ", ".join(f"{what} {value:.2g}" for what, value in worst.items()))
     assert max(worst.values()) < TOLERANCE, worst
 
