@@ -36,7 +36,7 @@ def rows_of(output: Path) -> dict[str, ImageRow]:
         (["--names", "School Bus,school  bus"], "the names 'School Bus' and 'school  bus' are the same but for case"),
         (["--names", "cat,-Cat"], "the names 'cat' and 'Cat' are the same"),
         (["--names", "animals=cat+dog,DOG"], "the names 'dog' and 'DOG' are the same"),
-        (["--names", "-cat"], "no class is named"),
+        (["--names=-cat"], "no class is named"),
         (["--names", "missing.txt"], "the names in missing.txt cannot be read"),
         (["--names", "cat", "--head", "pets.safetensors"], "a class head is of no use to method concepts"),
         ([], "method concepts needs names: --names cat,dog"),
