@@ -137,7 +137,8 @@ def run(config: TrainClassesConfig) -> int:
     chosen = [item for item in exemplars if item.origin.subject in taxonomy.class_of]
     if config.exemplars is not None:
         check_pictured(taxonomy, {item.origin.subject for item in chosen}, {item.origin.subject for item in exemplars})
-    backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device if corrected else "cpu")
+    model = config.model
+    backbone = load_backbone(model.model, model.checkpoint, model.device if corrected else "cpu", model.precision)
     spec = head_spec(taxonomy.classes, backbone, config.training)
     records: list[StoredEmbeddings] = []
     bags = no_bags(spec.input_dim)
@@ -236,7 +237,8 @@ def _embedded(
             config.workers.actors, config.workers.gpus_per_actor, Footprint.of_model(config.model.model)
         )
         device = device_for(config.model.device, actors.gpus)
-        spec = BagSpec(config.model.model, config.model.checkpoint, device, config.masks, actors.threads, directory)
+        model = config.model
+        spec = BagSpec(model.model, model.checkpoint, device, config.masks, actors.threads, directory, model.precision)
         embed_exemplars(pending, folder, spec, actors)
     wanted = {item.bag_id for item in exemplars}
     return [record for record in load_embeddings(directory) if record.image_id in wanted]

@@ -40,7 +40,7 @@ class Encoder:
         torch.set_num_threads(settings.torch_threads)
         self._limits = settings.limits
         device = device_for(settings.device, settings.encoder.num_gpus)
-        self._backbone = load_backbone(settings.model, settings.checkpoint, device)
+        self._backbone = load_backbone(settings.model, settings.checkpoint, device, settings.precision)
         if settings.names_by == "concepts":
             cast(FindsConcepts, self._backbone).keep_for_concepts()
         self._device_guard = DeviceGuard()

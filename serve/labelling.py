@@ -79,12 +79,14 @@ class Labelling:
         config = replace(self._sized(sizes), method=method)
         running = await self.describe()
         outcome = await self._limited(await self._graph.label(image, EverythingTask(method)), config)
-        return self._answer(image, outcome, running, label_settings(config, running.name, running.weights_sha256))
+        return self._answer(image, outcome, running, self._made_by(config, running))
 
     async def clicked(self, image: RequestImage, task: ClickTask) -> ImageAnswer:
         running = await self.describe()
         outcome = await self._graph.label(image, task)
-        return self._answer(image, outcome, running, click_settings(running.name, running.weights_sha256))
+        return self._answer(
+            image, outcome, running, click_settings(running.name, running.weights_sha256, self._settings.precision)
+        )
 
     async def of_classes(
         self,
@@ -108,9 +110,7 @@ class Labelling:
             await self._graph.classify(image, known.file, known.spec.reads_crops, score_thresh), config
         )
         names = known.spec.classes
-        settings = label_settings(
-            config, running.name, running.weights_sha256, known.file_sha256, names, known.spec.score_thresh
-        )
+        settings = self._made_by(config, running, known.file_sha256, names, known.spec.score_thresh)
         return self._answer(image, outcome, running, settings, names)
 
     async def of_names(
@@ -177,8 +177,22 @@ class Labelling:
     ) -> ImageAnswer:
         running = await self.describe()
         outcome = await self._limited(await self._graph.label(image, task), config)
-        settings = label_settings(config, running.name, running.weights_sha256, class_names=classes)
+        settings = self._made_by(config, running, class_names=classes)
         return self._answer(image, outcome, running, settings, classes)
+
+    def _made_by(
+        self,
+        config: LabelConfig,
+        running: ModelDescription,
+        head_sha256: str | None = None,
+        class_names: tuple[str, ...] | None = None,
+        head_score_thresh: float | None = None,
+    ) -> dict[str, Any]:
+        """The settings of masks, by which they get their ids."""
+        precision = self._settings.precision
+        return label_settings(
+            config, running.name, running.weights_sha256, head_sha256, class_names, head_score_thresh, precision
+        )
 
     def _sized(self, sizes: RegionSizes) -> LabelConfig:
         asked = {name: value for name, value in asdict(sizes).items() if value is not None}

@@ -60,7 +60,9 @@ class Refiner:
         self._encoder = encoder
         device = device_for(settings.device, settings.refiner.num_gpus)
         self._device_guard = DeviceGuard()
-        self._backbone: PromptableBackbone = load_backbone(settings.model, settings.checkpoint, device)
+        self._backbone: PromptableBackbone = load_backbone(
+            settings.model, settings.checkpoint, device, settings.precision
+        )
         self._labels = replace(settings.labels, min_region_area=0, max_region_area=None)
         self._names_by = settings.names_by
         if settings.names_by is not None:

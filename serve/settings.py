@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from everymask.backbone.models import find_model
+from everymask.backbone.models import PrecisionSetting, find_model
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import ImageLimits
@@ -97,6 +97,8 @@ class ServiceSettings(BaseModel):
     """A file or http(s) URL with other weights of the same architecture."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    precision: PrecisionSetting = "auto"
+    """Number format of the model: auto (bf16 on GPUs, fp16 on those without it), fp32 or bf16."""
     torch_threads: int = 1
     """CPU threads of each encoder and refiner replica; of no consequence on a GPU."""
     heads: tuple[str, ...] = ("heads", "everymask/classes/heads")

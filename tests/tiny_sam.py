@@ -31,4 +31,4 @@ def write_tiny_checkpoint(folder: Path, seed: int = 0) -> Path:
 
 def load_tiny_sam(folder: Path, config: SamConfig | None = None) -> SamBackbone:
     """The backbone of `write_tiny_checkpoint`, on the CPU."""
-    return load("vit_b", write_tiny_checkpoint(folder), torch.device("cpu"), config)
+    return load("vit_b", write_tiny_checkpoint(folder), torch.device("cpu"), config=config)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from data_jobs.evaluation.config import ClickedPictures, ClicksConfig, ProposalsConfig
 from data_jobs.evaluation.figures import Figures, table
+from data_jobs.runtime.options import ModelOptions
+from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.evaluation.click_accuracy import (
     backbone_answers,
@@ -36,9 +38,13 @@ _PICTURES: dict[str, Callable[[Path], list[PictureReference]]] = {
 }
 
 
+def _backbone(model: ModelOptions) -> PromptableBackbone:
+    return load_backbone(model.model, model.checkpoint, model.device, model.precision)
+
+
 def measure_clicks(config: ClicksConfig) -> Figures:
     """The model beside a baseline without learning; ConfigurationError for unusable ground truth or model."""
-    backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device)
+    backbone = _backbone(config.model)
     pictures, min_area = _pictures(config.pictures), config.pictures.min_area
     scores = click_scores(backbone_answers(backbone), click_pictures(pictures, min_area))
     if config.details:
@@ -49,7 +55,7 @@ def measure_clicks(config: ClicksConfig) -> Figures:
 
 def measure_proposals(config: ProposalsConfig) -> Figures:
     """The masks of a grid of clicks: all of them, and AMG's; ConfigurationError for unusable ground truth or model."""
-    backbone = load_backbone(config.model.model, config.model.checkpoint, config.model.device)
+    backbone = _backbone(config.model)
     pictures = click_pictures(_pictures(config.pictures), config.pictures.min_area)
     return {name: asdict(recall) for name, recall in proposal_recall(backbone, pictures, config.amg).items()}
 

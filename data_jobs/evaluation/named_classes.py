@@ -174,7 +174,7 @@ class _NamingLabeller:
 
     def load(self) -> tuple[PromptableBackbone, Mapping[str, ClassHead]]:
         model = self.config.model
-        backbone = load_backbone(model.model, model.checkpoint, model.device)
+        backbone = load_backbone(model.model, model.checkpoint, model.device, model.precision)
         heads = {row.head: load_head(row.head) for row in self.rows if row.head is not None}
         for head in heads.values():
             check_backbone(head.spec, backbone.name, backbone.weights_sha256)

@@ -18,6 +18,7 @@ from data_jobs.labelling.stages import load_bytes
 from data_jobs.runtime.actors import READ_CPUS, Actors
 from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
 from everymask.backbone.embedding import embed_images
+from everymask.backbone.models import PrecisionSetting
 from everymask.backbone.protocol import ImageEmbedding
 from everymask.backbone.registry import load_backbone
 from everymask.classes.config import ClassesConfig, MaskConfig
@@ -51,6 +52,7 @@ class BagSpec:
     masks: MaskConfig
     threads: int
     directory: str
+    precision: PrecisionSetting = "auto"
 
 
 class DescribeExemplars:
@@ -59,7 +61,7 @@ class DescribeExemplars:
     def __init__(self, spec: BagSpec) -> None:
         torch.set_num_threads(spec.threads)
         self._spec = spec
-        self._backbone = load_backbone(spec.model, spec.checkpoint, spec.device)
+        self._backbone = load_backbone(spec.model, spec.checkpoint, spec.device, spec.precision)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Rows with bytes, from `load_bytes` → `OUTCOME_SCHEMA`, once the shard is written."""

@@ -151,8 +151,9 @@ class Run:
         earlier: Earlier,
         configuration: dict[str, Any],
         device: str,
+        precision: str | None = None,
     ) -> Run:
-        """Record a new attempt of `everymask WORDS`.
+        """Record a new attempt of `everymask WORDS`, on a device and in a number format.
 
         Raises:
             ConfigurationError: the output holds labels of another configuration.
@@ -166,7 +167,7 @@ class Run:
         elif record is not None and record.rebuilt is not None:
             _replace_run_file(store, record.rebuilt)
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        attempt = RunAttempt(typed(words, config), started_at, device, package_versions())
+        attempt = RunAttempt(typed(words, config), started_at, device, package_versions(), precision=precision)
         attempts = [*(record.attempts if record else []), attempt]
         record = RunRecord(
             configuration, attempts, record.counts if record else None, settings=repeatable_settings(config)

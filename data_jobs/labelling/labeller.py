@@ -43,7 +43,7 @@ def load_model(spec: ModelSpec) -> tuple[PromptableBackbone, ClassHead | None]:
         HeadMismatchError: the class head belongs to another backbone.
         ConfigurationError: unknown model or device, no such head.
     """
-    backbone = load_backbone(spec.model, spec.checkpoint, spec.device)
+    backbone = load_backbone(spec.model, spec.checkpoint, spec.device, spec.precision)
     method = find_method(spec.config.method).implementation()
     if method.load is not None:
         method.load(spec.config, backbone)
@@ -67,6 +67,8 @@ def _facts(spec: ModelSpec, backbone: PromptableBackbone, head: ClassHead | None
         head.file_sha256 if head else None,
         find_method(spec.config.method).implementation().class_names(spec.config, head),
         head.spec.score_thresh if head else None,
+        spec.precision,
+        backbone.precision,
     )
 
 

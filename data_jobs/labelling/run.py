@@ -91,7 +91,7 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     prices = _prices(sampling, crew.actors)
     spec = crew.spec
     configured = configuration_without_model(
-        config.input, spec.config, spec.model, config.limits, config.sources, config.head
+        config.input, spec.config, spec.model, config.limits, config.sources, config.head, spec.precision
     )
     updates: LabelStore | None = None
     if config.store.update:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from data_jobs.labelling.model_spec import ModelFacts
+from everymask.backbone.models import PrecisionSetting
 from everymask.classes.shipped import head_file
 from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits
@@ -47,9 +48,11 @@ def configuration_without_model(
     limits: ImageLimits,
     sources: SourceOptions = DEFAULT_OPTIONS,
     head: str | None = None,
+    precision: PrecisionSetting = "auto",
 ) -> dict[str, Any]:
     """What of `run_configuration` is known before the model is looked into: of the class head, its digest."""
-    complete = run_configuration(source, config, ModelFacts(model, "", "", None, None), limits, sources)
+    facts = ModelFacts(model, "", "", None, None, precision=precision)
+    complete = run_configuration(source, config, facts, limits, sources)
     known = {name: value for name, value in complete.items() if name not in OF_THE_MODEL}
     if head is not None:
         with suppress(OSError):  # the worker that cannot read it says so

@@ -48,6 +48,7 @@ class Crew:
             config.limits,
             actors.threads,
             config.save_embeddings and canonical_uri(config.save_embeddings),
+            precision=config.model.precision,
         )
         return cls(spec, actors)
 
@@ -70,7 +71,7 @@ class Crew:
         """
         crew = self.inspected()
         configuration, facts = crew.configuration(config), crew.facts()
-        this = Run.open("label", config, store, earlier, configuration, facts.device)
+        this = Run.open("label", config, store, earlier, configuration, facts.device, facts.computes_in)
         batch_size = config.batch_size or (find_model(self.spec.model).gpu_batch_size if self.actors.gpus else 1)
         guard = Guard(config.store.max_errors, config.max_empty)
         return Started(this, crew, batch_size, guard, Totals(self.actors.gpus))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from everymask.backbone.models import ModelName, model_help
+from everymask.backbone.models import ModelName, PrecisionSetting, model_help
 from everymask.errors import ConfigurationError
 
 
@@ -22,6 +22,9 @@ class ModelOptions:
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: cuda for workers that were given a GPU (they refuse if they see none), else what is
     there."""
+    precision: PrecisionSetting = "auto"
+    """Number format of the model: auto (bf16 on GPUs, fp16 on those without it; on CPUs the fastest that is exact
+    enough), fp32, or bf16. What was asked for is part of a mask's id, what a machine used is in run.json."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 from everymask.errors import ConfigurationError
 
+PrecisionSetting = Literal["auto", "fp32", "bf16"]
+"""What is asked of a model's arithmetic. auto: bf16 on a GPU, or fp16 where it has none; on a CPU fp32, but for nano
+bf16 where the processor has instructions for it."""
+
 
 @dataclass(frozen=True)
 class WeightSource:

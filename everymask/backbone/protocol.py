@@ -203,6 +203,11 @@ class PromptableBackbone(Protocol):
         """Device of the weights."""
         ...
 
+    @property
+    def precision(self) -> str:
+        """Number format of its largest part: fp32, bf16 or fp16."""
+        ...
+
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
         """Encode RGB uint8 (H, W, 3) images of any sizes, as one batch if possible.
 

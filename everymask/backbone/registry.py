@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import torch
 
-from everymask.backbone.models import find_model
+from everymask.backbone.models import PrecisionSetting, find_model
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.errors import ConfigurationError
 
@@ -33,7 +34,10 @@ def choose_device(device: str) -> torch.device:
 
 
 def load_backbone(
-    model: str = "nano", checkpoint: str | Path | None = None, device: str = "auto"
+    model: str = "nano",
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    precision: PrecisionSetting = "auto",
 ) -> PromptableBackbone:
     """Load a backbone, ready to embed.
 
@@ -46,11 +50,18 @@ def load_backbone(
         model: one of `everymask.backbone.models.MODELS`.
         checkpoint: a file or http(s) URL with other weights of the same architecture; None for the published ones.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `auto`, `fp32` or `bf16`. Unless it is fp32, a GPU computes in TF32 what stays in fp32, in this whole
+            process.
 
     Raises:
-        ConfigurationError: unknown model or device.
+        ConfigurationError: unknown model, device or precision.
         CheckpointError: weights missing, corrupt, or of another architecture.
     """
     family = import_module(f"everymask.backbone.{find_model(model).family}")
-    backbone: PromptableBackbone = family.load(model, checkpoint, choose_device(device))
+    if precision not in get_args(PrecisionSetting):
+        raise ConfigurationError(f"precision {precision!r} is unknown; use {', '.join(get_args(PrecisionSetting))}")
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    backbone: PromptableBackbone = family.load(model, checkpoint, chosen, precision)
     return backbone

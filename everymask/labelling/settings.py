@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from everymask.backbone.models import PrecisionSetting
 from everymask.labelling.config import LabelConfig
 
 # Options that change time or memory, never a label.
@@ -19,6 +20,7 @@ def label_settings(
     head_sha256: str | None = None,
     class_names: tuple[str, ...] | None = None,
     head_score_thresh: float | None = None,
+    precision: PrecisionSetting = "auto",
 ) -> dict[str, Any]:
     """Everything that changes a mask, as JSON values.
 
@@ -28,6 +30,7 @@ def label_settings(
         head_sha256: digest of the class head's file; None for methods other than classes.
         class_names: the class head's classes.
         head_score_thresh: the class head's threshold, used if the options have none.
+        precision: what was asked of the backbone, not what it used: machines of two kinds give a mask one id.
     """
     own = getattr(config, config.method, None)
     settings: dict[str, Any] = {
@@ -49,13 +52,18 @@ def label_settings(
         settings["max_region_area"] = config.max_region_area
     if config.tiles > 1:
         settings["tiles"] = config.tiles
+    settings |= _asked(precision)
     as_stored: dict[str, Any] = json.loads(json.dumps(settings))
     return as_stored
 
 
-def click_settings(model: str, weights_sha256: str) -> dict[str, Any]:
+def click_settings(model: str, weights_sha256: str, precision: PrecisionSetting = "auto") -> dict[str, Any]:
     """The settings of clicked masks. The clicks are not among them: a mask is defined by what it covers."""
-    return {"method": "points", "model": model, "weights_sha256": weights_sha256}
+    return {"method": "points", "model": model, "weights_sha256": weights_sha256, **_asked(precision)}
+
+
+def _asked(precision: PrecisionSetting) -> dict[str, Any]:
+    return {} if precision == "auto" else {"precision": precision}
 
 
 def _without_neutral(options: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -34,6 +34,7 @@ class RunAttempt:
         seconds: wall clock; None while it runs, and for good if it was killed.
         labelled: rows this attempt added.
         summary: what it did and spent (`everymask.labels.run_summary`); None if it is not known.
+        precision: number format that the model computed in; None if unknown, or without a model.
     """
 
     command: str
@@ -43,6 +44,7 @@ class RunAttempt:
     seconds: float | None = None
     labelled: int | None = None
     summary: dict[str, Any] | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,16 @@ def _parse(data: bytes) -> RunRecord:
         )
     return RunRecord(
         config=dict(content["config"]),
-        attempts=[RunAttempt(**attempt) for attempt in content["attempts"]],
+        attempts=[_attempt(attempt) for attempt in content["attempts"]],
         counts=PartSummary(**content["counts"]) if content["counts"] else None,
         settings=content.get("settings"),
     )
+
+
+def _attempt(written: Mapping[str, Any]) -> RunAttempt:
+    """An attempt, without what a newer everymask says of it besides."""
+    known = {entry.name for entry in fields(RunAttempt)}
+    return RunAttempt(**{name: value for name, value in written.items() if name in known})
 
 
 def _from_parts(store: LabelStore, problem: str) -> RunRecord | None:

@@ -17,7 +17,7 @@ import torch
 import everymask
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.waiting import waiting
-from everymask.backbone.models import MODELS, ModelName
+from everymask.backbone.models import MODELS, ModelName, PrecisionSetting
 from everymask.backbone.registry import choose_device
 from everymask.backbone.weights import model_weights
 from everymask.errors import ConfigurationError
@@ -42,6 +42,8 @@ class SelftestConfig:
     """Compare on random weights of the model's sizes: nothing is fetched but the publisher's code."""
     device: str = "auto"
     """Where both run: auto, cpu, cuda or cuda:N."""
+    precision: PrecisionSetting = "auto"
+    """Of everymask's model, as for `everymask label`; the publisher's computes in fp32."""
     images: Path | None = None
     """Folder whose first eight pictures are used, if not photographs that come with scikit-image."""
     points_per_side: int | None = None
@@ -112,6 +114,7 @@ def compare_programs(config: SelftestConfig) -> Report:
             points_per_side=config.points_per_side or (8 if device == "cpu" else 32),
             thresholds=None,
             answers=str(Path(folder) / "theirs.json"),
+            precision=config.precision,
         )
         save_pictures(pictures, Path(task.pictures))
         if theirs is None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.models import PrecisionSetting
 from everymask.records import Rle
 
 _PLACES = (1 / 6, 1 / 2, 5 / 6)
@@ -35,6 +36,7 @@ class Task:
         thresholds: settings of automatic masks by SAM's names; None: the publisher's, or for random weights such that
             some masks pass.
         answers: where the answers go.
+        precision: what is asked of everymask; the publishers compute in fp32.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Task:
     points_per_side: int
     thresholds: Mapping[str, float] | None
     answers: str
+    precision: PrecisionSetting = "auto"
 
     @classmethod
     def read(cls, path: str | Path) -> Task:

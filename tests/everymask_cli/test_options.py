@@ -75,14 +75,14 @@ VISIBLE = {
         *("path", "ground-truth", "split", "limit", "head", "names", "methods", "measured", "recipe", "by-class"),
         *(*MODEL, "bootstrap", "json", "workers"),
     ),
-    "evaluate clicks": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "details", "json"),
+    "evaluate clicks": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "precision", "details", "json"),
     "evaluate proposals": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "json"),
     "browse": (
         *("labels", "service", "annotator", "splits", "host", "port", "cache", "local-root", "allow-private-networks"),
     ),
     "serve": ("config", "model", "heads", "host", "port"),
     "doctor": ("json",),
-    "selftest": ("model", "checkpoint", "random-weights", "device", "images", "points-per-side", "json"),
+    "selftest": ("model", "checkpoint", "random-weights", "device", "precision", "images", "points-per-side", "json"),
     "ui": ("endpoint", "host", "port", "examples"),
 }
 VISIBLE["estimate"] = (
@@ -92,7 +92,7 @@ VISIBLE["estimate"] = (
     *(one for one in VISIBLE["label"] if one != "update"),
 )
 EVERY_COMMAND = {"help", "config", "print-config", "quiet", "json"}
-MOST_VISIBLE, MOST_LINES, MOST_COLUMNS, MOST_SETTINGS = 25, 100, 100, 60
+MOST_VISIBLE, MOST_LINES, MOST_COLUMNS, MOST_SETTINGS = 25, 100, 100, 62
 
 
 @pytest.mark.parametrize("words", [row.words for row in COMMANDS])

@@ -83,6 +83,23 @@ def test_a_job_and_a_service_with_the_same_settings_give_the_same_ids(method: Li
     assert settings_digest(configuration) != settings_digest(label_settings(other, "nano", WEIGHTS))
 
 
+def test_the_precision_that_was_asked_for_is_in_the_ids_and_auto_is_not() -> None:
+    """What a machine makes of `auto` is not: mixed cards agree."""
+    config = LabelConfig("amg")
+    auto = label_settings(config, "nano", WEIGHTS)
+    assert "precision" not in auto
+    used = ModelFacts("nano", "cuda", WEIGHTS, None, None, computes_in="bf16")
+    assert used.settings(config) == auto
+    asked = ModelFacts("nano", "cpu", WEIGHTS, None, None, precision="bf16")
+    assert asked.settings(config) == {**auto, "precision": "bf16"}
+    assert click_settings("nano", WEIGHTS, "fp32") == {**click_settings("nano", WEIGHTS), "precision": "fp32"}
+    before_the_model = configuration_without_model("photos", config, "nano", ImageLimits(), precision="bf16")
+    recorded = run_configuration("photos", config, asked, ImageLimits())
+    assert comparable(recorded, before_the_model) == before_the_model
+    other = configuration_without_model("photos", config, "nano", ImageLimits())
+    assert comparable(recorded, other) != other
+
+
 def test_the_heads_threshold_is_recorded_and_does_not_keep_a_run_from_going_on() -> None:
     facts = ModelFacts("nano", "cpu", WEIGHTS, "ab" * 32, ("cat",), head_score_thresh=0.5)
     made = run_configuration("photos", LabelConfig("classes"), facts, ImageLimits())

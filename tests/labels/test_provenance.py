@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,18 @@ def test_a_record_survives(store: LabelStore) -> None:
     assert read_run(store) is None
     write_run(store, record)
     assert read_run(store) == record
+
+
+def test_what_a_newer_everymask_says_of_an_attempt_is_passed_over(store: LabelStore) -> None:
+    attempt = RunAttempt("everymask label", "2026-01-01T00:00:00+00:00", "cuda", {}, precision="bf16")
+    write_run(store, RunRecord({"method": "amg"}, [attempt]))
+    content = json.loads(store.run_file.read())
+    content["attempts"][0]["temperature"] = 70
+    store.run_file.write(json.dumps(content).encode())
+    record = read_run(store)
+    assert record is not None
+    assert record.rebuilt is None
+    assert record.attempts == [attempt]
 
 
 def test_no_secret_of_an_address_is_recorded(store: LabelStore) -> None:

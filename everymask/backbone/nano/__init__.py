@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from everymask.backbone.models import PrecisionSetting
 from everymask.backbone.nano import efficientnet
 from everymask.backbone.nano.backbone import NanoBackbone
 from everymask.backbone.nano.checkpoint import NanoConfig, NanoModel, load_checkpoint, save_checkpoint
@@ -17,7 +18,9 @@ __all__ = ["SHIPPED_WEIGHTS", "NanoBackbone", "NanoConfig", "NanoModel", "load",
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "nano.safetensors"
 
 
-def load_nano(checkpoint: str | Path | None, device: torch.device) -> NanoBackbone:
+def load_nano(
+    checkpoint: str | Path | None, device: torch.device, precision: PrecisionSetting = "auto"
+) -> NanoBackbone:
     """Load the built-in model, ready to embed.
 
     `checkpoint` is a file or http(s) URL made by `everymask train nano`; None means the shipped weights.
@@ -27,9 +30,11 @@ def load_nano(checkpoint: str | Path | None, device: torch.device) -> NanoBackbo
     """
     weights = resolve_weights(SHIPPED_WEIGHTS if checkpoint is None else checkpoint)
     both = hashlib.sha256(f"{weights.sha256} {efficientnet.SHA256}".encode()).hexdigest()
-    return NanoBackbone(load_checkpoint(weights.path), weights_sha256=both, device=device)
+    return NanoBackbone(load_checkpoint(weights.path), weights_sha256=both, device=device, precision=precision)
 
 
-def load(model: str, checkpoint: str | Path | None, device: torch.device) -> NanoBackbone:
+def load(
+    model: str, checkpoint: str | Path | None, device: torch.device, precision: PrecisionSetting = "auto"
+) -> NanoBackbone:
     """`load_nano` with the arguments of every family's `load`."""
-    return load_nano(checkpoint, device)
+    return load_nano(checkpoint, device, precision)

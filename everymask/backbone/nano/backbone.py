@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from everymask.backbone.models import PrecisionSetting
 from everymask.backbone.nano.checkpoint import NanoModel
 from everymask.backbone.nano.combined_clicks import combine_answers, prompting_cells
 from everymask.backbone.nano.decoder import CellContext
 from everymask.backbone.nano.efficientnet import CHANNELS
-from everymask.backbone.nano.encoder import fast_bfloat16
 from everymask.backbone.nano.tokens import CellTokens, describe_image
 from everymask.backbone.points import group_equal
 from everymask.backbone.protocol import MASKS_PER_PROMPT, Canvas, ImageEmbedding, PromptMasks
@@ -46,8 +46,17 @@ class NanoBackbone:
     those at all its strides.
     """
 
-    def __init__(self, model: NanoModel, *, weights_sha256: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: NanoModel,
+        *,
+        weights_sha256: str,
+        device: torch.device,
+        precision: PrecisionSetting = "auto",
+    ) -> None:
         self._model = model.to(device)
+        if precision != "auto":
+            self._model.encoder.in_half = precision == "bf16"
         self._weights_sha256 = weights_sha256
         self._device = device
 
@@ -71,6 +80,10 @@ class NanoBackbone:
     def device(self) -> torch.device:
         return self._device
 
+    @property
+    def precision(self) -> str:
+        return "bf16" if self._model.encoder.precision(self._device)._enabled else "fp32"
+
     @torch.no_grad()
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
         return [self._embed_one(image) for image in images]
@@ -83,7 +96,7 @@ class NanoBackbone:
         area = torch.bincount(cell_index.reshape(-1)).float()
         canvas = Canvas(cell_index, area, (image.shape[0], image.shape[1]))
         batched = CellTokens(*(tensor[None] for tensor in tokens))
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(self._device)):
+        with self._model.encoder.precision(self._device):
             context = self._model.decoder.encode(batched, (area / area.sum())[None])
         features = {"features": tokens.features, "shape": tokens.shape, "planes": tokens.planes}
         features |= {"cells": context.cells[0].float(), "borders": context.borders[0].half()}
@@ -169,7 +182,7 @@ class NanoBackbone:
         tokens = area.new_zeros(count, MASKS_PER_PROMPT, self.token_dim)
         for start in range(0, count, PROMPTS_PER_CHUNK):
             part = slice(start, start + PROMPTS_PER_CHUNK)
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(self._device)):
+            with self._model.encoder.precision(self._device):
                 answer = self._model.decoder(context, cells[None, part])
             logits[part], predicted_iou[part], tokens[part] = (tensor[0].float() for tensor in answer)
         if not all(bool(tensor.isfinite().all()) for tensor in (logits, predicted_iou, tokens)):

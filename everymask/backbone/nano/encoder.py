@@ -91,18 +91,28 @@ def _enlarge(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class NanoEncoder(nn.Module):
-    """Trunk and head. The trunk is frozen: always in evaluation mode, without gradients."""
+    """Trunk and head. The trunk is frozen: always in evaluation mode, without gradients.
+
+    Attributes:
+        in_half: whether it computes in bfloat16; None where that is faster.
+    """
 
     def __init__(self, config: EncoderConfig, trunk: EfficientNetLite2) -> None:
         super().__init__()
         self.config = config
+        self.in_half: bool | None = None
         self.trunk = trunk
         self.head = BorderHead(config).to(memory_format=torch.channels_last)
 
     def forward(self, image: torch.Tensor) -> EncoderOutput:
         """(B, 3, H, W) RGB in [0, 255], sides multiples of 32."""
         image = image.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(image.device)):
+        with torch.no_grad(), self.precision(image.device):
             maps = self.trunk(image)
         groups, boundary = self.head(image, maps)
         return EncoderOutput(maps[1:], groups, boundary)
+
+    def precision(self, device: torch.device) -> torch.autocast:
+        """The context in which the model computes."""
+        enabled = fast_bfloat16(device) if self.in_half is None else self.in_half
+        return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch.nn import functional
 
-from everymask.backbone.nano.encoder import STRIDES, NanoEncoder, fast_bfloat16
+from everymask.backbone.nano.encoder import STRIDES, NanoEncoder
 from everymask.backbone.nano.regions import (
     FloatArray,
     IntArray,
@@ -92,7 +92,7 @@ def describe_image(image: NDArray[np.uint8], encoder: NanoEncoder, config: Regio
     height, width = image.shape[:2]
     pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
     padded = functional.pad(pixels, (0, -width % 32, 0, -height % 32), mode="replicate")
-    with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(device)):
+    with encoder.precision(device):
         output = encoder(padded)
     if not all(bool(maps.isfinite().all()) for maps in (*output.features, output.groups, output.boundary)):
         raise ModelOutputError("nano's encoder produced NaN or infinity for the image; check the checkpoint's weights")

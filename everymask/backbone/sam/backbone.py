@@ -14,7 +14,7 @@ from segment_anything.modeling import PromptEncoder, Sam
 
 from everymask.backbone.constants import pinned
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PreparedImage, PromptMasks
-from everymask.backbone.sam.config import SamConfig
+from everymask.backbone.sam.config import DTYPES, SamConfig
 from everymask.backbone.sam.frame import Frame, ImageFrame
 from everymask.backbone.sam.framed import FramedBackbone
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
@@ -65,7 +65,9 @@ class SamParts:
         return cls(
             encode=lambda pixels: {"image": encoder(pixels)},
             prompt_encoder=sam.prompt_encoder.to(device),
-            decoder=PromptDecoder(sam.mask_decoder, sam.prompt_encoder.get_dense_pe()[0], device, config.decoder_dtype),
+            decoder=PromptDecoder(
+                sam.mask_decoder, sam.prompt_encoder.get_dense_pe()[0], device, config.decoder_dtype(device)
+            ),
             frame=partial(Frame, image_size=image_size, patch_size=patch_size),
         )
 
@@ -110,6 +112,11 @@ class SamBackbone(FramedBackbone):
     @property
     def device(self) -> torch.device:
         return self._device
+
+    @property
+    def precision(self) -> str:
+        dtype = self.config.encoder_dtype(self._device)
+        return next(name for name, known in DTYPES.items() if known == dtype)
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
         return self.embed_prepared([self.prepare(image) for image in images])
@@ -190,7 +197,7 @@ class SamBackbone(FramedBackbone):
         """Answer prompts (N, T, C), `points_per_batch` at a time or as many as fit in memory."""
         frame = self._frame(embedding)
         height, width = frame.canvas_size_hw
-        dtype = self.config.decoder_dtype
+        dtype = self.config.decoder_dtype(self._device)
         features = {name: tensor.float() for name, tensor in embedding.features.items()}
         image = features["image"].flatten(1).t() + self._prompt_encoder.no_mask_embed.weight
         skips = None

@@ -32,7 +32,7 @@ def make_parts(
         sam.mask_decoder,
         sam.prompt_encoder.get_dense_pe()[0],
         device,
-        config.decoder_dtype,
+        config.decoder_dtype(device),
         first_token=sam.object_score_token.weight,
         sigmoid_iou=True,
     )

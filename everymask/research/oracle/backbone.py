@@ -99,6 +99,10 @@ class OracleBackbone(FramedBackbone):
     def device(self) -> torch.device:
         return self._device
 
+    @property
+    def precision(self) -> str:
+        return "fp32"
+
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
         """Find the scenes of images by their pixels; InputError if an image has none."""
         return [self._embed(image) for image in images]
