@@ -126,6 +126,7 @@ def embed_exemplars(exemplars: Sequence[Exemplar], folder: str | Path, spec: Bag
     Raises:
         EverymaskError: (possibly as the cause of Ray's error) the weights or the store cannot be used.
     """
+    actors = actors.asked_at_once(len(exemplars))
     prepare_ray_data()
     rows = pa.table(
         {

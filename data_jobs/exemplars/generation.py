@@ -22,6 +22,7 @@ def generate(
     Raises:
         EverymaskError: (as the cause of Ray's error) the model cannot be loaded, or does not fit into memory.
     """
+    actors = actors.asked_at_once(len(planned))
     prepare_ray_data(preserve_order=True)
     rows = [{"number": number, "prompt": origin.prompt, "seed": origin.seed} for number, origin in enumerate(planned)]
     pictures = (

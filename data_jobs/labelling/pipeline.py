@@ -19,7 +19,9 @@ from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.stages import LabellerStage, load_and_tell, read_pending, write_and_tell
 from data_jobs.labelling.totals import Totals
 from data_jobs.runtime.actors import READ_CPUS, WRITE_CPUS, Actors
+from data_jobs.runtime.machines import Machines
 from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
+from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.labels.store import LabelStore, PartSummary
 
@@ -51,14 +53,21 @@ def most_readers(actors: int, tasks: int) -> int:
     return min(tasks, max(_MIN_READERS, math.ceil(_READERS_PER_ACTOR * actors)))
 
 
-def inspect_model(spec: ModelSpec, actors: Actors) -> ModelFacts:
+def inspect_model(spec: ModelSpec, actors: Actors, machines: Machines) -> ModelFacts:
     """Load the model once on a worker like the labellers', so that its problems show before anything starts.
 
     Raises:
+        ConfigurationError: no machine for the worker can ever come.
         EverymaskError: (as the cause of Ray's error) as `data_jobs.labelling.labeller.load_model`.
     """
-    task = _inspect.options(num_cpus=actors.cpus, num_gpus=actors.gpus, label_selector=dict(actors.labels))
-    facts: ModelFacts = ray.get(task.remote(spec))
+    task = _inspect.options(num_cpus=actors.cpus, num_gpus=actors.gpus, label_selector=dict(actors.labels)).remote(spec)
+    try:
+        while not ray.wait([task], timeout=_POLL_SECONDS)[0]:
+            machines.check()
+    except ConfigurationError:
+        ray.cancel(task)
+        raise
+    facts: ModelFacts = ray.get(task)
     return facts
 
 
@@ -99,7 +108,7 @@ def label_pending(
     )
     dataset = _build(store, pending, spec, configuration, actors, batch_size, policy, shard, ledger)
     added = PartSummary()
-    with _progress(ledger, pending.images, tell, totals):
+    with _progress(ledger, pending.images, tell, totals, Machines(actors.worker).news):
         # Keeps the driver in touch with each part as it lands, and holds only its counts.
         for summary in rows_of(dataset):
             added += summary_of(summary)
@@ -121,6 +130,7 @@ def _build(
 ) -> Dataset:
     prepare_ray_data()
     block_rows = rows_per_task(pending.images, actors.maximum)
+    actors = actors.asked_at_once(pending.images)
     return (
         # Not read_parquet: that starts 32 processes to read the ends of its files, however few those are.
         ray.data.from_items([{"path": file.path} for file in pending.locations()], override_num_blocks=pending.files)
@@ -179,12 +189,12 @@ def _labellers(actors: Actors) -> ActorPoolStrategy:
 
 
 @contextmanager
-def _progress(ledger: Any, total: int, tell: Tell | None, totals: Totals) -> Iterator[None]:
+def _progress(ledger: Any, total: int, tell: Tell | None, totals: Totals, news: Callable[[], str]) -> Iterator[None]:
     """Tell how far it is beside the loop that waits for parts, and count what the ledger has heard in the end."""
     done = threading.Event()
     totals.metrics.begin()
 
-    with nullcontext() if tell else progress_line(total, "labelled") as line:
+    with nullcontext() if tell else progress_line(total, "labelled", news) as line:
         tell_of = tell or (line.update if line else None)
         assert tell_of is not None
 

@@ -21,6 +21,7 @@ from data_jobs.labelling.sharding import add_listed, cut, drop_unlabelled, next_
 from data_jobs.labelling.start import Started
 from data_jobs.runtime.actors import WRITE_CPUS
 from data_jobs.runtime.ahead import ahead
+from data_jobs.runtime.machines import Machines
 from data_jobs.runtime.ray_data import progress_line
 from everymask.labels.sealing import UnfinishedShardError, seal_shard
 from everymask.labels.shards import Shard, shards_of
@@ -130,7 +131,12 @@ def _label(started: Started, shards: Iterable[Shard], progress: ShardProgress) -
     store, options = started.run.store, started.run.options
     sealer = Sealer(store, started.run.record.config_sha256, started.totals.metrics.shard_sealed)
     added = PartSummary()
-    with progress_line(progress.total, "labelled", progress.note) as line:
+    machines = Machines(started.crew.actors.worker)
+
+    def told() -> str:
+        return " · ".join(filter(None, (progress.note(), machines.news())))
+
+    with progress_line(progress.total, "labelled", told) as line:
         for shard in shards:
             done = settle_store(store, options.retry_failed, options.verify, shard)
             for note in done.notes:

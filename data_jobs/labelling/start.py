@@ -14,6 +14,8 @@ from data_jobs.labelling.pipeline import Tell, inspect_model, label_pending
 from data_jobs.labelling.run_configuration import run_configuration
 from data_jobs.labelling.totals import Totals
 from data_jobs.runtime.actors import Actors, Footprint, plan_actors
+from data_jobs.runtime.machines import Machines
+from data_jobs.runtime.node_types import nodes_of_the_launcher
 from data_jobs.runtime.scheduling import check_schedulable, parse_labels
 from data_jobs.runtime.waiting import waiting
 from everymask.backbone.devices import device_for
@@ -80,9 +82,11 @@ class Crew:
         """The same workers, with a model that every one must find. Raises as `start`."""
         if self.spec.expected is not None:
             return self
-        check_schedulable(self.actors.demands())
-        with waiting(f"starting a worker, which loads {self.spec.model}"):
-            return replace(self, spec=replace(self.spec, expected=inspect_model(self.spec, self.actors)))
+        check_schedulable(self.actors.demands(), nodes_of_the_launcher())
+        machines = Machines(self.actors.worker)
+        starting = f"starting a worker, which loads {self.spec.model}"
+        with waiting(lambda: f"{starting} ({news})" if (news := machines.news()) else starting):
+            return replace(self, spec=replace(self.spec, expected=inspect_model(self.spec, self.actors, machines)))
 
     def facts(self) -> ModelFacts:
         """What an inspected crew found of its model."""

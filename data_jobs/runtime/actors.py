@@ -12,7 +12,7 @@ import ray
 
 from data_jobs.runtime.exit_codes import end_on_sigterm
 from data_jobs.runtime.hidden_lines import HARMLESS, hide_lines
-from data_jobs.runtime.scheduling import Demand, alive_nodes, most_workers_beside
+from data_jobs.runtime.scheduling import Demand, alive_nodes, autoscaler_is_there, most_workers_beside
 from data_jobs.runtime.waiting import waiting
 from everymask.backbone.models import find_model
 from everymask.cores import usable_cores
@@ -25,6 +25,7 @@ _REPARTITION_CPUS = 1.0  # Ray Data's own choice for its short tasks that cut th
 _GPU_LABELLER_CPUS = 0.5
 _MIN_LABELLER_CPUS = 0.05
 _MAX_OBJECT_STORE_BYTES = 2 * 2**30
+_IMAGES_WORTH_A_WORKER = 128  # our choice: one to four minutes of an A10G, by the model
 
 
 def connect() -> None:
@@ -96,14 +97,31 @@ class Actors:
     threads: int
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def worker(self) -> Demand:
+        """What one labeller needs."""
+        return Demand("labelling", self.cpus, self.gpus, 1, self.labels)
+
+    def asked_at_once(self, images: int) -> Actors:
+        """The same for a run of so many images; on a cluster that grows, at least as many as `workers_at_once` says."""
+        return replace(self, minimum=workers_at_once(images, self)) if autoscaler_is_there() else self
+
     def demands(self) -> list[Demand]:
         """What must run at the same time for the job to proceed."""
         return [
-            Demand("labelling", self.cpus, self.gpus, self.minimum, self.labels),
+            replace(self.worker, workers=self.minimum),
             Demand("cutting the list of images", _REPARTITION_CPUS),
             Demand("reading", READ_CPUS),
             Demand("writing", WRITE_CPUS),
         ]
+
+
+def workers_at_once(images: int, actors: Actors) -> int:
+    """Workers that are asked for at once, and not one after another as the first ones turn out to be busy.
+
+    A machine comes for each of them, which takes minutes and is paid for: it must have work for as long.
+    """
+    return max(actors.minimum, min(actors.maximum, images // _IMAGES_WORTH_A_WORKER))
 
 
 def plan_actors(

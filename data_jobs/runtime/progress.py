@@ -49,7 +49,7 @@ class ProgressLine:
         total: images of this attempt; a function where that grows while the job goes on.
         stream: where to write; by default standard error, so that standard output is free for results.
         verb: what is done to an image.
-        note: says what else there is to know.
+        note: says what else there is to know, if anything.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class ProgressLine:
             parts.append(f"{format_duration((self._total - finished) / rate)} left")
         elif finished < self._total:
             parts.append("starting" if not finished else "measuring")
-        if self._note is not None:
-            parts.append(self._note())
+        if self._note is not None and (note := self._note()):
+            parts.append(note)
         return " · ".join(parts)
 
     def _rate(self, finished: int, now: float) -> float | None:

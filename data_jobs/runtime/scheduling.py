@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
 
-from data_jobs.runtime.ray_internals import cluster_status, started_this_cluster
+from data_jobs.runtime.ray_internals import autoscaler_state, started_this_cluster
 from everymask.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -125,19 +124,31 @@ def most_workers_beside(nodes: Sequence[Node], demand: Demand, reserved_cpus: fl
     return max(blocking - 1, 0)
 
 
-def check_schedulable(demands: Sequence[Demand]) -> None:
-    """ConfigurationError, naming the stage and what it lacks, if the cluster and its autoscaler can never run all
-    demands."""
+def check_schedulable(demands: Sequence[Demand], of_launcher: Sequence[Node] | None = None) -> None:
+    """Ask whether the cluster, with what its autoscaler may add, can ever run all demands. No machine is asked for.
+
+    Args:
+        demands: of all stages.
+        of_launcher: every node that the autoscaler may have, if that is known (`data_jobs.runtime.node_types`).
+
+    Raises:
+        ConfigurationError: it cannot; the stage is named, and what it lacks.
+    """
     missing = shortage(alive_nodes(), demands)
     if missing is None:
         return
     if not _autoscaler_runs():
         raise ConfigurationError(f"this cluster cannot run the job: {missing}")
-    impossible = _refused_by_autoscaler(demands)
+    impossible = shortage(of_launcher, demands) if of_launcher is not None else None
     if impossible:
         raise ConfigurationError(
             f"this cluster cannot run the job, not even with every node its autoscaler may add: {impossible}"
         )
+
+
+def autoscaler_is_there() -> bool:
+    """Whether an autoscaler has shown itself."""
+    return not started_this_cluster() and autoscaler_state() is not None
 
 
 def _explain(nodes: Sequence[Node], demand: Demand, placed: int) -> str:
@@ -167,49 +178,11 @@ def _autoscaler_runs() -> bool:
     deadline = time.monotonic() + patience_s
     if patience_s:
         logger.warning("the nodes that are here cannot run the job; an autoscaler has %g s to show itself", patience_s)
-    while not cluster_status().autoscaling_state.last_seen_cluster_resource_state_version:
+    while autoscaler_state() is None:
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL_S)
     return True
-
-
-def _refused_by_autoscaler(demands: Sequence[Demand]) -> str | None:
-    """Ask the autoscaler for all stages together, then name the first that it refuses alone, or all of them."""
-    if not _refuses(demands):
-        return None
-    for demand in demands:
-        if _refuses([Demand(demand.stage, demand.cpus, demand.gpus, 1, demand.labels)]):
-            return f"{demand.stage} needs {demand}, and no node type has that"
-    wanted = "; ".join(f"{demand.stage} {demand.workers} × {demand}" for demand in demands)
-    return f"its limits are too low for all stages at once ({wanted}); lower --actors or raise max_workers"
-
-
-def _refuses(demands: Sequence[Demand]) -> bool:
-    """Whether the autoscaler says that it can never place the demands.
-
-    A placement group asks, because unlike a request for resources it belongs to this job alone. Nodes started by the
-    answer are the ones the job needs first.
-    """
-    bundles, selectors = [], []
-    for demand in demands:
-        amounts = {name: amount for name, amount in (("CPU", demand.cpus), ("GPU", demand.gpus)) if amount}
-        bundles += [amounts] * demand.workers
-        selectors += [dict(demand.labels)] * demand.workers
-    group = placement_group(bundles, strategy="PACK", bundle_label_selector=selectors)
-    try:
-        asked_at_version = cluster_status().cluster_resource_state.cluster_resource_state_version
-        deadline = time.monotonic() + _AUTOSCALER_PATIENCE_S
-        while time.monotonic() < deadline:
-            state = cluster_status().autoscaling_state
-            # The first state the autoscaler has seen since the question is sure to hold it.
-            if state.last_seen_cluster_resource_state_version > asked_at_version:
-                return any(group.id.hex() in request.details for request in state.infeasible_gang_resource_requests)
-            time.sleep(_POLL_S)
-    finally:
-        remove_placement_group(group)
-    logger.warning("the autoscaler has not answered in %g s; starting without its word", _AUTOSCALER_PATIENCE_S)
-    return False
 
 
 def _listed(labels: Mapping[str, str]) -> str:

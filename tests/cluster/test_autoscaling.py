@@ -63,18 +63,34 @@ def test_gpu_nodes_come_for_a_job_and_go_after_it(jobs: Jobs, tmp_path: Path) ->
         time.sleep(0.5)
 
 
+def test_a_long_run_asks_for_all_its_machines_at_once(jobs: Jobs, tmp_path: Path) -> None:
+    """Of which Ray Data asks none: the second one comes for a labeller that was pending from the start."""
+    images = write_images(tmp_path / "images", 2 * 128)
+    job = jobs.start(images, tmp_path / "labels", "--gpus-per-actor", "1", "--actors", "1:2", "--device", "cpu")
+    wait_until(lambda: gpu_nodes() == 2, job)
+    job.wait()
+    assert len(rows(tmp_path / "labels")) == 2 * 128
+
+
+def test_workers_that_no_machine_can_come_for_hold_nobody_up(jobs: Jobs, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", IMAGES)
+    jobs.start(images, tmp_path / "labels", "--gpus-per-actor", "1", "--actors", "3", "--device", "cpu").wait()
+    assert len(rows(tmp_path / "labels")) == IMAGES
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         (["--gpus-per-actor", "4"], "labelling needs 0.5 CPU and 4 GPU on one node, and no node type has that"),
-        (["--gpus-per-actor", "1", "--actors", "3"], "its limits are too low for all stages at once"),
         (["--gpus-per-actor", "1", "--node-labels", "ray.io/market-type=on-demand"], "ray.io/market-type=on-demand"),
     ],
 )
-def test_what_the_autoscaler_can_never_add_is_refused_at_once(
+def test_what_the_autoscaler_can_never_add_is_refused_and_starts_nothing(
     jobs: Jobs, tmp_path: Path, options: list[str], reason: str
 ) -> None:
     images = write_images(tmp_path / "images", 4)
+    there = gpu_nodes()
     output = jobs.start(images, tmp_path / "labels", *options).wait(exit_code=2)
     assert "not even with every node its autoscaler may add" in output
     assert reason in output
+    assert gpu_nodes() <= there

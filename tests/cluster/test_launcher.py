@@ -13,7 +13,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from ray.autoscaler._private.command_runner import DockerCommandRunner
 from ray.autoscaler._private.providers import _get_node_provider_cls
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -21,15 +20,7 @@ from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor impor
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 
 from tests.cluster.image.dockerfile import parse
-
-FOLDER = Path(__file__).resolve().parents[2] / "cluster"
-CLOUDS = ("aws", "gcp")
-
-
-def load(cloud: str) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((FOLDER / f"{cloud}.yaml").read_text())
-    assert config["provider"]["type"] == cloud
-    return config
+from tests.cluster.launcher_files import CLOUDS, FOLDER, load
 
 
 def is_spot(node_config: dict[str, Any]) -> bool:
