@@ -29,20 +29,44 @@ def backbone(tiny_sam3: Path) -> Sam3Backbone:
     return loaded
 
 
-def transformers_answers(weights: Path, names: tuple[str, ...]) -> Any:
-    """What `Sam3Model` says of the image, for prompts with an example that is padding: then its token is there, too."""
+def transformers_model(weights: Path) -> tuple[Any, Any]:
+    """`Sam3Model` and its processor."""
     config = Sam3VideoConfig.from_pretrained(weights.parent).detector_config
     model: Any = Sam3Model(config).eval()
     own = {name.removeprefix("detector_model."): tensor for name, tensor in load_file(weights).items()}
     model.load_state_dict({name: own[name] for name in model.state_dict()})
     size = {"height": TINY.image_size, "width": TINY.image_size}
     tokenizer = CLIPTokenizer.from_pretrained(weights.parent / "vocabulary")
-    processor = Sam3Processor(Sam3ImageProcessor(size=size), tokenizer)
+    return model, Sam3Processor(Sam3ImageProcessor(size=size), tokenizer)
+
+
+def transformers_answers(weights: Path, names: tuple[str, ...]) -> Any:
+    """What `Sam3Model` says of the image, for prompts with an example that is padding: then its token is there, too."""
+    model, processor = transformers_model(weights)
     inputs = processor(images=[IMAGE] * len(names), text=list(names), return_tensors="pt")
     inputs = {name: inputs[name] for name in ("pixel_values", "input_ids", "attention_mask")}
     count = len(names)
     with torch.no_grad():
         return model(**inputs, input_boxes=torch.zeros(count, 1, 4), input_boxes_labels=torch.full((count, 1), -10))
+
+
+def test_boxes_as_examples_get_what_transformers_gives_them(backbone: Sam3Backbone, tiny_sam3: Path) -> None:
+    boxes, labels = [[5.0, 10.0, 40.0, 50.0], [50.0, 20.0, 85.0, 58.0]], [1, 0]
+    model, processor = transformers_model(tiny_sam3)
+    inputs = processor(
+        images=[IMAGE], text=["cat"], input_boxes=[boxes], input_boxes_labels=[labels], return_tensors="pt"
+    )
+    wanted_by = ("pixel_values", "input_ids", "attention_mask", "input_boxes", "input_boxes_labels")
+    with torch.no_grad():
+        wanted = model(**{name: inputs[name] for name in wanted_by})
+    (embedding,) = backbone.embed([IMAGE])
+    view = backbone.view_for_concepts(embedding)
+    found = backbone.find_alike(view, torch.tensor(boxes), torch.tensor(labels).bool(), "cat", 0.0)
+    presence = wanted.presence_logits.sigmoid()
+    masks = wanted.pred_masks[0].flatten(1)
+    assert float((found.logits - masks).abs().max()) < TOLERANCE * float(masks.abs().max())
+    assert float((found.scores - wanted.pred_logits[0].sigmoid() * presence[0]).abs().max()) < TOLERANCE
+    assert found.presence == pytest.approx(float(presence[0]), abs=TOLERANCE)
 
 
 def test_names_get_what_transformers_gives_them(backbone: Sam3Backbone, tiny_sam3: Path) -> None:
