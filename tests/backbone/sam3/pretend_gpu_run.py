@@ -19,7 +19,7 @@ from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.masks.rle import rle_ious
 from everymask.records import ImageLabels
-from tests.backbone.official_environment import SIZES, picture
+from tests.backbone.official_pictures import SIZES, picture
 from tests.pretend_gpu import PretendGpu, computed
 
 
