@@ -57,7 +57,8 @@ def made_table(path: Path, columns: list[str]) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     weights = ", ".join(f"{model} {sha256[:12]}" for model, sha256 in content["weights"].items())
     commit = str(content["commit"])[:9]
-    origin = f"`{content['command']}`, {content['date']}, commit {commit}, {content['processor']}; weights: {weights}."
+    origin = f"`{content['command']}`, {content['date']}, commit {commit}, {content['processor']}"
+    origin += f"; weights: {weights}." if weights else "."
     return "\n".join([*lines, "", origin])
 
 

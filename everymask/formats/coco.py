@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.outlines import coco_polygons, coco_polygons_of
+from everymask.formats.outlines import coco_polygons_of, simple_polygons_of
 from everymask.formats.spool import Spool
 from everymask.masks.checked import fill_polygons
 from everymask.masks.runs import rles_from_runs, runs_of_rles
@@ -45,7 +45,10 @@ def coco_segmentations_of(
     polygons = (
         coco_polygons_of(rles, size_hw)
         if not options.tolerance_px
-        else [coco_polygons(mask, options.tolerance_px) for mask in masks]
+        else [
+            [polygon.ravel().tolist() for polygon in of_mask]
+            for of_mask in simple_polygons_of(masks, size_hw, options.tolerance_px)
+        ]
     )
     return list(polygons), [fill_polygons(rings, size_hw) for rings in polygons]
 

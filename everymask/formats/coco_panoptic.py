@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from everymask.formats.coco import categories
+from everymask.formats.flat_png import flat_png
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import stem_path
 from everymask.masks.painting import label_map_by_score
@@ -28,7 +28,7 @@ _NAME = "panoptic_default"
 
 def segment_colours(segments: NDArray[np.int32]) -> NDArray[np.uint8]:
     """(H, W) segment ids → (H, W, 3) uint8 colours."""
-    return np.stack([segments & 255, segments >> 8 & 255, segments >> 16], axis=-1).astype(np.uint8)
+    return np.ascontiguousarray(segments, dtype="<u4").view(np.uint8).reshape(*segments.shape, 4)[:, :, :3]
 
 
 class CocoPanopticWriter:
@@ -48,7 +48,7 @@ class CocoPanopticWriter:
         file_name = f"{stem_path(exported.name)}.png"
         path = self._folder / _NAME / file_name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(segment_colours(numbers + 1)).save(path)
+        path.write_bytes(flat_png(segment_colours(numbers + 1)))
         written = encode_label_map(numbers, len(labels.masks))
         entry = {"id": exported.number, "file_name": exported.name, "width": width, "height": height}
         self._images.add(exported.number, json.dumps(entry).encode())

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.labels.doubt import image_doubt
-from everymask.masks.runs import crop_of, rle_from_crop
+from everymask.masks.labelled import rle_of_copy
+from everymask.masks.runs import crops_of
 from everymask.records import LabelledMask, Rle
 
 _VERSION = "1.0.0"
@@ -88,7 +89,7 @@ def packed_array(array: NDArray[np.bool_]) -> str:
     """An array as FiftyOne stores it."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    return base64.b64encode(zlib.compress(buffer.getvalue())).decode("ascii")
+    return base64.b64encode(zlib.compress(buffer.getvalue(), 1)).decode("ascii")
 
 
 def unpacked_array(text: str) -> NDArray[np.bool_]:
@@ -126,14 +127,15 @@ class FiftyOneWriter:
         labels, image = exported.labels, exported.image
         height, width = labels.size_hw
         detections, written = [], []
-        for mask in labels.masks:
+        crops = crops_of([mask.rle for mask in labels.masks], [mask.box_xyxy for mask in labels.masks])
+        for mask, crop in zip(labels.masks, crops, strict=True):
             if not mask.area:
                 written.append(mask.rle)
                 continue
-            packed = packed_array(crop_of(mask.rle, mask.box_xyxy))
+            packed = packed_array(crop)
             detections.append(detection(mask, packed))
             x0, y0, _, _ = mask.box_xyxy
-            written.append(rle_from_crop(unpacked_array(packed), (x0, y0), (height, width)))
+            written.append(rle_of_copy(unpacked_array(packed), (x0, y0), mask, crop))
         digest = hashlib.sha256(image.image_id.encode("utf-8", "surrogatepass")).hexdigest()
         sample = {
             "_id": {"$oid": digest[:_ID_DIGITS]},

@@ -25,11 +25,14 @@ from everymask.errors import InputError
 from everymask.files.storage import is_remote
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_polygons
+from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_points
+from everymask.formats.outlines import Polygon, simple_polygons, simple_polygons_of
 from everymask.formats.png_text import open_png
 from everymask.labels.doubt import image_doubt
 from everymask.masks.checked import fill_polygons
-from everymask.masks.rle import decode_mask, encode_mask
+from everymask.masks.labelled import rle_of_copy
+from everymask.masks.rle import encode_mask
+from everymask.masks.runs import crop_of, crops_of
 from everymask.records import LabelledMask, Rle
 
 Kind = Literal["bitmask", "brush", "polygon"]
@@ -54,18 +57,29 @@ def regions(mask: LabelledMask, kind: Kind, tolerance_px: float = 0.0) -> list[d
 
     The mask must have an id; `tolerance_px` is how far polygons may deviate from outlines.
     """
-    if mask.area == 0:
-        return []
     if kind == "polygon":
-        rings = percent_polygons(mask, tolerance_px)
-        pieces = [mask.mask_id, *(f"{mask.mask_id}-{number}" for number in range(1, len(rings)))]
-        return [
-            _region(mask, kind, {"points": ring, "closed": True}, piece)
-            for ring, piece in zip(rings, pieces, strict=True)
-        ]
-    value: dict[str, Any] = {"format": "rle", "rle": brush_rle(mask)}
-    if kind == "bitmask":
-        value = {"imageDataURL": bitmask_url(mask.rle)}
+        return _polygons(mask, simple_polygons(mask, tolerance_px))
+    return _pixel_regions(mask, kind, crop_of(mask.rle, mask.box_xyxy))
+
+
+def _polygons(mask: LabelledMask, polygons: Sequence[Polygon]) -> list[dict[str, Any]]:
+    rings = percent_points(polygons, _size(mask.rle))
+    pieces = [mask.mask_id, *(f"{mask.mask_id}-{number}" for number in range(1, len(rings)))]
+    return [
+        _region(mask, "polygon", {"points": ring, "closed": True}, piece)
+        for ring, piece in zip(rings, pieces, strict=False)
+    ]
+
+
+def _pixel_regions(mask: LabelledMask, kind: Kind, crop: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """A bitmask or brush stroke of the mask that has `crop` in its box."""
+    if not mask.area:
+        return []
+    value: dict[str, Any] = (
+        {"imageDataURL": bitmask_url(mask, crop)}
+        if kind == "bitmask"
+        else {"format": "rle", "rle": brush_rle(mask, crop)}
+    )
     return [_region(mask, kind, value, mask.mask_id)]
 
 
@@ -82,16 +96,20 @@ def read_region(region: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
     try:
         if not isinstance(value, dict):
             raise ValueError("it has no value")
-        if "imageDataURL" in value:
-            return encode_mask(_read_bitmask(value["imageDataURL"], size_hw))
-        if "rle" in value:
-            return encode_mask(mask_from_brush_rle(value["rle"], size_hw))
+        if "imageDataURL" in value or "rle" in value:
+            return encode_mask(_pixels(value, size_hw))
         if "points" in value:
-            points = np.asarray(value["points"], dtype=np.float64).reshape(-1, 2) * (width / 100, height / 100)
-            return fill_polygons([points.ravel().tolist()], size_hw)
+            return fill_polygons([_corners(value["points"], size_hw)], size_hw)
     except (InputError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{name} cannot be read: {error}") from error
     raise InputError(f"{name} is a {region.get('type')}; only bitmasks, brushes and polygons are read")
+
+
+def _pixels(value: dict[str, Any], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W) mask of a bitmask or a brush stroke; ValueError if it is damaged."""
+    if "imageDataURL" in value:
+        return _read_bitmask(value["imageDataURL"], size_hw)
+    return mask_from_brush_rle(value["rle"], size_hw)
 
 
 def _read_bitmask(url: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -102,6 +120,12 @@ def _read_bitmask(url: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
             raise ValueError(f"its bitmask has {picture.width} x {picture.height} pixels")
         if not picture.has_transparency_data:
             raise ValueError("its bitmask has no transparency, which tells mask from background")
+        transparent = picture.info.get("transparency")
+        if picture.mode == "P" and transparent == 0:  # as we write them: several times faster than four channels
+            inside = np.zeros(size_hw, dtype=np.bool_)
+            if box := picture.getbbox():
+                inside[box[1] : box[3], box[0] : box[2]] = np.asarray(picture.crop(box)) != 0
+            return inside
         alpha: NDArray[np.bool_] = np.asarray(picture.convert("RGBA"))[:, :, 3] >= _OPAQUE
         return alpha
 
@@ -137,11 +161,15 @@ class LabelStudioWriter:
         self._tasks = destination.spool("tasks")
 
     def add(self, exported: ExportedImage) -> list[Rle]:
-        written, result = [], []
-        for mask in exported.labels.masks:
-            found = regions(mask, self._kind, self._options.tolerance_px)
-            result += found
-            written.append(_read_back(mask, found))
+        masks, size_hw = exported.labels.masks, exported.labels.size_hw
+        if self._kind == "polygon":
+            found = list(map(_polygons, masks, simple_polygons_of(masks, size_hw, self._options.tolerance_px)))
+            written = [_union(regions_of, size_hw) for regions_of in found]
+        else:
+            crops = crops_of([mask.rle for mask in masks], [mask.box_xyxy for mask in masks])
+            found = [_pixel_regions(mask, self._kind, crop) for mask, crop in zip(masks, crops, strict=True)]
+            written = list(map(_copied, masks, crops, found))
+        result = [region for of_mask in found for region in of_mask]
         image = exported.image
         score = 1 - image_doubt(exported.labels)
         task = {
@@ -174,13 +202,23 @@ def _write_tasks(destination: Destination, options: ExportOptions, ended: Sequen
     sidecar.with_suffix(LABEL_STUDIO.sidecar_suffix).write_text(config, encoding="utf-8")
 
 
-def _read_back(mask: LabelledMask, found: list[dict[str, Any]]) -> Rle:
-    """The union of a mask's regions, as an importer reads them."""
-    size_hw = _size(mask.rle)
-    if len(found) == 1:
-        return read_region(found[0], size_hw)
-    masks = [decode_mask(read_region(region, size_hw)) for region in found]
-    return encode_mask(np.logical_or.reduce(masks) if masks else np.zeros(size_hw, dtype=np.bool_))
+def _union(found: list[dict[str, Any]], size_hw: tuple[int, int]) -> Rle:
+    """What an importer makes of a mask's polygons."""
+    return fill_polygons([_corners(region["value"]["points"], size_hw) for region in found], size_hw)
+
+
+def _copied(mask: LabelledMask, crop: NDArray[np.bool_], found: list[dict[str, Any]]) -> Rle:
+    """What an importer makes of a mask's bitmask or brush stroke; `crop` is what the mask has inside its box."""
+    if not found:
+        return mask.rle
+    return rle_of_copy(_pixels(found[0]["value"], _size(mask.rle)), (0, 0), mask, crop)
+
+
+def _corners(points: Any, size_hw: tuple[int, int]) -> list[float]:
+    """A ring of [x, y] in percent as [x0, y0, x1, y1, …] in pixels."""
+    percent = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    corners: list[float] = (percent * (size_hw[1] / 100, size_hw[0] / 100)).ravel().tolist()
+    return corners
 
 
 LABEL_STUDIO = Format(

@@ -6,17 +6,15 @@ Derived from the reference decoder, label-studio-sdk's `converter/brush.py`, and
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from everymask.formats.outlines import simple_polygons
-from everymask.masks.rle import decode_mask
-from everymask.masks.runs import crop_of, row_major_runs
-from everymask.records import LabelledMask, Rle
+from everymask.formats.flat_png import bit_png
+from everymask.formats.outlines import Polygon
+from everymask.masks.runs import row_major_runs
+from everymask.records import LabelledMask
 
 _CHANNELS = 4
 """The encoded picture is RGBA; all four channels hold the mask, and the editor reads the last."""
@@ -31,15 +29,15 @@ _WINDOW_BYTES = 5
 """Enough bytes for a 32-bit number that begins at any bit."""
 
 
-def brush_rle(mask: LabelledMask) -> list[int]:
-    """A mask as the `rle` of a brush region: bytes 0..255.
+def brush_rle(mask: LabelledMask, crop: NDArray[np.bool_]) -> list[int]:
+    """A mask as the `rle` of a brush region: bytes 0..255; `crop` are its pixels inside its box.
 
     Header: 32 bits for the number of values, 5 for a value's width less one, 4 times 4 for the length fields' widths
     less one. Each run: a 1 bit, two bits that select the length field, the length less one, and the value.
     """
     height, width = mask.rle["size"]
     x0, y0, _, _ = mask.box_xyxy
-    runs = row_major_runs(crop_of(mask.rle, mask.box_xyxy), (x0, y0), (height, width)) * _CHANNELS
+    runs = row_major_runs(crop, (x0, y0), (height, width)) * _CHANNELS
     value = np.where(np.arange(runs.size) % 2 == 1, _INSIDE, 0)
     pieces = -(-runs // _LONGEST)
     last = np.cumsum(pieces) - 1
@@ -76,7 +74,7 @@ def mask_from_brush_rle(values: Sequence[int], size_hw: tuple[int, int]) -> NDAr
     padded = data + bytes(_WINDOW_BYTES)
     # Of every pixel the last of its four values counts: where that stands, and for how many pixels.
     words: list[int] = []
-    pixels: list[int] = []
+    ends: list[int] = []
     position, made = _HEADER_BITS, 0
     while made < count:
         code = int.from_bytes(padded[position >> 3 : (position >> 3) + 4], "big") << (position & 7) & 0xFFFFFFFF
@@ -86,17 +84,18 @@ def mask_from_brush_rle(values: Sequence[int], size_hw: tuple[int, int]) -> NDAr
         if code >> 31:
             position = first + word_bits
             words.append(first)
-            pixels.append(made // _CHANNELS - before // _CHANNELS)
+            ends.append(made)
         else:
             position = first + (length + 1) * word_bits
             last_values = range(first + (-before - 1) % _CHANNELS * word_bits, position, _CHANNELS * word_bits)
             words += last_values
-            pixels += [1] * len(last_values)
+            ends += range((before // _CHANNELS + 1) * _CHANNELS, made + 1, _CHANNELS)
         if position > bits:
             raise ValueError("the brush encoding is cut short")
     if made > count:
         raise ValueError("a run of the brush encoding reaches past its end")
     inside = _values(np.frombuffer(padded, dtype=np.uint8), np.array(words, dtype=np.int64), word_bits) > 0
+    pixels = np.diff(np.array(ends, dtype=np.int64) // _CHANNELS, prepend=0)
     return np.repeat(inside, pixels).reshape(height, width)
 
 
@@ -108,20 +107,18 @@ def _values(data: NDArray[np.uint8], positions: NDArray[np.int64], bits: int) ->
     return window >> (8 * _WINDOW_BYTES - bits - (positions & 7)) & ((1 << bits) - 1)
 
 
-def bitmask_url(rle: Rle) -> str:
-    """A mask as the `imageDataURL` of a bitmask region: a PNG of the image's size, black on transparent."""
-    alpha = Image.fromarray(decode_mask(rle).view(np.uint8) * np.uint8(_INSIDE))
-    picture = Image.merge("LA", (Image.new("L", alpha.size), alpha))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+def bitmask_url(mask: LabelledMask, crop: NDArray[np.bool_]) -> str:
+    """A mask as the `imageDataURL` of a bitmask region: a PNG of the image's size, black on transparent.
 
-
-def percent_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[list[list[float]]]:
-    """A mask as the `points` of polygon regions, one each: a ring of [x, y] in percent of the image.
-
-    Label Studio's polygons have neither holes nor parts; `simple_polygons` says how masks are cut.
+    `crop` are its pixels inside its box.
     """
     height, width = mask.rle["size"]
+    picture = bit_png(mask.box_xyxy[:2], crop, (height, width))
+    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def percent_points(polygons: Sequence[Polygon], size_hw: tuple[int, int]) -> list[list[list[float]]]:
+    """Polygons without holes as the `points` of polygon regions, one each: a ring of [x, y] in percent of the image."""
+    height, width = size_hw
     percent = np.array([100 / width, 100 / height])
-    return [(polygon * percent).tolist() for polygon in simple_polygons(mask, tolerance_px)]
+    return [(polygon * percent).tolist() for polygon in polygons]

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import base64
 import json
-from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from everymask.errors import InputError
 from everymask.formats.class_names import ClassNames
+from everymask.formats.flat_png import flat_png
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import relative_path, stem_path
 from everymask.formats.png_text import open_png
-from everymask.masks.runs import crop_of, rle_from_crop
+from everymask.masks.labelled import rle_of_copy
+from everymask.masks.runs import crops_of, rle_from_crop
 from everymask.records import LabelledMask, Rle
 
 _VERSION = "6.3.1"
@@ -29,7 +29,8 @@ REVIEWED_FLAG = "reviewed"
 """Flag that a person sets on a finished image; only then does it count as corrected."""
 
 
-def labelme_shape(mask: LabelledMask) -> dict[str, Any]:
+def labelme_shape(mask: LabelledMask, crop: NDArray[np.bool_]) -> dict[str, Any]:
+    """A mask as a shape; `crop` are its pixels inside its box."""
     x0, y0, x1, y1 = mask.box_xyxy
     return {
         "label": ClassNames.name(mask),
@@ -38,7 +39,7 @@ def labelme_shape(mask: LabelledMask) -> dict[str, Any]:
         "description": "",
         "shape_type": "mask",
         "flags": {},
-        "mask": png_of_crop(crop_of(mask.rle, mask.box_xyxy)),
+        "mask": png_of_crop(crop),
         "everymask_id": mask.mask_id,
         "score": mask.score,
     }
@@ -46,9 +47,7 @@ def labelme_shape(mask: LabelledMask) -> dict[str, Any]:
 
 def png_of_crop(crop: NDArray[np.bool_]) -> str:
     """(h, w) bool → a PNG in base64."""
-    buffer = BytesIO()
-    Image.fromarray(crop).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return base64.b64encode(flat_png(crop)).decode()
 
 
 def crop_of_png(text: object, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -66,10 +65,15 @@ def crop_of_png(text: object, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
 def read_mask_shape(shape: dict[str, Any], size_hw: tuple[int, int]) -> Rle:
     """The mask of a shape of type `mask`; InputError if it is damaged or reaches beyond the image."""
     try:
-        x0, y0 = (int(value) for value in shape["points"][0])
-        return rle_from_crop(crop_of_png(shape["mask"], size_hw), (x0, y0), size_hw)
+        crop, corner_xy = _crop_of_shape(shape, size_hw)
+        return rle_from_crop(crop, corner_xy, size_hw)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise InputError(f"a mask cannot be read ({error}); redraw it") from error
+
+
+def _crop_of_shape(shape: dict[str, Any], size_hw: tuple[int, int]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    x0, y0 = (int(value) for value in shape["points"][0])
+    return crop_of_png(shape["mask"], size_hw), (x0, y0)
 
 
 def image_beside(exported: ExportedImage) -> dict[str, Any]:
@@ -98,7 +102,8 @@ class LabelMeWriter:
     def add(self, exported: ExportedImage) -> list[Rle]:
         height, width = exported.labels.size_hw
         masks = [mask for mask in exported.labels.masks if mask.area]
-        shapes = [labelme_shape(mask) for mask in masks]
+        crops = crops_of([mask.rle for mask in masks], [mask.box_xyxy for mask in masks])
+        shapes = list(map(labelme_shape, masks, crops))
         content: dict[str, Any] = {
             "version": _VERSION,
             "flags": {REVIEWED_FLAG: False},
@@ -106,7 +111,12 @@ class LabelMeWriter:
             **image_beside(exported),
         }
         write_beside(self._destination, exported, content)
-        read = iter([read_mask_shape(shape, (height, width)) for shape in shapes])
+        read = iter(
+            [
+                rle_of_copy(*_crop_of_shape(shape, (height, width)), mask, crop)
+                for shape, mask, crop in zip(shapes, masks, crops, strict=True)
+            ]
+        )
         return [next(read) if mask.area else mask.rle for mask in exported.labels.masks]
 
     def end(self) -> Ended:

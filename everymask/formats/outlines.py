@@ -5,16 +5,20 @@ All polygons are in pixels with corners at pixel corners, so x lies in [0, width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from everymask.masks.checked import fill_polygons
+from everymask.masks.column_runs import ColumnRuns
 from everymask.masks.pixel_polygons import fill_pixel_polygons
 from everymask.masks.polygons import outline_rings, polygons_from_mask, polygons_from_rles, ring_area
 from everymask.masks.rle import rle_ious
 from everymask.masks.runs import crop_of
+from everymask.masks.simplification import simplified_rings
+from everymask.masks.tracing import trace
 from everymask.records import LabelledMask, Rle
 
 Polygon = NDArray[np.float64]
@@ -47,37 +51,55 @@ def simple_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[Polyg
 
     An empty mask gives an empty list. `tolerance_px` is how far the outline may move; 0 keeps all corners.
     """
-    exact = _shifted(_simple_rings(crop_of(mask.rle, mask.box_xyxy)), mask)
     height, width = mask.rle["size"]
-    return simplified(exact, tolerance_px, lambda polygons: _iou(mask, _flat(polygons), (height, width)))
+    return simple_polygons_of([mask], (height, width), tolerance_px)[0]
+
+
+def simple_polygons_of(
+    masks: Sequence[LabelledMask], size_hw: tuple[int, int], tolerance_px: float = 0.0
+) -> list[list[Polygon]]:
+    """`simple_polygons` for many masks of an image at once.
+
+    With a tolerance, outlines are simplified (Douglas and Peucker, 1973), each at the largest of tolerance,
+    tolerance / 2, … that keeps `MIN_IOU`.
+    """
+    exact = _exact_polygons(masks, size_hw)
+    found = list(exact)
+    pending = list(range(len(masks)))
+    for halving in range(_HALVINGS if tolerance_px > 0 else 0):
+        bounds = np.cumsum([0, *(len(exact[number]) for number in pending)]).tolist()
+        rings = simplified_rings([ring for number in pending for ring in exact[number]], tolerance_px / 2**halving)
+        left = []
+        for number, (first, last) in zip(pending, itertools.pairwise(bounds), strict=True):
+            if _iou(masks[number], _flat(rings[first:last]), size_hw) >= MIN_IOU:
+                found[number] = rings[first:last]
+            else:
+                left.append(number)
+        pending = left
+    return found
+
+
+def _exact_polygons(masks: Sequence[LabelledMask], size_hw: tuple[int, int]) -> list[list[Polygon]]:
+    outlines = trace(ColumnRuns.of_rles([mask.rle for mask in masks], size_hw))
+    rings = outlines.corner_rings()
+    bounds = np.searchsorted(outlines.masks, np.arange(len(masks) + 1)).tolist()
+    return [
+        _shifted(_simple_rings(crop_of(mask.rle, mask.box_xyxy)), mask)
+        if outlines.is_hole[first:last].any()
+        else [ring.astype(np.float64) for ring in rings[first:last]]
+        for mask, (first, last) in zip(masks, itertools.pairwise(bounds), strict=True)
+    ]
 
 
 def simplified_pixels(polygon: NDArray[np.int64], rle: Rle, tolerance_px: float) -> NDArray[np.int64]:
-    """A ring of (K, 2) pixels through pixel centres, with fewer corners as by `simplified`."""
+    """A ring of (K, 2) pixels through pixel centres, with fewer corners as by `simple_polygons_of`."""
     height, width = rle["size"]
-
-    def iou(polygons: list[Polygon]) -> float:
-        return float(rle_ious([rle], fill_pixel_polygons([polygons[0].astype(np.int64)], (height, width)))[0, 0])
-
-    if len(polygon) < 3:
-        return polygon
-    return simplified([polygon.astype(np.float64)], tolerance_px, iou)[0].astype(np.int64)
-
-
-def simplified(polygons: list[Polygon], tolerance_px: float, iou: Callable[[list[Polygon]], float]) -> list[Polygon]:
-    """Fewer corners (Douglas and Peucker, 1973), at the largest of tolerance, tolerance / 2, … that keeps `MIN_IOU`.
-
-    Args:
-        polygons: exact outlines.
-        tolerance_px: the most that an outline may move.
-        iou: IoU of given polygons with their mask.
-    """
-    for halving in range(_HALVINGS if tolerance_px > 0 else 0):
-        tolerance = tolerance_px / 2**halving
-        fewer = [_approximate(polygon, tolerance) for polygon in polygons]
-        if iou(fewer) >= MIN_IOU:
+    for halving in range(_HALVINGS if len(polygon) >= 3 else 0):
+        (ring,) = simplified_rings([polygon.astype(np.float64)], tolerance_px / 2**halving)
+        fewer = ring.astype(np.int64)
+        if float(rle_ious([rle], fill_pixel_polygons([fewer], (height, width)))[0, 0]) >= MIN_IOU:
             return fewer
-    return polygons
+    return polygon
 
 
 def _simple_rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
@@ -108,20 +130,6 @@ def _simple_rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 
 def _shifted(rings: Sequence[NDArray[np.int64]], mask: LabelledMask) -> list[Polygon]:
     return [(ring + np.array(mask.box_xyxy[:2])).astype(np.float64) for ring in rings]
-
-
-def _approximate(polygon: Polygon, tolerance_px: float) -> Polygon:
-    """Simplify both halves between two far corners, so that the result does not depend on where the ring begins."""
-    from skimage.measure import approximate_polygon  # as above
-
-    far = int(np.abs(polygon - polygon[0]).sum(axis=1).argmax())
-    closed = np.concatenate([polygon, polygon[:1]])
-    halves = [
-        approximate_polygon(half, tolerance_px)  # type: ignore[no-untyped-call]
-        for half in (closed[: far + 1], closed[far:])
-    ]
-    fewer: Polygon = np.concatenate([halves[0][:-1], halves[1][:-1]])
-    return fewer if len(fewer) >= 3 else polygon
 
 
 def _flat(polygons: Sequence[Polygon]) -> list[list[float]]:

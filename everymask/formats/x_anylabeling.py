@@ -6,20 +6,21 @@ It has no masks, only polygons without holes: parts are cut through their holes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.labelme import image_beside, write_beside
-from everymask.formats.outlines import simple_polygons
+from everymask.formats.outlines import Polygon, simple_polygons_of
 from everymask.masks.checked import fill_polygons
 from everymask.records import LabelledMask, Rle
 
 _VERSION = "4.2.1"
 
 
-def x_anylabeling_shapes(mask: LabelledMask, group_id: int, tolerance_px: float) -> list[dict[str, Any]]:
-    """One mask as polygons of one group; none for an empty mask."""
+def x_anylabeling_shapes(mask: LabelledMask, group_id: int, polygons: Sequence[Polygon]) -> list[dict[str, Any]]:
+    """One mask's polygons as shapes of one group."""
     return [
         {
             "label": ClassNames.name(mask),
@@ -34,7 +35,7 @@ def x_anylabeling_shapes(mask: LabelledMask, group_id: int, tolerance_px: float)
             "kie_linking": [],
             "everymask_id": mask.mask_id,
         }
-        for polygon in simple_polygons(mask, tolerance_px)
+        for polygon in polygons
     ]
 
 
@@ -46,8 +47,10 @@ class XAnyLabelingWriter:
     def add(self, exported: ExportedImage) -> list[Rle]:
         height, width = exported.labels.size_hw
         shapes, written = [], []
-        for number, mask in enumerate(exported.labels.masks, start=1):
-            found = x_anylabeling_shapes(mask, number, self._tolerance_px)
+        masks = exported.labels.masks
+        polygons_of = simple_polygons_of(masks, (height, width), self._tolerance_px)
+        for number, (mask, of_mask) in enumerate(zip(masks, polygons_of, strict=True), start=1):
+            found = x_anylabeling_shapes(mask, number, of_mask)
             shapes += found
             polygons = [[value for point in shape["points"] for value in point] for shape in found]
             written.append(fill_polygons(polygons, (height, width)))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.masks.runs import places_within, rles_from_spans, runs_from_spans, spans_of_rles, spans_of_runs
+from everymask.masks.sorting import sorted_integers
 from everymask.records import Rle
 
 Ints = NDArray[np.int64]
@@ -78,7 +79,7 @@ class ColumnRuns:
         lines = self.lines + self.lines // width  # there is one line between columns more than there are columns
         ends = np.concatenate([lines * (height + 1) + self.tops, lines * (height + 1) + self.bottoms])
         keys = np.concatenate([ends, ends + height + 1])
-        keys.sort()
+        keys.sort(kind="stable")  # four sorted quarters, which it merges
         # Where runs of neighbouring columns end alike, nothing changes from one to the other.
         alike = np.flatnonzero(keys[1:] == keys[:-1])
         keep = np.ones(keys.size, dtype=np.bool_)
@@ -88,8 +89,7 @@ class ColumnRuns:
         lines, tops = np.divmod(starts, height + 1)
         masks, x = np.divmod(lines, width + 1)
         rows = np.repeat(masks * height + tops, lengths) + places_within(lengths)
-        changes = rows * (width + 1) + np.repeat(x, lengths)
-        changes.sort()
+        changes = sorted_integers(rows * (width + 1) + np.repeat(x, lengths))
         rows, first = np.divmod(changes[0::2], width + 1)
         return ColumnRuns((width, height), rows, first, changes[1::2] - rows * (width + 1))
 

@@ -18,6 +18,7 @@ from scipy.spatial import KDTree
 from everymask.masks.column_runs import ColumnRuns, Ints
 from everymask.masks.rle import rle_areas
 from everymask.masks.runs import places_within, rles_from_runs, rles_from_spans
+from everymask.masks.sorting import sorted_integers
 from everymask.masks.tracing import trace
 from everymask.records import Rle
 
@@ -151,8 +152,7 @@ def _interior(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int
     span = x1 - x0
     along = places_within(span)
     crossing = np.repeat(y0, span) - (-along * np.repeat(y1 - y0, span) // np.repeat(span, span))
-    positions = (np.repeat(columns + x0, span) + along) * height + crossing
-    positions.sort()
+    positions = sorted_integers((np.repeat(columns + x0, span) + along) * height + crossing)
     starts, stops = positions[0::2], positions[1::2]
     some = stops > starts
     return starts[some], stops[some]
@@ -182,8 +182,7 @@ def _union(starts: Ints, stops: Ints, num_masks: int, size_hw: tuple[int, int]) 
     """The union of runs as masks; no run leaves its column."""
     height, width = size_hw
     # A start and a length in one number are sorted much faster than two arrays.
-    keys = starts * (height + 2) + (stops - starts)
-    keys.sort()
+    keys = sorted_integers(starts * (height + 2) + (stops - starts))
     starts, lengths = np.divmod(keys, height + 2)
     reach = np.maximum.accumulate(starts + lengths)
     masks = starts // (height * width)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.masks.column_runs import ColumnRuns, Ints
+from everymask.masks.sorting import integer_order
 
 _TOP, _BOTTOM = 0, 1
 
@@ -95,7 +96,7 @@ class _Edges:
         height, width = runs.size_hw
         x, y, masks, kinds, first_right = _corners(runs, diagonals_join)
         # Sorted along rows, corners pair up two by two, as they do along columns in the order they come in.
-        order = np.argsort(((masks * (height + 1) + y) * (width + 1) + x) * 2 + first_right)
+        order = integer_order(((masks * (height + 1) + y) * (width + 1) + x) * 2 + first_right)
         left, right = order[0::2], order[1::2]
         self.is_top = kinds[left] == _TOP
         start, end = np.where(self.is_top, left, right), np.where(self.is_top, right, left)
@@ -160,7 +161,7 @@ def _corners(runs: ColumnRuns, diagonals_join: bool) -> tuple[Ints, Ints, Ints, 
     ends[:, 1] += 2 * _BOTTOM
     # Four bits: a run's end on the line to its left, and on the line to its right.
     keys = np.concatenate([ends.reshape(-1), ends.reshape(-1) + 4 * (height + 1) + 1])
-    keys.sort()
+    keys.sort(kind="stable")  # two sorted halves, which it merges
     # Where runs of neighbouring columns end alike, the outline goes straight on.
     straight = np.flatnonzero(keys[1:] >> 1 == keys[:-1] >> 1)
     keep = np.ones(keys.size, dtype=np.bool_)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from everymask.formats.outlines import simple_polygons
 from everymask.formats.x_anylabeling import x_anylabeling_shapes
 from everymask.labelling.clicks import ClickPrompt
 from everymask.records import LabelledMask
@@ -175,7 +176,7 @@ def _polygons(mask: LabelledMask, body: PredictBody) -> list[dict[str, Any]]:
     named = replace(mask, class_name=UNNAMED) if body.model == CLICKS else mask
     # Objects that were clicked one after the other must not share a group, so it follows from the mask itself.
     group_id = int((mask.mask_id or "0")[:7], 16)
-    shapes = x_anylabeling_shapes(named, group_id, tolerance_px)
+    shapes = x_anylabeling_shapes(named, group_id, simple_polygons(named, tolerance_px))
     alone = {"group_id": None} if len(shapes) == 1 else {}
     # The client drops the keys that it does not know, attributes it keeps.
     return [{**shape, **alone, "attributes": {"everymask_id": mask.mask_id}} for shape in shapes]

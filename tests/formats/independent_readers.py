@@ -38,10 +38,10 @@ def fill(polygons: Sequence[Any], height: int, width: int) -> NDArray[np.bool_]:
     return inside.reshape(height, width)
 
 
-def png(data: str | Path) -> NDArray[Any]:
-    """A PNG file, or one in base64."""
+def png(data: str | Path, mode: str | None = None) -> NDArray[Any]:
+    """A PNG file, or one in base64; converted to a mode if one is given."""
     with Image.open(data if isinstance(data, Path) else BytesIO(base64.b64decode(data))) as picture:
-        return np.asarray(picture)
+        return np.asarray(picture.convert(mode) if mode else picture)
 
 
 def coco(output: Path, name: str) -> Masks:
@@ -105,7 +105,7 @@ def label_studio(output: Path, name: str) -> Masks:
         elif "rle" in value:
             found[mask_id] = brush(value["rle"], height, width)
         else:
-            found[mask_id] = png(value["imageDataURL"].partition(",")[2])[..., -1] > 127
+            found[mask_id] = png(value["imageDataURL"].partition(",")[2], "RGBA")[..., 3] > 127
     return list(found.values())
 
 

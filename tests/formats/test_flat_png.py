@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from everymask.formats.flat_png import flat_png
+from everymask.formats.flat_png import bit_png, flat_png
 
 
 @pytest.mark.parametrize(("dtype", "mode"), [(np.uint8, "L"), (np.uint16, "I;16")])
@@ -30,3 +30,23 @@ def test_flat_pictures_are_small() -> None:
     values = np.zeros((480, 640), dtype=np.uint8)
     values[100:300, 200:500] = 7
     assert len(flat_png(values)) < 3000
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
+def test_pillow_reads_colours(values: NDArray[np.uint8]) -> None:
+    with Image.open(BytesIO(flat_png(values))) as picture:
+        assert picture.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(picture), values)
+
+
+@given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 20), st.integers(1, 20))), st.integers(0, 17), st.integers(0, 3))
+def test_pillow_reads_bits_as_opaque_black_wherever_they_begin(crop: NDArray[np.bool_], left: int, top: int) -> None:
+    size_hw = (top + crop.shape[0] + 2, left + crop.shape[1] + 5)
+    with Image.open(BytesIO(bit_png((left, top), crop, size_hw))) as picture:
+        rgba = np.asarray(picture.convert("RGBA"))
+    expected = np.zeros(size_hw, dtype=np.uint8)
+    expected[top : top + crop.shape[0], left : left + crop.shape[1]] = crop * np.uint8(255)
+    np.testing.assert_array_equal(rgba[:, :, 3], expected)
+    assert not rgba[:, :, :3].any()
+    with Image.open(BytesIO(flat_png(crop))) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), crop)

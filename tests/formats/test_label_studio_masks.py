@@ -9,7 +9,8 @@ from hypothesis import given
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_polygons
+from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_points
+from everymask.formats.outlines import simple_polygons
 from everymask.masks.rle import encode_mask
 from everymask.records import LabelledMask
 from tests.masks.strategies import masks
@@ -37,15 +38,21 @@ def labelled(pixels: NDArray[np.bool_]) -> LabelledMask:
     return LabelledMask(encode_mask(pixels), box, int(pixels.sum()), 0.9, 0.8, (1.0, 1.0), 0.5)
 
 
+def crop(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What a mask has inside its box."""
+    x0, y0, x1, y1 = labelled(pixels).box_xyxy
+    return pixels[y0:y1, x0:x1]
+
+
 @given(masks())
 def test_any_brush_comes_back_as_it_was(mask: NDArray[np.bool_]) -> None:
     height, width = mask.shape
-    np.testing.assert_array_equal(mask_from_brush_rle(brush_rle(labelled(mask)), (height, width)), mask)
+    np.testing.assert_array_equal(mask_from_brush_rle(brush_rle(labelled(mask), crop(mask)), (height, width)), mask)
 
 
 @pytest.mark.parametrize("pixels", cases().values(), ids=cases())
 def test_a_brush_comes_back_as_it_was(pixels: NDArray[np.bool_]) -> None:
-    values = brush_rle(labelled(pixels))
+    values = brush_rle(labelled(pixels), crop(pixels))
     assert all(0 <= value <= 255 for value in values)
     height, width = pixels.shape
     np.testing.assert_array_equal(mask_from_brush_rle(values, (height, width)), pixels)
@@ -56,7 +63,7 @@ def test_a_brushs_bytes_are_those_of_the_format() -> None:
     bits = "000000000000000000000000000010000011100100011011111111000110000000010001111111111"
     bits += "0" * (-len(bits) % 8)
     expected = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
-    assert brush_rle(labelled(np.array([[False, True]]))) == expected
+    assert brush_rle(labelled(np.array([[False, True]])), np.array([[True]])) == expected
 
 
 def test_a_brush_of_single_values_is_read_by_its_opacity() -> None:
@@ -73,14 +80,14 @@ def test_a_brush_of_single_values_is_read_by_its_opacity() -> None:
 @pytest.mark.parametrize("damage", ["cut", "size"])
 def test_a_damaged_brush_is_refused(damage: str) -> None:
     pixels = cases()["noise"]
-    values = brush_rle(labelled(pixels))
+    values = brush_rle(labelled(pixels), crop(pixels))
     with pytest.raises(ValueError, match="brush encoding"):
         mask_from_brush_rle(values[:40] if damage == "cut" else values, (33, 21) if damage == "cut" else (21, 21))
 
 
 @pytest.mark.parametrize("pixels", cases().values(), ids=cases())
 def test_a_bitmask_is_black_on_transparent(pixels: NDArray[np.bool_]) -> None:
-    head, _, data = bitmask_url(encode_mask(pixels)).partition(",")
+    head, _, data = bitmask_url(labelled(pixels), crop(pixels)).partition(",")
     assert head == "data:image/png;base64"
     rgba = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
     np.testing.assert_array_equal(rgba[..., 3], np.where(pixels, 255, 0))
@@ -90,7 +97,7 @@ def test_a_bitmask_is_black_on_transparent(pixels: NDArray[np.bool_]) -> None:
 @pytest.mark.parametrize("pixels", cases().values(), ids=cases())
 def test_polygons_in_percent_fill_the_mask(pixels: NDArray[np.bool_]) -> None:
     height, width = pixels.shape
-    rings = percent_polygons(labelled(pixels))
+    rings = percent_points(simple_polygons(labelled(pixels)), (height, width))
     assert all(0 <= value <= 100 for ring in rings for corner in ring for value in corner)
     # Eight times as large, so that a pixel's middle is hit and not its border.
     drawn = np.zeros((height * 8, width * 8), dtype=np.bool_)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.addresses import AddressPolicy
@@ -21,35 +16,16 @@ from everymask.formats.format import Format
 from everymask.formats.processes import write_here, write_in_processes
 from everymask.formats.registry import FORMATS
 from everymask.formats.shares import Job, Share, Told
-from everymask.formats.splits import SplitOptions
-from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
-from everymask.records import ImageLabels
-from tests.formats.exporting import run_export
-from tests.labels.examples import mask_record
+from tests.formats.exporting import Stop, contents, options_with_images, picture_store, run_export
 
 A_SHARE, SHARES = 64, 2
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> LabelStore:
-    """Two parts of as many images as a share has, each image with a mask of its own and one around it."""
-    folder = tmp_path_factory.mktemp("shares")
-    store = LabelStore(str(folder / "store"))
-    pixels = np.zeros((9, 12, 3), dtype=np.uint8)
-    for part in range(SHARES):
-        rows = []
-        for number in range(part, SHARES * A_SHARE, SHARES):
-            mask = np.zeros((9, 12), dtype=np.bool_)
-            mask.flat[: number % 90 + 1] = True
-            masks = (mask_record(mask, 0.9, number % 2), mask_record(~mask, 0.5, 1))
-            path = folder / f"{number:03d}.png"
-            pixels[0, 0] = number
-            Image.fromarray(pixels).save(path)
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            rows.append(ImageRow(path.name, str(path), ImageLabels((9, 12), masks, 1.0), None, digest))
-        store.write_part(to_table(rows))
-    return store
+    """Two parts of as many images as a share has."""
+    return picture_store(tmp_path_factory.mktemp("shares"), SHARES * A_SHARE, SHARES)
 
 
 def backwards(job: Job, chosen: Format, shares: Iterable[Share], done: Callable[[int], None]) -> Iterator[Told]:
@@ -57,35 +33,15 @@ def backwards(job: Job, chosen: Format, shares: Iterable[Share], done: Callable[
     return write_here(job, chosen, reversed(list(shares)), done)
 
 
-def options_of(name: str) -> dict[str, Any]:
-    """Splits and images, where there are some."""
-    options: dict[str, Any] = {"policy": AddressPolicy(any_local_file=True)}
-    if FORMATS[name].has_splits:
-        options |= {"split": SplitOptions((0.5, 0.5), by="content_sha256"), "images": "copy"}
-    return options
-
-
-def content(folder: Path) -> dict[str, Any]:
-    """What is in every file; of those with times inside, what readers find in them."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix == ".tar":
-            with tarfile.open(path) as tar:
-                found[path.relative_to(folder).as_posix()] = tar.getnames()
-        elif path.is_file():
-            found[path.relative_to(folder).as_posix()] = path.read_bytes()
-    return found
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_order_of_shares_does_not_matter(store: LabelStore, tmp_path: Path, name: str) -> None:
     reports = []
     for folder, write_shares in (("forwards", write_here), ("backwards", backwards)):
         output = tmp_path / folder / f"labels{FORMATS[name].suffix}"
-        reports.append(run_export(store, name, output, write_shares=write_shares, **options_of(name)))
+        reports.append(run_export(store, name, output, write_shares=write_shares, **options_with_images(name)))
     assert reports[0].lines()[:-1] == reports[1].lines()[:-1]
     assert reports[0].images == A_SHARE * SHARES
-    first, second = content(tmp_path / "forwards"), content(tmp_path / "backwards")
+    first, second = contents(tmp_path / "forwards"), contents(tmp_path / "backwards")
     assert first.keys() == second.keys()
     assert [path for path in first if first[path] != second[path]] == []
     assert not [path for path in first if "shares" in path or path.endswith(".spool")]
@@ -102,7 +58,7 @@ def test_processes_write_what_one_process_writes(store: LabelStore, tmp_path: Pa
         progress=lambda done, total: seen.append(done),
     )
     assert again == report
-    assert content(tmp_path / "one") == content(tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert seen[-1] == A_SHARE * SHARES
 
 
@@ -114,31 +70,18 @@ def test_an_error_in_a_process_is_the_exports_and_nothing_is_left(store: LabelSt
     assert not list(tmp_path.iterdir())
 
 
-class Stop:
-    """Progress that is interrupted when some images are done."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.first: int | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        self.first = done if self.first is None else self.first
-        if done >= self.at:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("name", ["coco", "yolo", "huggingface"])
 def test_an_export_that_was_interrupted_goes_on(store: LabelStore, tmp_path: Path, name: str) -> None:
     output = tmp_path / f"labels{FORMATS[name].suffix}"
     with pytest.raises(KeyboardInterrupt):
-        run_export(store, name, output, progress=Stop(A_SHARE + 5), **options_of(name))
+        run_export(store, name, output, progress=Stop(A_SHARE + 5), **options_with_images(name))
     assert not output.exists()
     again = Stop(10**9)
-    run_export(store, name, output, progress=again, **options_of(name))
+    run_export(store, name, output, progress=again, **options_with_images(name))
     assert again.first == A_SHARE
-    run_export(store, name, tmp_path / "whole" / output.name, **options_of(name))
-    whole = content(tmp_path / "whole")
-    found = {path: data for path, data in content(tmp_path).items() if not path.startswith("whole/")}
+    run_export(store, name, tmp_path / "whole" / output.name, **options_with_images(name))
+    whole = contents(tmp_path / "whole")
+    found = {path: data for path, data in contents(tmp_path).items() if not path.startswith("whole/")}
     assert found == whole
 
 
@@ -204,7 +147,7 @@ def test_formats_of_many_files_have_no_numbered_ones(store: LabelStore, tmp_path
 
 
 def test_parquet_files_of_all_shares_are_numbered_through(store: LabelStore, tmp_path: Path) -> None:
-    run_export(store, "huggingface", tmp_path / "hf", write_shares=backwards, **options_of("huggingface"))
+    run_export(store, "huggingface", tmp_path / "hf", write_shares=backwards, **options_with_images("huggingface"))
     files = sorted(path.name for path in (tmp_path / "hf" / "data").iterdir())
     assert files == [f"{split}-{number:05d}.parquet" for split in ("train", "val") for number in range(SHARES)]
     rows = sum(pq.read_metadata(tmp_path / "hf" / "data" / file).num_rows for file in files)
