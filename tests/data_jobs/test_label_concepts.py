@@ -88,7 +88,7 @@ def test_a_sample_and_then_all_are_labelled_by_a_file_of_names(
     assert not list(output.glob("labels/*"))
 
     assert estimate([*given, "--names", "names.txt", "--sample", "4"]) == 0
-    assert "s an image" in capsys.readouterr().out
+    assert "estimate from 4 of 7 images" in capsys.readouterr().out
     sampled = rows_of(output)
     assert len(sampled) == 4
     assert label([*given, "--names", "names.txt"]) == 0
