@@ -3,13 +3,16 @@
     everymask export --labels labels --format coco --output instances.json
     everymask export --labels labels --format yolo --output yolo --split 0.8/0.1/0.1
 
-An export is written by all cores, whole or not at all, and ends with what it lost and what to type next; one that was
-killed goes on where it was when the same command is given again. Exit codes: 0 done; 2 usage,
-no label store, names that collide, a loss above --max-loss, or an output that cannot be written.
+    ray job submit --working-dir . -- python data_jobs/export_labels.py --labels s3://b/labels --output s3://b/coco.json
+
+An export is written by all cores, or by all machines of a Ray cluster, whole or not at all, and ends with what it lost
+and what to type next; one that was killed goes on where it was when the same command is given again. Exit codes:
+0 done; 2 usage, no label store, names that collide, a loss above --max-loss, or an output that cannot be written.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -26,7 +29,7 @@ from everymask.cores import usable_cores
 from everymask.errors import ConfigurationError
 from everymask.formats.export import ExportReport, ExportRequest, export
 from everymask.formats.format import ImagesMode
-from everymask.formats.processes import write_here, write_in_processes
+from everymask.formats.processes import WriteShares, write_here, write_in_processes
 from everymask.formats.registry import FORMATS, find_format, help_text
 from everymask.formats.splits import SplitOptions
 from everymask.labels.address_policy import address_policy
@@ -74,7 +77,8 @@ class ExportConfig:
     file_mib: float | None = None
     """For formats that are one file: write a folder of numbered files of about this size, with an index."""
     processes: int | None = None
-    """Processes that write; by default one per core."""
+    """Processes that write, on this machine. By default one per core, or, in a job that was submitted to a Ray cluster,
+    tasks on all its machines."""
     uncorrected: bool = False
     """Write the labels as the model made them, without people's corrections."""
     overwrite: bool = False
@@ -114,7 +118,7 @@ def write(config: ExportConfig) -> ExportReport:
     )
     if config.processes is not None and config.processes < 1:
         raise ConfigurationError(f"--processes must be at least 1; got {config.processes}")
-    processes = config.processes or usable_cores()
+    write_shares = _writers(config.processes)
     line: ProgressLine | None = None
 
     def show(done: int, total: int) -> None:
@@ -123,10 +127,19 @@ def write(config: ExportConfig) -> ExportReport:
         line.update(done, 0)
 
     try:
-        return export(store, request, show, write_in_processes(processes) if processes > 1 else write_here)
+        return export(store, request, show, write_shares)
     finally:
         if line is not None:
             line.close()
+
+
+def _writers(processes: int | None) -> WriteShares:
+    if processes is None and os.environ.get("RAY_ADDRESS"):
+        from data_jobs.exporting.on_ray import on_ray  # takes seconds, and most exports do without
+
+        return on_ray()
+    processes = processes or usable_cores()
+    return write_in_processes(processes) if processes > 1 else write_here
 
 
 def run(config: ExportConfig) -> int:

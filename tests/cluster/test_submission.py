@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import everymask
+from data_jobs.export_labels import ExportConfig, write
 from tests.cluster.multinode import (
     JOB_TIMEOUT_S,
     OBJECT_STORE_BYTES,
@@ -25,6 +26,7 @@ from tests.cluster.multinode import (
     rows,
     write_images,
 )
+from tests.formats.exporting import picture_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -147,3 +149,13 @@ def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tmp_path: P
     again = head.submit("again", images, output)
     assert again.returncode == 0, again.stdout + again.stderr
     assert rows(output) == rows(tmp_path / "undisturbed")
+
+
+def test_a_submitted_export_has_the_bytes_of_one_process(head: Head, tmp_path: Path) -> None:
+    store, alone, output = picture_store(tmp_path, 130), tmp_path / "alone.json", tmp_path / "coco.json"
+    write(ExportConfig(store.uri, str(alone), processes=1))
+    words = ["data_jobs/export_labels.py", "--labels", store.uri, "--output", str(output)]
+    answer = head.job("submit", "--working-dir", str(REPOSITORY), "--", "python", *words)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "130 images" in answer.stdout
+    assert output.read_bytes() == alone.read_bytes()
