@@ -130,30 +130,37 @@ def _sound_runs(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.in
 
     An invalid text may still have runs.
     """
-    # Four bytes a character, of whatever alphabet.
-    characters = np.frombuffer("".join(counts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64) - 48
-    text_lengths = np.array([len(text) for text in counts], dtype=np.int64)
-    owner = np.repeat(np.arange(len(counts)), text_lengths)
-    last = np.cumsum(text_lengths) - 1
-    ends = (characters & 0x20) == 0  # six bits a character: five of the number, lowest first, and whether it goes on
-    sound = text_lengths > 0
-    sound[sound] &= ends[last[sound]]
-    sound[owner[(characters < 0) | (characters > 63)]] = False
-    # What is unsound must not run into its neighbours.
-    usable = sound[owner]
-    characters, owner, ends = characters[usable], owner[usable], ends[usable]
+    joined = "".join(counts)
+    if joined.isascii():
+        characters = np.frombuffer(joined.encode("ascii"), dtype=np.uint8) - np.uint8(48)
+    else:  # four bytes a character, of whatever alphabet
+        wide = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        characters = np.minimum(wide, 255).astype(np.uint8) - np.uint8(48)
+    lengths = np.array([len(text) for text in counts], dtype=np.int64)
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    # Six bits a character: five of the number, lowest first, and whether it goes on. Below 48, what is left wraps.
+    sound = lengths > 0
+    sound[sound] &= characters[bounds[1:][sound] - 1] < 0x20
+    sound[np.searchsorted(bounds, np.flatnonzero(characters > 63), side="right") - 1] = False
+    if not sound.all():  # what is unsound must not run into its neighbours
+        characters, lengths = characters[np.repeat(sound, lengths)], lengths[sound]
     if not len(characters):
-        return characters, owner, sound
-    starts = np.concatenate([[0], np.flatnonzero(ends)[:-1] + 1])
-    digits = np.diff(np.append(starts, len(characters)))
-    place = np.arange(len(characters)) - np.repeat(starts, digits)
-    sound[owner[place > _MAX_DIGITS]] = False
-    numbers = np.add.reduceat((characters & 0x1F) << (5 * np.minimum(place, _MAX_DIGITS)), starts)
-    negative = (characters[ends] & 0x10) != 0
-    numbers[negative] -= np.int64(1) << (5 * np.minimum(digits, _MAX_DIGITS + 1))[negative]
-    owners = owner[starts]
-    first = np.flatnonzero(np.diff(owners, prepend=-1))
-    runs = undo_differences(numbers, first, np.diff(np.append(first, len(owners))))
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), sound
+    ends = np.flatnonzero(characters < 0x20)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    numbers = (characters[starts] & 0x1F).astype(np.int64)
+    longer = np.flatnonzero(ends > starts)
+    for place in range(1, _MAX_DIGITS + 1):
+        numbers[longer] |= (characters[starts[longer] + place] & 0x1F).astype(np.int64) << (5 * place)
+        longer = longer[ends[longer] > starts[longer] + place]
+    negative = np.flatnonzero(characters[ends] & 0x10)
+    digits = np.minimum(ends[negative] - starts[negative], _MAX_DIGITS) + 1
+    numbers[negative] -= np.int64(1) << (5 * digits)
+    first = np.searchsorted(starts, np.cumsum(lengths) - lengths)
+    runs_of = np.diff(np.append(first, len(starts)))
+    owners = np.repeat(np.flatnonzero(sound), runs_of)
+    sound[owners[longer]] = False  # they have more digits
+    runs = undo_differences(numbers, first, runs_of)
     sound[owners[runs < 0]] = False
     return runs, owners, sound
 
