@@ -13,7 +13,7 @@ import torch
 from ray.serve.handle import DeploymentHandle
 
 from everymask.backbone.devices import device_for
-from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
+from everymask.backbone.protocol import MASKS_PER_PROMPT, ForgetsEncoder, ImageEmbedding, PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.classes.concepts import segment_alike
 from everymask.classes.embeddings import MaskEmbeddings
@@ -67,6 +67,9 @@ class Refiner:
         self._names_by = settings.names_by
         if settings.names_by is not None:
             load_for_names(settings.labels, settings.names_by, self._backbone)
+        if isinstance(self._backbone, ForgetsEncoder):  # embeddings come from the encoder's replicas
+            self._backbone.forget_encoder()
+            torch.cuda.empty_cache()
         self._embeddings = BoundedCache[str, ImageEmbedding](settings.embedding_cache_mib * 2**20, embedding_bytes)
         self._answers = BoundedCache[tuple[str, Task], ImageLabels | MaskEmbeddings](
             settings.answer_cache_mib * 2**20, answer_bytes

@@ -114,7 +114,7 @@ class OutputLock:
     Does nothing on object stores, which have no such lock.
 
     Raises:
-        ConfigurationError: (on entry) another run is writing there.
+        OutputError: (on entry) another run is writing there.
     """
 
     def __init__(self, store: LabelStore) -> None:
@@ -128,7 +128,7 @@ class OutputLock:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigurationError(
+            raise OutputError(
                 f"another run is writing {os.path.dirname(os.path.dirname(self._path))} now; wait for it, or choose "
                 "another --output"
             ) from None

@@ -32,6 +32,7 @@ from data_jobs.labelling.start import Crew, Started
 from data_jobs.labelling.update import finish_begun, place_of_labels
 from data_jobs.runtime.actors import Actors, connect
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
+from data_jobs.runtime.outcome import tell
 from data_jobs.runtime.waiting import waiting
 from everymask.classes.shipped import settled_head
 from everymask.errors import ConfigurationError
@@ -69,8 +70,7 @@ def _run(options: StoreOptions, place: str, work: Callable[[LabelStore], PartSum
         try:
             return _exit_code(options, work(store))
         except LimitPassed as error:
-            print(error, file=sys.stderr)
-            return TOO_MANY_ERRORS
+            return _too_many(str(error))
 
 
 def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: EstimateConfig | None) -> PartSummary:
@@ -228,9 +228,13 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
 def _exit_code(options: StoreOptions, counts: PartSummary) -> int:
     if counts.errors <= tolerated(options.max_errors, counts.images, "max-errors"):
         return DONE
-    print(
+    return _too_many(
         f"{counts.errors:,} of {counts.images:,} images failed, more than --max-errors {options.max_errors}; the "
-        "column `error` says why, --retry-failed tries them again",
-        file=sys.stderr,
+        "column `error` says why, --retry-failed tries them again"
     )
+
+
+def _too_many(reason: str) -> int:
+    tell(error=reason)
+    print(reason, file=sys.stderr)
     return TOO_MANY_ERRORS

@@ -55,7 +55,7 @@ def exit_code(command: Callable[[], int], kept: str) -> int:
         reason = user_error(error)
         if reason is None:
             raise
-        tell(error=str(reason))
+        tell(error=str(reason), error_type=type(reason).__name__)
         print(f"error: {reason}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:

@@ -20,6 +20,11 @@ def tell(**facts: Any) -> None:
     _facts.update(facts)
 
 
+def told(name: str) -> Any:
+    """A fact of this run that was told, or None."""
+    return _facts.get(name)
+
+
 def next_step(line: str) -> None:
     tell(next=line)
     print(f"next: {line}", flush=True)

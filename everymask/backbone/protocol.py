@@ -175,6 +175,15 @@ class PreparesAhead(Protocol):
 
 
 @runtime_checkable
+class ForgetsEncoder(Protocol):
+    """A backbone whose image encoder can go, where embeddings come from elsewhere: most of a large model's memory."""
+
+    def forget_encoder(self) -> None:
+        """Free the encoder's memory. Prompts on embeddings are answered as before; `embed` raises RuntimeError."""
+        ...
+
+
+@runtime_checkable
 class PromptableBackbone(Protocol):
     """A segmenter with SAM's interface. Stateless between calls."""
 

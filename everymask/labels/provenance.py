@@ -35,6 +35,7 @@ class RunAttempt:
         labelled: rows this attempt added.
         summary: what it did and spent (`everymask.labels.run_summary`); None if it is not known.
         precision: number format that the model computed in; None if unknown, or without a model.
+        exit_code: where a scheduler must not try again (`data_jobs.label_once`), else None.
     """
 
     command: str
@@ -45,6 +46,7 @@ class RunAttempt:
     labelled: int | None = None
     summary: dict[str, Any] | None = None
     precision: str | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class LabelStore:
         listing_file: what the manifests were made of.
         estimate_file: what a sample foretold.
         checkpoint: a folder for the work of an attempt.
+        ended_file: how the last attempt ended, if no further one would end otherwise (`data_jobs.label_once`).
         preview: the folder of pictures.
         quarantine: the folder of files that could not be used.
         corrections: what people made of the labels (`everymask.labels.corrections`).
@@ -94,6 +95,7 @@ class LabelStore:
         self.listing_file = self.shards.child("listing.json")
         self.estimate_file = self.root.child("estimate.json")
         self.checkpoint = self.root.child("checkpoint")
+        self.ended_file = self.checkpoint.child("ended.json")
         self.preview = self.root.child("preview")
         self.quarantine = self.root.child("quarantine")
         self.corrections = self.root.child("corrections")

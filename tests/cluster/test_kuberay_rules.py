@@ -206,7 +206,9 @@ def test_every_path_named_is_mounted_or_in_the_image(manifests: Manifests) -> No
     optional = {"/shared"}  # of shared-storage.yaml; without it the service has no class heads, and says so
     for role, pod in pods(service).items():
         mounted = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
-        for path in (arguments["heads"], arguments["api_keys_file"]):
+        of_user, in_the_box = arguments["heads"]
+        assert list((REPOSITORY / in_the_box).glob("*.safetensors"))
+        for path in (of_user, arguments["api_keys_file"]):
             assert any(Path(path).is_relative_to(place) for place in mounted | optional), (role, path)
     job = manifests.ray["RayJob"]
     program, option, config = job["spec"]["entrypoint"].split()[1:]

@@ -85,7 +85,7 @@ class SamBackbone(FramedBackbone):
         self._name = name
         self._weights_sha256 = weights_sha256
         self._device = device
-        self._encode = parts.encode
+        self._encode: Callable[[torch.Tensor], Features] | None = parts.encode
         self._prompt_encoder = parts.prompt_encoder
         self._decoder = parts.decoder
         self._frame_of = parts.frame
@@ -134,6 +134,8 @@ class SamBackbone(FramedBackbone):
             frame.to_network(image, image.pixels.to(self._device, non_blocking=True))
             for frame, image in zip(frames, images, strict=True)
         ]
+        if self._encode is None:
+            raise RuntimeError(f"the image encoder of {self._name} was forgotten; load the model again to embed images")
         features = self._encode(torch.stack([pixels for pixels, _ in inputs]))
         self._check_finite(*features.values())
         dtype = torch.float32 if self._device.type == "cpu" else torch.float16
@@ -147,6 +149,9 @@ class SamBackbone(FramedBackbone):
             )
             for index, (frame, (_, canvas_image)) in enumerate(zip(frames, inputs, strict=True))
         ]
+
+    def forget_encoder(self) -> None:
+        self._encode = None
 
     @torch.no_grad()
     def decode_points(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> PromptMasks:

@@ -44,12 +44,17 @@ class Sam3Backbone(SamBackbone):
         frame = partial(SquashedFrame, mean=_GREY, deviation=_GREY, rounded=True)
         parts = make_parts(sam, device, config, frame)
         super().__init__(parts, name=name, weights_sha256=weights_sha256, device=device, config=config)
-        self._sam = sam
+        self._sam: Sam3 | None = sam
         self._read_detector = read_detector
         self._detector: ConceptDetector | None = None
 
     def keep_for_concepts(self) -> None:
-        self._sam.keeps_trunk = True
+        if self._sam is not None:
+            self._sam.keeps_trunk = True
+
+    def forget_encoder(self) -> None:
+        super().forget_encoder()
+        self._sam = None
 
     def load_concepts(self) -> None:
         if self._detector is None:

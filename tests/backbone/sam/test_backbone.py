@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from segment_anything import SamPredictor
 
 from everymask.backbone.protocol import PromptableBackbone
+from everymask.backbone.registry import load_backbone
 from everymask.backbone.sam import SamBackbone, SamConfig, build_sam, make_backbone
 from everymask.backbone.sam.prompt_decoder import PromptDecoder
 from everymask.errors import ConfigurationError, ModelOutputError
@@ -256,3 +259,18 @@ def test_a_gpu_gives_the_masks_of_the_cpu(tmp_path: Path, tiny_sam: SamBackbone)
 def test_impossible_settings_are_named(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(settings))):
         SamConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_without_its_encoder_it_answers_prompts_as_before(tiny_sam_checkpoint: Path) -> None:
+    whole, without = (load_backbone("vit_b", tiny_sam_checkpoint, "cpu") for _ in range(2))
+    (embedding,) = whole.embed([np.random.default_rng(3).integers(0, 255, (40, 60, 3), np.uint8)])
+    assert isinstance(without, SamBackbone)
+    encoder = weakref.ref(without._encode)
+    without.forget_encoder()
+    gc.collect()
+    assert encoder() is None, "something still holds its weights"
+    points = torch.tensor([[10.0, 20.0], [50.0, 5.0]])
+    answers = [model.decode_points(embedding, points) for model in (whole, without)]
+    assert torch.equal(answers[0].logits, answers[1].logits)
+    with pytest.raises(RuntimeError, match="encoder of vit_b was forgotten; load the model again"):
+        without.embed([np.zeros((8, 8, 3), np.uint8)])

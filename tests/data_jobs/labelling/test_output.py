@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_jobs.labelling.output import OutputLock, clear, prepare
-from everymask.errors import ConfigurationError
+from everymask.errors import ConfigurationError, OutputError
 from everymask.labels.provenance import RunRecord, write_run
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.sealing import seal_shard
@@ -108,7 +108,7 @@ def test_labels_whose_run_record_is_lost_are_taken_up_again(tmp_path: Path) -> N
 def test_a_second_run_on_the_same_output_is_refused(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path))
     prepare(store, overwrite=False)
-    with OutputLock(store), pytest.raises(ConfigurationError, match="another run is writing"), OutputLock(store):
+    with OutputLock(store), pytest.raises(OutputError, match="another run is writing"), OutputLock(store):
         pass
     with OutputLock(store):
         pass

@@ -60,6 +60,7 @@ def test_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out) == {
         "exit_code": 2,
         "error": "there are fewer than no images; give more",
+        "error_type": "InputError",
     }
 
 

@@ -1,0 +1,79 @@
+"""A scheduler that starts a failed job again meets the same end in a moment, until something is changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import ray
+
+from data_jobs.label_once import main
+from everymask.labels.provenance import RunAttempt, RunRecord, read_run, write_run
+from everymask.labels.store import LabelStore
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A configuration whose input holds no image."""
+    (tmp_path / "empty").mkdir()
+    path = tmp_path / "label.yaml"
+    path.write_text(f"input: {tmp_path}/empty\noutput: {tmp_path}/labels\n")
+    return path
+
+
+def test_what_ended_for_good_ends_so_again_without_ray(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(file)]) == 2
+    assert "holds no image" in capsys.readouterr().err
+    (file.parent / "empty" / "late.txt").write_text("now there is something")
+    assert main(["--config", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "ended with exit code 2 (the input" in said
+    assert "change the command or its file, if only in a comment" in said
+    assert not ray.is_initialized()
+
+
+def test_any_edit_of_the_file_and_any_other_option_tries_again(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(file)]) == 2
+    file.write_text(file.read_text() + "# the images are there now\n")
+    capsys.readouterr()
+    assert main(["--config", str(file)]) == 2
+    assert "would do so again" not in capsys.readouterr().err
+    assert main(["--config", str(file), "--limit", "3"]) == 2
+    assert "would do so again" not in capsys.readouterr().err
+
+
+def test_an_output_that_could_not_be_written_is_tried_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file.parent / "labels").write_text("a file lies there")
+    assert main(["--config", str(file)]) == 2
+    (file.parent / "labels").unlink()
+    capsys.readouterr()
+    assert main(["--config", str(file)]) == 2
+    assert "holds no image" in capsys.readouterr().err
+
+
+def test_the_record_of_the_run_says_it_too(file: Path) -> None:
+    store = LabelStore(str(file.parent / "labels"))
+    attempt = RunAttempt("everymask label", "2026-11-30T00:00:00+00:00", "cpu", {})
+    write_run(store, RunRecord({"method": "amg"}, [attempt, attempt]))
+    assert main(["--config", str(file)]) == 2
+    record = read_run(store)
+    assert record is not None
+    assert [one.exit_code for one in record.attempts] == [None, 2]
+
+
+def test_options_that_make_no_sense_are_the_commands_to_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--imput", "x"]) == 2
+    assert "has no option --imput; did you mean --input?" in capsys.readouterr().err
+
+
+def test_a_record_that_was_cut_short_holds_nobody_up(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(file)]) == 2
+    ended = LabelStore(str(file.parent / "labels")).ended_file
+    assert json.loads(ended.read())["exit_code"] == 2
+    ended.write(ended.read()[:20])
+    capsys.readouterr()
+    assert main(["--config", str(file)]) == 2
+    assert "holds no image" in capsys.readouterr().err
