@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from everymask.classes.uncertainty import auroc
 from everymask.evaluation.doubt import doubt_figures
+from everymask.masks.rle import encode_mask
 from tests.classes.toy import COLOURS, colour_head
 from tests.evaluation.squares import between, described_by, square, truth_of
 
@@ -46,3 +48,14 @@ def test_masks_that_touch_an_object_without_matching_it_are_no_measure() -> None
     masks = described_by([np.array(COLOURS["cherry"]) / 255, np.array((128, 128, 128)) / 255])
     found = doubt_figures(colour_head(), {"a": masks}, {"a": truth_of({0: (wide, 0)})}, ("cherry", "lime"))
     assert (found.named, found.background, found.wrong_name, found.missed_object) == (0, 0, None, None)
+
+
+@pytest.mark.parametrize(("height", "judged"), [(20, 0), (19, 1)])
+def test_a_mask_is_of_no_object_below_a_tenth(height: int, judged: int) -> None:
+    """A grey square, and an object ten times as large that holds it, or all of it but a row."""
+    wide = np.zeros((20, 100), dtype=np.bool_)
+    wide[:height, :10] = wide[:, 10:] = True
+    masks = described_by([np.array((128, 128, 128)) / 255])
+    inside = replace(masks, rles=(encode_mask(np.arange(100) < 10 * np.ones((20, 1))),), size_hw=(20, 100))
+    found = doubt_figures(colour_head(), {"a": inside}, {"a": truth_of({0: (wide, 0)})}, ("cherry", "lime"))
+    assert (found.background, found.missed) == (judged, 0)

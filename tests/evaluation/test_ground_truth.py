@@ -20,6 +20,7 @@ from everymask.evaluation.ground_truth import (
     read_bsds,
     read_coco_instances,
     read_coco_panoptic,
+    read_entityseg,
     voc_pictures,
 )
 from everymask.masks.rle import decode_mask
@@ -115,6 +116,7 @@ def test_an_object_in_parts_is_a_whole_and_its_connected_parts(tmp_path: Path) -
     assert len(np.unique(parts)) == 1 + 3  # Equal values apart are two parts; the single pixel is left out.
     assert parts[0, 0] == UNLABELLED
     assert len(plain.label_maps) == 1
+    assert [picture.complete for picture in (parted, plain)] == [False, False], "the rest of the scene is unlabelled"
 
 
 def test_every_annotator_is_read(tmp_path: Path) -> None:
@@ -167,14 +169,21 @@ def instances(folder: Path, **annotation: Any) -> Path:
 
 @pytest.mark.parametrize(
     ("odd", "warning"),
-    [({"segmentation": []}, "1 annotations without an outline"), ({"image_id": 7}, "1 annotations belong")],
+    [
+        ({"segmentation": []}, "1 annotations without an outline are left out"),
+        ({"image_id": 7}, "1 annotations belong to none of its images and are left out"),
+    ],
 )
 def test_annotations_that_show_nothing_are_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: dict[str, Any], warning: str
 ) -> None:
     truth = read_coco_instances(instances(tmp_path, **odd), Taxonomy.parse("cat"))
     assert [(one.area, one.iscrowd) for one in truth["a.jpg"].instances] == [(16.0, False)]
-    assert warning in caplog.text
+    assert caplog.messages == [f"{tmp_path / 'instances.json'}: {warning}"]
+    caplog.clear()
+    assert [reference.name for reference in coco_instance_pictures(tmp_path)] == [f"coco_instances/{tmp_path.name}/a"]
+    of_pictures = [f"{tmp_path / 'instances.json'}: {warning}"] if "image_id" in odd else []
+    assert caplog.messages == of_pictures
 
 
 @pytest.mark.parametrize(
@@ -204,3 +213,55 @@ def test_truth_that_is_no_json_object_is_a_sentence(tmp_path: Path, content: str
 def test_a_segment_that_does_not_say_whether_it_is_a_group_is_none(tmp_path: Path) -> None:
     write_panoptic(tmp_path, np.array([[7, 7, 300], [0, 0, 300]]), [{"id": 300}, {"id": 7}])
     assert read_coco_panoptic(tmp_path)["photo.jpg"].iscrowd == (False, False)
+
+
+def test_strangers_and_gaps_in_panoptic_files_are_told_by_the_files_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_panoptic(tmp_path, np.array([[7, 7]]), [{"id": 7}])
+    file = tmp_path / "panoptic.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"annotations": [*content["annotations"], {"image_id": 9}]}))
+    assert list(read_coco_panoptic(tmp_path)) == ["photo.jpg"]
+    assert len(coco_panoptic_pictures(tmp_path)) == 1
+    assert caplog.messages == [f"{file}: 1 annotations belong to none of its images and are left out"] * 2
+    file.write_text(json.dumps(content | {"images": [{"id": 5}]}))
+    for read in (read_coco_panoptic, coco_panoptic_pictures):
+        with pytest.raises(ConfigurationError) as told:
+            read(tmp_path)
+        assert str(told.value) == f"{file} is no complete COCO file: something in it has no 'file_name'"
+
+
+def test_entityseg_has_entities_of_any_class_by_file_name(tmp_path: Path) -> None:
+    file = tmp_path / "HR.json"
+    square = [[1, 2, 5, 2, 5, 6, 1, 6]]
+    annotations: list[dict[str, Any]] = [
+        {"image_id": 3, "segmentation": square},
+        {"image_id": 3, "segmentation": {"size": [8, 10], "counts": [40, 40]}, "iscrowd": 1},
+    ]
+    images = [
+        {"id": 3, "file_name": "deep/a.jpg", "width": 10, "height": 8},
+        {"id": 4, "file_name": "b.jpg", "width": 7, "height": 5},
+    ]
+    file.write_text(json.dumps({"images": images, "annotations": annotations}))
+    truth = read_entityseg(file)
+    assert {name: (one.size_hw, one.iscrowd) for name, one in truth.items()} == {
+        "deep/a.jpg": ((8, 10), (False, True)),
+        "b.jpg": ((5, 7), ()),
+    }
+    first, second = (decode_mask(rle) for rle in truth["deep/a.jpg"].entities)
+    expected = np.zeros((8, 10), dtype=np.bool_)
+    expected[2:6, 1:5] = True
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(second, np.arange(10) >= 5 * np.ones((8, 1)))
+
+    for wrong, problem in [
+        ({"images": images}, "it needs `images` and `annotations`"),
+        ({"images": images, "annotations": [{"image_id": 5}]}, "annotates image 5, which it does not list"),
+        ({"images": [{"id": 3}], "annotations": []}, "something in it has no 'height'"),
+    ]:
+        file.write_text(json.dumps(wrong))
+        with pytest.raises(ConfigurationError, match=problem):
+            read_entityseg(file)
+    with pytest.raises(ConfigurationError, match="there is no file"):
+        read_entityseg(tmp_path / "LR.json")

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError
 from everymask.evaluation.ground_truth import VOID, ClassTruth, InstanceTruth, read_coco_instances, read_voc
-from everymask.evaluation.semantic import match_classes, semantic_figures
+from everymask.evaluation.semantic import image_iou, match_classes, semantic_figures
 from everymask.masks.rle import decode_mask, encode_mask
 from everymask.records import ImageLabels, LabelledMask
 
@@ -267,3 +267,13 @@ def test_voc_splits_and_other_layouts(voc: Path, tmp_path: Path) -> None:
         read_voc(voc, Taxonomy.parse("giraffe"))
     with pytest.raises(ConfigurationError, match="JPEGImages"):
         read_voc(voc / "ImageSets", Taxonomy.parse("cat"))
+
+
+def test_the_iou_of_an_image_is_the_mean_of_what_its_truth_or_its_labels_show() -> None:
+    shown = truth((LEFT, 0), (RIGHT, 1))
+    assert image_iou(labels(found(HALF, "cat"), found(RIGHT, "dog")), shown, CLASSES) == pytest.approx(0.75)
+    assert image_iou(labels(found(HALF, "cat")), shown, CLASSES) == pytest.approx(0.25)
+    assert image_iou(None, shown, CLASSES) == 0.0
+    assert image_iou(labels(found(HALF, "cat")), truth(), CLASSES) == 0.0
+    assert image_iou(labels(found(HALF, "bird")), truth(), CLASSES) == 1.0, "a class that is not measured"
+    assert image_iou(None, truth(), CLASSES) == 1.0

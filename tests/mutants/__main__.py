@@ -15,6 +15,17 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUNS = REPOSITORY / "runs" / "mutants"
 PACKAGES = ("everymask", "data_jobs", "serve", "everymask_cli")
+ELSEWHERE = {
+    "everymask/evaluation": (
+        "tests/data_jobs/test_compare.py",
+        "tests/data_jobs/test_evaluate.py",
+        "tests/data_jobs/test_evaluate_annotated.py",
+        "tests/data_jobs/test_evaluate_classes.py",
+        "tests/data_jobs/evaluation",
+    ),
+    "everymask/classes": ("tests/labels/test_erasure.py",),
+}
+"""Fast tests of a folder that do not lie where its mirror is."""
 NOT_COPIED = {"runs", "build", "dist", "heads"}
 
 SETTINGS = """\
@@ -49,11 +60,12 @@ def source_of(module: str) -> Path:
     sys.exit(f"{module} is neither a path here nor a folder of everymask/")
 
 
-def tests_of(source: Path) -> Path:
+def tests_of(source: Path) -> list[str]:
     """The tests mirror the packages: those of `everymask/masks/rle.py` lie in `tests/masks`."""
     parts = source.parts[1:] if source.parts[0] == "everymask" else source.parts
     tests = Path("tests", *parts)
-    return tests.parent if tests.suffix else tests
+    more = (path for folder, paths in ELSEWHERE.items() if source.is_relative_to(folder) for path in paths)
+    return [str(tests.parent if tests.suffix else tests), *more]
 
 
 def prepare(folder: Path, source: Path, tests: list[str]) -> None:
@@ -104,7 +116,7 @@ def main() -> None:
     args = parser.parse_args()
     source = source_of(args.module)
     folder = RUNS / str(source).replace("/", ".")
-    prepare(folder, source, args.tests or [str(tests_of(source))])
+    prepare(folder, source, args.tests or tests_of(source))
     jobs = ["--max-children", str(args.jobs)]
 
     output = mutmut(folder, "run", *jobs, "no.such.mutant")  # writes all mutants and times the tests, tries none
