@@ -84,6 +84,14 @@ def test_a_file_has_the_types_of_its_format_whatever_is_in_it(store: LabelStore)
     assert pq.read_schema(write_corrections(store, [bare])).remove_metadata() == SCHEMA
 
 
+def test_shapes_that_are_no_outline_are_kept_and_a_file_without_them_says_so_in_one_null(store: LabelStore) -> None:
+    boxed = replace(correction(kept(RING, "relabelled", 1), drawn("added", None)), image_id="b/1.jpg")
+    boxed = replace(boxed, masks=(boxed.masks[0], replace(boxed.masks[1], drawn_as="box")))
+    rows = pq.read_table(write_corrections(store, [correction(drawn("added", None)), boxed])).to_pylist()
+    assert {row["image_id"]: row["drawn_as"] for row in rows} == {"a/1.jpg": None, "b/1.jpg": [None, "box"]}
+    assert read_corrections(store)["b/1.jpg"] == boxed
+
+
 def test_the_latest_import_counts_and_older_ones_stay(store: LabelStore) -> None:
     first = [correction(tool="first"), correction(image_id="b/1.jpg", tool="first")]
     paths = [write_corrections(store, first)]

@@ -104,3 +104,25 @@ def test_an_image_of_a_shard_goes_with_its_line_in_the_manifest(tmp_path: Path, 
     assert (seal.open, seal.counts.images) == (False, 2)
     assert seal.manifest_sha256 == manifest_digest(shard.manifest_files())
     assert erase(store, [GONE]).rows == 0
+
+
+def test_lists_of_what_a_run_has_to_do_go_too(store: LabelStore) -> None:
+    for name in ("pending", "changed"):
+        store.checkpoint.child(name).child("images.parquet").write(GONE.encode())
+    assert len(anywhere(Path(store.root) / "checkpoint", GONE.encode())) == 2
+    erase(store, [GONE])
+    assert anywhere(Path(store.root), GONE.encode()) == []
+
+
+def test_a_record_of_an_export_that_cannot_be_read_hides_no_other(store: LabelStore, tmp_path: Path) -> None:
+    for name, content in {"no json": b"{", "a list": b"[1]", "of another kind": b'{"colour": 1}'}.items():
+        store.root.child("exports").child(f"{name}.json").write(content)
+    assert [made.output for made in erase(store, [GONE]).exports] == [str(tmp_path / "export.json")]
+
+
+def test_an_export_of_a_store_that_keeps_no_record_is_written(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path / "store"))
+    store.write_part(to_table(images(classes=True)))
+    (tmp_path / "store" / "exports").write_text("a file where the folder would be")
+    assert run_export(store, "coco", tmp_path / "export.json").images == 2
+    assert (tmp_path / "export.json").is_file()

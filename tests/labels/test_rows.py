@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from everymask.errors import InputError
@@ -23,7 +24,7 @@ def test_what_was_missed_survives_the_table() -> None:
 
 
 def test_presence_survives_the_table_and_makes_sense() -> None:
-    found = ImageRow("a", "/a", replace(labels(classes=True), presence=(1.0, 0.03125)))
+    found = ImageRow("a", "/a", replace(labels(classes=True), presence=(1.0, 0.0)))
     other = ImageRow("b", "/b", labels(classes=True))
     assert from_batch(to_table([found, other])) == [found, other]
     for presence in ((1.5,), (-0.5,), (float("nan"),), (None,)):
@@ -61,3 +62,15 @@ def test_an_image_has_either_labels_or_an_error() -> None:
         ImageRow("x", "x", labels(), "and an error")
     with pytest.raises(ValueError, match="either labels or an error"):
         ImageRow("x", "x", None, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["stability_score", "score", "predicted_iou", "uncertainty", "agreement", "coverage", "missed"]
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_an_error_of_its_name(name: str, value: float) -> None:
+    table = to_table(images(classes=True)[:1])
+    (row,) = table.to_pylist()
+    (row if name in row else row["masks"][0])[name] = value
+    with pytest.raises(InputError, match=f"its {name} is {value}, which is no number"):
+        from_batch(pa.Table.from_pylist([row], schema=table.schema))

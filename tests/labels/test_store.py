@@ -13,7 +13,7 @@ import pytest
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels import parts
-from everymask.labels.parts import DamagedPartError
+from everymask.labels.parts import DamagedPartError, read_rows
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, SCHEMA, stored_schema
 from everymask.labels.store import LabelStore, PartSummary
@@ -101,6 +101,21 @@ def test_keep_rows_rewrites_a_part_and_removes_an_empty_one(store: LabelStore) -
 def test_columns_can_be_chosen(store: LabelStore) -> None:
     batches = list(store.batches(["image_id"]))
     assert pa.Table.from_batches(batches).schema.names == ["image_id"]
+    assert {tuple(batch.schema.names) for batch in store.batches_of(store.parts(), ["uri"])} == {("uri",)}
+
+
+def test_rows_of_a_part_are_read_by_number_and_no_others(store: LabelStore) -> None:
+    (part, *_) = store.parts()
+    everything = store.read_columns(part, ["image_id"])["image_id"].to_pylist()
+    last = len(everything) - 1
+    assert read_rows(part, [last, 0, last])["image_id"].to_pylist() == [
+        everything[last],
+        everything[0],
+        everything[last],
+    ]
+    for missing in (last + 1, -1):
+        with pytest.raises(IndexError, match="has no row"):
+            read_rows(part, [0, missing])
 
 
 def test_columns_of_a_part_are_read_whichever_format_brought_them(store: LabelStore) -> None:

@@ -58,7 +58,9 @@ def predict(http: Client, config: str, *images: str, context: Any = None) -> Any
     tasks = [{"id": number, "data": {"image": image}, "annotations": []} for number, image in enumerate(images)]
     params = {"login": None, "password": None} | ({} if context is None else {"context": context})
     body = {"tasks": tasks, "project": "1.1700000000", "label_config": config, "params": params}
-    return ok(http.post("/label-studio/predict", json=body))["results"]
+    response = http.post("/label-studio/predict", json=body)
+    assert response.headers["content-type"] == "application/json"
+    return ok(response)["results"]
 
 
 def keypoint(x: float, y: float, positive: bool = True, label: str = "disc") -> dict[str, Any]:
@@ -75,7 +77,8 @@ def pixels_of(region: dict[str, Any]) -> Any:
 def test_label_studio_finds_the_server_with_a_key_as_its_password(local: httpx.Client) -> None:
     assert local.get("/label-studio/health").status_code == 401
     assert local.get("/label-studio/health", auth=("anyone", "wrong")).status_code == 401
-    assert ok(local.get("/label-studio/health", auth=("anyone", API_KEY)))["status"] == "UP"
+    healthy = local.get("/label-studio/health", auth=("anyone", API_KEY))
+    assert ok(healthy) == {"status": "UP", "model_class": "everymask"}
     setup = {"project": "1.17", "schema": labelling("BrushLabels"), "hostname": "", "access_token": ""}
     assert "vit_b" in ok(local.post("/label-studio/setup", json=setup, auth=("", API_KEY)))["model_version"]
 
@@ -95,10 +98,18 @@ def test_a_click_in_label_studio_is_a_click_of_ours(http: Client, tag: str) -> N
     np.testing.assert_array_equal(pixels_of(region), decode_mask(ours["rle"]))
 
 
-def test_a_rectangle_is_a_box_even_at_the_border(http: Client) -> None:
+@pytest.mark.parametrize("beyond", [(1e-7, 0.0), (0.0, 1e-7), (0.4, 0.4)])
+def test_a_rectangle_is_a_box_even_at_the_border(http: Client, beyond: tuple[float, float]) -> None:
     body = {"image_base64": DATA_URI.partition(",")[2], "box": [48, 32, 96, 64], "multimask_output": False}
     (ours,) = ok(http.post("/v1/points", json=body))["masks"]
-    value = {"x": 50, "y": 50, "width": 50.0000001, "height": 50, "rotation": 0, "rectanglelabels": ["field"]}
+    value = {
+        "x": 50,
+        "y": 50,
+        "width": 50 + beyond[0],
+        "height": 50 + beyond[1],
+        "rotation": 0,
+        "rectanglelabels": ["field"],
+    }
     context = {"result": [{"type": "rectanglelabels", "value": value}]}
     (prediction,) = predict(http, labelling("BrushLabels"), DATA_URI, context=context)
     (region,) = prediction["result"]

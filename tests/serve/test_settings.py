@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import yaml
 from pydantic import BaseModel
 from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
+from everymask.classes.config import ClassesConfig, MaskConfig
+from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS
 from everymask.errors import ConfigurationError
 from serve.settings import HOME, ServiceSettings, read_settings
 
@@ -27,6 +30,15 @@ def test_nested_args_reach_the_librarys_own_configs() -> None:
     assert settings.labels.entities.points_per_side == 7
     assert settings.labels.classes.masks.points_per_side == 5
     assert settings.labels.classes.score_thresh == ServiceSettings().labels.classes.score_thresh
+
+
+def test_the_papers_settings_stand_where_nothing_else_is_said() -> None:
+    args = {"recipe": "paper", "classes": {"nms_iou_thresh": 0.25, "masks": {"points_per_side": 5}}}
+    classes = read_settings(args).labels.classes
+    assert (classes.nms_iou_thresh, classes.masks.points_per_side) == (0.25, 5)
+    plain = read_settings({"recipe": "paper"}).labels.classes
+    assert plain == replace(ClassesConfig(**PAPER_CLASSES), masks=MaskConfig(**PAPER_MASKS))
+    assert classes == replace(plain, nms_iou_thresh=0.25, masks=replace(plain.masks, points_per_side=5))
 
 
 @pytest.mark.parametrize(

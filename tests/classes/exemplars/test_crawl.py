@@ -96,6 +96,21 @@ def test_every_query_of_a_subject_brings_its_share_and_the_last_makes_up_for_the
     assert {item.origin.subject for item in load_exemplars(tmp_path)} == {"cat"}
 
 
+def test_pages_past_the_last_one_are_not_taken_and_what_is_missing_is_said(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = [result(site.serve(f"/{i}.jpg", picture_file(i))) for i in range(3)]
+
+    def answer(query: dict[str, str], count: int) -> tuple[int, dict[str, str], bytes]:
+        results = pictures[int(query["page"]) - 1 :][:1]  # which has more than it says
+        return 200, {"Content-Type": "application/json"}, json.dumps({"page_count": 2, "results": results}).encode()
+
+    config = CrawlConfig(site.answer("/v1/images/", answer), images_per_subject=9, download=DOWNLOAD)
+    list(crawl(CATS, ExemplarFolder(tmp_path, CATS), config, PLAIN))
+    assert {item.origin.url for item in load_exemplars(tmp_path)} == {one["url"] for one in pictures[:2]}
+    assert "only 2 of 9 pictures of cat were found" in caplog.text
+
+
 def test_a_server_that_ignores_the_licence_filter_is_not_trusted(site: Site, tmp_path: Path) -> None:
     item = result(site.serve("/1.jpg", picture_file(1)), license="by-nc")
     answer = json.dumps({"page_count": 1, "results": [item]}).encode()

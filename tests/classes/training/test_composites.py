@@ -91,6 +91,16 @@ def test_what_is_seen_of_an_object_is_where_its_mask_says(objects: list[FoundObj
         assert np.median(inside[:, 0] - inside[:, 1]) > 100
 
 
+def test_objects_reach_over_every_edge_of_the_scene(objects: list[FoundObject]) -> None:
+    edges = {"top": 0, "bottom": 0, "left": 0, "right": 0}
+    for seed in range(60):
+        _, pasted = compose(CompositePlan("scene", (objects[0],), seed), read)
+        (mask,) = decode_masks(pasted.masks, SCENE.shape[:2])
+        touched = {"top": mask[0], "bottom": mask[-1], "left": mask[:, 0], "right": mask[:, -1]}
+        edges = {name: count + int(touched[name].any()) for name, count in edges.items()}
+    assert all(0 < count < 30 for count in edges.values()), edges
+
+
 def test_later_objects_hide_earlier_ones(objects: list[FoundObject]) -> None:
     hidden = 0
     for seed in range(30):

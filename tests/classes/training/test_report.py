@@ -138,6 +138,10 @@ def test_reliability_counts_masks_that_are_taken_for_a_class() -> None:
     assert abs(float(dot[0]) - x1) < 0.2
     assert abs(float(dot[1]) - (y0 + 0.75 * (y1 - y0))) < 0.2
     assert "No mask of a held-out picture" not in text
+    (view,) = re.findall(r'viewBox="0 0 (\d+) (\d+)" role="img" aria-label="share of masks that is right', text)
+    width, height = map(float, view)
+    assert 0 < x0 < x1 < width
+    assert 0 < y1 < y0 < height
 
 
 def test_where_nothing_was_held_out_the_page_says_so() -> None:

@@ -14,14 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_jobs.estimate import command
-from data_jobs.labelling.estimate import Estimate, estimate, load, sample_positions, save, select
+from data_jobs.labelling.estimate import Estimate, estimate, load, sample_positions, save, seconds_of, select
 from data_jobs.labelling.inputs import ImageRef
 from data_jobs.labelling.prices import Prices, spot_share
 from data_jobs.labelling.resume import IdSet, write_pending
 from data_jobs.runtime.actors import Actors
 from data_jobs.runtime.scheduling import Node
 from everymask.errors import ConfigurationError
+from everymask.labels.rows import to_table
 from everymask.labels.store import LabelStore
+from tests.labels.examples import images
 
 GPU_ACTORS = Actors(minimum=1, maximum=8, gpus=0.5, cpus=0.5, threads=1)
 
@@ -116,7 +118,9 @@ def test_spot_share_is_that_of_the_gpus_that_may_be_used() -> None:
     [
         (["--sample", "3"], "a sample of at least 4; got 3"),
         (["--spot-price-per-gpu-hour", "2"], "give both"),
-        (["--price-per-gpu-hour", "-1"], "must be a price; got -1"),
+        (["--price-per-gpu-hour", "-1"], "^price-per-gpu-hour must be a price; got -1"),
+        (["--price-per-gpu-hour", "inf"], "^price-per-gpu-hour must be a price; got inf"),
+        (["--price-per-gpu-hour", "1", "--spot-price-per-gpu-hour", "-2"], "^spot-price-per-gpu-hour must be a price"),
     ],
 )
 def test_samples_and_prices_that_make_no_sense_are_refused(arguments: list[str], sentence: str) -> None:
@@ -146,10 +150,19 @@ def test_estimate_is_kept_in_the_store(tmp_path: Path) -> None:
 
 def test_selected_images_are_those_at_the_positions(tmp_path: Path) -> None:
     store = LabelStore(str(tmp_path))
-    images = [ImageRef(f"{index:05d}.jpg", f"/photos/{index:05d}.jpg") for index in range(9000)]
-    pending = write_pending(store, iter(images), IdSet())
-    positions = sample_positions(len(images), 12)
-    assert select(pending, positions) == tuple(tuple(images[position] for position in group) for group in positions)
+    listed = [ImageRef(f"{index:05d}.jpg", f"/photos/{index:05d}.jpg") for index in range(9000)]
+    pending = write_pending(store, iter(listed), IdSet())
+    positions = sample_positions(len(listed), 12)
+    assert select(pending, positions) == tuple(tuple(listed[position] for position in group) for group in positions)
+
+
+def test_the_seconds_of_a_group_are_the_mean_of_its_rows_failed_ones_too(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path))
+    rows = images()  # of 0.5, 0.25 and 0 seconds
+    store.write_part(to_table(rows[:1]))
+    store.write_part(to_table(rows[1:]))
+    refs = [ImageRef(row.image_id, row.uri) for row in rows]
+    assert seconds_of(store, [refs[:2], refs[2:], refs]) == [0.375, 0.0, 0.25]
 
 
 @pytest.mark.parametrize("population", [1, 2, 3])

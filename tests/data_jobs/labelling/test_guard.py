@@ -67,6 +67,17 @@ def test_it_is_said_once_a_thousand_images_are_done(capsys: pytest.CaptureFixtur
     )
 
 
+def test_parts_add_up() -> None:
+    guard = Guard("100%", "100%")
+    assert str(guard) == "no image yet"
+    for errors, empty in ((1, 2), (3, 4)):
+        guard.add({**part(50, errors, empty), "single": 5, "class_names": ["dog"], "class_masks": [2]})
+    guard.add({**part(100), "class_names": [], "class_masks": []})
+    assert str(guard) == (
+        "200 images: 3.0% empty, 5.0% with one mask, 2.0% errors, 3.0 masks each; 100% of the masks are dog"
+    )
+
+
 @pytest.mark.parametrize(
     ("max_errors", "max_empty", "words"),
     [

@@ -1,0 +1,60 @@
+"""Answers of the service in this process: what needs no cluster to be seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from everymask.masks.rle import decode_mask
+from tests.serve.pictures import encoded, picture
+from tests.serve.running_service import API_KEY
+
+KEY = {"Authorization": f"Bearer {API_KEY}"}
+FILE = encoded(picture(60))
+
+
+@pytest.fixture(scope="module")
+def document(local: httpx.Client) -> Any:
+    return local.get("/openapi.json").json()
+
+
+@pytest.mark.parametrize("path", ["/v1/entities", "/v1/points", "/v1/classes"])
+def test_examples_of_the_document_work_when_pasted(local: httpx.Client, document: Any, path: str) -> None:
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    query = {"head": "discs"} if path == "/v1/classes" else {}
+    response = local.post(path, params=query, json=content["application/json"]["example"], headers=KEY)
+    assert response.status_code == 200, response.text
+    assert (response.json()["width"], response.json()["height"]) == (48, 32)
+
+
+@pytest.mark.parametrize("path", ["/v1/entities", "/v1/points", "/v1/classes"])
+def test_a_form_has_the_fields_of_a_form(document: Any, path: str) -> None:
+    schema = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    clicks = {"point_coords", "point_labels", "box", "multimask_output"} if path == "/v1/points" else set()
+    assert (schema["type"], schema["additionalProperties"]) == ("object", False)
+    assert schema["properties"].keys() == {"image", "image_id"} | clicks
+
+
+@pytest.mark.parametrize("path", ["/v1/entities", "/v1/points", "/v1/classes?head=discs"])
+def test_masks_are_run_lengths_unless_another_form_is_asked_for(local: httpx.Client, path: str) -> None:
+    clicks = {"data": {"point_coords": "[[48, 32]]"}} if path == "/v1/points" else {}
+    answer = local.post(path, files={"image": FILE}, headers=KEY, **clicks).json()
+    assert answer["masks"]
+    for mask in answer["masks"]:
+        assert decode_mask(mask["rle"]).sum() == mask["area"]
+        assert mask.keys().isdisjoint({"polygon", "png_base64"})
+
+
+def test_a_path_that_is_not_there_is_an_error_of_ours(local: httpx.Client) -> None:
+    lost = local.get("/v1/nothing", headers=KEY)
+    assert (lost.status_code, lost.json()["error"]["code"]) == (404, "not_found")
+    wrong = local.get("/v1/entities", headers=KEY)
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+
+
+def test_a_field_that_is_wrong_is_named_with_what_is_wrong(local: httpx.Client) -> None:
+    answer = local.post("/v1/points", json={"image_id": "7", "point_coords": [[1, 2]]}, headers=KEY)
+    assert answer.status_code == 422
+    assert "image_id: String should match pattern" in answer.json()["error"]["message"]
