@@ -111,7 +111,7 @@ class ServiceSettings(BaseModel):
     answer_cache_mib: int = 64
     """Each refiner replica's memory for masks of images that are sent again."""
     decoders: int = 2
-    """Image files that one encoder replica decodes at a time; each takes up to 33 bytes a pixel meanwhile."""
+    """Image files that one encoder replica decodes at a time; each takes up to 24 bytes a pixel meanwhile."""
     max_batch_size: int = 8
     """Images that one encoder replica encodes at once."""
 

@@ -77,3 +77,14 @@ def test_chosen_masks_are_the_same_masks(case: tuple[torch.Tensor, torch.Tensor,
         np.testing.assert_array_equal(part.unpack(), bools.numpy())
         np.testing.assert_array_equal(part.areas, mask_areas(bools, area).numpy())
         np.testing.assert_array_equal(part.cell_areas(), area.numpy())
+
+
+def test_masks_of_words_weigh_their_cells_like_any_other() -> None:
+    cells = torch.tensor([[True, True, False], [False, True, True]])
+    packed = PackedMasks.pack(cells, torch.tensor([1.0, 2.0, 5.0]))
+    joined = packed.from_words(packed.words[:1] | packed.words[1:])
+    assert joined.areas.tolist() == [8]
+    common = joined.from_words(joined.words & packed.words[1:])
+    assert common.areas.tolist() == [7]
+    assert intersections(joined, packed).tolist() == [[3, 7]]
+    assert joined.mean_inside(np.array([8.0, 4.0, 0.0])).tolist() == [2.0]

@@ -38,6 +38,12 @@ def test_each_pixel_belongs_to_its_best_mask_and_that_ones_class(masks: NDArray[
     np.testing.assert_array_equal(semantic_map(labels), painted)
 
 
+def test_numbers_of_masks_are_of_32_bits() -> None:
+    mask = LabelledMask(encode_mask(np.ones((2, 3), dtype=np.bool_)), (0, 0, 3, 2), 6, 0.5, 0.5, (0.0, 0.0), 0.5)
+    found = label_map_by_score(ImageLabels((2, 3), (mask,), 1.0))
+    assert (found.dtype, found.tolist()) == (np.int32, [[0, 0, 0], [0, 0, 0]])
+
+
 def test_an_image_without_masks_is_background() -> None:
     nothing = ImageLabels((2, 3), (), 0.0)
     assert label_map_by_score(nothing).tolist() == [[-1] * 3] * 2

@@ -7,7 +7,14 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from skimage.measure import label
 
-from everymask.masks.polygons import coco_segmentation, outline_rings, polygons_from_mask, ring_area
+from everymask.masks.polygons import (
+    coco_segmentation,
+    outline_rings,
+    polygons_from_mask,
+    polygons_from_rles,
+    ring_area,
+)
+from everymask.masks.rle import encode_masks
 from tests.masks.strategies import STANDING_CASES, masks
 
 
@@ -84,3 +91,16 @@ def test_pycocotools_draws_holes_and_parts_from_them() -> None:
     merged = coco_mask.merge(coco_mask.frPyObjects(coco_segmentation(mask), *mask.shape))
     drawn = coco_mask.decode(merged).astype(np.bool_)
     np.testing.assert_array_equal(drawn, mask)
+
+
+def test_the_polygons_of_many_masks_are_those_of_each() -> None:
+    several = np.zeros((4, 9, 12), dtype=np.bool_)
+    several[0, 1:3, 1:4] = several[0, 5:8, 6:11] = True  # two parts
+    several[2, 2:8, 2:9] = True
+    several[2, 4:6, 4:7] = False  # a hole; the masks before and after it are empty
+    found = polygons_from_rles(encode_masks(several), (9, 12))
+    assert [len(polygons) for polygons in found] == [2, 0, 1, 0]
+    for polygons, mask in zip(found, several, strict=True):
+        expected = polygons_from_mask(mask)
+        assert [ring.tolist() for ring in polygons] == [ring.tolist() for ring in expected]
+    assert polygons_from_rles([], (9, 12)) == []

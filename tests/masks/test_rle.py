@@ -16,6 +16,7 @@ from everymask.masks.rle import (
     encode_masks,
     rle_areas,
     rle_ious,
+    shares_inside,
 )
 from tests.masks.compressed import compress
 from tests.masks.strategies import STANDING_CASES, mask_stacks
@@ -81,3 +82,13 @@ def test_arrays_that_are_no_mask_stack_are_refused() -> None:
         encode_masks(np.zeros((2, 3), dtype=np.bool_))
     with pytest.raises(ValueError, match="uint8"):
         encode_masks(np.zeros((1, 2, 3), dtype=np.uint8))
+
+
+@given(mask_stacks())
+def test_the_share_inside_others_is_that_of_pixels_in_any_of_them(masks: NDArray[np.bool_]) -> None:
+    first, others = masks[: len(masks) // 2], masks[len(masks) // 2 :]
+    union = others.any(axis=0) if len(others) else np.zeros(masks.shape[1:], dtype=np.bool_)
+    expected = [(mask & union).sum() / max(mask.sum(), 1) for mask in first]
+    found = shares_inside(encode_masks(first), encode_masks(others))
+    shown = [share if mask.any() else 0.0 for share, mask in zip(found.tolist(), first, strict=True)]
+    assert shown == pytest.approx(expected)

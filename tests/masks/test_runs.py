@@ -19,6 +19,7 @@ from everymask.masks.runs import (
     rles_from_runs,
     row_major_runs,
     runs_of_rles,
+    spans_of_runs,
 )
 from tests.masks.strategies import masks
 
@@ -85,3 +86,9 @@ def test_some_rows_and_columns_are_those_of_the_whole_mask(mask: NDArray[np.bool
         np.array(data.draw(st.lists(st.integers(0, side - 1), max_size=9)), dtype=np.int64) for side in mask.shape
     )
     np.testing.assert_array_equal(pixels_at(encode_mask(mask), rows, columns), mask[rows[:, None], columns])
+
+
+def test_masks_that_touch_across_an_empty_run_are_one_span_and_two_masks_are_not() -> None:
+    first, second = [1, 2, 0, 7], [0, 4, 0, 6]  # background first, of no length between two runs of one mask
+    starts, stops, owners = spans_of_runs(np.array([*first, *second]), np.array([0, len(first), len(first + second)]))
+    assert list(zip(owners.tolist(), starts.tolist(), stops.tolist(), strict=True)) == [(0, 1, 10), (1, 10, 20)]
