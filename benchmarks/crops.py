@@ -2,7 +2,8 @@
 
     python benchmarks/crops.py --json benchmarks/results/crops.json
 
-The 48 likeliest masks of each example picture are described five times by one thread; the median of the processor time is printed.
+The 48 likeliest masks of each example picture are described five times by one thread; printed is the median of the
+processor's time.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ def test_images_in_the_folder_and_in_the_request_are_read(root: Path, address: s
         *("out.jpg", "loop", "pipe.jpg", "missing.jpg", "a\0b", "x" * 5000, "/data/../secret.jpg"),
         *("http://127.0.0.1/a.jpg", "https://example.org/a b.jpg", "file:///etc/passwd", "s3://bucket/a.jpg"),
         *("//host/a b.jpg", "http://[::1", "data:image/png;base64,%%%", "data:image/png,abc", "data:"),
+        "data:image/png;name=a,b;base64,AAAA",
     ],
 )
 def test_nothing_else_is(root: Path, address: str) -> None:

@@ -110,3 +110,11 @@ def test_a_batch_does_not_share_the_failure_of_one_of_its_images(
     answer = to_service_error(failed, 1)
     assert (answer.status, answer.code) == (500, "internal_error")
     assert "index" not in answer.message
+
+
+def test_work_is_done_by_the_worker_that_is_named(tiny_sam: SamBackbone) -> None:
+    async def thread() -> str:
+        with ThreadPoolExecutor(1, thread_name_prefix="of the refiner") as worker:
+            return await run_interruptibly(worker, tiny_sam, lambda model: threading.current_thread().name)
+
+    assert asyncio.run(thread()).startswith("of the refiner")

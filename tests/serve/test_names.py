@@ -144,6 +144,13 @@ def test_names_that_are_of_no_use_are_one_sentence(client: httpx.Client, query: 
     assert message in response.json()["error"]["message"]
 
 
+def test_a_hundred_names_are_answered(client: httpx.Client) -> None:
+    names = [f"n{number}" for number in range(100)]
+    response = ask(client, "names=" + ",".join(names))
+    assert response.status_code == 200, response.text
+    assert response.json()["classes"] == names
+
+
 def test_a_name_that_clip_cannot_read_is_named(client: httpx.Client) -> None:
     response = ask(client, "names=cat," + "x" * 99)
     assert response.status_code == 422

@@ -20,7 +20,6 @@ from data_jobs.labelling.guard import summary_of
 from data_jobs.labelling.labeller import Labeller, load_model, model_facts
 from data_jobs.labelling.ledger import MAX_STARTS, Done, Ledger, Progress
 from data_jobs.labelling.model_spec import ModelSpec
-from data_jobs.labelling.spent import SPENT
 from data_jobs.labelling.stages import load_and_tell, load_bytes, write_and_tell, write_part
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.config import ClassesConfig, MaskConfig
@@ -199,16 +198,6 @@ def test_mask_embeddings_are_kept_where_that_is_wanted_and_label_alike(with_head
     assert kept.keys() == {"good", "other"}
     assert kept["good"].uri == "/in/good"
     assert all(len(record.embeddings) for record in kept.values())
-
-
-def test_the_time_of_a_batch_is_divided_among_its_images_and_counted_once(spec: ModelSpec) -> None:
-    SPENT.take()
-    rows = run(spec, Ledger(), loaded(a=png((48, 32)), b=png((20, 40), seed=1), noise=b"no image"))
-    images, seconds = SPENT.take()
-    assert images == 3
-    assert seconds["busy"] > 0
-    assert sum(row.seconds for row in rows.values()) == pytest.approx(seconds["busy"])
-    assert len({row.seconds for row in rows.values()}) == 1, "they were encoded together"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
