@@ -14,6 +14,7 @@ from data_jobs.label_dataset import command as label
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.config import LabelDatasetConfig
 from data_jobs.labelling.failures import failures_line
+from data_jobs.labelling.model_files import ModelFiles
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.run_configuration import comparable, configuration_without_model, run_configuration
 from data_jobs.labelling.start import Crew
@@ -45,7 +46,9 @@ def opened(folder: Path, *more: str, facts: ModelFacts = FACTS) -> Run:
     of = config(folder, *more)
     store = LabelStore(of.store.output)
     configuration = run_configuration(of.input, of.label_config(), facts, of.limits, of.sources)
-    return Run.open("label", of, store, Earlier.read(of.store, store, configuration), configuration, "cpu")
+    return Run.open(
+        "label", of, store, Earlier.read(of.store, store, configuration, ModelFiles.of(of)), configuration, "cpu"
+    )
 
 
 def labelled(run: Run) -> None:
@@ -125,7 +128,9 @@ def test_a_store_that_lacks_images_is_not_called_finished(tmp_path: Path) -> Non
 def test_another_configuration_is_refused_and_named_and_begins_anew_with_overwrite(tmp_path: Path) -> None:
     labelled(opened(tmp_path))
     other = replace(FACTS, weights_sha256="b" * 64)
-    with pytest.raises(ConfigurationError, match=r'weights_sha256 was "a{64}", now "b{64}".* --overwrite'):
+    with pytest.raises(
+        ConfigurationError, match=r"published one \(a{12}\), now the published one \(b{12}\).* --overwrite"
+    ):
         opened(tmp_path, facts=other)
     with pytest.raises(ConfigurationError, match=r"min_region_area was null, now 5|min_region_area was 0, now 5"):
         opened(tmp_path, "--min-region-area", "5")
@@ -152,7 +157,7 @@ def test_a_run_without_anything_to_label_asks_for_no_model(tmp_path: Path) -> No
     store = LabelStore(of.store.output)
     known = configuration_without_model(of.input, of.label_config(), "nano", of.limits, of.sources)
     assert "weights_sha256" not in known
-    earlier = Earlier.read(of.store, store, known)
+    earlier = Earlier.read(of.store, store, known, ModelFiles.of(of))
     assert earlier.record is not None
     run = Run.without_workers(of, store, earlier.record, earlier)
     assert [attempt.device for attempt in run.record.attempts] == ["cpu", "none"]
