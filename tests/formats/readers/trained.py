@@ -40,7 +40,7 @@ def ultralytics(export: Path, work: Path) -> Found:
     options: dict[str, Any] = {"optimizer": "AdamW", "lr0": 0.003, "lrf": 0.1, "warmup_epochs": 3.0, "amp": False}
     options["nbs"] = 8
     model.train(
-        **{"data": str(export / "data.yaml"), "epochs": 300, "imgsz": SIDE, "batch": 8, "workers": 0, "device": "cpu"},
+        **{"data": str(export / "data.yaml"), "epochs": 200, "imgsz": SIDE, "batch": 8, "workers": 0, "device": "cpu"},
         **{"val": False, "plots": False, "project": str(work), "name": "train", "exist_ok": True, "seed": 0},
         **{"mask_ratio": 1, "overlap_mask": True, "verbose": False, "patience": 0},
         **plain,
