@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import PurePosixPath
 
 from everymask.backbone.models import MODELS
-from everymask.classes.exemplars.manifest import load_exemplars
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 
@@ -44,6 +43,9 @@ def licences(store: LabelStore, exemplars: str | None = None) -> str:
         if model.licence == "SAM License":
             lines.append(f"Model terms: {_SAM_LICENSE}.")
     if exemplars is not None:
+        # It loads PyTorch: seconds and half a GiB that no other export needs, in each of its processes.
+        from everymask.classes.exemplars.manifest import load_exemplars
+
         lines += ["", "Classes were learnt from these pictures:"]
         origins = [(item.file, item.origin) for item in load_exemplars(exemplars)]
         counts = Counter(origin.license or f"no licence stated ({origin.source})" for _, origin in origins)
