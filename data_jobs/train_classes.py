@@ -14,7 +14,8 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from data_jobs.exemplars.bags import BagSpec, embed_exemplars, pending_exemplars
 from data_jobs.exemplars.composites import planned_composites, write_composites
+from data_jobs.exemplars.scenes import SHOWN, seen_in_scenes
 from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
@@ -80,10 +82,11 @@ class TrainClassesConfig:
     negatives: str | None = None
     """Folder of pictures that show none of the classes, beside exemplars: all that is in them is background."""
     scenes: str | None = None
-    """Folder of pictures like those to be labelled, or these themselves, beside exemplars. Objects cut out of exemplars
-    are pasted into those that show no class, as far as the head can tell, and are learnt from, too."""
+    """Folder of pictures like those to be labelled, or these themselves, beside exemplars. The report shows what the
+    head finds there. Objects cut out of exemplars are pasted into those that show no class, as far as the head can
+    tell, and are learnt from, too."""
     composites: int = 200
-    """With --scenes: so many pictures with pasted objects, of as many scenes at most."""
+    """With --scenes: so many pictures with pasted objects, of as many scenes at most; 0 pastes nothing."""
     classes: str | None = None
     """Which classes, as for `everymask exemplars`: `cat,dog`, or `animals=cat+dog,person` to gather several subjects
     into one class. By default those of the manifest, or every directory; without exemplars, the corrections'."""
@@ -116,8 +119,8 @@ class TrainClassesConfig:
             refuse_idle(self, ("composites",), "without --scenes")
         if not self.single_object_only:
             refuse_idle(self, ("single_object",), "without --single-object-only")
-        if self.composites < 1:
-            raise ConfigurationError(f"composites must be at least 1, not {self.composites}")
+        if self.composites < 0:
+            raise ConfigurationError(f"composites must not be negative; got {self.composites}")
         if self.embeddings is not None and self.corrections is None:
             raise ConfigurationError("--embeddings are of the images of --corrections, which are missing; give both")
 
@@ -177,9 +180,15 @@ def run(config: TrainClassesConfig) -> int:
             f"{len(corrections) - objects:,} of background"
         )
         named.append(corrections)
+    scenes: list[Exemplar] = []
+    in_scenes: list[StoredEmbeddings] = []
     if config.scenes is not None:
+        scenes = folder_pictures(config.scenes, "--scenes", max(config.composites, SHOWN))
+        place = f"{config.bags or f'{config.exemplars}/.bags'}/scenes/{name}"
+        in_scenes = _embedded(config, scenes, config.scenes, place)
+    if config.composites and scenes:
         first = train_head(bags, spec, config.training, _show_epoch, NamedMasks.joined(named) if named else None).head
-        composites = _composites(config, first, chosen, records, taxonomy, name)
+        composites = _composites(config, first, chosen, records, taxonomy, name, scenes, in_scenes)
         if composites is not None:
             named.append(composites)
     print(
@@ -204,7 +213,11 @@ def run(config: TrainClassesConfig) -> int:
         ("composites", f"{config.composites if config.scenes else 0:,}"),
         ("corrected images", f"{len(corrected):,}"),
     ]
-    _write_report(config, page, result, records, {item.bag_id: item for item in chosen}, taught, seconds)
+    shown = list(seen_in_scenes(result.head, in_scenes, scenes, config.scenes or "", config.masks))
+    pictured = Counter(taxonomy.class_of[item.origin.subject] for item in chosen)
+    _write_report(
+        config, page, result, records, {item.bag_id: item for item in chosen}, taught, seconds, shown, pictured
+    )
     right, total = int(result.confusion.trace()), int(result.confusion.sum())
     print(
         f"trained in {format_duration(seconds)}; {right} of {total} held-out exemplars named right; wrote "
@@ -251,15 +264,16 @@ def _composites(
     records: Sequence[StoredEmbeddings],
     taxonomy: Taxonomy,
     name: str,
+    scenes: Sequence[Exemplar],
+    in_scenes: Sequence[StoredEmbeddings],
 ) -> NamedMasks | None:
     """Masks of composites with their known classes."""
     assert config.scenes is not None
     assert config.exemplars is not None
     bags = config.bags or f"{config.exemplars}/.bags"
-    scenes = folder_pictures(config.scenes, "--scenes", config.composites)
     classes = {subject: taxonomy.classes.index(one) for subject, one in taxonomy.subjects}
     plans = planned_composites(
-        _embedded(config, scenes, config.scenes, f"{bags}/scenes/{name}"),
+        in_scenes,
         records,
         {item.bag_id: classes[item.origin.subject] for item in exemplars},
         head,
@@ -305,6 +319,8 @@ def _write_report(
     exemplars: dict[str, Exemplar],
     taught: list[tuple[str, str]],
     seconds: float,
+    scenes: Sequence[tuple[NDArray[np.uint8], str]],
+    pictured: Mapping[str, int],
 ) -> None:
     held_out = set(result.held_out.image_ids)
     shown = {record.image_id: record for record in records if record.image_id in held_out}
@@ -333,6 +349,8 @@ def _write_report(
         result,
         [picture(mask) for mask in most_certain(result.head, list(shown.values()), CERTAIN_PER_CLASS)],
         [picture(mask) for mask in most_uncertain(result.head, list(shown.values()), UNCERTAIN)],
+        scenes,
+        pictured,
     )
     Location.at(str(page)).write(html.encode())
 

@@ -189,7 +189,11 @@ def test_objects_of_exemplars_are_pasted_into_scenes_and_learnt(
     assert "3 composites of the objects in" in capsys.readouterr().out
     pasted = {path.name: path.read_bytes() for path in (bags / "composites").glob("*.jpg")}
     assert len(pasted) == 3
-    assert "composites" in output.with_suffix(".html").read_text()
+    page = output.with_suffix(".html").read_text()
+    assert "composites" in page
+    for number in range(3):
+        assert f"deep/{number}.png: " in page, "what the head finds in the scene"
+    assert "cherry <b>3</b>" in page
     first = load_head(output)
 
     assert train(command) == 0
@@ -198,6 +202,12 @@ def test_objects_of_exemplars_are_pasted_into_scenes_and_learnt(
     second = load_head(output)
     assert second.spec == first.spec
     assert all(torch.equal(second.state_dict()[name], value) for name, value in first.state_dict().items())
+
+    # Scenes that all show a class, and nothing pasted: they are looked at.
+    command[command.index(str(tmp_path / "scenes"))] = str(tmp_path / "e")
+    assert train([*command, "--composites", "0"]) == 0
+    assert "composites of" not in capsys.readouterr().out
+    assert "cherry/0.png: " in output.with_suffix(".html").read_text()
 
     assert train([*command, "--scenes", str(tmp_path / "nowhere")]) == 2
     assert "--scenes names one with pictures" in capsys.readouterr().err

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from everymask.classes.training.reliability import Reliability, held_out_reliabi
 from everymask.classes.training.train import Epoch, TrainingResult
 from everymask.classes.uncertainty import normalised_entropy
 from everymask.masks.labelled import labelled_masks
+from everymask.pictures.colours import mask_colours
 from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import facts_list, html_page
 from everymask.pictures.overlay import overlay
@@ -98,6 +100,8 @@ def training_report(
     result: TrainingResult,
     certain: Sequence[tuple[NDArray[np.uint8], str]],
     uncertain: Sequence[tuple[NDArray[np.uint8], str]],
+    scenes: Sequence[tuple[NDArray[np.uint8], str]] = (),
+    pictures: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
     """The page.
 
@@ -107,12 +111,17 @@ def training_report(
         result: the result of training.
         certain: captioned pictures of the most certain masks of held-out exemplars.
         uncertain: the same of the most uncertain ones.
+        scenes: captioned real pictures with what the head finds in them; none if none were given.
+        pictures: number of exemplars by class.
     """
     curves = "".join(_curves(stage, result.history) for stage in ("teacher", "student"))
     body = [
         facts_list(facts),
+        _legend(result.head.spec.classes, pictures),
+        *_scenes(scenes),
         f'<h2>Loss</h2>\n<div class="row">{curves}</div>',
         "<h2>Held-out exemplars: true class (row) and class with the highest score (column)</h2>",
+        f"<p>{_HELD_OUT}</p>",
         _confusion_table(result.head.spec.classes, result.confusion),
         "<h2>Held-out exemplars: is a mask as often right as it is probable?</h2>",
         _reliability_chart(held_out_reliability(result.head, result.held_out)),
@@ -120,6 +129,32 @@ def training_report(
         f'<h2>Most uncertain masks: look at these first</h2>\n<div class="gallery">{_gallery(uncertain)}</div>',
     ]
     return html_page(title, "\n".join(body), style=_STYLE, max_width_px=1400)
+
+
+_HELD_OUT = (
+    "Held-out exemplars are pictures that the head did not learn from. Like the others each shows one object, mostly "
+    "large and alone. In real pictures, with many things that are small or half hidden, the head is right less often: "
+    "look at scenes of your own (<code>--scenes DIR</code>), or measure with <code>everymask evaluate stored</code>."
+)
+
+
+def _legend(classes: Sequence[str], pictures: Mapping[str, int]) -> str:
+    """The colour of each class, and its number of exemplars."""
+    colours = mask_colours(len(classes)).tolist()
+    items = "".join(
+        f'<li><i style="background: rgb({red} {green} {blue})"></i>{escape(name)}'
+        f"{f' <b>{pictures[name]:,}</b>' if name in pictures else ''}</li>"
+        for name, (red, green, blue) in zip(classes, colours, strict=True)
+    )
+    title = "Classes, their colours on this page, and their exemplars" if pictures else "Classes, and their colours"
+    return f'<h2>{title}</h2>\n<ul class="legend">{items}</ul>'
+
+
+def _scenes(pictures: Sequence[tuple[NDArray[np.uint8], str]]) -> list[str]:
+    if not pictures:
+        return []
+    note = "As <code>everymask label</code> would label them with this head."
+    return [f'<h2>What the head finds in scenes</h2>\n<p>{note}</p>\n<div class="scenes">{_gallery(pictures)}</div>']
 
 
 def _curves(stage: str, history: Sequence[Epoch]) -> str:
@@ -213,6 +248,11 @@ _STYLE = """
 figure { margin: 0; overflow: hidden; background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
 figcaption { padding: .4rem .6rem; font-size: .85rem; color: var(--soft); }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem; }
+.scenes { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: .75rem; }
+.scenes img { display: block; width: 100%; }
+.legend { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; margin: 0; padding: 0; list-style: none; }
+.legend i { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; border-radius: .2rem; }
+.legend b { color: var(--soft); font-weight: 400; }
 .gallery img { display: block; width: 100%; height: 10.5rem; object-fit: contain; }
 .curve { flex: 1 1 22rem; max-width: 36rem; }
 svg { display: block; width: 100%; }

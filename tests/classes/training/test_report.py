@@ -87,6 +87,21 @@ def test_a_picture_shows_its_mask_and_no_other() -> None:
     assert np.array_equal(darkened, ~lime)
 
 
+def test_the_legend_has_the_colours_of_the_overlays_and_what_held_out_means_is_said() -> None:
+    image = picture([("cherry", CHERRY), ("lime", LIME)])
+    result = TrainingResult(HEAD, HEAD, HISTORY, no_bags(3), torch.tensor([[0, 0], [0, 0]]))
+    text = training_report("Fruit", [], result, [], [], [(image, "bowl.jpg: 2 <cherry>")], {"cherry": 1200, "lime": 3})
+    legend = re.findall(r"background: rgb\((\d+) (\d+) (\d+)\)\"></i>(\w+) <b>([\d,]+)", text)
+    assert [(name, count) for *_, name, count in legend] == [("cherry", "1,200"), ("lime", "3")]
+    (mask,) = (mask for mask in most_certain(HEAD, RECORDS[:1], per_class=1) if mask.class_id == 1)
+    drawn = draw_mask(image, RECORDS[0], mask, HEAD.spec.classes)[LIME[1] + 4, LIME[0] + 4]
+    expected = (image[LIME[1] + 4, LIME[0] + 4].astype(float) + np.array(legend[1][:3], dtype=float)) / 2
+    assert np.abs(drawn - expected).max() <= 1
+    assert "bowl.jpg: 2 &lt;cherry&gt;" in text
+    assert "pictures that the head did not learn from" in text
+    assert "What the head finds in scenes" not in page(no_bags(3), [[0, 0], [0, 0]])
+
+
 def test_losses_are_drawn_to_scale() -> None:
     text = page(no_bags(3), [[0, 0], [0, 0]])
     (training,) = re.findall(r'<polyline class="training" points="([^"]*)"', text)
