@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from data_jobs.evaluation.figures import Figures, table
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
 from data_jobs.runtime.options import AddressOptions
+from data_jobs.runtime.outcome import next_step
 from data_jobs.runtime.settings import JOINED
+from data_jobs.runtime.waiting import waiting
 from everymask.errors import InputError
 from everymask.evaluation.comparison import Changes, compare_labels
 from everymask.evaluation.pairs_page import Pair, pairs_page
@@ -31,8 +34,11 @@ from everymask.labels.corrections import labelled_images
 from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
+from everymask.wording import counted
 
 _SHOWN = 24
+
+_Pair = tuple[ImageRow, ImageLabels, ImageLabels]
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def compare(config: CompareConfig) -> int:
     changed: list[_Difference] = []
     by_class: dict[str, Changes] = {}
     store = LabelStore(config.before)
-    for image, before, after in _together(config, alone):
+    for image, before, after in _reading(_together(config, alone)):
         changes = compare_labels(before, after)
         total, images = total + changes, images + 1
         for name in {mask.class_name for mask in (*before.masks, *after.masks)} - {None}:
@@ -97,10 +103,20 @@ def compare(config: CompareConfig) -> int:
         page = pairs_page("Images that differ most", "before", "after", pairs, ImageLimits(), policy)
         Location.at(str(config.page)).write(page.encode())
         print(f"look at {config.page}")
+    next_step(f"everymask browse {shlex.quote(config.after)}")
     return DONE
 
 
-def _together(config: CompareConfig, alone: Counter[str]) -> Iterator[tuple[ImageRow, ImageLabels, ImageLabels]]:
+def _reading(images: Iterator[_Pair]) -> Iterator[_Pair]:
+    """The same images; says so where that takes long."""
+    count = 0
+    with waiting(lambda: f"comparing, {counted(count, 'image')} so far"):
+        for image in images:
+            count += 1
+            yield image
+
+
+def _together(config: CompareConfig, alone: Counter[str]) -> Iterator[_Pair]:
     """Images of both stores; the first store's labels are held in memory, the second's stream."""
     corrections = not config.uncorrected
     first = {

@@ -9,6 +9,7 @@ Killed, the same command goes on. Exit codes: 0 done; 2 an id that the store doe
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from data_jobs.labelling.output import OutputLock
 from data_jobs.labelling.update import finish_begun
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
+from data_jobs.runtime.outcome import next_step
 from everymask.classes.embeddings import erase_embeddings
 from everymask.errors import InputError
 from everymask.files.storage import canonical_uri, one_line
@@ -61,6 +63,7 @@ def run(config: EraseConfig) -> int:
     record = read_run(store)
     if not config.embeddings and record and any("--save-embeddings" in one.command for one in record.attempts):
         print("the run kept mask embeddings; give --embeddings to erase the images there, too")
+    next_step(f"everymask browse {shlex.quote(config.labels)}")
     return DONE
 
 

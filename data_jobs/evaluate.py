@@ -17,6 +17,7 @@ Exit codes: 0 done; 2 usage, or the labels and the ground truth do not fit; 130 
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,8 @@ from data_jobs.evaluation.tables import measure_table
 from data_jobs.labelling.config import RECIPES
 from data_jobs.runtime.command import Command, one_of
 from data_jobs.runtime.exit_codes import DONE
+from data_jobs.runtime.outcome import next_step
+from data_jobs.runtime.waiting import waiting
 from everymask.classes.head import load_head
 from everymask.evaluation.figure_files import weights_of, write_figures
 from everymask.labels.provenance import read_run
@@ -45,12 +48,15 @@ from everymask.labels.store import LabelStore
 C = TypeVar("C", StoredConfig, EntitiesConfig, NamedClassesConfig, ClicksConfig, ProposalsConfig)
 
 
-def _printed(measure: Callable[[C], Figures]) -> Callable[[C], int]:
+def _printed(measure: Callable[[C], Figures], following: Callable[[C], str] | None = None) -> Callable[[C], int]:
     def run(config: C) -> int:
-        figures, options = measure(config), config.figures
+        with waiting("measuring"):
+            figures, options = measure(config), config.figures
         print(table(figures))
         if options.json is not None:
             write_figures(options.json, figures, *_measured(config))
+        if following is not None:
+            next_step(following(config))
         return DONE
 
     return run
@@ -76,7 +82,7 @@ def _measured(config: object) -> tuple[dict[str, str], dict[str, str]]:
 stored = Command(
     "evaluate stored",
     StoredConfig,
-    _printed(measure_store),
+    _printed(measure_store, lambda config: f"everymask browse {shlex.quote(config.labels)}"),
     "Measure a label store against ground truth: AP^e of entities, covering of human segmentations, or mIoU and mAP50 "
     "of named classes. Images are matched by their file names.",
     interrupted="nothing was measured",

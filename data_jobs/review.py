@@ -119,7 +119,8 @@ def make(config: QueueConfig) -> int:
 def bring_back(config: ImportConfig) -> int:
     """Import corrections; returns the exit code. Raises EverymaskError."""
     tool = config.format or guess_format(config.from_file)
-    summary = import_corrections(LabelStore(config.labels), config.from_file, tool)
+    with waiting(f"reading {config.from_file}, and matching its masks with the store's"):
+        summary = import_corrections(LabelStore(config.labels), config.from_file, tool)
     if summary.images or not summary.again:
         counts = ", ".join(f"{count:,} {action}" for action, count in summary.masks.items())
         images = counted(summary.images, "image")
@@ -158,6 +159,7 @@ def judge(config: ReportConfig) -> int:
     tell(**{chosen: asdict(effort) for chosen, effort in efforts.items()})
     for line in report_lines(efforts):
         print(line)
+    next_step(f"everymask train classes --corrections {shlex.quote(config.labels)} --output corrected.safetensors")
     return DONE
 
 

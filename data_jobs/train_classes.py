@@ -14,18 +14,14 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data_jobs.exemplars.bags import BagSpec, embed_exemplars, pending_exemplars
 from data_jobs.exemplars.composites import planned_composites, write_composites
-from data_jobs.exemplars.scenes import SHOWN, seen_in_scenes
+from data_jobs.exemplars.training_page import SHOWN_SCENES, Pictured, write_page
 from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
@@ -33,6 +29,7 @@ from data_jobs.runtime.options import AddressOptions, ModelOptions, WorkerOption
 from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.settings import JOINED
+from data_jobs.runtime.waiting import waiting
 from everymask.backbone.devices import device_for
 from everymask.backbone.registry import load_backbone
 from everymask.classes.config import MaskConfig, Recipe
@@ -54,16 +51,13 @@ from everymask.classes.training.corrections import (
     named_masks,
 )
 from everymask.classes.training.negatives import negative_masks, negative_pictures, suspicious_negatives
-from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
 from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, head_spec, train_head
 from everymask.errors import ConfigurationError
-from everymask.files.location import Location
-from everymask.images.decoding import decode_image
 from everymask.labels.address_policy import address_policy
+from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
+from everymask.redaction import redact
 from everymask.wording import counted
-
-CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
 
 
 @dataclass(frozen=True)
@@ -141,7 +135,9 @@ def run(config: TrainClassesConfig) -> int:
     if config.exemplars is not None:
         check_pictured(taxonomy, {item.origin.subject for item in chosen}, {item.origin.subject for item in exemplars})
     model = config.model
-    backbone = load_backbone(model.model, model.checkpoint, model.device if corrected else "cpu", model.precision)
+    with waiting(f"loading {model.model}"):
+        device = model.device if corrected else "cpu"
+        backbone = load_backbone(model.model, model.checkpoint, device, model.precision)
     spec = head_spec(taxonomy.classes, backbone, config.training)
     records: list[StoredEmbeddings] = []
     bags = no_bags(spec.input_dim)
@@ -161,19 +157,21 @@ def run(config: TrainClassesConfig) -> int:
             named.append(negative_masks(negatives, config.training.features, len(spec.classes)))
     if corrected:
         assert config.corrections is not None
-        corrections = named_masks(
-            corrected,
-            class_ids,
-            len(spec.classes),
-            backbone,
-            config.masks,
-            config.training.features,
-            config.embeddings,
-            lambda image_id, reason: print(f"{image_id}: masks are left out: {reason}", file=sys.stderr),
-            address_policy(
-                LabelStore(config.corrections), config.addresses.local_root, config.addresses.allow_private_networks
-            ),
+        policy = address_policy(
+            LabelStore(config.corrections), config.addresses.local_root, config.addresses.allow_private_networks
         )
+        with waiting(f"describing the masks of {counted(len(corrected), 'corrected image')}"):
+            corrections = named_masks(
+                corrected,
+                class_ids,
+                len(spec.classes),
+                backbone,
+                config.masks,
+                config.training.features,
+                config.embeddings,
+                lambda image_id, reason: print(f"{image_id}: masks are left out: {reason}", file=sys.stderr),
+                policy,
+            )
         objects = int((corrections.labels < len(spec.classes)).sum())
         print(
             f"{counted(len(corrected), 'corrected image')}: {counted(objects, 'mask')} of classes, "
@@ -183,7 +181,7 @@ def run(config: TrainClassesConfig) -> int:
     scenes: list[Exemplar] = []
     in_scenes: list[StoredEmbeddings] = []
     if config.scenes is not None:
-        scenes = folder_pictures(config.scenes, "--scenes", max(config.composites, SHOWN))
+        scenes = folder_pictures(config.scenes, "--scenes", max(config.composites, SHOWN_SCENES))
         place = f"{config.bags or f'{config.exemplars}/.bags'}/scenes/{name}"
         in_scenes = _embedded(config, scenes, config.scenes, place)
     if config.composites and scenes:
@@ -213,10 +211,14 @@ def run(config: TrainClassesConfig) -> int:
         ("composites", f"{config.composites if config.scenes else 0:,}"),
         ("corrected images", f"{len(corrected):,}"),
     ]
-    shown = list(seen_in_scenes(result.head, in_scenes, scenes, config.scenes or "", config.masks))
-    pictured = Counter(taxonomy.class_of[item.origin.subject] for item in chosen)
-    _write_report(
-        config, page, result, records, {item.bag_id: item for item in chosen}, taught, seconds, shown, pictured
+    write_page(
+        page,
+        _facts(config, result, taught, seconds),
+        result,
+        Pictured(config.exemplars or "", chosen, records),
+        Pictured(config.scenes or "", scenes, in_scenes),
+        taxonomy,
+        config.masks,
     )
     right, total = int(result.confusion.trace()), int(result.confusion.sum())
     print(
@@ -224,8 +226,19 @@ def run(config: TrainClassesConfig) -> int:
         f"{config.output}, look at {page}"
     )
     tell(head=config.output, report=str(page), classes=list(spec.classes), held_out=total, held_out_right=right)
-    next_step(f"everymask label --input IMAGES --output LABELS --method classes --head {shlex.quote(config.output)}")
+    next_step(_labelling(config))
     return DONE
+
+
+def _labelling(config: TrainClassesConfig) -> str:
+    """The command that labels with the new head: the corrected store anew, if there is one that a run has labelled."""
+    head = shlex.quote(config.output)
+    if config.corrections is not None:
+        store = LabelStore(config.corrections)
+        record = read_run(store)
+        if record is not None and record.settings is not None and record.settings.get("method") == "classes":
+            return f"everymask label --config {shlex.quote(f'{redact(store.uri)}/run.json')} --head {head} --update"
+    return f"everymask label --input IMAGES --output LABELS --method classes --head {head}"
 
 
 def _taxonomy(
@@ -311,29 +324,13 @@ def _show_epoch(epoch: Epoch) -> None:
     print(f"{epoch.stage} epoch {epoch.number}: loss {epoch.training_loss:.3f}{held_out}", flush=True)
 
 
-def _write_report(
-    config: TrainClassesConfig,
-    page: Path,
-    result: TrainingResult,
-    records: Sequence[StoredEmbeddings],
-    exemplars: dict[str, Exemplar],
-    taught: list[tuple[str, str]],
-    seconds: float,
-    scenes: Sequence[tuple[NDArray[np.uint8], str]],
-    pictured: Mapping[str, int],
-) -> None:
-    held_out = set(result.held_out.image_ids)
-    shown = {record.image_id: record for record in records if record.image_id in held_out}
-    classes = result.head.spec.classes
-
-    def picture(mask: ShownMask) -> tuple[NDArray[np.uint8], str]:
-        image = decode_image((Path(str(config.exemplars)) / exemplars[mask.image_id].file).read_bytes())
-        caption = f"{classes[mask.class_id]} {mask.probability:.0%}, uncertainty {mask.uncertainty:.2f}"
-        return draw_mask(image, shown[mask.image_id], mask, classes), f"{caption} · {exemplars[mask.image_id].file}"
-
+def _facts(
+    config: TrainClassesConfig, result: TrainingResult, taught: list[tuple[str, str]], seconds: float
+) -> list[tuple[str, str]]:
+    """What the page says about the training."""
     right, total = int(result.confusion.trace()), int(result.confusion.sum())
-    facts = [
-        ("classes", f"{len(classes)}"),
+    return [
+        ("classes", f"{len(result.head.spec.classes)}"),
         *taught,
         ("held out, named right", f"{right} of {total}"),
         ("model", f"{result.head.spec.backbone} {result.head.spec.weights_sha256[:12]}"),
@@ -343,16 +340,6 @@ def _write_report(
         ("seed", f"{config.training.seed}"),
         ("training", format_duration(seconds)),
     ]
-    html = training_report(
-        f"Class head {Path(config.output).name}",
-        facts,
-        result,
-        [picture(mask) for mask in most_certain(result.head, list(shown.values()), CERTAIN_PER_CLASS)],
-        [picture(mask) for mask in most_uncertain(result.head, list(shown.values()), UNCERTAIN)],
-        scenes,
-        pictured,
-    )
-    Location.at(str(page)).write(html.encode())
 
 
 RECIPES = {"recipe": {"paper": {**below("masks", PAPER_MASKS), **below("training", PAPER_TRAINING)}}}

@@ -87,6 +87,7 @@ def examine(config: DoctorConfig) -> int:
             print(f"{sign} {finding.subject:<{width}}  {finding.text}")
             if finding.remedy:
                 print(f"  {'':<{width}}  → {finding.remedy}")
+        print("next: everymask label --input examples/images --output runs/first")
     return int(any(finding.state == "missing" for finding in found))
 
 

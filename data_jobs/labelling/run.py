@@ -32,7 +32,7 @@ from data_jobs.labelling.start import Crew, Started
 from data_jobs.labelling.update import finish_begun, place_of_labels
 from data_jobs.runtime.actors import Actors, connect
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
-from data_jobs.runtime.outcome import tell
+from data_jobs.runtime.outcome import next_step, tell
 from data_jobs.runtime.waiting import waiting
 from everymask.classes.shipped import settled_head
 from everymask.errors import ConfigurationError
@@ -162,6 +162,7 @@ def _label_sample(started: Started, pending: Pending, sampling: EstimateConfig, 
     foretold = sample.estimate(this.store, added, seconds, started.crew.actors, prices)
     save_estimate(this.store, foretold)
     print(foretold.report(), flush=True)
+    next_step(this.record.attempts[-1].command)
     return counts
 
 

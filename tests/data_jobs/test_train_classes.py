@@ -21,6 +21,7 @@ from everymask.classes.describers import imagenet
 from everymask.classes.embeddings import load_embeddings
 from everymask.classes.head import ClassHead, load_head, save_head
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, write_corrections
+from everymask.labels.provenance import RunRecord, write_run
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
@@ -262,10 +263,14 @@ def corrected_store(folder: Path) -> str:
     return store.uri
 
 
-def test_corrected_labels_alone_become_a_head_with_a_report(model: list[str], tmp_path: Path) -> None:
-    output = tmp_path / "corrected.safetensors"
-    command = ["--corrections", corrected_store(tmp_path), "--output", str(output), *model, *MASKS, *FAST]
-    assert train(command) == 0
+def test_corrected_labels_alone_become_a_head_with_a_report_and_the_line_that_labels_anew(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, store = tmp_path / "corrected.safetensors", corrected_store(tmp_path)
+    write_run(LabelStore(store), RunRecord({"input": str(tmp_path)}, settings={"method": "classes"}))
+    assert train(["--corrections", store, "--output", str(output), *model, *MASKS, *FAST]) == 0
+    following = f"next: everymask label --config {store}/run.json --head {output} --update"
+    assert capsys.readouterr().out.splitlines()[-1] == following
     assert load_head(output).spec.classes == ("cat", "dog")
     assert "corrected images" in output.with_suffix(".html").read_text()
 
