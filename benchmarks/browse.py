@@ -32,6 +32,7 @@ from browse.pictures import Pictures
 from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
 from everymask.labels.store import LabelStore
+from everymask.review.queue import make_queue
 
 QUESTIONS = {
     "first page": {},
@@ -99,6 +100,7 @@ def ask(folder: Path) -> dict[str, Any]:
     first = http.get("/api/images", params={"show": "masks"}).json()["images"][0]
     seconds["classes of all, counted"] = timed(lambda: http.get("/api/classes"))
     seconds["one image"] = timed(lambda: http.get("/api/image", params={"id": first["id"]}))
+    seconds["review queue of 200"] = timed(lambda: make_queue(collection.store, 200))
     wish = {"id": first["id"], "seen": first["seen"], "steps": [{"action": "confirm", "masks": "all"}]}
     body = {"annotator": "ada", "images": [wish]}
     seconds["a step"] = timed(lambda: http.post("/api/steps", json=body, headers={"X-Everymask": "browse"}))

@@ -50,6 +50,7 @@ from everymask.classes.exemplars.manifest import ExemplarFolder, Origin, load_ex
 from everymask.classes.exemplars.queries import Queries, further_queries, read_queries
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
+from everymask.files.storage import canonical_uri
 from everymask.images.decoding import ImageLimits, decode_image
 from everymask.pictures.contact_sheet import contact_sheet
 from everymask.wording import counted
@@ -117,6 +118,13 @@ class MakeExemplarsConfig:
             raise ConfigurationError("--source concepts needs --input, the folder of your pictures")
         if self.input is not None and self.source not in ("folder", "boxes", "concepts"):
             raise ConfigurationError("--input is for --source folder, boxes and concepts; leave it out")
+        if self.input is not None:
+            place, source = canonical_uri(self.output), canonical_uri(self.input)
+            if place == source or (self.source == "concepts" and place.startswith(f"{source}/")):
+                raise ConfigurationError(
+                    f"--output {self.output} lies in the input, where the next run would take its pictures for yours; "
+                    "choose another folder"
+                )
         if (self.source == "boxes") != (self.boxes is not None):
             raise ConfigurationError("--boxes says where the objects are for --source boxes; give both or neither")
         for name, sources in _SOURCES_OF.items():

@@ -118,7 +118,7 @@ class ExportReport:
         if self.not_kept:
             lines.append("not kept by this format: " + ", ".join(item.value for item in self.not_kept))
         if self.turned:
-            lines.append(f"{self.turned:,} images were written upright, without their EXIF orientation")
+            lines.append(f"written upright, without EXIF orientation: {counted(self.turned, 'image')}")
         if self.stale:
             lines.append(
                 f"{self.stale:,} corrected images are another file now: their corrections are kept, and not written"

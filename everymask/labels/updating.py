@@ -88,8 +88,6 @@ def put_in_place(store: LabelStore) -> None:
         for folder in (store.labels, store.shards):
             if folder.kind() == "folder":
                 folder.sync()
-        _marker(store).delete()
-        store.root.sync()
     except OSError as error:
         raise _not_writable(store, error) from error
     drop_update(store)
@@ -99,6 +97,8 @@ def drop_update(store: LabelStore) -> None:
     """Delete what is made of an update. Raises OutputError: the store is not writable."""
     try:
         _marker(store).delete()
+        if store.root.kind() == "folder":
+            store.root.sync()
         update_of(store).root.delete()
     except OSError as error:
         raise _not_writable(store, error) from error

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
-import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import canonical_uri, one_line
 from everymask.labels.corrections import ImageCorrection, is_stale, read_corrections
-from everymask.labels.facts import column_or_nan
+from everymask.labels.facts import PartFacts, column_or_nan
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
 
@@ -92,11 +94,10 @@ def make_queue(store: LabelStore, most: int, control: float = 0.2, seed: int = 0
     drawn: list[tuple[float, str, QueuedImage]] = []
     worst: list[tuple[float, str, QueuedImage]] = []
     candidates = 0
-    for image in _candidates(store):
-        candidates += 1
-        # A number that depends on the id alone: the draw is the same however the store is cut into parts.
-        _keep(drawn, wanted, random.Random(f"{seed} {image.image_id}").random(), image)
-        _keep(worst, most, image.doubt, image)
+    for part in _candidates(store):
+        candidates += len(part.image_ids)
+        _keep(drawn, wanted, part.numbers(seed), part)
+        _keep(worst, most, part.doubts, part)
     control_ids = {image_id for _, image_id, _ in drawn}
     by_doubt = [image for _, image_id, image in sorted(worst, reverse=True) if image_id not in control_ids]
     chosen = by_doubt[: most - len(drawn)] + [replace(image, chosen="random") for _, _, image in drawn]
@@ -109,43 +110,76 @@ def _named(store: LabelStore) -> str:
     return redact(canonical_uri(store.uri))
 
 
-def _candidates(store: LabelStore) -> Iterator[QueuedImage]:
+@dataclass(frozen=True)
+class _Candidates:
+    """N images of one part that nobody has finished."""
+
+    image_ids: list[str]
+    doubts: NDArray[np.float64]
+    facts: PartFacts
+    rows: NDArray[np.int64]
+
+    def numbers(self, seed: int) -> NDArray[np.float64]:
+        """(N,) in [0, 1), by the ids alone: a draw is the same however the store is cut into parts."""
+        digests = [hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest() for name in self.image_ids]
+        return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.float64) / 2**64
+
+    @cached_property
+    def _largest_and_mean(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return self.facts.largest_doubts(), self.facts.mean_doubts()
+
+    def image(self, number: int) -> QueuedImage:
+        """One of them, as chosen by doubt."""
+        row, facts = int(self.rows[number]), self.facts
+        largest, mean = self._largest_and_mean
+        missed = float(column_or_nan(facts.images["missed"].slice(row, 1))[0])
+        return QueuedImage(
+            image_id=self.image_ids[number],
+            chosen="doubt",
+            doubt=float(self.doubts[number]),
+            largest=round(float(largest[row]), 6),
+            mean=round(float(mean[row]), 6),
+            coverage=float(column_or_nan(facts.images["coverage"].slice(row, 1))[0]),
+            masks=int(facts.counts[row]),
+            missed=round(missed, 3) if np.isfinite(missed) else None,
+        )
+
+
+def _candidates(store: LabelStore) -> Iterator[_Candidates]:
     known = read_corrections(store)
     for _, facts in store.facts(["coverage", "content_sha256"]):
         image_ids = facts.images["image_id"].to_pylist()
-        digests = facts.images["content_sha256"] if known else None
-        coverage = column_or_nan(facts.images["coverage"]).tolist()
-        missed = column_or_nan(facts.images["missed"])
-        known_missed = np.isfinite(missed).tolist()
-        columns = (facts.image_doubts(), facts.largest_doubts(), facts.mean_doubts())
-        doubts, largest, mean = (np.round(column, 6).tolist() for column in columns)
-        counts = facts.counts.tolist()
-        for row in np.flatnonzero(~facts.failed).tolist():
-            image_id = image_ids[row]
-            correction = known.get(image_id)
-            if correction is not None and _is_finished(correction, digests[row].as_py() if digests else None):
-                continue
-            yield QueuedImage(
-                image_id=image_id,
-                chosen="doubt",
-                doubt=doubts[row],
-                largest=largest[row],
-                mean=mean[row],
-                coverage=coverage[row],
-                masks=counts[row],
-                missed=round(float(missed[row]), 3) if known_missed[row] else None,
-            )
+        wanted = ~facts.failed
+        if known:
+            digests = facts.images["content_sha256"]
+            for row in np.flatnonzero(wanted).tolist():
+                correction = known.get(image_ids[row])
+                if correction is not None and _is_finished(correction, digests[row].as_py()):
+                    wanted[row] = False
+        rows = np.flatnonzero(wanted)
+        doubts = np.round(facts.image_doubts(), 6)[rows]
+        yield _Candidates([image_ids[row] for row in rows.tolist()], doubts, facts, rows)
 
 
 def _is_finished(correction: ImageCorrection, content_sha256: str | None) -> bool:
     return correction.finished and not is_stale(correction, content_sha256)
 
 
-def _keep(heap: list[tuple[float, str, QueuedImage]], most: int, value: float, image: QueuedImage) -> None:
-    """Keep the `most` images with the greatest values."""
-    heapq.heappush(heap, (value, image.image_id, image))
-    if len(heap) > most:
-        heapq.heappop(heap)
+def _keep(
+    heap: list[tuple[float, str, QueuedImage]], most: int, values: NDArray[np.float64], part: _Candidates
+) -> None:
+    """Keep the `most` images with the greatest values; of equal ones those with the greatest ids."""
+    if not most:
+        return
+    least = heap[0][0] if len(heap) == most else -np.inf
+    if len(values) > most:  # of this part, no more than so many, and what equals the last
+        least = max(least, float(np.partition(values, -most)[-most]))
+    for number in np.flatnonzero(values >= least).tolist():
+        entry = (float(values[number]), part.image_ids[number])
+        if len(heap) < most:
+            heapq.heappush(heap, (*entry, part.image(number)))
+        elif entry > heap[0][:2]:
+            heapq.heapreplace(heap, (*entry, part.image(number)))
 
 
 def write_queue(queue: Queue, output: str) -> None:

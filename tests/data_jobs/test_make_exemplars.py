@@ -96,6 +96,17 @@ def test_bad_options_end_with_one_sentence(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(("source", "place"), [("folder", ""), ("concepts", ""), ("concepts", "exemplars")])
+def test_an_output_that_the_next_run_would_take_for_input_is_refused(
+    pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, source: str, place: str
+) -> None:
+    monkeypatch.chdir(pictures)
+    before = sorted(pictures.rglob("*"))
+    assert main(arguments(source, pictures / place, "--input", ".")) == 2
+    assert "lies in the input, where the next run would take its pictures for yours" in capsys.readouterr().err
+    assert sorted(pictures.rglob("*")) == before
+
+
 @pytest.mark.parametrize("classes", ["", "cat,cat"])
 def test_no_class_and_a_class_named_twice_are_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: str

@@ -95,3 +95,25 @@ def test_only_what_was_judged_whole_is_left_out_of_the_queue(tmp_path: Path) -> 
     ]
     write_corrections(store, corrections)
     assert sorted(make_queue(store, most=9, control=0.0).image_ids) == ["b", "c", "d"]
+
+
+def test_the_queue_is_what_sorting_every_image_would_give_however_the_store_is_cut(tmp_path: Path) -> None:
+    """With many equal doubts, and more images in a part than the queue takes."""
+    rows = [ImageRow(f"{n:02d}.jpg", "x", replace(NOTHING, missed=float(n * 7 % 5))) for n in range(40)]
+    stores = []
+    for name, size in (("whole", 40), ("parts", 9)):
+        stores.append(LabelStore(str(tmp_path / name)))
+        for start in range(0, 40, size):
+            stores[-1].write_part(to_table(rows[start : start + size]))
+    everything = sorted(
+        make_queue(stores[0], most=99, control=0.0).images, key=lambda one: (one.doubt, one.image_id), reverse=True
+    )
+    assert len(everything) == 40
+    for store in stores:
+        queue = make_queue(store, most=6, control=0.0)
+        assert sorted(queue.image_ids) == sorted(image.image_id for image in everything[:6])
+        assert queue.candidates == 40
+    first, second = (make_queue(store, most=6, control=1.0) for store in stores)
+    assert first == replace(second, labels=first.labels)
+    assert {image.chosen for image in first.images} == {"random"}
+    assert make_queue(stores[0], most=6, control=1.0, seed=1).image_ids != first.image_ids

@@ -12,7 +12,7 @@ from data_jobs.label_dataset import command as label
 from data_jobs.labelling.output import prepare
 from data_jobs.labelling.update import finish_begun, place_of_labels, take_over
 from everymask.errors import ConfigurationError
-from everymask.labels.correction_log import CorrectionLog
+from everymask.labels.correction_log import CorrectionLog, read_history
 from everymask.labels.corrections import labelled_images
 from everymask.labels.erasure import erase, erased_digests, id_digest
 from everymask.labels.provenance import RunRecord, read_run, write_run
@@ -89,6 +89,7 @@ def test_a_kill_while_they_are_put_in_place_is_made_good_by_the_next_run(store: 
     assert not is_switched(store)
     shown = {image.image_id: labels for image, labels in labelled_images(store)}["a/1.jpg"]
     assert [(mask.class_name, mask.score) for mask in shown.masks] == [("cat", 1.0)]
+    assert [head.tool for head in read_history(store).heads("a/1.jpg")] == ["update"]
     record = read_run(store)
     assert record is not None
     assert record.config == NOW
