@@ -115,7 +115,9 @@ def main() -> None:
     print(f"labels of {len(train)} training images: mIoU {own.figures().miou:.3f}", flush=True)
     trunk = load_efficientnet()
     features = [trunk_features(trunk, pictures / name, config) for name in chosen]
-    print("features of the training images are there", flush=True)
+    for name in val:
+        trunk_features(trunk, pictures / name, config)
+    print("features are there", flush=True)
     by_labels = {name: restricted(labels[name], classes, truth.size_hw) for name, truth in train.items()}
     by_truth = {name: truth.semantic for name, truth in train.items()}
     trained = {

@@ -50,11 +50,12 @@ def _distances(
     """
     inside = stops - starts - 1
     places = np.repeat(starts + 1, inside) + places_within(inside)
-    start, stop = np.repeat(points[starts], inside, axis=0), np.repeat(points[stops], inside, axis=0)
-    way, here = stop - start, points[places] - start
-    along, length = (here * way).sum(axis=1), (way * way).sum(axis=1)
-    across = here[:, 0] * way[:, 1] - here[:, 1] * way[:, 0]
+    x, y = points.T
+    way_x, way_y = np.repeat(x[stops] - x[starts], inside), np.repeat(y[stops] - y[starts], inside)
+    from_x, from_y = x[places] - np.repeat(x[starts], inside), y[places] - np.repeat(y[starts], inside)
+    along, length = from_x * way_x + from_y * way_y, way_x**2 + way_y**2
+    across = from_x * way_y - from_y * way_x
     beside = (along > 0) & (along < length)
-    ends = np.minimum((here**2).sum(axis=1), ((points[places] - stop) ** 2).sum(axis=1))
+    ends = np.minimum(from_x**2 + from_y**2, (from_x - way_x) ** 2 + (from_y - way_y) ** 2)
     distances = np.where(beside, across**2 / np.where(beside, length, 1), ends)
     return distances, np.cumsum(inside) - inside, places
