@@ -49,6 +49,8 @@ _STRIDE = 8
 _COARSE = 2
 """The first of the trunk's feature maps that the head reads; they have strides 8, 16 and 32."""
 _IMAGES_PER_PART = 10
+_LEARNT = 5.0
+"""IoU in percent below which a class was not learnt, and a ratio says nothing."""
 _WIDTH = sum(CHANNELS[_COARSE:])
 
 
@@ -274,7 +276,7 @@ def row(labels: Sequence[float | None], truth: Sequence[float | None], own: floa
     return {
         "trained-on-labels": f"{by_labels:.1f}",
         "trained-on-truth": f"{by_truth:.1f}",
-        "ratio": f"{by_labels / by_truth:.2f}" if by_truth else "-",
+        "ratio": f"{by_labels / by_truth:.2f}" if by_truth >= _LEARNT else "-",
         "labels-themselves": "-" if own is None else f"{100 * own:.1f}",
     }
 
