@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -60,7 +61,7 @@ class ServiceClient:
         except ServiceProblem as problem:
             if problem.code != "image_unknown":
                 raise
-        form = {name: httpx.Response(200, json=value).text for name, value in fields.items()}
+        form = {name: json.dumps(value) for name, value in fields.items() if value is not None}
         return self._send("POST", "/v1/points", data=form, files={"image": image})
 
     def heads(self) -> Json:

@@ -47,10 +47,13 @@ def test_a_service_that_is_down_is_said_so() -> None:
 
 
 @pytest.mark.serve
-def test_clicks_go_by_id_and_with_the_image_only_when_it_is_unknown(service: RunningService) -> None:
+@pytest.mark.parametrize(("number", "box"), [(900, [2.0, 2.0, 60.0, 50.0]), (902, None)])
+def test_clicks_go_by_id_and_with_the_image_only_when_it_is_unknown(
+    service: RunningService, number: int, box: list[float] | None
+) -> None:
     client = ServiceClient(service.url, API_KEY)
-    file = picture_file(900)
-    prompt = Prompt([[10.0, 10.0], [40.0, 30.0]], [1, 0], [2.0, 2.0, 60.0, 50.0])
+    file = picture_file(number)
+    prompt = Prompt([[10.0, 10.0], [40.0, 30.0]], [1, 0], box)
 
     image_id = hashlib.sha256(file).hexdigest()
     first = client.points(file, image_id, prompt)
