@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,12 +64,14 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(targets: Path, folder: Path) -> Iterator[Prometheus]:
-    """The shipped configuration with the targets of one cluster, asked every second."""
+def prometheus(found: Sequence[Path], folder: Path) -> Iterator[Prometheus]:
+    """The shipped configuration with the targets that these files name, asked every second."""
     configuration = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
     configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     configuration["rule_files"] = [str(FOLDER / "alerts.yaml")]
-    configuration["scrape_configs"][0]["file_sd_configs"] = [{"files": [str(targets)], "refresh_interval": "1s"}]
+    configuration["scrape_configs"][0]["file_sd_configs"] = [
+        {"files": [str(file) for file in found], "refresh_interval": "1s"}
+    ]
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
     address = f"127.0.0.1:{free_port()}"
     command = [
@@ -103,22 +108,42 @@ def write_images(folder: Path) -> None:
         (folder / f"broken-{number:03}.png").write_bytes(b"this is no image")
 
 
-def job(service: RunningService, checkpoint: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """`everymask label` on the service's cluster, in shards."""
-    address = (service.temporary / "ray/ray_current_cluster").read_text().strip()
+def targets(service: RunningService) -> Path:
+    """The file in which Ray names what Prometheus should ask."""
+    return service.temporary / "ray/prom_metrics_service_discovery.json"
+
+
+@contextmanager
+def job(service: RunningService, checkpoint: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """`everymask label` in shards, on a Ray of its own: (its process, a file that names its node's metrics).
+
+    The service's cluster has a CPU for each core of this machine, too few for both.
+    """
+    write_images(folder / "images")
     command = [sys.executable, "-m", "data_jobs.label_dataset", "--input", str(folder / "images")]
     command += ["--output", str(folder / "labels"), "--model", "vit_b", "--checkpoint", str(checkpoint)]
     command += ["--method", "amg", "--amg.points-per-side", "16", "--amg.pred-iou-thresh", "0"]
     command += ["--amg.stability-score-thresh", "0", "--actors", "1", "--shard-images", str(SHARD_IMAGES)]
-    environment = os.environ | {
-        "RAY_ADDRESS": address,
-        "RAY_TMPDIR": str(service.temporary),
+    temporary = Path(tempfile.mkdtemp(prefix="em-", dir="/tmp"))  # Ray's sockets must have short paths
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {
+        "RAY_TMPDIR": str(temporary),
         "RAY_metrics_report_interval_ms": "1000",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(REPOSITORY),
     }
-    log = (folder / "job.log").open("w")
-    return subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+    with (folder / "job.log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+    try:
+        await_that(lambda: any(temporary.glob("ray/session_2*/metrics_export_port_*")), 120.0)
+        (port,) = temporary.glob("ray/session_2*/metrics_export_port_*")
+        host = json.loads(targets(service).read_text())[0]["targets"][0].rpartition(":")[0]
+        named = [{"labels": {"job": "ray"}, "targets": [f"{host}:{port.read_text().strip()}"]}]
+        (folder / "job.json").write_text(json.dumps(named))
+        yield process, folder / "job.json"
+    finally:
+        process.terminate()
+        process.wait(timeout=120)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def ask_for_ever(service: RunningService, done: threading.Event, worker: int) -> None:
@@ -152,7 +177,6 @@ def moves(series: list[list[float]]) -> bool:
 def test_every_panel_moves_while_a_job_and_a_service_work(
     service: RunningService, tiny_sam_checkpoint: Path, tmp_path: Path
 ) -> None:
-    write_images(tmp_path / "images")
     done = threading.Event()
     askers = [threading.Thread(target=ask_for_ever, args=(service, done, worker)) for worker in range(3)]
     queries = {
@@ -161,8 +185,10 @@ def test_every_panel_moves_while_a_job_and_a_service_work(
         for legend, query in panel.queries.items()
     }
     still = dict(queries)
-    with prometheus(service.temporary / "ray/prom_metrics_service_discovery.json", tmp_path) as asked:
-        process = job(service, tiny_sam_checkpoint, tmp_path)
+    with (
+        job(service, tiny_sam_checkpoint, tmp_path) as (process, of_job),
+        prometheus([targets(service), of_job], tmp_path) as asked,
+    ):
         try:
             for asker in askers:
                 asker.start()
@@ -174,16 +200,14 @@ def test_every_panel_moves_while_a_job_and_a_service_work(
                     break  # what has not moved by the end of the job will not move
                 done.wait(5.0)
             for name, query in queries.items():
-                found = [value for series in asked.values(query) for value in series if value > 0]
-                ends = f"{min(found):.4g} to {max(found):.4g}" if found else "nothing"
+                seen = [value for series in asked.values(query) for value in series if value > 0]
+                ends = f"{min(seen):.4g} to {max(seen):.4g}" if seen else "nothing"
                 print(f"{name}: {query} = {ends}")
             for name in OF_SERVE[:1]:
                 assert any(value == 1 for series in asked.values(name) for value in series), name
             assert asked.alerts() == {f"Everymask{alert.name}" for alert in ALERTS}
         finally:
             done.set()
-            process.terminate()
-            process.wait(timeout=120)
             for asker in askers:
                 asker.join()
     assert not still, (tmp_path / "job.log").read_text()[-3000:]
