@@ -103,7 +103,7 @@ def test_a_head_and_mask_embeddings_tell_of_doubt_and_of_masks_below_the_thresho
     figures = measure_store(replace(config, **with_head))
     truth = read_coco_instances(coco, Taxonomy.parse("cat,dog"))
     doubt = doubt_figures(head, {"a.jpg": masks}, truth, ("cat", "dog"))
-    assert [doubt.wrong_name is None, doubt.missed_object is None] == [True, False]
+    assert [doubt.wrong_name is None, doubt.missed_object is None] == [False, True]
     assert figures["mean"]["AUROC wrong name"] == doubt.wrong_name
     assert figures["mean"]["AUROC missed object"] == doubt.missed_object
     named = classify_masks(masks, head, ClassesConfig(score_thresh=0.0))
