@@ -21,7 +21,13 @@ from everymask.backbone.models import MODELS, ModelName, PrecisionSetting
 from everymask.backbone.registry import choose_device
 from everymask.backbone.weights import model_weights
 from everymask.errors import ConfigurationError
-from everymask_cli.selftest.comparison import Agreement, agreements, disagreements
+from everymask_cli.selftest.comparison import (
+    LIMITS,
+    LIMITS_OF_RANDOM_WEIGHTS,
+    Agreement,
+    agreements,
+    disagreements,
+)
 from everymask_cli.selftest.pictures import installed_pictures, pictures_in, save_pictures
 from everymask_cli.selftest.publishers import PUBLISHERS
 from everymask_cli.selftest.recorded import recorded_answers
@@ -125,14 +131,21 @@ def compare_programs(config: SelftestConfig) -> Report:
         ours = _run(
             Path(sys.executable),
             _OUR_PROGRAM,
-            replace(task, makes_weights=False, thresholds=theirs.thresholds, answers=str(Path(folder) / "ours.json")),
+            replace(
+                task,
+                makes_weights=False,
+                finds_entities=not config.random_weights,
+                thresholds=theirs.thresholds,
+                answers=str(Path(folder) / "ours.json"),
+            ),
             Path(folder),
             "everymask",
         )
     if recorded and theirs.weights_sha256 != ours.weights_sha256:
         raise ConfigurationError("the answers of nano were recorded with other weights: install everymask anew")
     found = agreements(theirs, ours)
-    return Report(_machine(device), theirs, ours, found, disagreements(found, ours.precision))
+    limits = LIMITS_OF_RANDOM_WEIGHTS if config.random_weights and ours.precision == "fp32" else LIMITS[ours.precision]
+    return Report(_machine(device), theirs, ours, found, disagreements(found, limits))
 
 
 def _checkpoint(config: SelftestConfig, folder: Path) -> str:
@@ -198,9 +211,12 @@ def text_of(report: Report, random_weights: bool) -> str:
         if found.matched is not None:
             automatic = f"{found.matched:.1%} of {found.automatic[0]}, {found.automatic[1]} here"
         picture = ours.pictures[name]
+        entities = (
+            "not asked for" if picture.coverage is None else f"{picture.entities} ({picture.coverage:.0%} covered)"
+        )
         lines.append(
             f"{name:<{width}}  {found.mean_iou:8.4f}  {found.worst_iou:9.4f}  {found.iou_difference:13.1e}  "
-            f"{automatic:<22} {picture.entities} ({picture.coverage:.0%} of the picture)"
+            f"{automatic:<22} {entities}"
         )
     lines += ["", f"{'seconds':<24}  {theirs.code:<24}  {ours.code}"]
     for stage in dict.fromkeys([*theirs.seconds, *ours.seconds]):

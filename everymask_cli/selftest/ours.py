@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from typing import Any, cast
 
 import torch
 
 from everymask import __version__
-from everymask.backbone.protocol import PromptableBackbone
+from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.entities.segmenter import segment_entities
 from everymask.labelling.turns import TakesTurns
 from everymask.masks.rle import encode_masks
+from everymask.records import ImageLabels
 from everymask_cli.selftest.task import Answers, PictureAnswers, Task, click_points
 
 
@@ -46,16 +48,25 @@ def answer(task: Task) -> Answers:
         picture = PictureAnswers(masks, found.predicted_iou.double().cpu().numpy().round(6).tolist())
         with answers.timed("automatic masks"):
             picture.automatic = [mask.rle for mask in segment_amg(backbone, embedding, config).masks if mask.area]
-        timed = TakesTurns(backbone, threading.Lock())
-        with answers.timed("entities"):
-            labels = segment_entities(cast(PromptableBackbone, timed), embedding, entities)
-        prompting = timed.settle().prompts
-        answers.seconds["entities: prompts"] = answers.seconds.get("entities: prompts", 0.0) + prompting
-        picture.entities, picture.coverage = len(labels.masks), labels.coverage
+        if task.finds_entities:
+            labels = _entities(backbone, embedding, entities, answers)
+            picture.entities, picture.coverage = len(labels.masks), labels.coverage
         answers.pictures[name] = picture
-    refining = answers.seconds["entities"] - answers.seconds["entities: prompts"]
-    answers.seconds["entities: refinement"] = refining
     return answers
+
+
+def _entities(
+    backbone: PromptableBackbone, embedding: ImageEmbedding, config: EntityConfig, answers: Answers
+) -> ImageLabels:
+    """A picture's entities; the seconds of prompts and refinement are added to the answers'."""
+    timed = TakesTurns(backbone, threading.Lock())
+    began = time.perf_counter()
+    labels = segment_entities(cast(PromptableBackbone, timed), embedding, config)
+    prompts = timed.settle().prompts
+    for stage, seconds in (("prompts", prompts), ("refinement", time.perf_counter() - began - prompts)):
+        name = f"entities: {stage}"
+        answers.seconds[name] = answers.seconds.get(name, 0.0) + seconds
+    return labels
 
 
 if __name__ == "__main__":

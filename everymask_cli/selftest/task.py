@@ -37,6 +37,7 @@ class Task:
             some masks pass.
         answers: where the answers go.
         precision: what is asked of everymask; the publishers compute in fp32.
+        finds_entities: whether everymask finds entities, too; of random weights they would say nothing.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Task:
     thresholds: Mapping[str, float] | None
     answers: str
     precision: PrecisionSetting = "auto"
+    finds_entities: bool = True
 
     @classmethod
     def read(cls, path: str | Path) -> Task:
@@ -69,7 +71,7 @@ class PictureAnswers:
         masks: three for each of `click_points`, at the picture's resolution.
         predicted_iou: of these.
         automatic: the automatic masks, without empty ones; None where the publisher has none.
-        entities: number of E-SAM's entities; None of the publisher.
+        entities: number of E-SAM's entities; None where they were not asked for.
         coverage: share of the picture in them.
     """
 

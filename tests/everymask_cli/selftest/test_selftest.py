@@ -16,7 +16,7 @@ from everymask.backbone.models import SAM_THRESHOLDS
 from everymask.backbone.sam import build_sam
 from everymask_cli.main import main
 from everymask_cli.selftest import command
-from everymask_cli.selftest.comparison import agreements, disagreements
+from everymask_cli.selftest.comparison import LIMITS, agreements, disagreements
 from everymask_cli.selftest.ours import answer
 from everymask_cli.selftest.pictures import pictures_in
 from everymask_cli.selftest.predictors import answer_with
@@ -68,12 +68,12 @@ def test_the_same_weights_agree(theirs: Answers, ours: Answers) -> None:
     found = agreements(theirs, ours)
     assert set(found) == {"wide.png", "tall.png"}
     assert sum(agreement.automatic[0] for agreement in found.values()) >= 5
-    assert disagreements(found, "fp32") == []
+    assert disagreements(found, LIMITS["fp32"]) == []
 
 
 def test_other_weights_do_not(task: Task, theirs: Answers, tmp_path: Path) -> None:
     others = replace(task, checkpoint=str(write_tiny_checkpoint(tmp_path, WEIGHTS + 1)), thresholds=theirs.thresholds)
-    said = " ".join(disagreements(agreements(theirs, answer(others)), "bf16"))
+    said = " ".join(disagreements(agreements(theirs, answer(others)), LIMITS["bf16"]))
     assert "mean IoU" in said
     assert "predicted IoUs differ" in said
     assert "automatic masks" in said
@@ -108,7 +108,7 @@ def test_each_fault_is_named(
     theirs: Answers, ours: Answers, change: Callable[[PictureAnswers], PictureAnswers], words: str
 ) -> None:
     wrong = replace(ours, pictures={name: change(picture) for name, picture in ours.pictures.items()})
-    assert any(words in line for line in disagreements(agreements(theirs, wrong), "fp32"))
+    assert any(words in line for line in disagreements(agreements(theirs, wrong), LIMITS["fp32"]))
 
 
 def test_nano_gives_its_recorded_answers(capsys: pytest.CaptureFixture[str]) -> None:
