@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from data_jobs.label_once import main
+from data_jobs.labelling.output import OutputLock, prepare
 from everymask.labels.provenance import RunAttempt, RunRecord, read_run, write_run
 from everymask.labels.store import LabelStore
 
@@ -43,13 +44,12 @@ def test_any_edit_of_the_file_and_any_other_option_tries_again(file: Path, capsy
     assert "would do so again" not in capsys.readouterr().err
 
 
-def test_an_output_that_could_not_be_written_is_tried_again(
-    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (file.parent / "labels").write_text("a file lies there")
-    assert main(["--config", str(file)]) == 2
-    (file.parent / "labels").unlink()
-    capsys.readouterr()
+def test_an_output_that_could_not_be_written_is_tried_again(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = LabelStore(str(file.parent / "labels"))
+    prepare(store, overwrite=False)
+    with OutputLock(store):
+        assert main(["--config", str(file)]) == 2
+    assert "another run is writing" in capsys.readouterr().err
     assert main(["--config", str(file)]) == 2
     assert "holds no image" in capsys.readouterr().err
 
