@@ -122,7 +122,9 @@ def test_the_command_prints_a_table_and_writes_json(
     assert stored(["--labels", uri, "--path", str(panoptic), "--json", str(out)]) == 0
     figures = json.loads(out.read_text())["figures"]
     assert figures[uri]["entities"] == 2
-    assert capsys.readouterr().out.strip() == table(figures).strip()
+    printed, _, following = capsys.readouterr().out.strip().rpartition("\nnext: ")
+    assert printed.strip() == table(figures).strip()
+    assert following == f"everymask browse {uri}"
 
 
 def test_usage_errors_exit_2_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
