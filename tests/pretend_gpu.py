@@ -23,7 +23,7 @@ _MAY_MIX = {"copy_", "_to_copy", "index", "index_put_", "index_put", "_index_put
 torch.cuda._lazy_init = lambda: None  # type: ignore[attr-defined]
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 1  # type: ignore[assignment]
-torch.cuda.is_bf16_supported = lambda *_: True  # type: ignore[assignment]
+torch.cuda.is_bf16_supported = lambda *_, **__: True  # type: ignore[assignment]
 torch.cuda.amp.common.amp_definitely_not_available = lambda: False
 torch.backends.cudnn.enabled = False
 torch._C._ensureCUDADeviceGuardSet()
