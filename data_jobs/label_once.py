@@ -3,8 +3,9 @@
     python data_jobs/label_once.py --config label.yaml
 
 An attempt that ended with 2 or 3 would end so again, after hours of GPUs in the worst case. It is recorded in the
-output, and the same command with the same file ends with the same code in seconds, without a worker. Any edit of the
-file, of a comment too, or another option tries again. Exit codes are those of `label_dataset.py`.
+output (`checkpoint/ended.json`, and its attempt in `run.json` if there is one), and the same command with the same file
+ends with the same code in seconds, without a worker. Any edit of the file, of a comment too, or another option tries
+again. Exit codes are those of `label_dataset.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from everymask import __version__
 from everymask.errors import EverymaskError, OutputError
 from everymask.files.json_text import parse_json
 from everymask.files.storage import canonical_uri
-from everymask.labels.provenance import read_run, write_run
+from everymask.labels.provenance import RunAttempt, read_run, write_run
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact_all
 
@@ -63,13 +64,14 @@ def main(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return before.exit_code
+    attempt_before = _last_attempt(store)
     code = command(arguments)
     if code in FINAL and told("error_type") != OutputError.__name__:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         with contextlib.suppress(
             EverymaskError, OSError
         ):  # an output that cannot be written: the next attempt is tried
-            _record(store, End(asked, code, at, told("error") or "its log says why"))
+            _record(store, End(asked, code, at, told("error") or "its log says why"), attempt_before)
     return code
 
 
@@ -96,11 +98,20 @@ def _read(store: LabelStore) -> End | None:
         return None
 
 
-def _record(store: LabelStore, end: End) -> None:
+def _last_attempt(store: LabelStore) -> RunAttempt | None:
+    """The newest one of run.json; None if there is none that can be read."""
+    with contextlib.suppress(EverymaskError, OSError):
+        record = read_run(store) if store.exists() else None
+        return record.attempts[-1] if record and record.attempts else None
+    return None
+
+
+def _record(store: LabelStore, end: End, attempt_before: RunAttempt | None) -> None:
     store.checkpoint.make_folder()
     store.ended_file.write((json.dumps(redact_all(asdict(end)), indent=2) + "\n").encode())
     record = read_run(store) if store.exists() else None
-    if record is not None and record.attempts:
+    # An attempt that was refused before it opened the output is not in run.json: the last one there is another's.
+    if record is not None and record.attempts and record.attempts[-1] != attempt_before:
         attempt = replace(record.attempts[-1], exit_code=end.exit_code)
         write_run(store, replace(record, attempts=[*record.attempts[:-1], attempt]))
 

@@ -49,3 +49,20 @@ def test_upload_holds_code_only(package: Path) -> None:
 
 def test_upload_is_small(package: Path) -> None:
     assert package.stat().st_size < LIMIT_BYTES
+
+
+def test_what_gitignore_names_stays_behind_whatever_rayignore_says(tmp_path: Path) -> None:
+    """Why .gitignore does not name heads/: a head that `--head` names would not go along."""
+    folder = tmp_path / "folder"
+    (folder / "heads").mkdir(parents=True)
+    (folder / "heads/pets.safetensors").write_bytes(bytes(10))
+    (folder / ".rayignore").write_text("!/heads/\n!/heads/*.safetensors\n")
+
+    def uploaded(name: str) -> list[str]:
+        create_package(str(folder), tmp_path / name, include_gitignore=True, include_parent_dir=False, excludes=[])
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            return [name for name in archive.namelist() if name.endswith(".safetensors")]
+
+    assert uploaded("before.zip") == ["heads/pets.safetensors"]
+    (folder / ".gitignore").write_text("/heads/\n")
+    assert uploaded("after.zip") == []

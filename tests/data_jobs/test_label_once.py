@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
 
-from data_jobs.label_once import main
+from data_jobs.label_once import End, _digest, _record, main
 from data_jobs.labelling.output import OutputLock, prepare
 from everymask.labels.provenance import RunAttempt, RunRecord, read_run, write_run
 from everymask.labels.store import LabelStore
@@ -54,14 +55,29 @@ def test_an_output_that_could_not_be_written_is_tried_again(file: Path, capsys: 
     assert "holds no image" in capsys.readouterr().err
 
 
-def test_the_record_of_the_run_says_it_too(file: Path) -> None:
+def test_an_attempt_that_was_refused_early_is_not_told_of_the_one_before(file: Path) -> None:
     store = LabelStore(str(file.parent / "labels"))
     attempt = RunAttempt("everymask label", "2026-11-30T00:00:00+00:00", "cpu", {})
     write_run(store, RunRecord({"method": "amg"}, [attempt, attempt]))
     assert main(["--config", str(file)]) == 2
     record = read_run(store)
     assert record is not None
-    assert [one.exit_code for one in record.attempts] == [None, 2]
+    assert [one.exit_code for one in record.attempts] == [None, None]
+
+
+def test_a_run_of_too_many_failures_ends_so_again_and_its_attempt_says_it(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = LabelStore(str(file.parent / "labels"))
+    before = RunAttempt("everymask label", "2026-11-30T00:00:00+00:00", "cpu", {})
+    write_run(store, RunRecord({"method": "amg"}, [before, replace(before, labelled=2)]))
+    arguments = ["--config", str(file)]
+    _record(store, End(_digest(arguments), 3, "2026-11-30T00:01:00+00:00", "1 of 2 images failed"), before)
+    record = read_run(store)
+    assert record is not None
+    assert [one.exit_code for one in record.attempts] == [None, 3]
+    assert main(arguments) == 3
+    assert "ended with exit code 3 (1 of 2 images failed)" in capsys.readouterr().err
 
 
 def test_options_that_make_no_sense_are_the_commands_to_refuse(capsys: pytest.CaptureFixture[str]) -> None:
