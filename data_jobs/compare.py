@@ -89,7 +89,7 @@ def compare(config: CompareConfig) -> int:
             f"{config.before} and {config.after} have no labelled image in common; compare runs of one input"
         )
     figures: Figures = {"all": asdict(total)} | {name: asdict(by_class[name]) for name in sorted(by_class)}
-    print(f"{images:,} images in both; {alone['before']:,} only before, {alone['after']:,} only after")
+    print(f"{counted(images, 'image')} in both; {alone['before']:,} only before, {alone['after']:,} only after")
     print(table(figures))
     if config.json is not None:
         config.json.write_text(json.dumps({"images": images, **alone, "masks": figures}, indent=2) + "\n")

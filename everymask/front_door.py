@@ -18,7 +18,7 @@ from everymask.classes.config import MaskConfig
 from everymask.classes.head import ClassHead, load_head, save_head
 from everymask.classes.training.pictures import train_on_pictures
 from everymask.classes.training.train import TrainingConfig
-from everymask.errors import EverymaskError, InputError, LabelFailure, ModelOutputError
+from everymask.errors import ConfigurationError, EverymaskError, InputError, LabelFailure, ModelOutputError
 from everymask.formats.export import ExportReport, ExportRequest
 from everymask.formats.export import export as write_export
 from everymask.formats.format import ImagesMode
@@ -28,7 +28,7 @@ from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits
 from everymask.images.pixels import ImageLike, rgb_pixels
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
-from everymask.labelling.methods.table import check_model
+from everymask.labelling.methods.table import MethodName, check_model
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 from everymask.results import Labels, Mask, Store
@@ -55,6 +55,7 @@ def label(
     image: ImageLike,
     model: str | PromptableBackbone = "nano",
     *,
+    method: MethodName | None = None,
     config: LabelConfig | None = None,
     head: str | Path | ClassHead | None = None,
     limits: ImageLimits | None = None,
@@ -71,18 +72,20 @@ def label(
         image: a path, an address such as `s3://…`, a file's bytes, a Pillow picture, or an array: (H, W) or (H, W, C),
             uint8 or floating-point in [0, 1] (`everymask.images.pixels.rgb_pixels`).
         model: name of a model, or one that `load_model` returned. Load it once when you label many images.
-        config: what to do and how; `LabelConfig(method="classes")` by default where a head is given.
+        method: what to do: `entities`, `classes`, `amg`, …; None is `classes` where a head is given, else `entities`.
+        config: what to do and how, in place of `method`.
         head: class head, its file, or the name of a shipped one (`everyday`), for method `classes`.
         limits: sizes above which an image is refused.
 
     Raises:
         InputError: the image cannot be read or decoded, or is no image.
-        ConfigurationError: unknown model, or contradicting options.
+        ConfigurationError: unknown method or model, or contradicting options.
         CheckpointError: the model's weights are missing or corrupt.
         ModelOutputError: the model answered with NaN or infinity.
     """
+    chosen = _chosen(method, config, head)
     pixels = rgb_pixels(image, limits or ImageLimits())
-    backbone, loaded, chosen = _prepared(model, config, head)
+    backbone, loaded = _prepared(model, chosen, head)
     (labels,) = label_images(backbone, [pixels], chosen, loaded)
     if isinstance(labels, EverymaskError):
         raise labels
@@ -93,6 +96,7 @@ def label_folder(
     folder: str | Path,
     model: str | PromptableBackbone = "nano",
     *,
+    method: MethodName | None = None,
     config: LabelConfig | None = None,
     head: str | Path | ClassHead | None = None,
     limits: ImageLimits | None = None,
@@ -116,11 +120,12 @@ def label_folder(
         InputError: there is no such folder, or it holds no image.
         ConfigurationError, CheckpointError: as for `label`.
     """
+    chosen = _chosen(method, config, head)
     root = Path(folder)
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not paths:
         raise InputError(f"{folder} holds no image (.jpg, .png, .webp, …); give a folder that does")
-    backbone, loaded, chosen = _prepared(model, config, head)
+    backbone, loaded = _prepared(model, chosen, head)
 
     def labelled() -> Iterator[tuple[str, Labels | LabelFailure]]:
         for path in tqdm(paths, unit="image", disable=not progress):
@@ -236,12 +241,18 @@ def export(
     return write_export(labels, request)
 
 
+def _chosen(method: str | None, config: LabelConfig | None, head: str | Path | ClassHead | None) -> LabelConfig:
+    if config is not None:
+        if method is not None:
+            raise ConfigurationError(f"method {method!r} was given beside config; say it in LabelConfig(method=…)")
+        return config
+    return LabelConfig(method=method or ("entities" if head is None else "classes"))
+
+
 def _prepared(
-    model: str | PromptableBackbone, config: LabelConfig | None, head: str | Path | ClassHead | None
-) -> tuple[PromptableBackbone, ClassHead | None, LabelConfig]:
-    chosen = config or LabelConfig(method="entities" if head is None else "classes")
+    model: str | PromptableBackbone, config: LabelConfig, head: str | Path | ClassHead | None
+) -> tuple[PromptableBackbone, ClassHead | None]:
     if isinstance(model, str):
-        check_model(chosen.method, model)
+        check_model(config.method, model)
     backbone = load_backbone(model) if isinstance(model, str) else model
-    loaded = load_head(str(head)) if isinstance(head, str | Path) else head
-    return backbone, loaded, chosen
+    return backbone, load_head(str(head)) if isinstance(head, str | Path) else head

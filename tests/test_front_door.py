@@ -49,6 +49,19 @@ def test_what_cannot_be_labelled_is_raised(tmp_path: Path) -> None:
         everymask.label(np.zeros((8, 8, 3), np.uint8), "sam")
     with pytest.raises(ConfigurationError, match=r"method 'entites' is unknown; use entities, classes"):
         everymask.LabelConfig(method="entites")
+    for asked in (everymask.label, everymask.label_folder):
+        with pytest.raises(ConfigurationError, match=r"method 'entites' is unknown; use entities, classes"):
+            asked(tmp_path / "absent", method="entites")
+        with pytest.raises(ConfigurationError, match=r"method 'amg' was given beside config"):
+            asked(tmp_path / "absent", method="amg", config=everymask.LabelConfig())
+
+
+def test_a_method_may_be_named_alone(photo: Path) -> None:
+    model = everymask.load_model("nano", device="cpu")
+    with pytest.raises(ConfigurationError, match="method clip needs names"):
+        everymask.label(photo, model, method="clip")
+    with pytest.raises(ConfigurationError, match="a class head is of no use to method amg"):
+        everymask.label(photo, model, method="amg", head="everyday")
 
 
 def test_names_are_asked_of_a_model_that_knows_them_alone_and_no_other_is_loaded() -> None:

@@ -180,7 +180,7 @@ def _with_changed(this: Run, pending: Pending) -> Pending:
     """The pending images, with those whose files have changed since they were labelled."""
     if not pending.changed.images or this.options.keep_changed:
         return pending
-    print(f"reading {pending.changed.images:,} files that may have changed since they were labelled", flush=True)
+    print(f"reading {counted(pending.changed.images, 'file')} that may have changed since labelling", flush=True)
     changes = settle_changes(this.store, pending.changed, this.limits, this.policy)
     print(changes, flush=True)
     this.finished.replaced = changes.dropped

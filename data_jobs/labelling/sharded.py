@@ -54,7 +54,7 @@ class Input:
         config, store = self.config, self.store
         if not listing.changed.images or config.store.keep_changed:
             return []
-        print(f"reading {listing.changed.images:,} files that may have changed since they were labelled", flush=True)
+        print(f"reading {counted(listing.changed.images, 'file')} that may have changed since labelling", flush=True)
         changes = settle_changes(store, listing.changed, config.limits, config.address_policy())
         print(changes, flush=True)
         of_no_shard = [to_table(changes.replaced)] if changes.replaced else []

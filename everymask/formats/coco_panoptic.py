@@ -108,4 +108,5 @@ COCO_PANOPTIC = Format(
     writer=CocoPanopticWriter,
     close=_write_list,
     image_folder="images/default",
+    draws_masks=True,
 )

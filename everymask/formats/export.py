@@ -10,6 +10,8 @@ from pathlib import PurePosixPath
 
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
+from everymask.files.storage import is_remote, split_query
+from everymask.formats.apart import check_apart
 from everymask.formats.class_names import ClassNames
 from everymask.formats.export_key import export_key
 from everymask.formats.format import Ended, ExportOptions, Format, ImagesMode, Keeps
@@ -112,16 +114,17 @@ class ExportReport:
             + (f" ({loss.worst})" if loss.worst else ""),
         ]
         if loss.changed:
-            lines.append(f"{loss.changed:,} masks differ from the store, {loss.vanished:,} of them are gone")
+            lines.append(f"not as in the store: {counted(loss.changed, 'mask')}; gone: {loss.vanished:,}")
         if loss.overlapping:
-            lines.append(f"{loss.overlapping:,} masks overlap another; the pixels went to the higher score")
+            lines.append(f"overlapping: {counted(loss.overlapping, 'mask')}; the pixels went to the higher score")
         if self.not_kept:
             lines.append("not kept by this format: " + ", ".join(item.value for item in self.not_kept))
         if self.turned:
             lines.append(f"written upright, without EXIF orientation: {counted(self.turned, 'image')}")
         if self.stale:
             lines.append(
-                f"{self.stale:,} corrected images are another file now: their corrections are kept, and not written"
+                f"corrected, and another file now: {counted(self.stale, 'image')}, whose corrections are kept, and not "
+                "written"
             )
         return [*lines, *self.notes]
 
@@ -148,6 +151,8 @@ def export(
     """
     chosen = request.format
     main = "" if request.file_mib else main_file(request.output, chosen.suffix)
+    if request.images or chosen.draws_masks:
+        check_apart(store, request.output, _picture_folder(request, main))
     plan, found = _plan(store, request)
     policy = request.policy or address_policy(store)
     splits = (
@@ -194,6 +199,13 @@ class _Sums:
         self.counts.merge(told.counts)
         self.images += told.images
         self.turned += told.turned
+
+
+def _picture_folder(request: ExportRequest, main: str) -> str:
+    """The folder that holds an export's pictures, at whatever depth."""
+    place, query = split_query(request.output) if is_remote(request.output) else (request.output, "")
+    beside = f"{place.removesuffix(main)}{request.format.image_folder.partition('/')[0]}" if main else place
+    return beside + query
 
 
 def _beside(request: ExportRequest, main: str, licences_file: str) -> list[str]:
@@ -254,8 +266,8 @@ def _notes(request: ExportRequest, splits: SplitPlan, counts: SplitCounts, names
         notes += counts.lines(splits.names, names.dense())
     if splits.unread:
         notes.append(
-            f"{splits.unread:,} images could not be read, so their near-duplicates were not looked for; put them back, "
-            "or say what belongs together with --split-by"
+            f"not readable, so without a look for near-duplicates: {counted(splits.unread, 'image')}; put what is "
+            "missing back, or say what belongs together with --split-by"
         )
     if chosen.has_splits and not splits.of:
         notes.append("no image is kept aside: give --split 0.8/0.1/0.1, or training is measured on its own images")

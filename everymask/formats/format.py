@@ -197,6 +197,7 @@ class Format:
         image_folder: where images go in the export; `{split}` stands for the split.
         needs_images: whether readers need the images inside; if so, they are copied by default.
         embeds_images: whether images go into the format's own files, not a folder.
+        draws_masks: whether masks are picture files of their own, which a folder of images would take in.
         val_folder: folder name of the split `val`.
         has_splits: whether it distinguishes training images from others.
         caveat: what happens to masks that it cannot hold unchanged, shown if there are any; "" for none.
@@ -220,6 +221,7 @@ class Format:
     image_folder: str = IMAGE_FOLDER
     needs_images: bool = False
     embeds_images: bool = False
+    draws_masks: bool = False
     val_folder: str = "val"
     has_splits: bool = False
     caveat: str = ""

@@ -107,6 +107,7 @@ SEMANTIC_PNG = Format(
     writer=SemanticPngWriter,
     close=_write_classes,
     segmentations=("palette", "grey"),
+    draws_masks=True,
 )
 ENTITY_PNG = Format(
     name="entity-png",
@@ -116,4 +117,5 @@ ENTITY_PNG = Format(
     keeps=frozenset({Keeps.HOLES, Keeps.PARTS}),
     exact=True,
     writer=EntityPngWriter,
+    draws_masks=True,
 )

@@ -26,6 +26,7 @@ from everymask.images.files import read_labelled_bytes
 from everymask.labels.members import read_member
 from everymask.labels.store import LabelStore
 from everymask.records import Member
+from everymask.wording import counted
 
 SPLITS = ("train", "val", "test")
 SPLITS_FILE = "splits.csv"
@@ -154,8 +155,8 @@ def plan_splits(
         if missing := [image_id for image_id in image_ids if image_id not in listed]:
             shown = ", ".join(missing[:_MAX_SHOWN])
             raise ConfigurationError(
-                f"{options.file} names no split for {len(missing):,} images ({shown}); add them, or give --split "
-                "0.8/0.1/0.1 as well, for those that are not listed"
+                f"{options.file} names no split for {counted(len(missing), 'image')} ({shown}); add them, or give "
+                "--split 0.8/0.1/0.1 as well, for those that are not listed"
             )
         return SplitPlan({image_id: listed[image_id] for image_id in image_ids})
     columns = ["image_id", "uri", "member", "content_sha256", "status"]

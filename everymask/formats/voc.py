@@ -94,5 +94,6 @@ VOC = Format(
     writer=VocWriter,
     close=_write_lists,
     image_folder="JPEGImages",
+    draws_masks=True,
     refused_name=r"[\0\n\r]|^[#\s]|\s$",  # the list has one name a line, stripped, and # begins a comment
 )

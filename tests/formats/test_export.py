@@ -135,7 +135,10 @@ def test_an_image_that_changed_since_is_refused_with_its_name(tmp_path: Path) ->
     assert not (tmp_path / "yolo").exists()
 
 
-def test_a_strangers_store_copies_no_file_of_the_exporting_user(tmp_path: Path) -> None:
+def test_a_strangers_store_copies_no_file_of_the_exporting_user(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    export = tmp_path_factory.mktemp("exports") / "export"
     secret = tmp_path / "id_rsa"
     secret.write_text("-----BEGIN PRIVATE KEY-----")
     nothing = ImageLabels((4, 4), (), 0.0)
@@ -146,11 +149,11 @@ def test_a_strangers_store_copies_no_file_of_the_exporting_user(tmp_path: Path) 
         image = ImageRow("cat.jpg", str(secret), nothing, content_sha256=digest)
         store.write_part(to_table([image]), {"input": str(tmp_path / folder)})
         with pytest.raises(InputError, match=r"^cat\.jpg at .*id_rsa cannot be put into the export"):
-            run_export(store, "yolo", tmp_path / "export", images="copy")
-        assert not (tmp_path / "export").exists()
+            run_export(store, "yolo", export, images="copy")
+        assert not export.exists()
     # The user has named the folder, and the store knew the bytes: nothing is given away.
-    run_export(store, "yolo", tmp_path / "export", images="copy", policy=address_policy(store, [str(tmp_path)]))
-    assert (tmp_path / "export" / "images" / "cat.jpg").read_bytes() == secret.read_bytes()
+    run_export(store, "yolo", export, images="copy", policy=address_policy(store, [str(tmp_path)]))
+    assert (export / "images" / "cat.jpg").read_bytes() == secret.read_bytes()
 
 
 def test_a_part_of_the_store_is_exported(classes: LabelStore, tmp_path: Path) -> None:
