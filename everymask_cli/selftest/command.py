@@ -30,7 +30,7 @@ from everymask_cli.selftest.comparison import (
 )
 from everymask_cli.selftest.pictures import installed_pictures, pictures_in, save_pictures
 from everymask_cli.selftest.publishers import PUBLISHERS
-from everymask_cli.selftest.recorded import recorded_answers
+from everymask_cli.selftest.recorded import PRECISION, recorded_answers
 from everymask_cli.selftest.task import Answers, Task
 
 _OUR_PROGRAM = "everymask_cli.selftest.ours"
@@ -105,7 +105,7 @@ def compare_programs(config: SelftestConfig) -> Report:
     recorded = family == "nano"
     if config.random_weights and (recorded or config.checkpoint):
         raise ConfigurationError("--random-weights goes with a model that has a publisher, and without --checkpoint")
-    if recorded and (config.checkpoint or config.images or config.points_per_side):
+    if recorded and (config.checkpoint or config.images or config.points_per_side or config.precision != "auto"):
         raise ConfigurationError("nano is compared with answers recorded for its own weights: give --model nano alone")
     device = str(choose_device("cpu" if recorded else config.device))
     theirs = recorded_answers() if recorded else None
@@ -120,7 +120,7 @@ def compare_programs(config: SelftestConfig) -> Report:
             points_per_side=config.points_per_side or (8 if device == "cpu" else 32),
             thresholds=None,
             answers=str(Path(folder) / "theirs.json"),
-            precision=config.precision,
+            precision=PRECISION if recorded else config.precision,
         )
         save_pictures(pictures, Path(task.pictures))
         if theirs is None:

@@ -122,6 +122,13 @@ def test_nano_gives_its_recorded_answers(capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
+def test_nanos_answers_do_not_depend_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without bf16, and without AVX at all, as PyTorch and oneDNN then compute."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert main(["selftest"]) == 0
+
+
 def test_answers_of_other_weights_are_refused(
     monkeypatch: pytest.MonkeyPatch, theirs: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +145,7 @@ def test_answers_of_other_weights_are_refused(
         (["--random-weights"], "goes with a model that has a publisher"),
         (["--model", "vit_b", "--random-weights", "--checkpoint", "x.pth"], "without --checkpoint"),
         (["--points-per-side", "4"], "give --model nano alone"),
+        (["--precision", "bf16"], "give --model nano alone"),
         (["--model", "vit_b", "--random-weights", "--images", "EMPTY"], "holds no picture"),
         (["--model", "vit_b", "--checkpoint", "EMPTY/none.pth"], "does not exist"),
     ],
