@@ -92,4 +92,4 @@ def test_nanos_trained_decoder_gives_the_same_masks_in_half_precision() -> None:
     assert np.mean(clicks) >= 0.99
     # A small entity may be lost; which one depends on how the processor rounds.
     assert np.median(entities) >= 0.99
-    assert np.mean(np.array(entities) >= 0.9) >= 0.8
+    assert np.mean(np.array(entities) >= 0.75) >= 0.85
