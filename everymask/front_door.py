@@ -6,6 +6,7 @@ loads neither torch nor Ray.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -105,7 +106,7 @@ def label_folder(
     """Label a local folder's images and subfolders here, one by one, without a cluster or store.
 
     For more than a few hundred images use `everymask label`, which resumes, uses every GPU, and keeps its results.
-    Arguments are as for `label`; `progress` shows a bar.
+    Hidden files and folders are passed over, and label stores. Arguments are as for `label`; `progress` shows a bar.
 
     >>> for path, found in everymask.label_folder("photos", progress=False):
     ...     print(path, found if isinstance(found, Exception) else found.size_hw)
@@ -122,7 +123,7 @@ def label_folder(
     """
     chosen = _chosen(method, config, head)
     root = Path(folder)
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    paths = sorted(_images_in(root))
     if not paths:
         raise InputError(f"{folder} holds no image (.jpg, .png, .webp, …); give a folder that does")
     backbone, loaded = _prepared(model, chosen, head)
@@ -239,6 +240,19 @@ def export(
         overwrite=overwrite,
     )
     return write_export(labels, request)
+
+
+def _images_in(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        if "run.json" in files and "labels" in folders:
+            folders.clear()  # a label store, whose previews are no images of the user's
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(folder, name) for name in files if _is_image(name))
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _chosen(method: str | None, config: LabelConfig | None, head: str | Path | ClassHead | None) -> LabelConfig:

@@ -81,6 +81,11 @@ def test_a_folder_is_labelled_image_by_image_and_a_bad_one_is_an_error(photo: Pa
     (tmp_path / "deep" / "b.png").write_bytes(photo.read_bytes())
     (tmp_path / "a.png").write_bytes(b"no picture")
     (tmp_path / "notes.txt").write_text("not an image")
+    for passed_over in (".git/a.png", ".hidden.png", "out/preview/a.png"):
+        (tmp_path / passed_over).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / passed_over).write_bytes(photo.read_bytes())
+    (tmp_path / "out" / "labels").mkdir()
+    (tmp_path / "out" / "run.json").write_text("{}")
     config = everymask.LabelConfig(method="amg", amg=AMG)
     found = dict(everymask.label_folder(tmp_path, config=config, progress=False))
     assert list(found) == ["a.png", "deep/b.png"]

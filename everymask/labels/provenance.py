@@ -170,5 +170,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += differences(old, new, f"{name}.")
         elif old != new:
-            found.append(f"{name} was {json.dumps(old)}, now {json.dumps(new)}")
+            was, is_now = ("not set" if value is None else json.dumps(value) for value in (old, new))
+            found.append(f"{name} was {was}, now {is_now}")
     return found

@@ -100,6 +100,13 @@ def test_a_glob_of_folders_takes_in_new_ones(tmp_path: Path) -> None:
         run_export(store, "yolo", tmp_path / "photos-new", images="copy")
 
 
+def test_a_folder_deeper_than_a_glob_reaches_is_apart(tmp_path: Path) -> None:
+    store = store_of(tmp_path, str(tmp_path / "photos" / "*" / "*"))
+    run_export(store, "yolo", tmp_path / "photos" / "deep" / "new", images="copy")
+    listed = [image.image_id for image in list_images(str(tmp_path / "photos" / "*" / "*"))]
+    assert not any(image_id.startswith("deep/new/images/") for image_id in listed)
+
+
 def test_folders_of_a_bucket_are_told_apart(tmp_path: Path) -> None:
     store = store_of(tmp_path, "s3://bucket/photos?region=eu-central-1")
     with pytest.raises(ConfigurationError, match="would put pictures into s3://bucket/photos"):

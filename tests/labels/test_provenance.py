@@ -66,7 +66,7 @@ def test_every_difference_is_named() -> None:
     now = {"model": "vit_b", "amg": {"points_per_side": 16, "box": [1, 2]}}
     assert differences(before, now) == [
         "amg.points_per_side was 32, now 16",
-        "gone was 1, now null",
+        "gone was 1, now not set",
         'model was "nano", now "vit_b"',
     ]
     assert differences(now, now) == []
