@@ -63,11 +63,12 @@ def label(
 ) -> Labels:
     """Every mask of one image: entities by default.
 
-    >>> labels = everymask.label("photo.jpg")
-    >>> labels.size_hw
-    (120, 180)
-    >>> all(0 <= mask.score <= 1 for mask in labels.masks)
-    True
+    Examples:
+        >>> labels = everymask.label("photo.jpg")
+        >>> labels.size_hw
+        (120, 180)
+        >>> all(0 <= mask.score <= 1 for mask in labels.masks)
+        True
 
     Args:
         image: a path, an address such as `s3://…`, a file's bytes, a Pillow picture, or an array: (H, W) or (H, W, C),
@@ -108,10 +109,11 @@ def label_folder(
     For more than a few hundred images use `everymask label`, which resumes, uses every GPU, and keeps its results.
     Hidden files and folders are passed over, and label stores. Arguments are as for `label`; `progress` shows a bar.
 
-    >>> for path, found in everymask.label_folder("photos", progress=False):
-    ...     print(path, found if isinstance(found, Exception) else found.size_hw)
-    broken.jpg not an image in a known format (it starts with b'no pictu')
-    deep/photo.jpg (120, 180)
+    Examples:
+        >>> for path, found in everymask.label_folder("photos", progress=False):
+        ...     print(path, found if isinstance(found, Exception) else found.size_hw)
+        broken.jpg not an image in a known format (it starts with b'no pictu')
+        deep/photo.jpg (120, 180)
 
     Yields:
         The path inside the folder with its labels, or with the error that says why there are none, in the order of
@@ -150,11 +152,12 @@ def train_classes(
 
     For more pictures use `everymask train classes`, which works in parallel and writes a report.
 
-    >>> pictures = {name: [f"shapes/{name}-{number}.png" for number in range(4)] for name in ("disc", "square")}
-    >>> head = everymask.train_classes(pictures)
-    >>> head.spec.classes
-    ('disc', 'square')
-    >>> labels = everymask.label("shapes/disc-0.png", head=head)
+    Examples:
+        >>> pictures = {name: [f"shapes/{name}-{number}.png" for number in range(4)] for name in ("disc", "square")}
+        >>> head = everymask.train_classes(pictures)
+        >>> head.spec.classes
+        ('disc', 'square')
+        >>> labels = everymask.label("shapes/disc-0.png", head=head)
 
     Args:
         pictures: class name → pictures of it, each in any form that `label` takes.
@@ -178,11 +181,12 @@ def train_classes(
 def open_store(uri: str | Path) -> Store:
     """Open the label store at a path or an address such as `s3://bucket/labels`.
 
-    >>> store = everymask.open_store("labels")
-    >>> len(store)
-    1
-    >>> store["photo.jpg"].labels
-    Labels(180 x 120 px, 2 masks, 50% covered)
+    Examples:
+        >>> store = everymask.open_store("labels")
+        >>> len(store)
+        1
+        >>> store["photo.jpg"].labels
+        Labels(180 x 120 px, 2 masks, 50% covered)
 
     Raises:
         InputError: there is none.
@@ -207,9 +211,10 @@ def export(
 ) -> ExportReport:
     """Write a label store atomically in a format that other tools read; returns what was written and lost.
 
-    >>> report = everymask.export("labels", "coco", "labels.json")
-    >>> report.images, report.masks
-    (1, 2)
+    Examples:
+        >>> report = everymask.export("labels", "coco", "labels.json")
+        >>> report.images, report.masks
+        (1, 2)
 
     Args:
         store: a label store, or its path or address.

@@ -32,11 +32,12 @@ _NOTEBOOK_SIDE_PX = 900
 class Mask(LabelledMask):
     """A `LabelledMask` with access to its pixels.
 
-    >>> mask = everymask.open_store("labels")["photo.jpg"].labels.masks[0]
-    >>> mask.array.shape, int(mask.array.sum()) == mask.area
-    ((120, 180), True)
-    >>> mask.crop("photo.jpg").shape
-    (120, 45, 4)
+    Examples:
+        >>> mask = everymask.open_store("labels")["photo.jpg"].labels.masks[0]
+        >>> mask.array.shape, int(mask.array.sum()) == mask.area
+        ((120, 180), True)
+        >>> mask.crop("photo.jpg").shape
+        (120, 45, 4)
     """
 
     @property
@@ -69,9 +70,10 @@ class Labels(ImageLabels):
 
     `pixels` are the image as (H, W, 3) uint8 RGB; None for labels from a store, which holds no pictures.
 
-    >>> labels = everymask.label("photo.jpg")
-    >>> labels.plot().size
-    (180, 120)
+    Examples:
+        >>> labels = everymask.label("photo.jpg")
+        >>> labels.plot().size
+        (180, 120)
     """
 
     masks: tuple[Mask, ...]
@@ -140,11 +142,12 @@ class Labels(ImageLabels):
 class Store(LabelStore):
     """A label store as a mapping from image ids to images.
 
-    >>> store = everymask.open_store("labels")
-    >>> [image.image_id for image in store]
-    ['photo.jpg']
-    >>> store.to_pandas()["area"].tolist()
-    [5400, 5400]
+    Examples:
+        >>> store = everymask.open_store("labels")
+        >>> [image.image_id for image in store]
+        ['photo.jpg']
+        >>> store.to_pandas()["area"].tolist()
+        [5400, 5400]
     """
 
     def __getitem__(self, image_id: str) -> ImageRow:

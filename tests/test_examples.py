@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import io
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def test_the_example_of_a_public_name_is_true(name: str, folder: Path, monkeypat
         getattr(everymask, name).__doc__, {"everymask": everymask}, name, None, None
     )
     assert example.examples, f"everymask.{name} has no example"
+    assert "\nExamples:\n" in (inspect.getdoc(getattr(everymask, name)) or ""), "the site takes it for prose"
     said = io.StringIO()
     failures, _ = doctest.DocTestRunner().run(example, out=said.write)
     assert not failures, said.getvalue()

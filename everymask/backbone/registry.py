@@ -41,10 +41,11 @@ def load_backbone(
 ) -> PromptableBackbone:
     """Load a backbone, ready to embed.
 
-    >>> model = everymask.load_model("nano", device="cpu")
-    >>> model.name
-    'nano'
-    >>> labels = everymask.label("photo.jpg", model)
+    Examples:
+        >>> model = everymask.load_model("nano", device="cpu")
+        >>> model.name
+        'nano'
+        >>> labels = everymask.label("photo.jpg", model)
 
     Args:
         model: one of `everymask.backbone.models.MODELS`.

@@ -165,9 +165,10 @@ def check_backbone(spec: HeadSpec, backbone: str, weights_sha256: str) -> None:
 def save_head(head: ClassHead, path: str | Path) -> None:
     """Write one `.safetensors` file, whole or not at all.
 
-    >>> head = everymask.train_classes({"disc": ["shapes/disc-0.png"], "square": ["shapes/square-0.png"]})
-    >>> everymask.save_head(head, "shapes.safetensors")
-    >>> labels = everymask.label("photo.jpg", head="shapes.safetensors")
+    Examples:
+        >>> head = everymask.train_classes({"disc": ["shapes/disc-0.png"], "square": ["shapes/square-0.png"]})
+        >>> everymask.save_head(head, "shapes.safetensors")
+        >>> labels = everymask.label("photo.jpg", head="shapes.safetensors")
 
     Raises:
         ConfigurationError: it holds NaN or infinity.

@@ -14,10 +14,11 @@ from everymask.labelling.methods.table import MethodName, find_method
 class LabelConfig:
     """What is done to every image of a run or a service.
 
-    >>> config = everymask.LabelConfig(method="amg", min_region_area=50)
-    >>> config.amg.points_per_side
-    32
-    >>> labels = everymask.label("photo.jpg", config=config)
+    Examples:
+        >>> config = everymask.LabelConfig(method="amg", min_region_area=50)
+        >>> config.amg.points_per_side
+        32
+        >>> labels = everymask.label("photo.jpg", config=config)
     """
 
     method: MethodName = "entities"

@@ -33,9 +33,10 @@ class TrainingConfig:
     """How a head is trained. The paper's batch size, learning rate, s, η and loss weights are lost from its text; ours
     were chosen on held-out exemplars and COCO training images (docs/decisions/classes.md).
 
-    >>> settings = everymask.TrainingConfig(features="token+pooled+crop", score_thresh=0.6)
-    >>> settings.hidden_dim
-    256
+    Examples:
+        >>> settings = everymask.TrainingConfig(features="token+pooled+crop", score_thresh=0.6)
+        >>> settings.hidden_dim
+        256
     """
 
     features: FeatureKind = "token+pooled"
