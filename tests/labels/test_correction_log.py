@@ -185,6 +185,38 @@ for step in range(10_000):
     assert len(kept) <= len(said) + 1
 
 
+def test_people_at_one_page_share_what_was_read_and_write_files_of_their_own(store: LabelStore) -> None:
+    ada = CorrectionLog(store, "ada")
+    ada.append([entry("confirmed", "deleted")])
+    eve, ada_elsewhere = ada.for_annotator("eve"), CorrectionLog(store, "ada")
+    assert eve.history is ada.history
+    for at, log in enumerate((eve, ada, eve, ada_elsewhere), start=1):
+        log.refresh()
+        log.append([on_top(entry("deleted", "deleted", at=at), log.history.heads(IMAGE.image_id))])
+    written = [name.removeprefix("log-").removesuffix(".parquet").split("-") for name in files(store)]
+    by_person: dict[str, list[str]] = {}
+    for person, _, number in written:
+        by_person.setdefault(person, []).append(number)
+    assert sorted(map(sorted, by_person.values())) == [["000000", "000000", "000001"], ["000000", "000001"]]
+    assert len({run for _, run, _ in written}) == 3, "one run of a program for one person is one writer"
+
+
+@pytest.mark.parametrize("corrections", [True, False])
+def test_a_survey_of_some_images_counts_these_alone(store: LabelStore, corrections: bool) -> None:
+    """One is labelled, one has an error, one has been corrected and has lost its row."""
+    labelled, _, failed = images(classes=True)
+    write_corrections(store, [replace(entry("confirmed", "deleted"), image_id="lost.jpg")])
+    all_of_them = survey(store, corrections)
+    assert sorted(all_of_them.labelled) == sorted(
+        [*(one.image_id for one in images()[:2]), *["lost.jpg"] * corrections]
+    )
+    assert all_of_them.errors == 1
+    for wanted in ([labelled.image_id], [failed.image_id], ["lost.jpg"], [failed.image_id, "lost.jpg"]):
+        some = survey(store, corrections, frozenset(wanted))
+        assert some.labelled == [one for one in all_of_them.labelled if one in wanted]
+        assert some.errors == (failed.image_id in wanted)
+
+
 def test_a_correction_of_another_file_is_kept_counted_and_not_shown(store: LabelStore) -> None:
     write_corrections(store, [entry("confirmed", "deleted")])
     changed = replace(IMAGE, content_sha256="ff" * 32, labels=ImageLabels((40, 60), (), 0.0))

@@ -89,6 +89,50 @@ def test_plain_parquet_readers_see_the_schema_and_drafts_are_passed_over(store: 
     assert len(by_id(store)) == 3
 
 
+def test_what_a_desktop_leaves_beside_a_part_is_no_part(store: LabelStore) -> None:
+    """macOS writes a file of its own beside every file that it copies to a foreign disk."""
+    for part in store.parts():
+        store.labels.child(f"._{part.name}").write(b"Mac OS X")
+    store.labels.child("notes.txt").write(b"mine")
+    assert len(by_id(store)) == 3
+
+
+def test_a_store_is_laid_out_as_its_format_says(tmp_path: Path) -> None:
+    """Other programs find the files by these names (docs/decisions/store-format-4.md)."""
+    store = LabelStore(str(tmp_path))
+    places = {
+        "run.json": store.run_file,
+        "labels": store.labels,
+        "shards": store.shards,
+        "shards/listing.json": store.listing_file,
+        "estimate.json": store.estimate_file,
+        "checkpoint": store.checkpoint,
+        "checkpoint/ended.json": store.ended_file,
+        "preview": store.preview,
+        "quarantine": store.quarantine,
+        "corrections": store.corrections,
+    }
+    assert {name: place.path for name, place in places.items()} == {name: str(tmp_path / name) for name in places}
+
+
+def test_a_part_is_found_by_its_name(store: LabelStore) -> None:
+    for part in store.parts():
+        assert store.part(store.name_of(part)).path == part.path
+
+
+def test_single_rows_of_a_rewritten_part_can_be_read_without_the_rest(tmp_path: Path) -> None:
+    """A page opens one row; it reads the few hundred that lie beside it."""
+    store = LabelStore(str(tmp_path))
+    store.write_part(to_table(replace(images()[2], image_id=f"{number}.jpg") for number in range(700)))
+    (part,) = store.parts()
+    store.keep_rows(part, [True] * 699 + [False])
+    (part,) = store.parts()
+    footer = pq.read_metadata(part)
+    groups = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+    assert sum(groups) == 699
+    assert max(groups) <= 256
+
+
 def test_keep_rows_rewrites_a_part_and_removes_an_empty_one(store: LabelStore) -> None:
     for part in store.parts():
         ids = store.read_columns(part, ["image_id"])["image_id"].to_pylist()
