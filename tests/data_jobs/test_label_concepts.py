@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,13 +54,6 @@ def test_what_can_never_be_labelled_is_one_sentence_before_anything_starts(
     assert said.count("\n") == 0
     assert not ray.is_initialized()
     assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20)
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.ray

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from browse.collection import Collection
 from browse.pictures import Pictures
@@ -25,7 +23,7 @@ from tests.formats.exporting import run_export
 from tests.images.sources.films import film, needs_ffmpeg
 from tests.images.sources.holding import animation, huggingface, multipage, picture, samples, saved, shard
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900), needs_ffmpeg]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster"), pytest.mark.timeout(900), needs_ffmpeg]
 
 IMAGES = {
     "tar": ["shard.tar/0000", "shard.tar/0001"],
@@ -36,13 +34,6 @@ IMAGES = {
     "pages": ["scan.tif/0", "scan.tif/1", "moving.gif/0", "moving.gif/1"],
     "loose": ["one.png"],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20)
-    yield
-    ray.shutdown()
 
 
 @dataclass(frozen=True)

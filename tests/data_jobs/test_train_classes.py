@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 from PIL import Image
 
@@ -29,18 +27,11 @@ from tests.classes.exemplars.pictures import picture_file
 from tests.formats.shapes import sha256_of
 from tests.labels.examples import mask_record
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
 MASKS = ["--masks.points-per-side", "3", "--masks.max-masks", "12"]
 FAST = ["--training.epochs", "2", "--training.corrected-epochs", "2", "--training.hidden-dim", "8"]
 FAST += ["--actors", "1", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -1,34 +1,25 @@
-"""Corrections come back from every tool: unchanged exports change nothing, nonsense is refused."""
+"""Corrections come back from every tool: unchanged exports change nothing, and a change is known for what it is."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from data_jobs import label_dataset, review
-from data_jobs.labelling.preview import write_preview
-from everymask.errors import EverymaskError, InputError
-from everymask.images.decoding import ImageLimits
-from everymask.labels.address_policy import address_policy
+from data_jobs import review
 from everymask.labels.corrections import has_corrections, labelled_images, read_corrections
-from everymask.labels.provenance import RunRecord, write_run
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask
 from everymask.review.importing import import_corrections
-from everymask.review.reviewed import EditingFormat, crosses_itself
+from everymask.review.reviewed import EditingFormat
 from everymask.review.tool_files import guess_format
-from tests.formats.exporting import run_export
-from tests.formats.shapes import shape_store, shapes
+from tests.formats.shapes import shapes
 from tests.labels.examples import labels
+from tests.review.round_trips import change_json, export_for, submit
 
-SUFFIX = {"label-studio": ".json", "coco": ".json", "cvat": ".xml", "x-anylabeling": "", "labelme": ""}
 WAYS: list[tuple[EditingFormat, str, float | None]] = [
     ("coco", "rle", None),
     ("coco", "uncompressed", None),
@@ -43,46 +34,6 @@ WAYS: list[tuple[EditingFormat, str, float | None]] = [
     ("labelme", "", None),
     ("cvat", "", None),
 ]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> LabelStore:
-    """Every shape that formats get wrong."""
-    return shape_store(tmp_path)
-
-
-def change_json(path: Path, change: Callable[[Any], Any]) -> None:
-    """Rewrite a JSON file, or every one of a folder."""
-    for file in [path] if path.is_file() else [file for file in path.rglob("*.json") if file.name[0] != "."]:
-        content = json.loads(file.read_text())
-        file.write_text(json.dumps(change(content) or content, indent=2))
-
-
-def submit(path: Path, tool: EditingFormat) -> None:
-    """What a person does who looks at every image and changes nothing."""
-
-    def label_studio(tasks: Any) -> None:
-        for number, task in enumerate(tasks):
-            (prediction,) = task.pop("predictions")
-            task |= {
-                "id": number,
-                "annotations": [{"completed_by": {"email": "a@b.c"}, "result": prediction["result"]}],
-            }
-            task["annotations"][0] |= {"was_cancelled": False, "updated_at": "2026-11-26T00:00:00Z"}
-
-    if tool == "label-studio":
-        change_json(path, label_studio)
-    elif tool == "x-anylabeling":
-        change_json(path, lambda content: content | {"checked": True})
-    elif tool == "labelme":
-        change_json(path, lambda content: content | {"flags": {"reviewed": True}})
-
-
-def export_for(store: LabelStore, tool: EditingFormat, folder: Path, segmentation: str = "", **request: Any) -> Path:
-    """An export for a tool."""
-    output = folder / f"out{SUFFIX[tool]}"
-    run_export(store, tool, output, segmentation or None, request.pop("tolerance_px", None), **request)
-    return output
 
 
 @pytest.mark.parametrize("images", [None, "copy"])
@@ -201,111 +152,6 @@ def test_a_second_round_keeps_the_history_of_the_first(store: LabelStore, tmp_pa
     }
 
 
-def test_corrected_labels_are_exported_unless_the_machines_are_wanted(store: LabelStore, tmp_path: Path) -> None:
-    path = export_for(store, "coco", tmp_path / "first")
-    change_json(path, lambda content: content | {"annotations": []})
-    import_corrections(store, path, "coco")
-    assert run_export(store, "coco", tmp_path / "corrected.json").masks == 0
-    assert run_export(store, "coco", tmp_path / "machine.json", corrections=False).masks == len(shapes()) + 1
-
-
-BOW = [[10.0, 10.0], [30.0, 30.0], [30.0, 10.0], [10.0, 30.0]]
-
-
-def test_a_polygon_that_crosses_itself_is_refused(store: LabelStore, tmp_path: Path) -> None:
-    path = export_for(store, "x-anylabeling", tmp_path)
-    submit(path, "x-anylabeling")
-
-    def cross(content: Any) -> None:
-        if content["shapes"]:
-            content["shapes"][-1]["points"] = BOW
-
-    change_json(path, cross)
-    summary = import_corrections(store, path, "x-anylabeling")
-    assert len(summary.refused) == 2
-    assert all("crosses itself" in sentence for sentence in summary.refused)
-    assert read_corrections(store).keys() == {"none.png"}
-
-
-def test_crossing_is_told_from_touching() -> None:
-    assert crosses_itself(tuple(np.ravel(BOW).tolist()))
-    assert not crosses_itself((0, 0, 4, 0, 4, 4, 0, 4))
-    cut = (0, 0, 9, 0, 9, 9, 0, 9, 0, 0, 3, 3, 3, 6, 6, 6, 6, 3, 3, 3)
-    assert not crosses_itself(cut)
-
-
-def without_store_ids(content: Any) -> Any:
-    """COCO whose masks have ids of another store."""
-    for one in content["annotations"]:
-        one["everymask_id"] = "0" * 24
-    return content
-
-
-def of_other_images(content: Any) -> Any:
-    """COCO of images that the store does not have."""
-    for image in content["images"]:
-        image["file_name"] = "elsewhere.png"
-    return content
-
-
-def of_another_size(content: Any) -> Any:
-    """COCO of resized images."""
-    for image in content["images"]:
-        image["height"], image["width"] = 30, 40
-    for one in content["annotations"]:
-        one["segmentation"] = {"size": [30, 40], "counts": [100, 100, 1000]}
-    return content
-
-
-def with_another_class(content: Any) -> Any:
-    """COCO with a class that the store does not know."""
-    content["categories"][0]["name"] = "unicorn"
-    return content
-
-
-def with_a_wrong_mask(content: Any) -> Any:
-    """COCO with run lengths that do not fill the image."""
-    content["annotations"][0]["segmentation"]["counts"] = [1, 2, 3]
-    return content
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (of_other_images, "the image elsewhere.png is not in the store"),
-        (lambda content: {"images": []}, "has no proper 'categories'"),
-    ],
-)
-def test_what_does_not_belong_is_one_sentence_and_nothing_is_imported(
-    store: LabelStore, tmp_path: Path, change: Callable[[Any], Any], problem: str
-) -> None:
-    path = export_for(store, "coco", tmp_path)
-    change_json(path, change)
-    with pytest.raises(InputError, match=re.escape(problem)) as refusal:
-        import_corrections(store, path, "coco")
-    assert "\n" not in str(refusal.value)
-    assert not has_corrections(store)
-
-
-@pytest.mark.parametrize(
-    ("change", "problem", "images"),
-    [
-        (without_store_ids, "has an id of this store", {"none.png"}),
-        (with_another_class, "the class 'unicorn', which the store does not know", {"none.png"}),
-        (of_another_size, "the image was resized or turned", {"none.png"}),
-        (with_a_wrong_mask, "annotation 1 has a mask that cannot be read", {"none.png", "shapes/all.png"}),
-    ],
-)
-def test_one_image_that_does_not_fit_is_reported_and_the_others_are_imported(
-    store: LabelStore, tmp_path: Path, change: Callable[[Any], Any], problem: str, images: set[str], capsys: Any
-) -> None:
-    path = export_for(store, "coco", tmp_path)
-    change_json(path, change)
-    assert review.import_(["--labels", store.uri, "--from", str(path)]) == 3
-    assert problem in capsys.readouterr().err
-    assert read_corrections(store).keys() == images
-
-
 def another_outline(content: Any, file_name: str) -> Any:
     """COCO in which a person has redrawn every mask of an image."""
     (image,) = [image for image in content["images"] if image["file_name"] == file_name]
@@ -352,66 +198,3 @@ def test_a_name_may_come_back_in_another_unicode_form(tmp_path: Path) -> None:
     change_json(path, lambda content: content | {"images": [content["images"][0] | {"file_name": "Su\u0308d.jpg"}]})
     assert import_corrections(store, path, "coco").images == 1
     assert read_corrections(store).keys() == {"S\u00fcd.jpg"}
-
-
-@pytest.mark.parametrize("tool", SUFFIX)
-def test_half_a_file_is_refused(store: LabelStore, tmp_path: Path, tool: EditingFormat) -> None:
-    path = export_for(store, tool, tmp_path)
-    submit(path, tool)
-    for file in [path] if path.is_file() else path.rglob("*.json"):
-        file.write_text(file.read_text()[: file.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"is not complete (JSON|XML)"):
-        import_corrections(store, path, tool)
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"PK\x03\x04bomb", "is a ZIP archive; unpack it"),
-        (b'<!DOCTYPE x [<!ENTITY a "aa">]><annotations/>', "declares a document type"),
-    ],
-)
-def test_archives_and_entities_are_not_opened(store: LabelStore, tmp_path: Path, content: bytes, problem: str) -> None:
-    (tmp_path / "bad.xml").write_bytes(content)
-    with pytest.raises(EverymaskError, match=problem):
-        import_corrections(store, tmp_path / "bad.xml", "cvat")
-
-
-def test_the_loop_as_a_user_types_it(store: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    queue = tmp_path / "queue.json"
-    assert review.queue(["--labels", store.uri, "--most", "2", "--output", str(queue)]) == 0
-    assert "2 of 3 images" in capsys.readouterr().out
-    page = queue.with_suffix(".html").read_text()
-    assert page.index("none.png") < page.index("shapes/all.png")
-    path = export_for(store, "coco", tmp_path, image_ids=frozenset({"none.png", "shapes/all.png"}))
-    change_json(path, lambda content: content | {"annotations": []})
-    assert review.import_(["--labels", store.uri, "--from", str(path)]) == 0
-    assert "2 images finished by a person (coco), 1 changed; masks: 0 confirmed" in capsys.readouterr().out
-    assert review.report(["--labels", store.uri, "--queue", str(queue)]) == 0
-    assert "chosen by" in capsys.readouterr().out
-    assert review.import_(["--labels", store.uri, "--from", str(tmp_path / "nothing")]) == 2
-    assert "is not there" in capsys.readouterr().err
-
-
-def test_labels_that_people_corrected_are_not_overwritten(
-    store: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_run(store, RunRecord({}))
-    import_corrections(store, export_for(store, "coco", tmp_path), "coco")
-    before = {path: path.read_bytes() for path in Path(store.uri).rglob("*.parquet")}
-    arguments = ["--input", str(tmp_path / "pictures"), "--output", store.uri, "--overwrite"]
-    assert label_dataset.command(arguments) == 2
-    assert "label anew with --update, which keeps them" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in Path(store.uri).rglob("*.parquet")} == before
-
-
-def test_pictures_show_corrected_labels(store: LabelStore, tmp_path: Path) -> None:
-    policy = address_policy(store)
-    write_preview(store, ImageLimits(), 8, policy)
-    page = Path(store.uri) / "preview" / "index.html"
-    assert "10 masks of shapes/all.png" in page.read_text()
-    path = export_for(store, "coco", tmp_path)
-    change_json(path, lambda content: content | {"annotations": []})
-    import_corrections(store, path, "coco")
-    write_preview(store, ImageLimits(), 8, policy)
-    assert "0 masks of shapes/all.png" in page.read_text()

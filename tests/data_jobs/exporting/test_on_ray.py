@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from data_jobs.exporting.on_ray import on_ray
 from everymask.errors import InputError
@@ -15,16 +13,9 @@ from everymask.formats.registry import FORMATS
 from everymask.labels.store import LabelStore
 from tests.formats.exporting import Stop, contents, options_with_images, picture_store, run_export
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
 IMAGES, SHARES = 130, 2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

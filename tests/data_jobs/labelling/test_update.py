@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 from PIL import Image
 
@@ -27,19 +25,12 @@ from everymask.labels.store import LabelStore
 from everymask.masks.rle import encode_mask
 from everymask.review.steps import Step, entry_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster"), pytest.mark.timeout(600)]
 
 NAMES = [f"{number}.png" for number in range(5)]
 CLASSES = ClassesConfig(masks=MaskConfig(points_per_side=4), score_thresh=0.1)
 DRAWN = np.zeros((30, 40), dtype=np.bool_)
 DRAWN[3:9, 5:20] = True
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20)
-    yield
-    ray.shutdown()
 
 
 @dataclass(frozen=True)
