@@ -29,7 +29,7 @@ from everymask.backbone.protocol import ImageEmbedding
 from everymask.classes.config import ClipConfig
 from everymask.classes.features import FeatureKind
 from everymask.classes.names import segment_names
-from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, paper_classes
+from everymask.classes.recipes import PAPER_TRAINING, paper_classes
 from everymask.classes.training.train import TrainingConfig
 from everymask.errors import ConfigurationError, EverymaskError
 from everymask.evaluation.semantic import SemanticFigures, semantic_figures
@@ -69,11 +69,16 @@ def benchmark_config(config: TableConfig) -> BenchmarkConfig:
     )
 
 
+def clip_config(config: TableConfig, classes: tuple[str, ...]) -> ClipConfig:
+    """CLIP's settings: it looks at the masks that U-SAM beside it does, all of the grid."""
+    return replace(config.clip, names=classes, masks=benchmark_config(config).classes.masks)
+
+
 def with_clip(material: Material, config: TableConfig) -> SemanticFigures:
-    """SAM + CLIP on the images, with every mask of the grid, as for U-SAM."""
+    """SAM + CLIP on the images."""
     taxonomy = taxonomy_of(material.exemplars)
     truth, classes, folder = read_truth(config.ground_truth, config.split, taxonomy)
-    clip = replace(config.clip, names=classes, masks=replace(config.clip.masks, **PAPER_MASKS))
+    clip = clip_config(config, classes)
     labels = {}
     for name in truth:
         image = decode_image((folder / name).read_bytes())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks import class_head
+from benchmarks import class_head, paper_tables
 from benchmarks.classes import Trial, _summary, figure_rows
 from benchmarks.tables import made_table
+from everymask.classes.config import ClipConfig, MaskConfig
 from everymask.evaluation.doubt import DoubtFigures
 from everymask.evaluation.figure_files import write_figures
 from everymask.evaluation.semantic import ClassFigures, SemanticFigures
@@ -64,3 +65,12 @@ def test_a_head_is_measured_by_each_threshold_and_by_none() -> None:
     assert list(rows)[-1] == "all masks"
     assert [row["images"] for row in rows.values()] == [1, 1, 1]
     assert (rows["all masks"]["objects:lime"], rows["all masks"]["mAP50-10"]) == (1, "-")
+
+
+def test_clip_looks_at_every_mask_of_the_grid_as_the_papers_recipe_does(tmp_path: Path) -> None:
+    clip = ClipConfig(masks=MaskConfig(points_per_side=32, max_masks=5))
+    config = paper_tables.TableConfig(exemplars=tmp_path, ground_truth=tmp_path, table=3, clip=clip)
+    chosen = paper_tables.clip_config(config, ("cat", "dog"))
+    assert chosen.names == ("cat", "dog")
+    assert chosen.masks == paper_tables.benchmark_config(config).classes.masks
+    assert (chosen.masks.max_masks, chosen.masks.duplicate_iou_thresh) == (None, 1.0)
