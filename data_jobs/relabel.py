@@ -27,6 +27,7 @@ command = Command(
         "method": (
             *("recipe", "min_region_area", "max_region_area", "classes.score_thresh", "classes.class_score_thresh"),
         ),
+        "resources": ("actors", "node_labels"),
     },
     presets={"recipe": {"paper": PAPER_THRESHOLDS}},
     interrupted="what is finished is kept, the same command resumes",

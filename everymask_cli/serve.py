@@ -18,14 +18,13 @@ import yaml
 
 import serve
 from data_jobs.runtime.command import Command
+from data_jobs.runtime.object_store import MAX_OBJECT_STORE_BYTES
 from everymask.errors import ConfigurationError
 from everymask_cli.serve_output import ServeOutput
 
 _PR_SET_PDEATHSIG = 1
 BUILDER = "serve.app:build"
 DEFAULT_HEADS = ("heads", "everymask/classes/heads")
-MAX_OBJECT_STORE_BYTES = 2 * 2**30
-"""The same limit as for `everymask label`."""
 SHIPPED = Path(serve.__file__).resolve().parent / "config"
 
 
@@ -132,7 +131,7 @@ def run(options: ServeOptions) -> int:
     # Relative paths of a configuration, such as its folder of class heads, start where the caller is.
     environment = {"EVERYMASK_HOME": str(Path.cwd()), **os.environ}
     environment.setdefault("RAY_AUTH_MODE", "disabled")
-    # Ray takes 30 % of the machine; what goes from replica to replica is a few embeddings.
+    # What goes from replica to replica is a few embeddings.
     environment.setdefault("RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES", str(MAX_OBJECT_STORE_BYTES))
     # A cluster is joined only where RAY_ADDRESS names one. Ray would also look for the record of the last cluster on
     # this machine, and wait for it in vain when that one was killed.

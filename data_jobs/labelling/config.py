@@ -161,6 +161,11 @@ class RelabelConfig:
     head: str
     """Class head, from `everymask train classes`, or a shipped one by its name: everyday (nano)."""
     store: Annotated[StoreOptions, JOINED]
+    actors: str = "auto"
+    """Workers: N, MIN:MAX (scaled to the work waiting), or auto: as many as the CPUs that are there allow. Set it where
+    machines start only when asked for."""
+    node_labels: tuple[str, ...] = ()
+    """Run the workers only on machines with these Ray labels: KEY=VALUE, such as ray.io/market-type=on-demand."""
     recipe: Recipe = "default"
     """paper: thresholds and suppression as published. An option given beside it wins."""
     min_region_area: int = 0

@@ -21,7 +21,6 @@ from data_jobs.labelling.totals import Totals
 from data_jobs.runtime.actors import READ_CPUS, WRITE_CPUS, Actors
 from data_jobs.runtime.machines import Machines
 from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
-from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.labels.store import LabelStore, PartSummary
 
@@ -61,13 +60,7 @@ def inspect_model(spec: ModelSpec, actors: Actors, machines: Machines) -> ModelF
         EverymaskError: (as the cause of Ray's error) as `data_jobs.labelling.labeller.load_model`.
     """
     task = _inspect.options(num_cpus=actors.cpus, num_gpus=actors.gpus, label_selector=dict(actors.labels)).remote(spec)
-    try:
-        while not ray.wait([task], timeout=_POLL_SECONDS)[0]:
-            machines.check()
-    except ConfigurationError:
-        ray.cancel(task)
-        raise
-    facts: ModelFacts = ray.get(task)
+    facts: ModelFacts = machines.result_of(task)
     return facts
 
 

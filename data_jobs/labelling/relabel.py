@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,8 +16,12 @@ from ray.data import ActorPoolStrategy
 from data_jobs.labelling.guard import summary_of
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.stages import write_part
-from data_jobs.runtime.actors import WRITE_CPUS
+from data_jobs.runtime.actors import WRITE_CPUS, Actors, Footprint, plan_actors
+from data_jobs.runtime.machines import Machines
+from data_jobs.runtime.node_types import nodes_of_the_launcher
 from data_jobs.runtime.ray_data import prepare_ray_data, progress_line, rows_of
+from data_jobs.runtime.scheduling import check_schedulable
+from data_jobs.runtime.waiting import waiting
 from everymask.classes.embeddings import EmbeddingShard
 from everymask.classes.head import load_head
 from everymask.labelling.config import LabelConfig
@@ -26,7 +30,8 @@ from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore, PartSummary
 
-CPUS_PER_WORKER = 0.5
+_FOOTPRINT = Footprint(cores=1, memory_bytes=2**30)
+IMAGES_WORTH_A_WORKER = 4096  # our choice: a minute of a core or more; it does some 60 images of 50 masks a second
 
 
 class Relabeller:
@@ -74,13 +79,27 @@ def unfinished(shards: Iterable[EmbeddingShard], finished: IdSet) -> list[Embedd
     return pending
 
 
+def plan_relabellers(actors: str, labels: Mapping[str, str]) -> Actors:
+    """Fit the workers into the running cluster. Raises as `plan_actors`."""
+    return plan_actors(actors, 0.0, _FOOTPRINT, labels)
+
+
+def useful_relabellers(actors: Actors, shards: Sequence[EmbeddingShard]) -> Actors:
+    """The same without those for whom there is no shard: a worker takes one at a time."""
+    return replace(actors, maximum=max(actors.minimum, min(actors.maximum, len(shards))))
+
+
+def _images(shards: Sequence[EmbeddingShard]) -> int:
+    return sum(len(shard.rows) for shard in shards)
+
+
 def relabel_pending(
     store: LabelStore,
-    shards: list[EmbeddingShard],
+    shards: Sequence[EmbeddingShard],
     head: str,
     config: LabelConfig,
     configuration: Mapping[str, Any],
-    workers: int,
+    actors: Actors,
 ) -> PartSummary:
     """Label the images of shards; returns what was added to the store.
 
@@ -90,11 +109,17 @@ def relabel_pending(
         head: file of the class head.
         config: for method classes.
         configuration: the run's, as in run.json.
-        workers: the most to use.
+        actors: from `plan_relabellers`.
 
     Raises:
+        ConfigurationError: the cluster can never hold the workers.
         EverymaskError: (possibly as the cause of Ray's error) the head, a shard or the output cannot be used.
     """
+    actors = useful_relabellers(actors, shards).asked_at_once(_images(shards), IMAGES_WORTH_A_WORKER)
+    check_schedulable(actors.demands(), nodes_of_the_launcher())
+    machines = Machines(actors.worker)
+    with waiting(lambda: machines.beside("waiting for a worker")):
+        machines.await_one()
     prepare_ray_data()
     rows = [
         {"directory": shard.directory, "name": shard.name, "rows": list(shard.rows), "image_ids": list(shard.image_ids)}
@@ -112,8 +137,9 @@ def relabel_pending(
             },
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, max_size=workers),
-            num_cpus=CPUS_PER_WORKER,
+            compute=ActorPoolStrategy(min_size=actors.minimum, max_size=actors.maximum),
+            num_cpus=actors.cpus,
+            label_selector=dict(actors.labels),
         )
         .map_batches(
             partial(write_part, store=store, configuration=configuration),
@@ -123,7 +149,7 @@ def relabel_pending(
         )
     )
     added = PartSummary()
-    with progress_line(sum(len(shard.rows) for shard in shards), "labelled") as line:
+    with progress_line(_images(shards), "labelled", machines.news) as line:
         for summary in rows_of(parts):
             added += summary_of(summary)
             line.update(added.images, added.errors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -33,6 +32,7 @@ from data_jobs.labelling.update import finish_begun, place_of_labels
 from data_jobs.runtime.actors import Actors, connect
 from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
 from data_jobs.runtime.outcome import next_step, tell
+from data_jobs.runtime.scheduling import parse_labels
 from data_jobs.runtime.waiting import waiting
 from everymask.classes.shipped import settled_head
 from everymask.errors import ConfigurationError
@@ -191,7 +191,7 @@ def _with_changed(this: Run, pending: Pending) -> Pending:
 def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
     """Label the images of stored mask embeddings with a head."""
     # Here, and in no other run, the driver looks into a head: half a GiB of model code that others do without.
-    from data_jobs.labelling.relabel import relabel_pending, unfinished
+    from data_jobs.labelling.relabel import plan_relabellers, relabel_pending, unfinished
     from everymask.classes.embeddings import open_embeddings
     from everymask.classes.head import check_backbone, load_head
     from everymask.classes.segmenter import masks_asked_for
@@ -213,16 +213,16 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
         store = place_of_labels(output, lambda: configuration)
         updates = None if store is output else output
     earlier = Earlier.read(config.store, store, configuration, ModelFiles.of(config), updates)
-    this = Run.open("relabel", config, store, earlier, configuration, facts.device)
     connect()
+    actors = plan_relabellers(config.actors, parse_labels(config.node_labels))
+    this = Run.open("relabel", config, store, earlier, configuration, facts.device)
     pending = unfinished(shards, this.finished.ids)
     images = sum(len(shard.rows) for shard in pending)
     done = len(this.finished.ids)
     print(f"{counted(images, 'image')} to label from {redact(config.embeddings)}, {done:,} labelled before", flush=True)
     added = PartSummary()
     if pending:
-        head_place, workers = settled_head(config.head), os.cpu_count() or 1
-        added = relabel_pending(store, pending, head_place, labels, configuration, workers)
+        added = relabel_pending(store, pending, settled_head(config.head), labels, configuration, actors)
     return this.close(done + images, added)
 
 

@@ -85,7 +85,7 @@ class Crew:
         check_schedulable(self.actors.demands(), nodes_of_the_launcher())
         machines = Machines(self.actors.worker)
         starting = f"starting a worker, which loads {self.spec.model}"
-        with waiting(lambda: f"{starting} ({news})" if (news := machines.news()) else starting):
+        with waiting(lambda: machines.beside(starting)):
             return replace(self, spec=replace(self.spec, expected=inspect_model(self.spec, self.actors, machines)))
 
     def facts(self) -> ModelFacts:

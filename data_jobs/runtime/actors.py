@@ -12,6 +12,7 @@ import ray
 
 from data_jobs.runtime.exit_codes import end_on_sigterm
 from data_jobs.runtime.hidden_lines import HARMLESS, hide_lines
+from data_jobs.runtime.object_store import MAX_OBJECT_STORE_BYTES
 from data_jobs.runtime.scheduling import Demand, alive_nodes, autoscaler_is_there, most_workers_beside
 from data_jobs.runtime.waiting import waiting
 from everymask.backbone.models import find_model
@@ -24,8 +25,7 @@ WRITE_CPUS = 0.25
 _REPARTITION_CPUS = 1.0  # Ray Data's own choice for its short tasks that cut the manifest into blocks
 _GPU_LABELLER_CPUS = 0.5
 _MIN_LABELLER_CPUS = 0.05
-_MAX_OBJECT_STORE_BYTES = 2 * 2**30
-_IMAGES_WORTH_A_WORKER = 128  # our choice: one to four minutes of an A10G, by the model
+_IMAGES_WORTH_A_MODEL = 128  # our choice: one to four minutes of an A10G, by the model
 
 
 def connect() -> None:
@@ -55,7 +55,7 @@ def connect() -> None:
             address="local",
             # Beyond the cores, room for the stages that only wait: a machine with one core must not starve them.
             num_cpus=usable_cores() + 2,
-            object_store_memory=min(memory // 5, _MAX_OBJECT_STORE_BYTES),
+            object_store_memory=min(memory // 5, MAX_OBJECT_STORE_BYTES),
             include_dashboard=False,
             logging_level=logging.WARNING,
         )
@@ -102,9 +102,9 @@ class Actors:
         """What one labeller needs."""
         return Demand("labelling", self.cpus, self.gpus, 1, self.labels)
 
-    def asked_at_once(self, images: int) -> Actors:
+    def asked_at_once(self, images: int, worth_a_worker: int = _IMAGES_WORTH_A_MODEL) -> Actors:
         """The same for a run of so many images; on a cluster that grows, at least as many as `workers_at_once` says."""
-        return replace(self, minimum=workers_at_once(images, self)) if autoscaler_is_there() else self
+        return replace(self, minimum=workers_at_once(images, self, worth_a_worker)) if autoscaler_is_there() else self
 
     def demands(self) -> list[Demand]:
         """What must run at the same time for the job to proceed."""
@@ -116,12 +116,13 @@ class Actors:
         ]
 
 
-def workers_at_once(images: int, actors: Actors) -> int:
+def workers_at_once(images: int, actors: Actors, worth_a_worker: int = _IMAGES_WORTH_A_MODEL) -> int:
     """Workers that are asked for at once, and not one after another as the first ones turn out to be busy.
 
-    A machine comes for each of them, which takes minutes and is paid for: it must have work for as long.
+    A machine comes for each of them, which takes minutes and is paid for: it must have work for as long, which
+    `worth_a_worker` images are.
     """
-    return max(actors.minimum, min(actors.maximum, images // _IMAGES_WORTH_A_WORKER))
+    return max(actors.minimum, min(actors.maximum, images // worth_a_worker))
 
 
 def plan_actors(

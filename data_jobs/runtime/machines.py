@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
+
+import ray
 
 from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.ray_internals import AutoscalerState, autoscaler_state
@@ -11,6 +14,7 @@ from data_jobs.runtime.scheduling import Demand, alive_nodes
 from everymask.errors import ConfigurationError
 
 _MAX_REASON = 160
+_POLL_S = 1.0
 _REFUSALS = 2
 """Looks in a row at which a request must be refused: the first may be of a state between two others."""
 
@@ -57,6 +61,26 @@ class Machines:
             parts.append(f"the autoscaler can add no machine with {self._demand}")
         return "; ".join(parts)
 
+    def beside(self, words: str) -> str:
+        """These words about what is done, with the news behind them, if any."""
+        return f"{words} ({news})" if (news := self.news()) else words
+
+    def result_of(self, task: ray.ObjectRef[Any]) -> Any:
+        """What a task of the demand's size returns, once a machine has come for it. Raises as `check`, and as it."""
+        try:
+            while not ray.wait([task], timeout=_POLL_S)[0]:
+                self.check()
+        except ConfigurationError:
+            ray.cancel(task)
+            raise
+        return ray.get(task)
+
+    def await_one(self) -> None:
+        """Wait until one worker would find a place. Raises as `check`."""
+        demand = self._demand
+        place = _take_place.options(num_cpus=demand.cpus, num_gpus=demand.gpus, label_selector=dict(demand.labels))
+        self.result_of(place.remote())
+
     def check(self) -> None:
         """Raises ConfigurationError if the autoscaler says that no machine it may add can ever run the demand.
 
@@ -78,3 +102,8 @@ class Machines:
             and resources.get("GPU", 0.0) == demand.gpus
             for resources, labels in state.refused
         )
+
+
+@ray.remote
+def _take_place() -> None:
+    """Needs what a worker needs, and does nothing."""

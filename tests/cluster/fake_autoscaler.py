@@ -23,8 +23,8 @@ HEAD_PORT = 6379
 STOP_TIMEOUT_S = 60
 
 
-def _config(node_types: Mapping[str, Mapping[str, Any]], idle_timeout_minutes: float) -> dict[str, Any]:
-    head: dict[str, Any] = {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0}
+def _config(node_types: Mapping[str, Mapping[str, Any]], idle_timeout_minutes: float, head_cpus: int) -> dict[str, Any]:
+    head: dict[str, Any] = {"resources": {"CPU": head_cpus}, "node_config": {}, "max_workers": 0}
     return {
         "cluster_name": "fake",
         "max_workers": sum(node_type["max_workers"] for node_type in node_types.values()),
@@ -61,17 +61,18 @@ def port_is_free() -> bool:
 
 @contextmanager
 def autoscaling_cluster(
-    node_types: Mapping[str, Mapping[str, Any]], folder: Path, idle_timeout_minutes: float = 0.1
+    node_types: Mapping[str, Mapping[str, Any]], folder: Path, idle_timeout_minutes: float = 0.1, head_cpus: int = 1
 ) -> Iterator[str]:
-    """Address of a head of one CPU that may launch the given worker types (as in a launcher file).
+    """Address of a head that may launch the given worker types (as in a launcher file).
 
     Args:
         node_types: name to `resources`, `node_config`, `min_workers`, `max_workers`, and what else a launcher file has.
         folder: for the configuration and the head's log.
         idle_timeout_minutes: after which a node without work goes.
+        head_cpus: for work on the head.
     """
     config = folder / "autoscaling.json"
-    config.write_text(json.dumps(_config(node_types, idle_timeout_minutes)))
+    config.write_text(json.dumps(_config(node_types, idle_timeout_minutes, head_cpus)))
     environment = {
         **os.environ,
         **PATIENCE,
@@ -82,7 +83,15 @@ def autoscaling_cluster(
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
     }
     ray = str(Path(sys.executable).with_name("ray"))
-    command = [ray, "start", "--head", "--block", f"--port={HEAD_PORT}", "--num-cpus=1", "--include-dashboard=false"]
+    command = [
+        ray,
+        "start",
+        "--head",
+        "--block",
+        f"--port={HEAD_PORT}",
+        f"--num-cpus={head_cpus}",
+        "--include-dashboard=false",
+    ]
     command += [f"--autoscaling-config={config}", "--disable-usage-stats", "--object-store-memory=100000000"]
     with (folder / "head.log").open("w") as log:
         # A session of its own: Ray's clean-up signals its whole group, which must not hold the tests.

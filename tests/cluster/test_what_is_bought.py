@@ -18,9 +18,12 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint, ResourceRequestByCount
 from ray.core.generated.common_pb2 import LabelSelectorOperator
 
+from data_jobs.labelling.relabel import IMAGES_WORTH_A_WORKER as WORTH
+from data_jobs.labelling.relabel import useful_relabellers
 from data_jobs.runtime.actors import Actors, workers_at_once
 from data_jobs.runtime.node_types import launchable, nodes_of_the_launcher
 from data_jobs.runtime.scheduling import Demand, shortage
+from everymask.classes.embeddings import EmbeddingShard
 from tests.cluster.launcher_files import CLOUDS, load
 
 MARKET = "ray.io/market-type"
@@ -146,6 +149,31 @@ def test_only_a_launchers_head_has_its_file(tmp_path: Path) -> None:
 )
 def test_a_run_asks_at_once_for_what_its_images_keep_busy(images: int, maximum: int, asked: int) -> None:
     assert workers_at_once(images, actors(maximum)) == asked
+
+
+@pytest.mark.parametrize(
+    ("shards", "images", "maximum", "useful", "asked"),
+    [
+        (1, 32, 16, 1, 1),
+        (3, WORTH, 16, 3, 3),
+        (20, WORTH // 4, 16, 16, 5),
+        (1000, 32, 16, 16, 1000 * 32 // WORTH),
+        (10**4, WORTH, 16, 16, 16),
+    ],
+)
+def test_relabelling_asks_for_what_its_images_keep_busy_and_for_no_more_than_it_has_shards(
+    shards: int, images: int, maximum: int, useful: int, asked: int
+) -> None:
+    shard = EmbeddingShard("masks", "a.parquet", tuple(range(images)), ("a",) * images)
+    crew = useful_relabellers(Actors(1, maximum, 0.0, 1.0, 1, {MARKET: "on-demand"}), [shard] * shards)
+    assert crew.maximum == useful
+    assert workers_at_once(shards * images, crew, WORTH) == asked
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_relabellers_buy_machines_without_gpus_and_of_their_label(cloud: str) -> None:
+    crew = Actors(1, 16, 0.0, 1.0, 1, {MARKET: "on-demand"})
+    assert bought(cloud, resource_requests=[request(crew.worker, 16)]) == ({"cpu": 1}, 0)
 
 
 def test_the_fewest_workers_are_asked_for_whatever_the_length() -> None:

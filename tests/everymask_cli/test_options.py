@@ -21,6 +21,7 @@ VISIBLE = {
     "relabel": (
         *("embeddings", "head", "output", "retry-failed", "update", "overwrite", "verify", "max-errors", "previews"),
         *("recipe", "min-region-area", "max-region-area", "classes.score-thresh", "classes.class-score-thresh"),
+        *("actors", "node-labels"),
     ),
     "export": (
         *(
