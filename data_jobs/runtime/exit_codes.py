@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from ray.exceptions import RayTaskError
-
 from data_jobs.runtime.outcome import tell
 from everymask.errors import EverymaskError
 
@@ -75,9 +73,15 @@ def user_error(error: BaseException) -> EverymaskError | None:
     """The user's mistake behind an error, however deep in Ray's wrapping; None for a fault of ours or Ray's."""
     for cause in _causes(error):
         # Ray also makes classes that are both its own error and the user's; their text is a whole stack trace.
-        if isinstance(cause, EverymaskError) and not isinstance(cause, RayTaskError):
+        if isinstance(cause, EverymaskError) and not _is_of_ray(cause):
             return cause
     return None
+
+
+def _is_of_ray(error: BaseException) -> bool:
+    """Ray is not imported for this question, which takes a second: without it there is no such error."""
+    exceptions = sys.modules.get("ray.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.RayTaskError)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
