@@ -88,6 +88,12 @@ CACHE_HITS = Metric("everymask_embedding_cache_hits", "counter", "Requests answe
 CACHE_MISSES = Metric("everymask_embedding_cache_misses", "counter", "Embeddings asked for and not there.")
 CACHE_BYTES = Metric("everymask_embedding_cache_bytes", "gauge", "Memory of the embeddings kept.")
 CACHE_ENTRIES = Metric("everymask_embedding_cache_entries", "gauge", "Embeddings kept.")
+SERVICE_MEMORY_BYTES = Metric(
+    "everymask_memory_bytes",
+    "gauge",
+    "Memory of encoders and refiners: what they hold of GPUs, or their processes' on CPUs.",
+    ("device",),
+)
 
 SERVICE = (
     HTTP_REQUESTS,
@@ -100,5 +106,6 @@ SERVICE = (
     CACHE_MISSES,
     CACHE_BYTES,
     CACHE_ENTRIES,
+    SERVICE_MEMORY_BYTES,
 )
 """Metrics of the service."""

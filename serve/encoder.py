@@ -23,7 +23,7 @@ from everymask.images.decoding import decode_image
 from serve.batching import Batcher
 from serve.device import DeviceGuard
 from serve.errors import EncodingFailedError
-from serve.metrics import EncoderMetrics, StageTimer
+from serve.metrics import EncoderMetrics, MemoryMetrics, StageTimer
 from serve.settings import ServiceSettings
 from serve.tasks import Embedded, Milliseconds, Outcome
 from serve.transport import pack
@@ -46,6 +46,7 @@ class Encoder:
         self._device_guard = DeviceGuard()
         self._stage = StageTimer()
         self._metrics = EncoderMetrics()
+        self._memory = MemoryMetrics(self._backbone.device)
         # A large image takes seconds and a multiple of its size to decode. What waits for a decoder leaves with its
         # request.
         self._decoders = ThreadPoolExecutor(max_workers=settings.decoders, thread_name_prefix="decode")
@@ -53,8 +54,12 @@ class Encoder:
         self._batcher = Batcher(self._embed_batch, settings.max_batch_size)
 
     def check_health(self) -> None:
-        """Called by Serve every few seconds; DeviceLostError if this replica must be replaced."""
+        """Called by Serve every few seconds; DeviceLostError if this replica must be replaced.
+
+        It also sets the gauge of memory, which drops out of Ray's metrics if it is not set for twenty seconds.
+        """
         self._device_guard.check()
+        self._memory.tell()
 
     async def embed(self, data: bytes) -> Embedded:
         """One image file's embedding, on the CPU; errors of the image are returned, not raised.

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from everymask import metrics
+from everymask.backbone.memory import held_bytes
 from everymask.metrics import Metric
 
 _LATENCY_MS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000]
@@ -91,6 +93,18 @@ class CacheMetrics:
         """Record what the cache holds now."""
         self._entries.set(entries)
         self._bytes.set(held_bytes)
+
+
+class MemoryMetrics:
+    """`everymask_memory_bytes{device}`: of this replica."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._held = _gauge(metrics.SERVICE_MEMORY_BYTES)
+
+    def tell(self) -> None:
+        """Record what is held now."""
+        self._held.set(held_bytes(self._device), tags={"device": self._device.type})
 
 
 class HttpMetrics:

@@ -29,7 +29,7 @@ from serve.calls import result, start
 from serve.device import DeviceGuard
 from serve.errors import ImageUnknownError, TooCostlyError
 from serve.interruptible import run_interruptibly
-from serve.metrics import CacheMetrics, StageTimer
+from serve.metrics import CacheMetrics, MemoryMetrics, StageTimer
 from serve.names import config_by_examples, config_by_names, load_for_names
 from serve.settings import ServiceSettings
 from serve.tasks import (
@@ -76,6 +76,7 @@ class Refiner:
         )
         self._stage = StageTimer()
         self._cache_metrics = CacheMetrics()
+        self._memory = MemoryMetrics(self._backbone.device)
         # On a CPU one image at a time: two side by side only slow each other down. A GPU computes for one image while
         # the host refines others.
         at_once = max(1, images_at_once(self._backbone.device))
@@ -85,10 +86,11 @@ class Refiner:
     def check_health(self) -> None:
         """Called by Serve every few seconds; DeviceLostError if this replica must be replaced.
 
-        It also sets the cache's gauge, which drops out of Ray's metrics if it is not set for twenty seconds.
+        It also sets gauges, which drop out of Ray's metrics if they are not set for twenty seconds.
         """
         self._device_guard.check()
         self._cache_metrics.holds(len(self._embeddings), self._embeddings.held_bytes)
+        self._memory.tell()
 
     async def describe(self) -> ModelDescription:
         return ModelDescription(self._backbone.name, self._backbone.weights_sha256, str(self._backbone.device))

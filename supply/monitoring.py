@@ -96,6 +96,11 @@ SERVICE_PANELS = (
     ),
     Panel("Memory of kept embeddings", "bytes", {"bytes": f"sum({metrics.CACHE_BYTES.exported})"}),
     Panel("Kept embeddings", "short", {"embeddings": f"sum({metrics.CACHE_ENTRIES.exported})"}),
+    Panel(
+        "Memory of encoders and refiners",
+        "bytes",
+        {"{{deployment}} {{device}}": f"sum by (deployment, device) ({metrics.SERVICE_MEMORY_BYTES.exported})"},
+    ),
 )
 PANELS = (*JOB_PANELS, *SERVICE_PANELS)
 

@@ -16,6 +16,7 @@ from data_jobs.labelling.ledger import MAX_STARTS, Bookkeeper, Done, Memory
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.room import Room
 from data_jobs.labelling.spent import BusyClock, WallClock
+from everymask.backbone.memory import held_bytes
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.classes.embeddings import StoredEmbeddings, write_embeddings
@@ -199,8 +200,7 @@ class Labeller:
 
     def _memory(self) -> Memory:
         device = self._backbone.device
-        held = torch.cuda.memory_reserved(device) if device.type == "cuda" else resident_bytes()
-        return Memory(f"{os.uname().nodename}:{os.getpid()}", device.type, held)
+        return Memory(f"{os.uname().nodename}:{os.getpid()}", device.type, held_bytes(device))
 
     def _row(self, row: _LoadedRow, file: FileLabels, seconds: float) -> ImageRow:
         result = file.result.labels
@@ -220,15 +220,6 @@ class Labeller:
             assert self._head is not None
             masks = config_for(self._head.spec, self._spec.config.classes).masks
             write_embeddings(self._spec.save_embeddings, records, masks)
-
-
-def resident_bytes() -> int:
-    """Main memory of this process; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm") as numbers:
-            return int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 class LabelsFiles(Protocol):

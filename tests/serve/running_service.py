@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,17 +90,24 @@ class RunningService:
             sum(int(line.split()[1]) for line in lines if line.startswith((b"Private_Clean", b"Private_Dirty"))) / 1024
         )
 
+    def object_store_bytes(self) -> int:
+        """The most that Ray's object store may take of this machine."""
+        (folder,) = self._processes("[^\0]*/raylet\0")
+        option = re.search(rb"--object_store_memory=(\d+)\0", _content(folder / "cmdline"))
+        assert option is not None
+        return int(option[1])
+
     def _processes(self, title: str) -> list[Path]:
-        """Folders in /proc of this service's processes whose title begins so."""
+        """Folders in /proc of this service's processes whose title begins with this expression."""
         ours = f"RAY_TMPDIR={self.temporary}\0".encode()
         return [
             folder
             for folder in Path("/proc").glob("[0-9]*")
-            if _content(folder / "cmdline").startswith(title.encode()) and ours in _content(folder / "environ")
+            if re.match(title.encode(), _content(folder / "cmdline")) and ours in _content(folder / "environ")
         ]
 
-    def metrics(self) -> dict[str, float]:
-        """Every sample of the node's Prometheus endpoint, summed over replicas, by name and the labels named here."""
+    def metrics(self, labels: Sequence[str] = ("route", "status", "stage")) -> dict[str, float]:
+        """Every sample of the node's Prometheus endpoint, summed, by name and those of these labels that it has."""
         (targets,) = self.temporary.glob("ray/prom_metrics_service_discovery.json")
         samples: dict[str, float] = defaultdict(float)
         for address in json.loads(targets.read_text())[0]["targets"]:
@@ -111,8 +119,8 @@ class RunningService:
             for line in lines:
                 if line.startswith("ray_everymask_"):
                     name, _, rest = line.partition("{")
-                    labels, _, value = rest.rpartition("} ")
-                    kept = [part for part in labels.split(",") if part.split("=")[0] in ("route", "status", "stage")]
+                    has, _, value = rest.rpartition("} ")
+                    kept = [part for part in has.split(",") if part.split("=")[0] in labels]
                     samples[f"{name}{{{','.join(sorted(kept))}}}"] += float(value)
         return samples
 

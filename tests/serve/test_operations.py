@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from data_jobs.runtime.object_store import MAX_OBJECT_STORE_BYTES
 from tests.serve.pictures import picture_file
 from tests.serve.running_service import API_KEY, RunningService, await_that
 
@@ -104,3 +105,19 @@ def test_prometheus_sees_requests_stages_batches_and_the_cache(http: httpx.Clien
     await_that(all_seen, limit_s=120)
     assert seen["ray_everymask_embedding_cache_hits_total{}"] >= 1
     assert seen["ray_everymask_embedding_cache_bytes{}"] > 0
+
+
+def test_ray_takes_no_more_memory_for_its_object_store_than_for_a_job(service: RunningService) -> None:
+    """Its own choice is 30 % of the machine."""
+    assert service.object_store_bytes() <= MAX_OBJECT_STORE_BYTES
+
+
+@pytest.mark.parametrize("part", ["Encoder", "Refiner"])
+def test_prometheus_sees_the_memory_of_replicas_with_a_model(service: RunningService, part: str) -> None:
+    with_torch_bytes = 100 * 2**20
+
+    def held() -> float:
+        return service.metrics(["deployment", "device"]).get(name, 0.0)
+
+    name = f'ray_everymask_memory_bytes{{deployment="{part}",device="cpu"}}'
+    await_that(lambda: held() > with_torch_bytes, limit_s=120)
