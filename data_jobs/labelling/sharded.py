@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray
 
@@ -162,7 +164,7 @@ class Sealer:
     Args:
         store: the label store.
         config_sha256: of the run's configuration.
-        sealed: called for each shard that is sealed.
+        sealed: called for each shard once it is sealed, in a thread of Ray's.
     """
 
     def __init__(self, store: LabelStore, config_sha256: str, sealed: Callable[[], None]) -> None:
@@ -175,6 +177,8 @@ class Sealer:
         """Start sealing a finished shard once the one before is sealed. Raises as `wait`."""
         self.wait()
         self._task = _seal.remote(self._store, shard.number, self._config_sha256)
+        # Not when it is waited for: that is after the next shard, which may take hours.
+        self._task.future().add_done_callback(self._count)
 
     def wait(self) -> None:
         """Wait until all is sealed.
@@ -185,6 +189,9 @@ class Sealer:
         if self._task is not None:
             ray.get(self._task)
             self._task = None
+
+    def _count(self, sealing: Future[Any]) -> None:
+        if sealing.exception() is None:
             self._sealed()
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,9 @@ from data_jobs.label_once import End, _digest, _record, main
 from data_jobs.labelling.output import OutputLock, prepare
 from everymask.labels.provenance import RunAttempt, RunRecord, read_run, write_run
 from everymask.labels.store import LabelStore
+from tests.classes.exemplars.pictures import picture_file
+from tests.data_jobs.coarse import AMG
+from tests.machine import REPOSITORY
 
 
 @pytest.fixture
@@ -63,6 +69,32 @@ def test_an_attempt_that_was_refused_early_is_not_told_of_the_one_before(file: P
     record = read_run(store)
     assert record is not None
     assert [one.exit_code for one in record.attempts] == [None, None]
+
+
+@pytest.mark.ray
+def test_a_real_run_of_too_many_failures_ends_so_again_in_a_moment(
+    file: Path, tiny_sam_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file.parent / "empty" / "good.jpg").write_bytes(picture_file(1, (48, 56)))
+    for name in ("bad-1.png", "bad-2.png"):
+        (file.parent / "empty" / name).write_bytes(b"this is no image")
+    options = ["--model", "vit_b", "--checkpoint", str(tiny_sam_checkpoint), *AMG, "--max-errors", "1"]
+    arguments = ["--config", str(file), *options]
+    command = [sys.executable, str(REPOSITORY / "data_jobs" / "label_once.py"), *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "2 of 3 images failed, more than --max-errors 1" in done.stderr
+    store = LabelStore(str(file.parent / "labels"))
+    assert sum(1 for _ in store.images()) == 3
+    record = read_run(store)
+    assert record is not None
+    assert [attempt.exit_code for attempt in record.attempts] == [3]
+
+    assert main(arguments) == 3
+    assert "ended with exit code 3 (2 of 3 images failed" in capsys.readouterr().err
+    assert read_run(store) == record
+    assert not ray.is_initialized()
 
 
 def test_a_run_of_too_many_failures_ends_so_again_and_its_attempt_says_it(
