@@ -14,14 +14,18 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
-from everymask.formats.outlines import coco_polygons_of, simple_polygons_of
+from everymask.formats.outlines import simple_polygons_of
+from everymask.formats.spliced_json import PLACE, flat_lists, spliced_json, whole_pixels
 from everymask.formats.spool import Spool
-from everymask.masks.checked import fill_polygons
+from everymask.masks.edge_polygons import fill_edge_polygons
+from everymask.masks.polygons import polygons_from_rles
 from everymask.masks.runs import rles_from_runs, runs_of_rles
 from everymask.records import LabelledMask, Rle
 
@@ -33,24 +37,24 @@ _CHARACTERS_AT_ONCE = 1 << 16
 
 def coco_segmentations_of(
     masks: Sequence[LabelledMask], size_hw: tuple[int, int], options: ExportOptions
-) -> tuple[list[Any], list[Rle]]:
-    """An image's masks as COCO `segmentation` values, and the masks that a reader gets from them."""
+) -> tuple[list[str], list[Rle]]:
+    """An image's masks as COCO `segmentation` values, JSON already, and the masks that a reader gets from them."""
     rles = [mask.rle for mask in masks]
     if options.segmentation == "rle":
-        return list(rles), rles
+        return [json.dumps(rle) for rle in rles], rles
     if options.segmentation == "uncompressed":
         runs = [counts.tolist() for counts in runs_of_rles(rles)]
         read = rles_from_runs([np.array(counts, dtype=np.int64) for counts in runs], size_hw)
-        return [{"size": list(size_hw), "counts": counts} for counts in runs], read
-    polygons = (
-        coco_polygons_of(rles, size_hw)
-        if not options.tolerance_px
-        else [
-            [polygon.ravel().tolist() for polygon in of_mask]
-            for of_mask in simple_polygons_of(masks, size_hw, options.tolerance_px)
-        ]
+        return [json.dumps({"size": list(size_hw), "counts": counts}) for counts in runs], read
+    polygons: Sequence[Sequence[NDArray[np.number]]] = (
+        simple_polygons_of(masks, size_hw, options.tolerance_px)
+        if options.tolerance_px
+        else polygons_from_rles(rles, size_hw)
     )
-    return list(polygons), [fill_polygons(rings, size_hw) for rings in polygons]
+    height, width = size_hw
+    rings = iter(flat_lists(list(chain.from_iterable(polygons)), whole_pixels(width), whole_pixels(height)))
+    texts = [f"[{', '.join(islice(rings, len(of_mask)))}]" for of_mask in polygons]
+    return texts, fill_edge_polygons(polygons, size_hw)
 
 
 def _groups(masks: Sequence[LabelledMask]) -> Iterator[list[LabelledMask]]:
@@ -67,14 +71,17 @@ def _groups(masks: Sequence[LabelledMask]) -> Iterator[list[LabelledMask]]:
         yield group
 
 
-def coco_annotation(mask: LabelledMask, segmentation: Any, image_number: int, category_id: int) -> dict[str, Any]:
-    """One mask as a COCO annotation without its own id; `category_id` counts from 1."""
+def coco_annotation(mask: LabelledMask, segmentation: str, image_number: int, category_id: int) -> str:
+    """One mask as a COCO annotation, in JSON, without its own id.
+
+    `segmentation` is JSON; `category_id` counts from 1.
+    """
     x0, y0, x1, y1 = mask.box_xyxy
     annotation: dict[str, Any] = {
         "everymask_id": mask.mask_id,
         "image_id": image_number,
         "category_id": category_id,
-        "segmentation": segmentation,
+        "segmentation": PLACE,
         "area": mask.area,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "iscrowd": 0,
@@ -84,7 +91,7 @@ def coco_annotation(mask: LabelledMask, segmentation: Any, image_number: int, ca
     }
     if mask.uncertainty is not None:
         annotation["uncertainty"] = mask.uncertainty
-    return annotation
+    return spliced_json(annotation, [segmentation])
 
 
 def categories(names: list[str], supercategory: str = "") -> list[dict[str, Any]]:
@@ -147,7 +154,7 @@ class CocoWriter:
         for masks in _groups(exported.labels.masks):
             segmentations, read = coco_segmentations_of(masks, exported.labels.size_hw, self._options)
             for mask, segmentation in zip(masks, segmentations, strict=True):
-                lines.append(json.dumps(coco_annotation(mask, segmentation, number, names.index(mask) + 1)))
+                lines.append(coco_annotation(mask, segmentation, number, names.index(mask) + 1))
             written += read
         self._spool(_ANNOTATIONS.format(folder)).add(exported.number, "\n".join(lines).encode())
         return written

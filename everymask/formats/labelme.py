@@ -88,11 +88,11 @@ def image_beside(exported: ExportedImage) -> dict[str, Any]:
     }
 
 
-def write_beside(destination: Destination, exported: ExportedImage, content: dict[str, Any]) -> None:
-    """Write an image's JSON file into the folder that the image has or would have."""
+def write_beside(destination: Destination, exported: ExportedImage, content: str) -> None:
+    """Write an image's file, JSON, into the folder that the image has or would have."""
     path = destination.folder / f"{stem_path(exported.name)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    path.write_text(content, encoding="utf-8")
 
 
 class LabelMeWriter:
@@ -110,7 +110,7 @@ class LabelMeWriter:
             "shapes": shapes,
             **image_beside(exported),
         }
-        write_beside(self._destination, exported, content)
+        write_beside(self._destination, exported, json.dumps(content, ensure_ascii=False))
         read = iter(
             [
                 rle_of_copy(*_crop_of_shape(shape, (height, width)), mask, crop)

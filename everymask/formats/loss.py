@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pycocotools import mask as coco_mask
 
-from everymask.masks.rle import rle_ious
+from everymask.masks.rle import paired_ious, rle_ious
 from everymask.records import LabelledMask, Rle
 
 _SHARED = 1e-9
@@ -41,16 +41,21 @@ class Loss:
 
     def add(self, image_id: str, stored: Sequence[LabelledMask], written: Sequence[Rle], overlaps_kept: bool) -> None:
         """Compare one image's masks; ValueError unless `stored` and `written` have equal lengths."""
+        changed = [
+            (mask.rle, found)
+            for mask, found in zip(stored, written, strict=True)
+            if mask.rle["counts"] != found["counts"]
+        ]
+        ious = paired_ious(*zip(*changed, strict=True)).tolist() if changed else []
         different = False
-        for mask, found in zip(stored, written, strict=True):
-            iou = 1.0 if mask.rle["counts"] == found["counts"] else float(rle_ious([mask.rle], [found])[0, 0])
+        for iou in ious:
             if iou < 1.0:
                 different = True
                 self.changed += 1
                 self.vanished += iou == 0.0
             if iou < self.worst_iou:
                 self.worst_iou, self.worst = iou, image_id
-            self._sum += iou
+        self._sum += sum(ious) + len(stored) - len(changed)
         self.masks += len(stored)
         if different and not overlaps_kept:
             self.overlapping += count_overlapping([mask.rle for mask in stored])

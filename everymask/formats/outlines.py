@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.masks.checked import fill_polygons
 from everymask.masks.column_runs import ColumnRuns
+from everymask.masks.edge_polygons import fill_edge_polygons
 from everymask.masks.pixel_polygons import fill_pixel_polygons
-from everymask.masks.polygons import outline_rings, polygons_from_mask, polygons_from_rles, ring_area
-from everymask.masks.rle import rle_ious
+from everymask.masks.polygons import outline_rings, polygons_from_mask, ring_area
+from everymask.masks.rle import paired_ious, rle_ious
 from everymask.masks.runs import crop_of
 from everymask.masks.simplification import simplified_rings
 from everymask.masks.tracing import trace
@@ -41,11 +41,6 @@ def coco_polygons(mask: LabelledMask, tolerance_px: float) -> list[list[float]]:
     return _flat(simple_polygons(mask, tolerance_px))
 
 
-def coco_polygons_of(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[list[list[float]]]:
-    """`coco_polygons` at tolerance 0 for many masks of an image at once."""
-    return [[ring.ravel().astype(np.float64).tolist() for ring in rings] for rings in polygons_from_rles(rles, size_hw)]
-
-
 def simple_polygons(mask: LabelledMask, tolerance_px: float = 0.0) -> list[Polygon]:
     """Polygons without holes whose union is the mask; a part with a hole is cut in two through the hole.
 
@@ -69,13 +64,11 @@ def simple_polygons_of(
     for halving in range(_HALVINGS if tolerance_px > 0 else 0):
         bounds = np.cumsum([0, *(len(exact[number]) for number in pending)]).tolist()
         rings = simplified_rings([ring for number in pending for ring in exact[number]], tolerance_px / 2**halving)
-        left = []
-        for number, (first, last) in zip(pending, itertools.pairwise(bounds), strict=True):
-            if _iou(masks[number], _flat(rings[first:last]), size_hw) >= MIN_IOU:
-                found[number] = rings[first:last]
-            else:
-                left.append(number)
-        pending = left
+        simpler = [rings[first:last] for first, last in itertools.pairwise(bounds)]
+        ious = paired_ious([masks[number].rle for number in pending], fill_edge_polygons(simpler, size_hw))
+        for place in np.flatnonzero(ious >= MIN_IOU):
+            found[pending[place]] = simpler[place]
+        pending = [pending[place] for place in np.flatnonzero(ious < MIN_IOU)]
     return found
 
 
@@ -134,7 +127,3 @@ def _shifted(rings: Sequence[NDArray[np.int64]], mask: LabelledMask) -> list[Pol
 
 def _flat(polygons: Sequence[Polygon]) -> list[list[float]]:
     return [polygon.ravel().tolist() for polygon in polygons]
-
-
-def _iou(mask: LabelledMask, polygons: list[list[float]], size_hw: tuple[int, int]) -> float:
-    return float(rle_ious([mask.rle], [fill_polygons(polygons, size_hw)])[0, 0])

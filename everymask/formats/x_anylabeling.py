@@ -7,25 +7,27 @@ It has no masks, only polygons without holes: parts are cut through their holes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.labelme import image_beside, write_beside
-from everymask.formats.outlines import Polygon, simple_polygons_of
-from everymask.masks.checked import fill_polygons
+from everymask.formats.outlines import simple_polygons_of
+from everymask.formats.spliced_json import PLACE, point_lists, spliced_json, whole_pixels
+from everymask.masks.edge_polygons import fill_edge_polygons
 from everymask.records import LabelledMask, Rle
 
 _VERSION = "4.2.1"
 
 
-def x_anylabeling_shapes(mask: LabelledMask, group_id: int, polygons: Sequence[Polygon]) -> list[dict[str, Any]]:
-    """One mask's polygons as shapes of one group."""
+def x_anylabeling_shapes(mask: LabelledMask, group_id: int, polygons: Sequence[Any]) -> list[dict[str, Any]]:
+    """One mask's polygons, each a list of points [x, y], as shapes of one group."""
     return [
         {
             "label": ClassNames.name(mask),
             "score": mask.score,
-            "points": polygon.tolist(),
+            "points": polygon,
             "group_id": group_id,
             "description": "",
             "difficult": False,
@@ -46,14 +48,11 @@ class XAnyLabelingWriter:
 
     def add(self, exported: ExportedImage) -> list[Rle]:
         height, width = exported.labels.size_hw
-        shapes, written = [], []
         masks = exported.labels.masks
-        polygons_of = simple_polygons_of(masks, (height, width), self._tolerance_px)
-        for number, (mask, of_mask) in enumerate(zip(masks, polygons_of, strict=True), start=1):
-            found = x_anylabeling_shapes(mask, number, of_mask)
-            shapes += found
-            polygons = [[value for point in shape["points"] for value in point] for shape in found]
-            written.append(fill_polygons(polygons, (height, width)))
+        polygons = simple_polygons_of(masks, (height, width), self._tolerance_px)
+        shapes = []
+        for number, (mask, of_mask) in enumerate(zip(masks, polygons, strict=True), start=1):
+            shapes += x_anylabeling_shapes(mask, number, [PLACE] * len(of_mask))
         content = {
             "version": _VERSION,
             "flags": {},
@@ -62,8 +61,10 @@ class XAnyLabelingWriter:
             **image_beside(exported),
             "everymask_tolerance_px": self._tolerance_px,
         }
-        write_beside(self._destination, exported, content)
-        return written
+        rings = list(chain.from_iterable(polygons))
+        points = point_lists(rings, whole_pixels(width), whole_pixels(height))
+        write_beside(self._destination, exported, spliced_json(content, points, ensure_ascii=False))
+        return fill_edge_polygons(polygons, (height, width))
 
     def end(self) -> Ended:
         return Ended()

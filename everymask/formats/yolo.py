@@ -21,6 +21,7 @@ import numpy as np
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.naming import stem_path
 from everymask.formats.outlines import simplified_pixels
+from everymask.formats.spliced_json import ring_texts
 from everymask.masks.column_runs import Ints
 from everymask.masks.pixel_polygons import fill_pixel_polygons, pixel_polygons
 from everymask.records import LabelledMask, Rle
@@ -34,6 +35,11 @@ box without area."""
 def _tokens(length: int) -> tuple[str, ...]:
     """The centre of each of `length` pixels as text, in [0, 1]."""
     return tuple(f"{(pixel + 0.5) / length:.7g}" for pixel in range(length))
+
+
+@lru_cache(maxsize=256)
+def _spaced(length: int) -> tuple[str, ...]:
+    return tuple(f"{token} " for token in _tokens(length))
 
 
 def read_pixels(tokens: Sequence[str], length: int) -> Ints:
@@ -58,26 +64,21 @@ def _polygons_read(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> list[I
 def yolo_lines(polygons: Sequence[Ints], classes: Sequence[int], size_hw: tuple[int, int]) -> list[str]:
     """Rings of (K, 2) pixels (x, y) as lines; "" for an empty ring."""
     height, width = size_hw
-    corners = np.concatenate([*polygons, np.zeros((0, 2), dtype=np.int64)])
-    texts = [""] * (2 * len(corners))
-    texts[0::2] = map(_tokens(width).__getitem__, corners[:, 0].tolist())
-    texts[1::2] = map(_tokens(height).__getitem__, corners[:, 1].tolist())
-    lines, first = [], 0
-    for polygon, class_index in zip(polygons, classes, strict=True):
-        last = first + 2 * len(polygon)
-        tokens, first = texts[first:last], last
-        if tokens and (len(set(tokens[0::2])) == 1 or len(set(tokens[1::2])) == 1):
-            tokens = _thin_ring(polygon, size_hw)
-        lines.append(f"{class_index} {' '.join(tokens)}" if tokens else "")
+    texts = ring_texts(polygons, _spaced(width), _spaced(height))
+    lines = []
+    for polygon, text, class_index in zip(polygons, texts, classes, strict=True):
+        if len(polygon) and (polygon == polygon[0]).all(axis=0).any():
+            text = _thin_ring(polygon, size_hw)
+        lines.append(f"{class_index} {text[:-1]}" if text else "")
     return lines
 
 
-def _thin_ring(polygon: Ints, size_hw: tuple[int, int]) -> list[str]:
-    """The coordinates of a ring around pixels on a single line."""
+def _thin_ring(polygon: Ints, size_hw: tuple[int, int]) -> str:
+    """The coordinates of a ring around pixels on a single line, a space behind each."""
     height, width = size_hw
     (left, top), (right, bottom) = polygon.min(axis=0) - _INSET, polygon.max(axis=0) + _INSET
     ring = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    return [f"{(value + 0.5) / length:.7g}" for x, y in ring for value, length in ((x, width), (y, height))]
+    return "".join(f"{(value + 0.5) / length:.7g} " for x, y in ring for value, length in ((x, width), (y, height)))
 
 
 def box_line(mask: LabelledMask, class_index: int) -> str:

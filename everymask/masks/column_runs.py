@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.masks.runs import places_within, rles_from_spans, runs_from_spans, spans_of_rles, spans_of_runs
-from everymask.masks.sorting import sorted_integers
+from everymask.masks.sorting import integer_order, sorted_integers
 from everymask.records import Rle
 
 Ints = NDArray[np.int64]
@@ -119,3 +119,19 @@ def _joined(starts: Ints, stops: Ints, owners: Ints) -> tuple[Ints, Ints, Ints]:
         return starts, stops, owners
     begins, ends = np.concatenate([[True], apart]), np.concatenate([apart, [True]])
     return starts[begins], stops[ends], owners[begins]
+
+
+def union_of_spans(starts: Ints, stops: Ints, num_masks: int, size_hw: tuple[int, int]) -> list[Rle]:
+    """The union of (S,) spans in any order as N masks, offset by i images for mask i; no span leaves its column."""
+    height, width = size_hw
+    order = integer_order(starts)
+    starts = starts[order]
+    reach = np.maximum.accumulate(stops[order])
+    masks = starts // (height * width)
+    fresh = np.ones(starts.size, dtype=np.bool_)
+    fresh[1:] = (starts[1:] > reach[:-1]) | (masks[1:] > masks[:-1])
+    starts, stops = starts[fresh], reach[np.roll(fresh, -1)]
+    masks = masks[fresh]
+    bounds = np.searchsorted(masks, np.arange(num_masks + 1))
+    before = masks * (height * width)
+    return rles_from_spans(starts - before, stops - before, bounds, size_hw)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from everymask.masks.column_runs import ColumnRuns, Ints
+from everymask.masks.column_runs import ColumnRuns, Ints, union_of_spans
 from everymask.masks.rle import rle_areas
-from everymask.masks.runs import places_within, rles_from_runs, rles_from_spans
-from everymask.masks.sorting import integer_order, sorted_integers
+from everymask.masks.runs import places_within, rles_from_runs
+from everymask.masks.sorting import sorted_integers
 from everymask.masks.tracing import trace
 from everymask.records import Rle
 
@@ -139,7 +139,7 @@ def fill_pixel_polygons(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> l
     starts, stops = zip(
         _interior(x0, y0, x1, y1, columns, height), _lines(x0, y0, x1, y1, columns, height), strict=True
     )
-    return _union(np.concatenate(starts), np.concatenate(stops), len(polygons), size_hw)
+    return union_of_spans(np.concatenate(starts), np.concatenate(stops), len(polygons), size_hw)
 
 
 def _interior(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int) -> tuple[Ints, Ints]:
@@ -176,19 +176,3 @@ def _lines(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int) -
     y = np.repeat(y0, count) + np.repeat(step, count) * np.where(steep, along, aside)
     pixels = x * height + y
     return np.concatenate([start, pixels]), np.concatenate([stop, pixels + 1])
-
-
-def _union(starts: Ints, stops: Ints, num_masks: int, size_hw: tuple[int, int]) -> list[Rle]:
-    """The union of runs as masks; no run leaves its column."""
-    height, width = size_hw
-    order = integer_order(starts)
-    starts = starts[order]
-    reach = np.maximum.accumulate(stops[order])
-    masks = starts // (height * width)
-    fresh = np.ones(starts.size, dtype=np.bool_)
-    fresh[1:] = (starts[1:] > reach[:-1]) | (masks[1:] > masks[:-1])
-    starts, stops = starts[fresh], reach[np.append(np.flatnonzero(fresh)[1:] - 1, starts.size - 1)]
-    masks = masks[fresh]
-    bounds = np.searchsorted(masks, np.arange(num_masks + 1))
-    before = masks * (height * width)
-    return rles_from_spans(starts - before, stops - before, bounds, size_hw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from everymask.masks.runs import rle_from_crop, rles_from_spans, undo_differences
+from everymask.masks.runs import places_within, rle_from_crop, rles_from_spans, spans_of_rles, undo_differences
+from everymask.masks.sorting import sorted_integers
 from everymask.records import Rle
 
 if TYPE_CHECKING:
@@ -96,29 +98,51 @@ def encoded_masks(counts: Sequence[str], heights: Sequence[int]) -> EncodedMasks
 
     pycocotools does no checks: for counts that run past the image it reads foreign memory or never returns.
     """
-    runs, owner, sound = _sound_runs(counts)
+    runs, lengths, sound = _sound_runs(counts)
     pixels = np.full(len(counts), -1, dtype=np.int64)
-    sums = np.bincount(owner, weights=runs, minlength=len(counts)).astype(np.int64)
-    pixels[sound] = sums[sound]
-    first = np.flatnonzero(np.diff(owner, prepend=-1))
-    lengths = np.diff(np.append(first, len(owner)))
-    ends = np.cumsum(runs)
-    ends -= np.repeat(ends[first] - runs[first], lengths)
-    inside = ((np.arange(len(owner)) - np.repeat(first, lengths)) % 2 == 1) & (runs > 0)
-    owner, runs, ends = owner[inside], runs[inside], ends[inside]
-    areas = np.bincount(owner, weights=runs, minlength=len(counts)).astype(np.int64)
+    areas = np.zeros(len(counts), dtype=np.int64)
     boxes = np.zeros((len(counts), 4), dtype=np.int64)
-    if len(owner):
-        height = np.array(heights, dtype=np.int64)[owner]
-        (x0, y0), (x1, y1) = np.divmod(ends - runs, height), np.divmod(ends - 1, height)
-        beyond = x1 > x0  # runs into the next column
-        first = np.flatnonzero(np.diff(owner, prepend=-1))
-        lowest = (x0, np.where(beyond, 0, y0))
-        highest = (x1 + 1, np.where(beyond, height, y1 + 1))
-        found = [np.minimum.reduceat(side, first) for side in lowest]
-        found += [np.maximum.reduceat(side, first) for side in highest]
-        boxes[owner[first]] = np.stack(found, axis=1)
+    texts = np.flatnonzero(lengths)
+    if not texts.size:
+        return EncodedMasks(pixels, areas, boxes)
+    firsts = np.cumsum(lengths[texts]) - lengths[texts]
+    pixels[texts] = np.add.reduceat(runs, firsts)
+    pixels[~sound] = -1
+    # Every second run is mask.
+    number = lengths[texts] // 2
+    places = np.repeat(firsts + 1, number) + 2 * places_within(number)
+    lengths_inside = runs[places]
+    before = np.repeat(np.concatenate([[0], np.cumsum(runs)])[firsts], number)
+    starts = np.cumsum(runs)[places - 1] - before
+    owner = np.repeat(texts, number)
+    if (some := lengths_inside > 0).size and not some.all():
+        lengths_inside, starts, owner = lengths_inside[some], starts[some], owner[some]
+    if not owner.size:
+        return EncodedMasks(pixels, areas, boxes)
+    begins = np.flatnonzero(np.diff(owner, prepend=-1))
+    found = owner[begins]
+    areas[found] = np.add.reduceat(lengths_inside, begins)
+    boxes[found] = _boxes(starts, starts + lengths_inside - 1, begins, np.array(heights, dtype=np.int64)[found])
     return EncodedMasks(pixels, areas, boxes)
+
+
+def _boxes(
+    starts: NDArray[np.int64], lasts: NDArray[np.int64], begins: NDArray[np.int64], heights: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N, 4) tight boxes of masks from the first and last pixels of their spans, column by column.
+
+    `begins` (N,) is where each mask's spans begin, `heights` (N,) the height of its image.
+    """
+    ends = np.append(begins[1:], starts.size) - 1
+    # Dividing by one number is several times faster than by as many as there are spans.
+    height = heights[0] if (heights == heights[0]).all() else np.repeat(heights, ends - begins + 1)
+    left, right = starts // height, lasts // height
+    beyond = right > left  # spans into the next column
+    upper, lower = starts - left * height, lasts - right * height
+    upper[beyond] = 0
+    lower[beyond] = (np.broadcast_to(height, beyond.shape) - 1)[beyond]
+    sides = [left[begins], np.minimum.reduceat(upper, begins), right[ends] + 1, np.maximum.reduceat(lower, begins) + 1]
+    return np.stack(sides, axis=1)
 
 
 def encoded_pixels(counts: Sequence[str]) -> NDArray[np.int64]:
@@ -126,7 +150,7 @@ def encoded_pixels(counts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _sound_runs(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """(K,) run lengths of all counts, the (K,) text each belongs to, and (N,) which texts are valid.
+    """(K,) run lengths of all counts, the (N,) number of runs of each, and (N,) which texts are valid.
 
     An invalid text may still have runs.
     """
@@ -142,10 +166,11 @@ def _sound_runs(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.in
     sound = lengths > 0
     sound[sound] &= characters[bounds[1:][sound] - 1] < 0x20
     sound[np.searchsorted(bounds, np.flatnonzero(characters > 63), side="right") - 1] = False
+    runs_of = np.zeros(len(counts), dtype=np.int64)
     if not sound.all():  # what is unsound must not run into its neighbours
         characters, lengths = characters[np.repeat(sound, lengths)], lengths[sound]
     if not len(characters):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), sound
+        return np.zeros(0, dtype=np.int64), runs_of, sound
     ends = np.flatnonzero(characters < 0x20)
     starts = np.concatenate([[0], ends[:-1] + 1])
     numbers = (characters[starts] & 0x1F).astype(np.int64)
@@ -157,12 +182,12 @@ def _sound_runs(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.in
     digits = np.minimum(ends[negative] - starts[negative], _MAX_DIGITS) + 1
     numbers[negative] -= np.int64(1) << (5 * digits)
     first = np.searchsorted(starts, np.cumsum(lengths) - lengths)
-    runs_of = np.diff(np.append(first, len(starts)))
-    owners = np.repeat(np.flatnonzero(sound), runs_of)
-    sound[owners[longer]] = False  # they have more digits
-    runs = undo_differences(numbers, first, runs_of)
-    sound[owners[runs < 0]] = False
-    return runs, owners, sound
+    texts = np.flatnonzero(sound)
+    runs_of[texts] = np.diff(np.append(first, len(starts)))
+    sound[texts[np.searchsorted(first, longer, side="right") - 1]] = False  # they have more digits
+    runs = undo_differences(numbers, first, runs_of[texts])
+    sound[texts[np.minimum.reduceat(runs, first) < 0]] = False
+    return runs, runs_of, sound
 
 
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:
@@ -200,6 +225,23 @@ def rle_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]
         return np.zeros((len(first), len(second)))
     crowd = [0] * len(second)
     return np.asarray(coco_mask.iou(list(first), list(second), crowd), dtype=np.float64)
+
+
+def paired_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
+    """(N,) IoU in [0, 1] of each mask of `first` with the mask of `second` at its place, all of one size; 0 where both
+    are empty."""
+    count = len(first)
+    if not count:
+        return np.zeros(0)
+    spans = [spans_of_rles(rles) for rles in (first, second)]
+    edges = sorted_integers(np.concatenate([side for starts, stops, _ in spans for side in (starts, stops)]))
+    # Between one edge and the next lie, in turn, pixels that one mask alone has and pixels that both have or none.
+    begins, lengths = edges[0::2], edges[1::2] - edges[0::2]
+    owners = np.minimum(begins // math.prod(first[0]["size"]), count - 1)
+    apart = np.bincount(owners, weights=lengths, minlength=count)
+    both = sum(np.bincount(owners, weights=stops - starts, minlength=count) for starts, stops, owners in spans)
+    ious: NDArray[np.float64] = (both - apart) / np.maximum(both + apart, 1)
+    return ious
 
 
 def shares_inside(masks: Sequence[Rle], others: Sequence[Rle]) -> NDArray[np.float64]:

@@ -61,12 +61,13 @@ def undo_differences(
     heads = first[lengths > 0]
     chained = numbers.copy()
     chained[heads] = 0  # the first run starts no chain
-    sums = np.concatenate([[0, 0], chained])
+    runs = np.empty_like(numbers)
     for parity in (0, 1):
-        sums[parity::2] = np.cumsum(sums[parity::2])
-    # Of each chain what lies before its text is taken away: two sums stand before its first run.
-    base = sums[np.repeat(first, lengths) + (places_within(lengths) & 1)]
-    runs: NDArray[np.int64] = sums[2:] - base
+        sums = np.cumsum(chained[parity::2])
+        # Of each text what lies before it is taken away.
+        begins = (first + 1 - parity) // 2
+        before = np.concatenate([[0], sums])[begins]
+        runs[parity::2] = sums - np.repeat(before, np.diff(begins, append=sums.size))
     runs[heads] = numbers[heads]
     return runs
 

@@ -181,21 +181,28 @@ def _corners(runs: ColumnRuns, diagonals_join: bool) -> tuple[Ints, Ints, Ints, 
 
 
 def _walk(following: Ints) -> tuple[Ints, Ints]:
-    """Every cycle of a permutation, ordered by least element: all elements, and the cycles' bounds."""
-    after: list[int] = following.tolist()
-    order: list[int] = []
-    take = order.append
-    bounds = [0]
-    for start in range(len(after)):
-        if after[start] < 0:
-            continue
-        element = start
-        while (then := after[element]) >= 0:
-            take(element)
-            after[element] = -1  # been there
-            element = then
-        bounds.append(len(order))
-    return np.array(order, dtype=np.int64), np.array(bounds, dtype=np.int64)
+    """Every cycle of a permutation, ordered by least element: all elements, and the cycles' bounds.
+
+    Every element looks 1, 2, 4, … steps ahead or back at a time, until it has seen its whole cycle.
+    """
+    elements = np.arange(following.size)
+    least, ahead = np.minimum(elements, following), following
+    while (least[following] != least).any():
+        ahead = ahead[ahead]
+        least = np.minimum(least, least[ahead])
+    before = np.empty_like(following)
+    before[following] = elements
+    firsts = least == elements
+    before[firsts] = elements[firsts]
+    steps = (~firsts).astype(np.int64)
+    while (before != least).any():
+        steps += steps[before]
+        before = before[before]
+    lengths = np.bincount(least, minlength=following.size)
+    starts = np.cumsum(lengths) - lengths
+    order = np.empty_like(following)
+    order[starts[least] + steps] = elements
+    return order, np.append(starts[firsts], following.size)
 
 
 def _next(values: Ints, bounds: Ints) -> Ints:

@@ -176,7 +176,8 @@ def _polygons(mask: LabelledMask, body: PredictBody) -> list[dict[str, Any]]:
     named = replace(mask, class_name=UNNAMED) if body.model == CLICKS else mask
     # Objects that were clicked one after the other must not share a group, so it follows from the mask itself.
     group_id = int((mask.mask_id or "0")[:7], 16)
-    shapes = x_anylabeling_shapes(named, group_id, simple_polygons(named, tolerance_px))
+    polygons = [polygon.tolist() for polygon in simple_polygons(named, tolerance_px)]
+    shapes = x_anylabeling_shapes(named, group_id, polygons)
     alone = {"group_id": None} if len(shapes) == 1 else {}
     # The client drops the keys that it does not know, attributes it keeps.
     return [{**shape, **alone, "attributes": {"everymask_id": mask.mask_id}} for shape in shapes]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 
 import numpy as np
 import pytest
@@ -9,11 +10,19 @@ from hypothesis import given
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from everymask.formats.label_studio_masks import bitmask_url, brush_rle, mask_from_brush_rle, percent_points
+from everymask.formats.label_studio_masks import (
+    bitmask_url,
+    brush_rles,
+    mask_from_brush_rle,
+    percent_points,
+    percent_texts,
+    percents_read,
+    rles_of_brushes,
+)
 from everymask.formats.outlines import simple_polygons
 from everymask.masks.rle import encode_mask
 from everymask.records import LabelledMask
-from tests.masks.strategies import masks
+from tests.masks.strategies import mask_stacks, masks
 
 
 def cases() -> dict[str, NDArray[np.bool_]]:
@@ -47,14 +56,24 @@ def crop(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
 @given(masks())
 def test_any_brush_comes_back_as_it_was(mask: NDArray[np.bool_]) -> None:
     height, width = mask.shape
-    np.testing.assert_array_equal(mask_from_brush_rle(brush_rle(labelled(mask), crop(mask)), (height, width)), mask)
+    (values,) = brush_rles([labelled(mask)], (height, width))
+    np.testing.assert_array_equal(mask_from_brush_rle(values, (height, width)), mask)
+
+
+@given(mask_stacks())
+def test_the_brushes_of_an_image_are_those_of_its_masks_one_by_one(stack: NDArray[np.bool_]) -> None:
+    size_hw = stack.shape[1:]
+    records = [labelled(mask) for mask in stack]
+    brushes = brush_rles(records, size_hw)
+    assert brushes == [brush_rles([record], size_hw)[0] for record in records]
+    assert rles_of_brushes(brushes, size_hw) == [record.rle for record in records]
 
 
 @pytest.mark.parametrize("pixels", cases().values(), ids=cases())
 def test_a_brush_comes_back_as_it_was(pixels: NDArray[np.bool_]) -> None:
-    values = brush_rle(labelled(pixels), crop(pixels))
-    assert all(0 <= value <= 255 for value in values)
     height, width = pixels.shape
+    (values,) = brush_rles([labelled(pixels)], (height, width))
+    assert all(0 <= value <= 255 for value in values)
     np.testing.assert_array_equal(mask_from_brush_rle(values, (height, width)), pixels)
 
 
@@ -63,7 +82,7 @@ def test_a_brushs_bytes_are_those_of_the_format() -> None:
     bits = "000000000000000000000000000010000011100100011011111111000110000000010001111111111"
     bits += "0" * (-len(bits) % 8)
     expected = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
-    assert brush_rle(labelled(np.array([[False, True]])), np.array([[True]])) == expected
+    assert brush_rles([labelled(np.array([[False, True]]))], (1, 2)) == [expected]
 
 
 def test_a_brush_of_single_values_is_read_by_its_opacity() -> None:
@@ -80,7 +99,7 @@ def test_a_brush_of_single_values_is_read_by_its_opacity() -> None:
 @pytest.mark.parametrize("damage", ["cut", "size"])
 def test_a_damaged_brush_is_refused(damage: str) -> None:
     pixels = cases()["noise"]
-    values = brush_rle(labelled(pixels), crop(pixels))
+    (values,) = brush_rles([labelled(pixels)], (33, 21))
     with pytest.raises(ValueError, match="brush encoding"):
         mask_from_brush_rle(values[:40] if damage == "cut" else values, (33, 21) if damage == "cut" else (21, 21))
 
@@ -99,6 +118,10 @@ def test_polygons_in_percent_fill_the_mask(pixels: NDArray[np.bool_]) -> None:
     height, width = pixels.shape
     rings = percent_points(simple_polygons(labelled(pixels)), (height, width))
     assert all(0 <= value <= 100 for ring in rings for corner in ring for value in corner)
+    assert [json.loads(text) for text in percent_texts(simple_polygons(labelled(pixels)), (height, width))] == rings
+    read = [np.array(ring) * [width / 100, height / 100] for ring in rings]
+    for one, other in zip(percents_read(simple_polygons(labelled(pixels)), (height, width)), read, strict=True):
+        np.testing.assert_array_equal(one, other)
     # Eight times as large, so that a pixel's middle is hit and not its border.
     drawn = np.zeros((height * 8, width * 8), dtype=np.bool_)
     for ring in rings:

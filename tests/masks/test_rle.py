@@ -14,6 +14,7 @@ from everymask.masks.rle import (
     encode_label_map,
     encode_mask,
     encode_masks,
+    paired_ious,
     rle_areas,
     rle_ious,
     shares_inside,
@@ -48,6 +49,7 @@ def test_stacks_come_back_and_areas_and_ious_need_no_decoding(masks: NDArray[np.
     union = (masks[:, None] | masks[None]).sum((2, 3))
     expected = (masks[:, None] & masks[None]).sum((2, 3)) / np.maximum(union, 1)
     np.testing.assert_allclose(rle_ious(rles, rles), expected)
+    np.testing.assert_array_equal(paired_ious(rles, rles[::-1]), np.diag(expected[:, ::-1]))
 
 
 @given(
