@@ -46,15 +46,18 @@ class Page:
         self._client = client
         self._uploads = uploads
 
-    def pick(self, path: str | None) -> tuple[Any, ...]:
-        """Show another image: the state, then every viewer."""
+    def pick(self, path: str | None, shown: Picture | None) -> tuple[Any, ...]:
+        """Show another image: the upload, the state, then every viewer.
+
+        A file that cannot be shown is taken out of the upload, which calls this once more: what was said of it stays.
+        """
         if path is None:
-            return (None, *[show_picture(None)] * 3)
+            return (gr.skip(), None, *[gr.skip() if shown is None else show_picture(None)] * 3)
         try:
             picture = open_picture(path, self._uploads)
         except PictureProblem as problem:
-            return (None, *[show_picture(None, str(problem))] * 3)
-        return (picture, *[show_picture(picture)] * 3)
+            return (None, None, *[show_picture(None, str(problem))] * 3)
+        return (gr.skip(), picture, *[show_picture(picture)] * 3)
 
     def entities(self, picture: Picture | None, method: str) -> Updates:
         yield from _answers(picture, lambda image: self._client.entities(image.data, method))
@@ -196,7 +199,7 @@ def build_page(client: ServiceClient, examples: Path) -> gr.Blocks:
         # Private: the page alone calls them. Whoever calls them all the same meets the same checks.
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         asking: dict[str, Any] = {**quiet, "concurrency_limit": 4}
-        upload.change(page.pick, upload, [picture, entities, clicks, classes], **quiet)
+        upload.change(page.pick, [upload, picture], [upload, picture, entities, clicks, classes], **quiet)
         find_entities.click(page.entities, [picture, method], entities, **asking)
         # While an answer is awaited only the latest prompt counts.
         clicks.prompt(page.prompt, picture, clicks, trigger_mode="always_last", **asking)

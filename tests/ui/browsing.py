@@ -64,6 +64,11 @@ def upload(page: Page, photo: Path, viewer: str) -> Locator:
     return canvas
 
 
+def expect_no_broken_image(page: Page) -> None:
+    """Wait until every image of the page is drawn."""
+    page.wait_for_function("() => [...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+
+
 def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 

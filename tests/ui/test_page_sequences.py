@@ -25,6 +25,7 @@ from tests.serve.running_service import free_port
 from tests.ui.browsing import (
     LAPTOP,
     download_coco,
+    expect_no_broken_image,
     find_all_masks,
     open_tab,
     opened,
@@ -128,7 +129,12 @@ def test_nothing_of_one_picture_is_left_with_the_next(page: Page, good: Path, ba
     find_all_masks(page, viewer)
     shows(page, viewer, image=True, masks=True)
 
+    expect_no_broken_image(page)
+
     pick(page, bad)
+    shows(page, viewer, image=False, masks=False, notice="bad.png cannot be opened")
+    expect_no_broken_image(page)
+    expect(page.get_by_label("Remove Image")).to_have_count(0)
     shows(page, viewer, image=False, masks=False, notice="bad.png cannot be opened")
     page.locator("#find-entities").click()
     shows(page, viewer, image=False, masks=False, notice="Pick an image first.")
@@ -137,12 +143,21 @@ def test_nothing_of_one_picture_is_left_with_the_next(page: Page, good: Path, ba
     other.write_bytes(encoded(picture(78, (120, 90))))
     pick(page, other)
     shows(page, viewer, image=True, masks=False)
+    expect_no_broken_image(page)
     find_all_masks(page, viewer)
     shows(page, viewer, image=True, masks=True)
     assert download_coco(page, viewer)["images"][0]["width"] == 120
 
     page.get_by_label("Remove Image").click()
     shows(page, viewer, image=False, masks=False)
+
+
+def test_a_file_that_browsers_cannot_draw_is_seen_all_the_same(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "scan.tiff"
+    picture(79, (120, 90)).save(file)
+    pick(page, file)
+    shows(page, "entities-viewer", image=True, masks=False)
+    expect_no_broken_image(page)
 
 
 def test_a_service_may_go_and_come_back(browser: Browser, app: Held, good: Path) -> None:

@@ -386,6 +386,10 @@ export function startViewer(element, props, watch, onPrompt) {
       find(".tools").hidden = !isPrompt;
       draw();
       showAnswer();
+      // Browsers draw fewer kinds of files than the service reads, TIFF for one.
+      for (const uploaded of document.querySelectorAll("#upload img")) {
+        if (!uploaded.naturalWidth) uploaded.src = picture.src;
+      }
     };
     picture.src = props.picture;
   }
