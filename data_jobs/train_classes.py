@@ -19,9 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
+from data_jobs.evaluation.figures import class_rows, table
 from data_jobs.exemplars.bags import BagSpec, embed_exemplars, pending_exemplars
 from data_jobs.exemplars.composites import planned_composites, write_composites
-from data_jobs.exemplars.training_page import SHOWN_SCENES, Pictured, write_page
+from data_jobs.exemplars.scenes import Scenes, choose_scenes, measure_scenes
+from data_jobs.exemplars.training_page import Pictured, write_page
 from data_jobs.runtime.actors import Footprint, connect, plan_actors
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
@@ -35,7 +37,6 @@ from everymask.backbone.registry import load_backbone
 from everymask.classes.config import MaskConfig, Recipe
 from everymask.classes.embeddings import StoredEmbeddings, load_embeddings
 from everymask.classes.exemplars.filters import SingleObjectFilter
-from everymask.classes.exemplars.folder import folder_pictures
 from everymask.classes.exemplars.manifest import Exemplar, load_exemplars
 from everymask.classes.head import ClassHead, save_head
 from everymask.classes.recipes import PAPER_MASKS, PAPER_TRAINING, below
@@ -79,6 +80,9 @@ class TrainClassesConfig:
     """Folder of pictures like those to be labelled, or these themselves, beside exemplars. The report shows what the
     head finds there. Objects cut out of exemplars are pasted into those that show no class, as far as the head can
     tell, and are learnt from, too."""
+    scenes_truth: Path | None = None
+    """What people drew in some of the scenes: a file or folder of COCO, CVAT, Label Studio, LabelMe or X-AnyLabeling.
+    The head is measured on these, and does not learn from them."""
     composites: int = 200
     """With --scenes: so many pictures with pasted objects, of as many scenes at most; 0 pastes nothing."""
     classes: str | None = None
@@ -110,7 +114,7 @@ class TrainClassesConfig:
         if self.exemplars is None:
             refuse_idle(self, ("bags", "single_object_only"), "without --exemplars")
         if self.scenes is None:
-            refuse_idle(self, ("composites",), "without --scenes")
+            refuse_idle(self, ("composites", "scenes_truth"), "without --scenes")
         if not self.single_object_only:
             refuse_idle(self, ("single_object",), "without --single-object-only")
         if self.composites < 0:
@@ -134,6 +138,9 @@ def run(config: TrainClassesConfig) -> int:
     chosen = [item for item in exemplars if item.origin.subject in taxonomy.class_of]
     if config.exemplars is not None:
         check_pictured(taxonomy, {item.origin.subject for item in chosen}, {item.origin.subject for item in exemplars})
+    scenes: Scenes | None = None
+    if config.scenes is not None:
+        scenes = choose_scenes(config.scenes, config.scenes_truth, config.composites, taxonomy)
     model = config.model
     with waiting(f"loading {model.model}"):
         device = model.device if corrected else "cpu"
@@ -178,13 +185,11 @@ def run(config: TrainClassesConfig) -> int:
             f"{len(corrections) - objects:,} of background"
         )
         named.append(corrections)
-    scenes: list[Exemplar] = []
     in_scenes: list[StoredEmbeddings] = []
-    if config.scenes is not None:
-        scenes = folder_pictures(config.scenes, "--scenes", max(config.composites, SHOWN_SCENES))
+    if scenes is not None:
         place = f"{config.bags or f'{config.exemplars}/.bags'}/scenes/{name}"
-        in_scenes = _embedded(config, scenes, config.scenes, place)
-    if config.composites and scenes:
+        in_scenes = _embedded(config, scenes.pictures, scenes.folder, place)
+    if config.composites and scenes is not None and scenes.unseen:
         first = train_head(bags, spec, config.training, _show_epoch, NamedMasks.joined(named) if named else None).head
         composites = _composites(config, first, chosen, records, taxonomy, name, scenes, in_scenes)
         if composites is not None:
@@ -204,11 +209,12 @@ def run(config: TrainClassesConfig) -> int:
             file=sys.stderr,
         )
     save_head(result.head, config.output)
+    measured = measure_scenes(scenes, in_scenes, result.head, taxonomy, config.masks) if scenes else None
     page = Path(config.output).with_suffix(".html")
     taught = [
         ("exemplars", f"{len(chosen):,}"),
         ("negatives", f"{len(negatives):,}"),
-        ("composites", f"{config.composites if config.scenes else 0:,}"),
+        ("composites", f"{config.composites if scenes and scenes.unseen else 0:,}"),
         ("corrected images", f"{len(corrected):,}"),
     ]
     write_page(
@@ -216,15 +222,20 @@ def run(config: TrainClassesConfig) -> int:
         _facts(config, result, taught, seconds),
         result,
         Pictured(config.exemplars or "", chosen, records),
-        Pictured(config.scenes or "", scenes, in_scenes),
+        Pictured(config.scenes or "", scenes.pictures if scenes else (), in_scenes),
         taxonomy,
         config.masks,
+        measured,
     )
     right, total = int(result.confusion.trace()), int(result.confusion.sum())
     print(
-        f"trained in {format_duration(seconds)}; {right} of {total} held-out exemplars named right; wrote "
+        f"trained in {format_duration(seconds)}; {right:,} of {counted(total, 'held-out exemplar')} named right; wrote "
         f"{config.output}, look at {page}"
     )
+    if measured is not None:
+        rows = class_rows(measured)
+        print(f"on {counted(measured.images, 'annotated scene')}, in %:\n{table(rows)}")
+        tell(scenes=rows)
     tell(head=config.output, report=str(page), classes=list(spec.classes), held_out=total, held_out_right=right)
     next_step(_labelling(config))
     return DONE
@@ -277,16 +288,16 @@ def _composites(
     records: Sequence[StoredEmbeddings],
     taxonomy: Taxonomy,
     name: str,
-    scenes: Sequence[Exemplar],
+    scenes: Scenes,
     in_scenes: Sequence[StoredEmbeddings],
 ) -> NamedMasks | None:
     """Masks of composites with their known classes."""
-    assert config.scenes is not None
     assert config.exemplars is not None
+    into = {item.bag_id: Path(scenes.folder) / item.file for item in scenes.unseen}
     bags = config.bags or f"{config.exemplars}/.bags"
     classes = {subject: taxonomy.classes.index(one) for subject, one in taxonomy.subjects}
     plans = planned_composites(
-        in_scenes,
+        [record for record in in_scenes if record.image_id in into],
         records,
         {item.bag_id: classes[item.origin.subject] for item in exemplars},
         head,
@@ -294,7 +305,7 @@ def _composites(
         config.training.seed,
     )
     files = {item.bag_id: Path(str(config.exemplars)) / item.file for item in exemplars}
-    files |= {item.bag_id: Path(config.scenes) / item.file for item in scenes}
+    files |= into
     pasted = {item.bag_id: (item, objects) for item, objects in write_composites(plans, files, f"{bags}/composites")}
     described = _embedded(
         config, [item for item, _ in pasted.values()], f"{bags}/composites", f"{bags}/composites/{name}"
@@ -357,6 +368,7 @@ command = Command(
             "embeddings",
             "negatives",
             "scenes",
+            "scenes_truth",
             "classes",
             "output",
             "bags",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +25,7 @@ from torch import distributed
 
 from data_jobs.runtime.command import Command
 from data_jobs.runtime.exit_codes import DONE
+from data_jobs.runtime.outcome import next_step
 from data_jobs.runtime.progress import ProgressLine
 from everymask.backbone.nano import NanoConfig, NanoModel, load_nano, save_checkpoint
 from everymask.backbone.nano.efficientnet import load_efficientnet
@@ -222,6 +224,8 @@ def run(config: TrainNanoConfig) -> int:
     train(config)
     if config.evaluate and int(os.environ.get("RANK", "0")) == 0:
         (config.work / "figures.json").write_text(json.dumps(measure(config), indent=2) + "\n")
+    checkpoint = shlex.quote(str(config.output))
+    next_step(f"everymask label --input IMAGES --output LABELS --model nano --checkpoint {checkpoint}")
     return DONE
 
 

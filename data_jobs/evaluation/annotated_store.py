@@ -6,12 +6,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from data_jobs.evaluation.config import StoredConfig
-from data_jobs.evaluation.figures import Figures, entity_row
+from data_jobs.evaluation.figures import Figures, class_rows, entity_row
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError, InputError
 from everymask.evaluation.annotated import Annotated, class_truth, entity_truth, read_annotated
@@ -30,6 +29,7 @@ from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import boxes_from_rles, rle_areas
 from everymask.records import ImageLabels, LabelledMask
+from everymask.wording import counted
 
 _WORST = 24
 
@@ -69,7 +69,7 @@ def measure_annotated(config: StoredConfig) -> Figures:
         return _entity_figures(config, rows, annotated, sizes)
     taxonomy = Taxonomy.parse(config.classes) if config.classes else Taxonomy(tuple((name, name) for name in named))
     truth = class_truth(annotated, taxonomy, sizes, config.path)
-    figures = _class_rows(rows.seen, truth, taxonomy.classes)
+    figures = class_rows(semantic_figures(rows.seen, truth, taxonomy.classes))
     if config.embeddings is not None and config.head is not None:
         # Here alone: half a GiB of model code that others do without.
         from data_jobs.evaluation.by_head import with_head_figures
@@ -103,18 +103,6 @@ def _entity_figures(
     return {config.labels: entity_row(matches, config.entity_figures.max_dets, config.entity_figures.bootstrap)}
 
 
-def _class_rows(
-    labels: Mapping[str, ImageLabels], truth: Mapping[str, ClassTruth], classes: tuple[str, ...]
-) -> Figures:
-    figures = semantic_figures(labels, truth, classes)
-    instances = sum(row.instances for row in figures.classes.values())
-    means: dict[str, Any] = {"IoU": figures.miou, "AP": figures.mean_ap, "AP50": figures.map50, "instances": instances}
-    return {"mean": means} | {
-        name: {"IoU": row.iou, "AP": row.ap, "AP50": row.ap50, "instances": row.instances}
-        for name, row in figures.classes.items()
-    }
-
-
 def _with_thresholds(
     output: Path,
     store: LabelStore,
@@ -131,7 +119,7 @@ def _with_thresholds(
     chosen_on, measured_on = (judge(rows.machine, truth, classes, halves[part], by_iou) for part in (True, False))
     thresholds = {name: best_threshold(judged) for name, judged in chosen_on.items()}
     written = {name: round(value, 4) for name, value in thresholds.items() if value is not None}
-    text = f"# Chosen on {len(halves[True]):,} annotated images of {store.uri}\n"
+    text = f"# Chosen on {counted(len(halves[True]), 'annotated image')} of {store.uri}\n"
     text += f"# everymask label --config {output} --head HEAD …\n"
     text += yaml.safe_dump({"method": "classes", "classes": {"class_score_thresh": written}}, allow_unicode=True)
     Location.at(str(output)).write(text.encode())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.evaluation.entity_ap import EntityMatches
+from everymask.evaluation.semantic import SemanticFigures
 
 Figures = dict[str, dict[str, Any]]
 """Rows by name, values by column; shares are floats in [0, 1]."""
@@ -34,6 +35,16 @@ def ends(name: str, drawn: NDArray[np.float64]) -> dict[str, float]:
     """Ends of a figure's 95 % interval from its bootstrap, ignoring sets without an object."""
     low, high = np.nanquantile(drawn, (0.025, 0.975))
     return {f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def class_rows(figures: SemanticFigures) -> Figures:
+    """IoU, AP and AP50 of each class, and their means in the first row."""
+    instances = sum(row.instances for row in figures.classes.values())
+    means: dict[str, Any] = {"IoU": figures.miou, "AP": figures.mean_ap, "AP50": figures.map50, "instances": instances}
+    return {"mean": means} | {
+        name: {"IoU": row.iou, "AP": row.ap, "AP50": row.ap50, "instances": row.instances}
+        for name, row in figures.classes.items()
+    }
 
 
 def table(figures: Figures) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_jobs.exemplars.scenes import SHOWN_SCENES
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import StoredEmbeddings
 from everymask.classes.exemplars.manifest import Exemplar
@@ -18,13 +19,12 @@ from everymask.classes.segmenter import classify_masks
 from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
 from everymask.classes.training.train import TrainingResult
+from everymask.evaluation.semantic import SemanticFigures
 from everymask.files.location import Location
 from everymask.images.decoding import decode_image
 from everymask.pictures.overlay import overlay
 
 CERTAIN_PER_CLASS, UNCERTAIN = 3, 24
-SHOWN_SCENES = 24
-"""Most scenes on the page."""
 _SCENE_SIDE = 480
 
 _Captioned = tuple[NDArray[np.uint8], str]
@@ -51,6 +51,7 @@ def write_page(
     scenes: Pictured,
     taxonomy: Taxonomy,
     masks: MaskConfig,
+    measured: SemanticFigures | None,
 ) -> None:
     """Write the page.
 
@@ -62,6 +63,7 @@ def write_page(
         scenes: real pictures, perhaps none.
         taxonomy: the classes.
         masks: how masks were proposed.
+        measured: figures on annotated scenes, if there are any.
 
     Raises:
         OutputError: the page cannot be written.
@@ -84,6 +86,7 @@ def write_page(
         [drawn(mask) for mask in most_uncertain(head, list(shown.values()), UNCERTAIN)],
         list(_seen(head, scenes, masks)),
         Counter(taxonomy.class_of[item.origin.subject] for item in exemplars.pictures),
+        measured,
     )
     Location.at(str(page)).write(html.encode())
 

@@ -1,9 +1,9 @@
-"""Ground truth drawn by people in annotation tools, on images of a label store."""
+"""Ground truth drawn by people in annotation tools, on images of a label store or of a folder."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -18,9 +18,10 @@ from everymask.evaluation.ground_truth.yolo import yolo_files, yolo_masks
 from everymask.formats.naming import relative_path
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask, rle_areas
-from everymask.review.importing import first_of, match_images
+from everymask.review.importing import first_of, match_ids, match_images
 from everymask.review.reviewed import EditingFormat, RefusedImage, ReviewedImage
-from everymask.review.tool_files import READERS, read_reviewed
+from everymask.review.tool_files import READERS, guess_format, read_reviewed
+from everymask.wording import counted
 
 AnnotationFormat = EditingFormat | Literal["yolo"]
 ANNOTATION_FORMATS = frozenset({*READERS, "yolo"})
@@ -28,10 +29,10 @@ ANNOTATION_FORMATS = frozenset({*READERS, "yolo"})
 
 @dataclass(frozen=True)
 class Annotated:
-    """Annotated images of a store.
+    """Annotated images of a store or a folder.
 
     Attributes:
-        images: by the store's image id.
+        images: by the store's image id, or by path in the folder.
         notes: sentences on what was left out.
     """
 
@@ -50,9 +51,26 @@ def read_annotated(store: LabelStore, path: Path, kind: AnnotationFormat) -> Ann
     read = _read_yolo(store, path) if kind == "yolo" else read_reviewed(path, kind)
     refused = [one.problem for one in read if isinstance(one, RefusedImage)]
     found, strangers = match_images(store, [one for one in read if isinstance(one, ReviewedImage)])
+    return _annotated(found, refused, strangers, f"{path} annotates no image of {store.uri}")
+
+
+def read_annotated_files(names: Set[str], folder: str, path: Path) -> Annotated:
+    """The same for pictures of a folder, by their paths in it; the format is guessed.
+
+    Raises:
+        InputError: as `read_annotated`.
+        ConfigurationError: the annotations look like no known format.
+    """
+    read = read_reviewed(path, guess_format(path))
+    refused = [one.problem for one in read if isinstance(one, RefusedImage)]
+    found, strangers = match_ids(names, folder, [one for one in read if isinstance(one, ReviewedImage)])
+    return _annotated(found, refused, strangers, f"{path} annotates no picture of {folder}")
+
+
+def _annotated(found: dict[str, ReviewedImage], refused: list[str], strangers: list[str], nothing: str) -> Annotated:
     notes = [f"left out: {first_of(sentences)}" for sentences in (refused, strangers) if sentences]
     if not found:
-        raise InputError(f"{path} annotates no image of {store.uri}: {first_of(refused + strangers) or 'it is empty'}")
+        raise InputError(f"{nothing}: {first_of(refused + strangers) or 'it is empty'}")
     ignored: Counter[str] = Counter()
     for image in found.values():
         ignored.update(image.ignored)
@@ -133,7 +151,7 @@ def _read_yolo(store: LabelStore, path: Path) -> list[ReviewedImage | RefusedIma
     for stem, file in files.items():
         candidates = sizes.get(stem, [])
         if len(candidates) != 1:
-            how_many = "no image" if not candidates else f"{len(candidates)} images"
+            how_many = counted(len(candidates), "image") if candidates else "no image"
             found.append(RefusedImage(stem, f"{file} fits {how_many} of {store.uri}"))
             continue
         ((image_id, size_hw),) = candidates

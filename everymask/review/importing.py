@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -126,16 +126,25 @@ def _same(correction: ImageCorrection, earlier: ImageCorrection) -> bool:
 
 
 def match_images(store: LabelStore, reviewed: list[ReviewedImage]) -> tuple[dict[str, ReviewedImage], list[str]]:
-    """Reviewed images by their id in the store, and a sentence for each one without a match.
+    """Reviewed images by their id in the store, and a sentence for each one without a match; see `match_ids`."""
+    ids = {
+        image_id for batch in store.batches(["image_id"], batch_size=4096) for image_id in batch["image_id"].to_pylist()
+    }
+    return match_ids(ids, f"the store {store.uri}", reviewed)
+
+
+def match_ids(known: Set[str], place: str, reviewed: list[ReviewedImage]) -> tuple[dict[str, ReviewedImage], list[str]]:
+    """Reviewed images by their id, and a sentence for each one without a match.
 
     Images are found by the id that the tool kept, by name, by unique name in an export with images, or by a file name
     that only one image has. Names are compared in composed Unicode form, because tools and file systems change the
     form.
+
+    Args:
+        known: all ids.
+        place: where the images are, for the sentences.
+        reviewed: as a tool's reader returns them.
     """
-    ids = [
-        image_id for batch in store.batches(["image_id"], batch_size=4096) for image_id in batch["image_id"].to_pylist()
-    ]
-    known = set(ids)
     unique = plan_names(list(known), Naming.IMAGE_ID, r"\0", unique=True).unique or {}
     by_name: dict[str, set[str]] = {}
     for image_id in known:
@@ -150,7 +159,7 @@ def match_images(store: LabelStore, reviewed: list[ReviewedImage]) -> tuple[dict
         candidates = candidates or by_name.get(_composed(review.name), set())
         if len(candidates) != 1:
             several = f"could be any of {', '.join(sorted(map(shown, candidates))[:3])}"
-            problem = several if candidates else f"is not in the store {store.uri}"
+            problem = several if candidates else f"is not in {place}"
             refused.append(f"the image {shown(review.name)} {problem}")
             continue
         (image_id,) = candidates

@@ -68,9 +68,9 @@ def test_a_folder_of_pictures_becomes_a_head_with_a_report(head: Path) -> None:
     assert "Most uncertain masks" in page
     # One picture of each class is held out; a chart counts the masks that are taken for a class, or none is.
     assert [total for _, total in re.findall(r"(\d+)% of (\d+)</td>", page)] == ["1", "1", "1"]
-    charts = re.findall(r"share that is right, of (\d+) masks · calibration error [\d.]+%", page)
+    charts = re.findall(r"share that is right, of (\d+) masks? · calibration error [\d.]+%", page)
     assert page.count("No mask of a held-out picture was taken for one of the classes.") == 1 - len(charts)
-    assert sum(map(int, re.findall(r"<title>(\d+) masks at", page))) == sum(map(int, charts))
+    assert sum(map(int, re.findall(r"<title>(\d+) masks? at", page))) == sum(map(int, charts))
     assert page.count("data:image/jpeg;base64") >= 3
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from everymask.classes.exemplars.manifest import Exemplar, Origin, walk_class_folders
@@ -34,38 +34,47 @@ def class_folder_pictures(directory: str | Path, taxonomy: Taxonomy) -> Iterator
             yield Origin(subject, "folder", url=str(path.absolute())), path.read_bytes()
 
 
-def folder_pictures(directory: str | Path, option: str, most: int | None = None) -> list[Exemplar]:
+def picture_files(directory: str | Path, option: str) -> list[str]:
+    """Paths of the pictures in a folder and its subfolders, sorted; not hidden ones.
+
+    Raises ConfigurationError if the folder, named by `option`, is missing or holds no picture.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise ConfigurationError(f"there is no folder {folder}; {option} names one with pictures")
+    files = sorted(
+        file.relative_to(folder)
+        for file in folder.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+    if not files:
+        raise ConfigurationError(f"{folder} holds no picture; {option} names a folder with some")
+    return [file.as_posix() for file in files]
+
+
+def folder_pictures(
+    directory: str | Path, option: str, most: int | None = None, always: Set[str] = frozenset()
+) -> list[Exemplar]:
     """The pictures of a folder and its subfolders, without a class, by path; not hidden ones.
 
     Args:
         directory: the folder.
         option: the option that names it, for errors.
         most: at most this many, drawn at random but always the same; None takes all.
+        always: paths that are taken first, and do not count.
 
     Raises:
         ConfigurationError: the folder is missing, or holds no picture.
     """
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise ConfigurationError(f"there is no folder {folder}; {option} names one with pictures")
-    paths = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
-    if not paths:
-        raise ConfigurationError(f"{folder} holds no picture; {option} names a folder with some")
-    if most is not None and len(paths) > most:
-        paths = sorted(random.Random(0).sample(paths, most))
+    files = picture_files(directory, option)
+    others = [file for file in files if file not in always]
+    if most is not None and len(others) > most:
+        drawn = set(random.Random(0).sample(others, most)) | always
+        files = [file for file in files if file in drawn]
+    paths = [Path(directory) / file for file in files]
     return [
-        Exemplar(
-            path.relative_to(folder).as_posix(),
-            "",
-            hashlib.sha256(path.read_bytes()).hexdigest(),
-            "",
-            Origin("", "folder", url=str(path)),
-        )
-        for path in paths
+        Exemplar(file, "", hashlib.sha256(path.read_bytes()).hexdigest(), "", Origin("", "folder", url=str(path)))
+        for file, path in zip(files, paths, strict=True)
     ]

@@ -16,12 +16,14 @@ from everymask.classes.head import ClassHead
 from everymask.classes.training.reliability import Reliability, held_out_reliability
 from everymask.classes.training.train import Epoch, TrainingResult
 from everymask.classes.uncertainty import normalised_entropy
+from everymask.evaluation.semantic import SemanticFigures
 from everymask.masks.labelled import labelled_masks
 from everymask.pictures.colours import mask_colours
 from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import facts_list, html_page
 from everymask.pictures.overlay import overlay
 from everymask.records import ImageLabels
+from everymask.wording import counted
 
 _PICTURE_SIDE = 320
 
@@ -102,6 +104,7 @@ def training_report(
     uncertain: Sequence[tuple[NDArray[np.uint8], str]],
     scenes: Sequence[tuple[NDArray[np.uint8], str]] = (),
     pictures: Mapping[str, int] = MappingProxyType({}),
+    measured: SemanticFigures | None = None,
 ) -> str:
     """The page.
 
@@ -113,12 +116,14 @@ def training_report(
         uncertain: the same of the most uncertain ones.
         scenes: captioned real pictures with what the head finds in them; none if none were given.
         pictures: number of exemplars by class.
+        measured: figures on annotated scenes; None without such.
     """
     curves = "".join(_curves(stage, result.history) for stage in ("teacher", "student"))
     body = [
         facts_list(facts),
         _legend(result.head.spec.classes, pictures),
         *_scenes(scenes),
+        *_measured(measured),
         f'<h2>Loss</h2>\n<div class="row">{curves}</div>',
         "<h2>Held-out exemplars: true class (row) and class with the highest score (column)</h2>",
         f"<p>{_HELD_OUT}</p>",
@@ -155,6 +160,27 @@ def _scenes(pictures: Sequence[tuple[NDArray[np.uint8], str]]) -> list[str]:
         return []
     note = "As <code>everymask label</code> would label them with this head."
     return [f'<h2>What the head finds in scenes</h2>\n<p>{note}</p>\n<div class="scenes">{_gallery(pictures)}</div>']
+
+
+def _measured(figures: SemanticFigures | None) -> list[str]:
+    if figures is None:
+        return []
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{_percent(value)}</td>' for value in (row.iou, row.ap, row.ap50))}"
+        f"<td>{row.instances:,}</td></tr>"
+        for name, row in figures.classes.items()
+    )
+    means = "".join(f"<td>{_percent(value)}</td>" for value in (figures.miou, figures.mean_ap, figures.map50))
+    head = "".join(f"<th>{name}</th>" for name in ("IoU", "AP", "AP50", "objects"))
+    note = f"In %, on {counted(figures.images, 'annotated scene')}, none of which the head learnt from."
+    return [
+        f'<h2>How right it is there</h2>\n<p>{note}</p>\n<div class="wide"><table class="measured">'
+        f"<tr><th></th>{head}</tr><tr><th>mean</th>{means}<td></td></tr>{rows}</table></div>"
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def _curves(stage: str, history: Sequence[Epoch]) -> str:
@@ -219,7 +245,7 @@ def _reliability_chart(found: Reliability | None) -> str:
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
     dots = "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{2 + 6 * (each.count / most) ** 0.5:.1f}">'
-        f"<title>{each.count:,} masks at {each.probability:.0%}, {each.right:.0%} right</title></circle>"
+        f"<title>{counted(each.count, 'mask')} at {each.probability:.0%}, {each.right:.0%} right</title></circle>"
         for x, y, each in points
     )
     (x0, y0), (x1, y1) = place(0, 0), place(1, 1)
@@ -231,8 +257,8 @@ aria-label="share of masks that is right, by probability">
 <text x="4" y="18">100%</text><text x="4" y="{12 + side}">0%</text>
 <text x="{left}" y="{side + bottom + 6}">probable 0%</text>
 <text x="{left + side}" y="{side + bottom + 6}" text-anchor="end">100%</text></svg>
-<figcaption>share that is right, of {masks:,} masks · calibration error {found.calibration_error:.1%} · uncertainty \
-tells of wrong ones: {doubt}</figcaption></figure>"""
+<figcaption>share that is right, of {counted(masks, "mask")} · calibration error {found.calibration_error:.1%} · \
+uncertainty tells of wrong ones: {doubt}</figcaption></figure>"""
 
 
 def _gallery(pictures: Sequence[tuple[NDArray[np.uint8], str]]) -> str:
@@ -272,4 +298,7 @@ span.held-out { color: var(--second); }
 .confusion td { text-align: center; min-width: 2.1rem; padding: .3rem; border: 1px solid var(--line);
   background: color-mix(in srgb, var(--first) calc(var(--share, 0) * 70%), transparent); }
 .confusion td.accuracy { white-space: nowrap; padding: .3rem .6rem; }
+.measured { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.measured th, .measured td { padding: .25rem .9rem .25rem 0; text-align: right; }
+.measured th:first-child { text-align: left; }
 """
