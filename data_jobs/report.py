@@ -58,6 +58,7 @@ def run(config: StoreReportConfig) -> int:
     counts = store.summary()
     if not counts.images and not store.exists():
         raise InputError(f"{redact(store.uri)} is not a label store: it has neither run.json nor labels/*.parquet")
+    labels = shlex.quote(config.labels)
     print(
         f"{redact(store.uri)} holds {counted(counts.images, 'image')}, {counted(counts.masks, 'mask')}, "
         f"{counted(counts.errors, 'error')}"
@@ -67,12 +68,15 @@ def run(config: StoreReportConfig) -> int:
     if sample is None or not sample.is_of(store):
         if sample is not None:
             print(f"{config.queue} is a sample of {sample.labels}, not of this store; --queue names another")
-        next_step(f"everymask report {shlex.quote(config.labels)} --sample 200")
+        next_step(f"everymask report {labels} --sample 200")
         return DONE
     found = effort(sample.image_ids, read_corrections(store))
     print(bound_line(found.changed, found.reviewed))
     if found.reviewed < found.images:
-        print(f"{counted(found.images - found.reviewed, 'image')} of the sample {config.queue} are still to be judged")
+        print(f"still to be judged, of the sample {config.queue}: {counted(found.images - found.reviewed, 'image')}")
+        next_step(f"everymask browse {labels} --queue {shlex.quote(config.queue)}")
+    else:
+        next_step(f"everymask train classes --corrections {labels} --output corrected.safetensors")
     bound = largest_error(found.changed, found.reviewed) if found.reviewed else None
     tell(sampled=found.images, judged=found.reviewed, wrong=found.changed, error_below=bound)
     return DONE
@@ -107,8 +111,8 @@ def _draw(config: StoreReportConfig, store: LabelStore, images: int) -> int:
     tell(queue=config.queue, sampled=len(sample.images), candidates=sample.candidates)
     print(f"{config.queue}: {len(sample.images):,} of {counted(sample.candidates, 'image')}, drawn at random")
     labels, queue = shlex.quote(config.labels), shlex.quote(config.queue)
-    print(f"once they are judged and imported, `everymask report {labels} --queue {queue}` says what the error is")
-    next_step(f"everymask export --labels {labels} --queue {queue} --format label-studio --output tasks.json")
+    print(f"once they are judged, `everymask report {labels} --queue {queue}` says what the error is")
+    next_step(f"everymask browse {labels} --queue {queue}")
     return DONE
 
 

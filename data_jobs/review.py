@@ -108,11 +108,10 @@ def make(config: QueueConfig) -> int:
     if config.pictures:
         policy = address_policy(store, config.addresses.local_root, config.addresses.allow_private_networks)
         with waiting("drawing the queue's page"):
-            page = queue_page(store, chosen, ImageLimits(), policy)
+            page = queue_page(store, chosen, ImageLimits(), policy, config.output)
         Location.at(config.page).write(page.encode())
         print(f"look at {config.page}")
-    labels, queue = shlex.quote(config.labels), shlex.quote(config.output)
-    next_step(f"everymask export --labels {labels} --queue {queue} --format label-studio --output tasks.json")
+    next_step(f"everymask browse {shlex.quote(config.labels)} --queue {shlex.quote(config.output)}")
     return DONE
 
 

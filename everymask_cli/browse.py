@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlencode
 
 import uvicorn
 
@@ -32,10 +33,15 @@ from everymask.formats.splits import read_split_file
 from everymask.images.decoding import ImageLimits
 from everymask.labels.address_policy import address_policy
 from everymask.labels.store import LabelStore
+from everymask.redaction import redact
+from everymask.review.queue import read_queue
+from everymask.wording import counted
 from ui.client import ServiceClient
 
 KEY_VARIABLE = "EVERYMASK_BROWSE_KEY"
 SERVICE_KEY_VARIABLE = "EVERYMASK_API_KEY"
+QUEUE = "queue"
+"""The split that a queue's images are shown as."""
 _PROGRESS_EVERY_S = 3.0
 
 
@@ -52,6 +58,8 @@ class BrowseOptions:
     """Name under which corrections are kept; by default your login name. Each person can set their own in the page."""
     splits: str | None = None
     """The splits.csv of an export, to filter images by."""
+    queue: str | None = None
+    """A review queue, or the sample of `everymask report`: the page opens with its images, as the split `queue`."""
     host: str = "127.0.0.1"
     """Address to listen on. Any but this machine's own needs a key: EVERYMASK_BROWSE_KEY, or a generated one that is
     printed."""
@@ -75,7 +83,7 @@ def run(options: BrowseOptions) -> int:
     if options.service is not None and not options.service.startswith(("http://", "https://")):
         raise ConfigurationError(f"--service {options.service} is no http(s) address, such as http://127.0.0.1:8000")
     key = _key(options.host, os.environ)
-    splits = read_split_file(options.splits) if options.splits else {}
+    splits = _splits(options, store)
     folder = (options.cache or cache_directory() / "browse") / _name_of(store)
     collection = Collection(store, folder, splits)
     policy = address_policy(store, options.addresses.local_root, options.addresses.allow_private_networks)
@@ -94,10 +102,23 @@ def run(options: BrowseOptions) -> int:
             lifespan="off",
         )
         host = f"[{options.host}]" if ":" in options.host else options.host
-        print(f"open http://{host}:{port}/{f'?key={key}' if key else ''}", flush=True)
+        asked = urlencode(({"key": key} if key else {}) | ({"split": QUEUE} if options.queue else {}))
+        print(f"open http://{host}:{port}/{asked and f'?{asked}'}", flush=True)
         with Renewer(collection, pictures, _Progress()):
             uvicorn.Server(settings).run(sockets=[listener])
     return DONE
+
+
+def _splits(options: BrowseOptions, store: LabelStore) -> dict[str, str]:
+    """The split of each image by id, as far as files say."""
+    if options.queue is None:
+        return read_split_file(options.splits) if options.splits else {}
+    if options.splits is not None:
+        raise ConfigurationError("--queue and --splits both say which split an image is of; give one of them")
+    queue = read_queue(options.queue)
+    if not queue.is_of(store):
+        raise ConfigurationError(f"{options.queue} is a queue of {queue.labels}, not of {redact(store.uri)}")
+    return dict.fromkeys(queue.image_ids, QUEUE)
 
 
 class _Progress:
@@ -110,7 +131,7 @@ class _Progress:
         now = time.monotonic()
         if now - self._said >= _PROGRESS_EVERY_S:
             self._said = now
-            print(f"reading the labels: {done:,} of {total:,} parts", file=sys.stderr, flush=True)
+            print(f"reading the labels: {done:,} of {counted(total, 'part')}", file=sys.stderr, flush=True)
 
 
 def _key(host: str, environment: Mapping[str, str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -19,6 +20,8 @@ from everymask.pictures.contact_sheet import contact_sheet
 from everymask.pictures.labelled import labelled_pixels
 from everymask.pictures.overlay import overlay
 from everymask.pictures.report import ReportItem, html_report
+from everymask.redaction import redact
+from everymask.wording import counted
 
 _MAX_SIDE = 800
 _MAX_FAILURES = 200
@@ -51,11 +54,12 @@ def write_preview(store: LabelStore, limits: ImageLimits, count: int, policy: Ad
         items,
         failures,
         _note(total, len(items), len(failures)),
+        f"everymask browse {shlex.quote(redact(store.uri))}",
     )
     store.preview.child("index.html").write(page.encode())
     if items:
         counts = [(item.image.image_id, len(item.image.labels.masks)) for item in items if item.image.labels]
-        captions = [f"{name} · {count} mask{'' if count == 1 else 's'}" for name, count in counts]
+        captions = [f"{name} · {counted(count, 'mask')}" for name, count in counts]
         buffer = BytesIO()
         Image.fromarray(contact_sheet([item.overlay for item in items], captions)).save(buffer, "JPEG", quality=88)
         store.preview.child("contact_sheet.jpg").write(buffer.getvalue())
@@ -94,7 +98,7 @@ def _note(total: PartSummary, shown: int, failures: int) -> str:
     labelled = total.images - total.errors
     parts = []
     if shown < labelled:
-        parts.append(f"{shown:,} of {labelled:,} labelled images are shown.")
+        parts.append(f"Shown: {shown:,} of {counted(labelled, 'labelled image')}.")
     if failures < total.errors:
-        parts.append(f"{failures:,} of {total.errors:,} errors are listed.")
+        parts.append(f"Listed: {failures:,} of {counted(total.errors, 'error')}.")
     return " ".join(parts)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from everymask.labels.rows import ImageRow
 from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import facts_list, html_page
+from everymask.wording import counted
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def html_report(
     items: Sequence[ReportItem],
     failures: Sequence[ImageRow],
     note: str = "",
+    command: str = "",
 ) -> str:
     """The page.
 
@@ -43,12 +45,14 @@ def html_report(
         items: labelled images, in order.
         failures: images that have an error in place of labels.
         note: a sentence on what is left out.
+        command: what to type to see all images.
     """
     cards = "\n".join(_card(item) for item in items)
     body = [
         facts_list(facts),
         '<p class="hint">Click or tap a picture to hide and show its masks.</p>',
         f'<p class="note">{escape(note)}</p>' if note else "",
+        f'<p class="note">All images, to filter and to correct: <code>{escape(command)}</code></p>' if command else "",
         f'<div class="grid">\n{cards or "<p>No image was labelled.</p>"}\n</div>',
         _failures(failures),
     ]
@@ -65,10 +69,10 @@ def _card(item: ReportItem) -> str:
 <label class="picture" style="aspect-ratio:{item.picture.shape[1]}/{item.picture.shape[0]}">
 <input type="checkbox" aria-label="Hide the masks of {name}">
 <img loading="lazy" src="{data_uri(item.picture)}" alt="{name}">
-<img loading="lazy" class="masks" src="{data_uri(item.overlay)}" alt="{count} masks of {name}">
+<img loading="lazy" class="masks" src="{data_uri(item.overlay)}" alt="the masks of {name}">
 </label>
 <figcaption><b>{name}</b>
-<span>{count} mask{"" if count == 1 else "s"}</span><span>{labels.coverage:.0%} covered</span>\
+<span>{counted(count, "mask")}</span><span>{labels.coverage:.0%} covered</span>\
 <span>{item.image.seconds:.2f} s</span><span>{width} x {height}</span>{_class_names(item.image)}</figcaption>
 </figure>"""
 

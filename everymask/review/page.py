@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 
 import numpy as np
@@ -17,15 +18,22 @@ from everymask.pictures.embedded import data_uri
 from everymask.pictures.html_page import html_page
 from everymask.pictures.labelled import labelled_pixels
 from everymask.pictures.overlay import overlay
+from everymask.redaction import redact
 from everymask.review.queue import Queue, QueuedImage
+from everymask.wording import counted
 
 _THUMBNAIL_SIDE = 420
 _MAX_PICTURES = 300
 _MAX_MASKS_NAMED = 3
 
 
-def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits, policy: AddressPolicy) -> str:
-    """A page with a masked thumbnail and the doubts of each of the first 300 images."""
+def queue_page(
+    store: LabelStore, queue: Queue, limits: ImageLimits, policy: AddressPolicy, queue_file: str = "queue.json"
+) -> str:
+    """A page with a masked thumbnail and the doubts of each of the first 300 images, and the command to correct them.
+
+    `queue_file` is where the queue is kept.
+    """
     shown = queue.images[:_MAX_PICTURES]
     rows = find_images(store, [image.image_id for image in shown])
     cards = "\n".join(
@@ -34,10 +42,12 @@ def queue_page(store: LabelStore, queue: Queue, limits: ImageLimits, policy: Add
     control = sum(image.chosen == "random" for image in queue.images)
     more = f" The first {_MAX_PICTURES:,} are shown." if len(queue.images) > _MAX_PICTURES else ""
     lead = (
-        f"{len(queue.images):,} of {queue.candidates:,} images, the most doubtful first. {control:,} were drawn at "
-        f"random, to tell whether doubt finds more than chance.{more}"
+        f"{len(queue.images):,} of {counted(queue.candidates, 'image')}, the most doubtful first. Drawn at random, to "
+        f"tell whether doubt finds more than chance: {control:,}.{more}"
     )
-    body = f'<p class="lead">{escape(lead)}</p>\n<ol>\n{cards}\n</ol>'
+    command = f"everymask browse {shlex.quote(redact(store.uri))} --queue {shlex.quote(queue_file)}"
+    how = f'<p class="lead">All of them, to be corrected: <code>{escape(command)}</code></p>'
+    body = f'<p class="lead">{escape(lead)}</p>\n{how}\n<ol>\n{cards}\n</ol>'
     return html_page(f"Review queue of {store.uri}", body, style=_STYLE, max_width_px=1100)
 
 
@@ -57,7 +67,7 @@ def _card(place: int, queued: QueuedImage, image: ImageRow, limits: ImageLimits,
 <div class="facts"><b>{escape(queued.image_id)}</b>
 <div class="bar" role="img" aria-label="doubt {queued.doubt:.2f}"><i style="width:{queued.doubt:.0%}"></i></div>
 <span>doubt {queued.doubt:.2f}</span> {worst} {missed}
-<span>{queued.masks:,} mask{"" if queued.masks == 1 else "s"}</span> <span>{queued.coverage:.0%} covered</span>
+<span>{counted(queued.masks, "mask")}</span> <span>{queued.coverage:.0%} covered</span>
 {control}
 {_worst_masks(image)}</div>
 </li>"""

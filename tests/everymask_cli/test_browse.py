@@ -18,6 +18,7 @@ import pytest
 from everymask.labels.correction_log import read_history
 from everymask.labels.corrections import read_corrections
 from everymask.labels.store import LabelStore
+from everymask.review.queue import Queue, make_queue, write_queue
 from everymask_cli.browse import command
 from tests.browse.stores import rows_with_pictures, store_of
 
@@ -51,13 +52,18 @@ def started(store: LabelStore, cache: Path, *options: str) -> Iterator[tuple[sub
         (["LABELS", "--service", "localhost:8000"], "no http"),
         (["LABELS", "--port", "99999"], "99999 cannot be used"),
         (["LABELS", "--splits", "nowhere.csv"], "cannot be read"),
+        (["LABELS", "--queue", "nowhere.json"], "nowhere.json"),
+        (["LABELS", "--queue", "QUEUE"], "is a queue of elsewhere, not of"),
+        (["LABELS", "--queue", "QUEUE", "--splits", "splits.csv"], "give one of them"),
         ([], "labels"),
     ],
 )
 def test_a_mistake_is_one_sentence(
     store: LabelStore, tmp_path: Path, words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [store.uri if word == "LABELS" else word for word in words]
+    queue = str(tmp_path / "queue.json")
+    write_queue(Queue((), 0, 0, "elsewhere"), queue)
+    arguments = [{"LABELS": store.uri, "QUEUE": queue}.get(word, word) for word in words]
     try:
         code = command([*arguments, "--cache", str(tmp_path / "cache")])
     except SystemExit as ended:  # what is missing is said by tyro
@@ -171,13 +177,19 @@ def _looked(http: httpx.Client, image_id: str) -> dict:
 
 @pytest.mark.serve
 def test_where_others_reach_it_a_key_is_made_and_printed(store: LabelStore, tmp_path: Path) -> None:
-    with started(store, tmp_path / "cache", "--host", "0.0.0.0") as (process, url):
-        address, _, key = url.partition("/?key=")
+    """The address also opens the images of a queue, where one is given."""
+    queue = make_queue(store, most=1, control=0.0)
+    write_queue(queue, str(tmp_path / "queue.json"))
+    options = ["--host", "0.0.0.0", "--queue", str(tmp_path / "queue.json")]
+    with started(store, tmp_path / "cache", *options) as (process, url):
+        address, _, asked = url.partition("/?key=")
+        key, _, query = asked.partition("&")
         assert len(key) >= 32
         local = address.replace("0.0.0.0", "127.0.0.1")
         assert httpx.get(f"{local}/api/store", timeout=30).status_code == 401
-        assert (
-            httpx.get(f"{local}/api/store", headers={"Authorization": f"Bearer {key}"}, timeout=30).status_code == 200
-        )
+        headers = {"Authorization": f"Bearer {key}"}
+        assert httpx.get(f"{local}/api/store", headers=headers, timeout=30).status_code == 200
+        found = httpx.get(f"{local}/api/images?{query}", headers=headers, timeout=30).json()
+        assert [image["id"] for image in found["images"]] == list(queue.image_ids)
         process.terminate()
         assert process.wait(30) == 143

@@ -55,8 +55,16 @@ VISIBLE = {
         *("actors", "gpus-per-actor"),
     ),
     "train classes": (
-        *("exemplars", "corrections", "embeddings", "negatives", "scenes", "classes", "output", "bags", "recipe"),
-        *("composites", "training.features", "training.epochs", "training.seed", "single-object-only", *MODEL),
+        *("exemplars", "corrections", "embeddings", "negatives", "scenes", "scenes-truth", "classes", "output", "bags"),
+        *(
+            "recipe",
+            "composites",
+            "training.features",
+            "training.epochs",
+            "training.seed",
+            "single-object-only",
+            *MODEL,
+        ),
         *("actors", "gpus-per-actor"),
     ),
     "train nano": (
@@ -79,7 +87,8 @@ VISIBLE = {
     "evaluate clicks": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "precision", "details", "json"),
     "evaluate proposals": ("path", "ground-truth", "split", "min-area", "limit", *MODEL, "json"),
     "browse": (
-        *("labels", "service", "annotator", "splits", "host", "port", "cache", "local-root", "allow-private-networks"),
+        *("labels", "service", "annotator", "splits", "queue", "host", "port", "cache"),
+        *("local-root", "allow-private-networks"),
     ),
     "serve": ("config", "model", "heads", "host", "port"),
     "doctor": ("json",),

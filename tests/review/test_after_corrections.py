@@ -31,6 +31,7 @@ def test_the_loop_as_a_user_types_it(store: LabelStore, tmp_path: Path, capsys: 
     assert review.queue(["--labels", store.uri, "--most", "2", "--output", str(queue)]) == 0
     assert "2 of 3 images" in capsys.readouterr().out
     page = queue.with_suffix(".html").read_text()
+    assert f"<code>everymask browse {store.uri} --queue {queue}</code>" in page
     assert page.index("none.png") < page.index("shapes/all.png")
     path = export_for(store, "coco", tmp_path, image_ids=frozenset({"none.png", "shapes/all.png"}))
     change_json(path, lambda content: content | {"annotations": []})

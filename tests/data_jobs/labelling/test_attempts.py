@@ -79,6 +79,7 @@ def test_a_run_counts_records_and_shows_what_is_there(tmp_path: Path, capsys: py
     assert "1 error: c.jpg: the file is empty (0 bytes)\n" in said
     page = (tmp_path / "out" / "preview" / "index.html").read_text()
     assert page.count("data:image/jpeg;base64") == 4, "two pictures, each with and without its masks"
+    assert f"<code>everymask browse {output}</code>" in page
     record = read_run(LabelStore(output))
     assert record is not None
     assert (record.counts, [attempt.labelled for attempt in record.attempts]) == (HELD, [3])
