@@ -18,6 +18,7 @@ from everymask import __version__
 from everymask.backbone.models import MODELS
 from everymask.backbone.weights import cache_directory, is_cached
 from everymask.cores import usable_cores
+from everymask.wording import counted
 
 State = Literal["ok", "note", "missing"]
 
@@ -29,6 +30,7 @@ OPTIONAL = (
     ("s3fs", "addresses that pyarrow does not open by itself", "cloud"),
 )
 PROGRAMS = (("ffmpeg", "frames of videos"),)
+_EXAMPLES = "examples/images"
 _MIN_SHARED_BYTES = 1 << 30
 _MIN_FREE_BYTES = 5 << 30
 _MIN_MEMORY_BYTES = 4 << 30
@@ -87,7 +89,8 @@ def examine(config: DoctorConfig) -> int:
             print(f"{sign} {finding.subject:<{width}}  {finding.text}")
             if finding.remedy:
                 print(f"  {'':<{width}}  → {finding.remedy}")
-        print("next: everymask label --input examples/images --output runs/first")
+        images = _EXAMPLES if Path(_EXAMPLES).is_dir() else "IMAGES"
+        print(f"next: everymask label --input {images} --output runs/first")
     return int(any(finding.state == "missing" for finding in found))
 
 
@@ -139,9 +142,7 @@ def _processor() -> Finding:
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text().split()) if info.is_file() else set()
     fast = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    return Finding(
-        "processor", "ok", f"{cores} core{'' if cores == 1 else 's'}, {', '.join(fast) or platform.machine()}"
-    )
+    return Finding("processor", "ok", f"{counted(cores, 'core')}, {', '.join(fast) or platform.machine()}")
 
 
 def _memory() -> Finding:

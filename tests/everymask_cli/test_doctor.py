@@ -24,6 +24,17 @@ def test_it_names_every_model_and_the_one_for_this_machine(capsys: pytest.Captur
     assert all(name in report for name in ("torch", "ray", "memory", "disk, here"))
 
 
+@pytest.mark.parametrize("images", ["examples/images", "IMAGES"])
+def test_the_next_line_names_a_folder_that_is_there(
+    images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if images != "IMAGES":
+        (tmp_path / images).mkdir(parents=True)
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out.endswith(f"next: everymask label --input {images} --output runs/first\n")
+
+
 def test_its_findings_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
