@@ -27,6 +27,7 @@ from everymask.labels.erasure import erase
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
+from everymask.wording import counted
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ def run(config: EraseConfig) -> int:
         done = erase(store, ids)
         kept = sum(erase_embeddings(place, frozenset(ids)) for place in config.embeddings)
     print(
-        f"{redact(store.uri)}: {len(ids):,} erased; {done.rows:,} rows, {kept:,} mask embeddings and the corrections "
-        f"in {done.correction_files:,} files are gone, and so are the previews"
+        f"{redact(store.uri)}: {counted(len(ids), 'image')} erased; gone are {counted(done.rows, 'row')}, "
+        f"{counted(kept, 'mask embedding')}, the corrections in {counted(done.correction_files, 'file')} "
+        "and the previews"
     )
     for made in done.exports:
         print(f"may still hold them: {made.output} ({made.format}, made {made.made_at}); export it again")

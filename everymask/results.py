@@ -20,6 +20,7 @@ from everymask.masks.polygons import Ring, polygons_from_mask
 from everymask.masks.rle import decode_mask
 from everymask.pictures.overlay import overlay
 from everymask.records import ImageLabels, LabelledMask
+from everymask.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,8 +128,7 @@ class Labels(ImageLabels):
 
     def __repr__(self) -> str:
         height, width = self.size_hw
-        count = f"{len(self.masks)} mask{'' if len(self.masks) == 1 else 's'}"
-        return f"Labels({width} x {height} px, {count}, {self.coverage:.0%} covered)"
+        return f"Labels({width} x {height} px, {counted(len(self.masks), 'mask')}, {self.coverage:.0%} covered)"
 
     def _repr_png_(self) -> bytes | None:
         """The picture that a notebook shows."""

@@ -97,7 +97,7 @@ def _problem(response: httpx.Response, answer: Any) -> ServiceProblem:
         case 401:
             words = "The service wants an API key. Start this page with EVERYMASK_API_KEY set to yours."
         case 429:
-            words = f"The service is busy. Try again in {response.headers.get('Retry-After', 'a few')} seconds."
+            words = f"The service is busy. Try again in {response.headers.get('Retry-After', 'a few')} s."
         case 413:
             words = f"This image is too large for the service: {message}."
         case 503:

@@ -27,6 +27,7 @@ from everymask.classes.training.composites import (
 from everymask.errors import ConfigurationError
 from everymask.files.location import Location
 from everymask.images.decoding import decode_image
+from everymask.wording import counted
 
 _READ_AT_ONCE = 64
 """Pictures in memory while composites are made."""
@@ -57,12 +58,13 @@ def planned_composites(
     objects = find_objects(exemplars, class_ids, head)
     if not empty or not objects:
         raise ConfigurationError(
-            f"no composite can be made: {len(empty):,} of {len(scenes):,} scenes show none of the classes, and the "
-            f"object is found in {len(objects):,} of {len(exemplars):,} exemplars; give other --scenes, or none"
+            f"no composite can be made: {len(empty):,} of {counted(len(scenes), 'scene')} without any of the classes, "
+            f"and {len(objects):,} of {counted(len(exemplars), 'exemplar')} with an object that is found; give other "
+            "--scenes, or none"
         )
     print(
-        f"{count:,} composites of the objects in {len(objects):,} of {len(exemplars):,} exemplars and the "
-        f"{len(empty):,} of {len(scenes):,} scenes that show no class",
+        f"{counted(count, 'composite')} of the objects in {len(objects):,} of {counted(len(exemplars), 'exemplar')}, "
+        f"pasted into the {len(empty):,} of {counted(len(scenes), 'scene')} without any of the classes",
         flush=True,
     )
     return plan_composites(empty, objects, count, seed)

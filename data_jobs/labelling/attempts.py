@@ -243,7 +243,8 @@ class Run:
             counts = self.store.summary()
         if counts.images != expected:
             raise RuntimeError(
-                f"{self.store.uri} has {counts.images} rows, expected {expected}; run the same command again"
+                f"{self.store.uri} has {counted(counts.images, 'row')}, expected {expected:,}; "
+                "run the same command again"
             )
         return counts
 

@@ -28,6 +28,7 @@ from data_jobs.runtime.progress import format_duration
 from data_jobs.runtime.scheduling import alive_nodes
 from everymask.files.json_text import parse_json
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.wording import counted
 
 MIN_IMAGES = 4
 """The smallest sample: two groups of two."""
@@ -79,9 +80,10 @@ class Estimate:
         share = self.margin_s / self.seconds_per_image
         rate = 1 / self.seconds_per_image
         place, per_place = ("worker", rate) if not self.gpus_per_worker else ("GPU", rate / self.gpus_per_worker)
+        workers = counted(self.workers, "worker")
         figures = [
             (f"images/s per {place}", f"{per_place:.3g} ± {per_place * share:.2g}"),
-            (f"images/s, {self.workers} workers", f"{rate * self.workers:.3g} ± {rate * self.workers * share:.2g}"),
+            (f"images/s, {workers}", f"{rate * self.workers:.3g} ± {rate * self.workers * share:.2g}"),
         ]
         if self.gpus_per_worker:
             hours = self._worker_seconds(None) * self.gpus_per_worker / 3600
@@ -91,7 +93,7 @@ class Estimate:
             figures.append(("cost", self._cost(self.prices)))
         times = [format_duration(seconds) for seconds in (self.wall_s(), self.wall_margin_s(), self.startup_s)]
         figures.append(("time for all", "{} ± {}, {} of it beside labelling".format(*times)))
-        lines = [f"estimate from {self.sampled:,} of {self.images:,} images, ± is the 95 % interval"]
+        lines = [f"estimate from {self.sampled:,} of {counted(self.images, 'image')}, ± is the 95 % interval"]
         lines += [f"  {name:<24}{value}" for name, value in figures]
         return "\n".join(lines)
 

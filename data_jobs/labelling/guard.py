@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from data_jobs.labelling.limits import tolerated
 from everymask.labels.overview import Overview
 from everymask.labels.parts import PartSummary
+from everymask.wording import counted
 
 FIRST_IMAGES = 1000
 """A run first reports its results after this many images, and limits in per cent begin to count."""
@@ -95,7 +96,7 @@ class Guard:
             return "no image yet"
         shares = [(self._empty, "empty"), (self._single, "with one mask"), (self._errors, "errors")]
         told = ", ".join(f"{count / self._images:.1%} {what}" for count, what in shares)
-        text = f"{self._images:,} images: {told}, {self._masks / self._images:.1f} masks each"
+        text = f"{counted(self._images, 'image')}: {told}, {self._masks / self._images:.1f} masks each"
         if self._classes:
             name, count = self._classes.most_common(1)[0]
             text += f"; {count / self._classes.total():.0%} of the masks are {name}"

@@ -34,6 +34,7 @@ from everymask.images.sources.registry import SUFFIXES, source_of
 from everymask.images.sources.source import Found
 from everymask.records import Member
 from everymask.redaction import redact
+from everymask.wording import counted
 
 _WILDCARD = re.compile(r"[*?\[]")
 _NO_FILE, _NO_ENDING = "pipes, sockets or devices", "without an ending"
@@ -262,8 +263,8 @@ def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[_Lis
                 skipped.add(_NO_FILE)
     if unreadable:
         raise ConfigurationError(
-            f"{len(unreadable)} folders of the input cannot be read, {unreadable[0]} among them; give read access or "
-            "name the images in a list"
+            f"{counted(len(unreadable), 'folder')} of the input cannot be read, {unreadable[0]} first; give read "
+            "access or name the images in a list"
         )
 
 

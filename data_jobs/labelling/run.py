@@ -230,8 +230,8 @@ def _exit_code(options: StoreOptions, counts: PartSummary) -> int:
     if counts.errors <= tolerated(options.max_errors, counts.images, "max-errors"):
         return DONE
     return _too_many(
-        f"{counts.errors:,} of {counts.images:,} images failed, more than --max-errors {options.max_errors}; the "
-        "column `error` says why, --retry-failed tries them again"
+        f"{counts.errors:,} of {counted(counts.images, 'image')} failed, more than --max-errors {options.max_errors}; "
+        "the column `error` says why, --retry-failed tries them again"
     )
 
 

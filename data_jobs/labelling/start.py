@@ -22,6 +22,7 @@ from everymask.backbone.devices import device_for
 from everymask.backbone.models import find_model
 from everymask.files.storage import canonical_uri
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.wording import counted
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,9 @@ class Crew:
     def __str__(self) -> str:
         """`nano (entities), 2 workers on the CPU`."""
         actors = self.actors
-        workers = f"{actors.minimum} to {actors.maximum}" if actors.maximum > actors.minimum else f"{actors.maximum}"
+        least = f"{actors.minimum} to " if actors.maximum > actors.minimum else ""
         place = f"{actors.gpus:g} GPU each" if actors.gpus else "on the CPU"
-        plural = "s" if actors.maximum > 1 else ""
-        return f"{self.spec.model} ({self.spec.config.method}), {workers} worker{plural} {place}"
+        return f"{self.spec.model} ({self.spec.config.method}), {least}{counted(actors.maximum, 'worker')} {place}"
 
     def start(self, config: LabelDatasetConfig, store: LabelStore, earlier: Earlier) -> Started:
         """Load the model on a worker, and record a new attempt of `everymask label`.

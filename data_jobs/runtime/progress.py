@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from everymask.wording import counted
+
 _silent = threading.Event()
 _TERMINAL_SECONDS = 0.5
 _LOG_SECONDS = 15.0
@@ -96,7 +98,7 @@ class ProgressLine:
     def text(self, finished: int, errors: int, now: float) -> str:
         parts = [f"{self._verb} {finished:,} of {self._total:,} ({finished / max(self._total, 1):.1%})"]
         if errors:
-            parts.append(f"{errors:,} error{'s' if errors > 1 else ''}")
+            parts.append(counted(errors, "error"))
         rate = self._rate(finished, now)
         if rate:
             parts.append(f"{rate:.3g} images/s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from everymask.errors import InputError
+from everymask.wording import counted
 
 ALIKE = ("example",)
 """The class of what is like examples without a name."""
@@ -26,7 +27,8 @@ class ExamplePrompt:
 
     def __post_init__(self) -> None:
         if len(self.boxes_xyxy) != len(self.shown):
-            raise InputError(f"every box needs a label: got {len(self.boxes_xyxy)} boxes and {len(self.shown)} labels")
+            boxes = counted(len(self.boxes_xyxy), "box", "boxes")
+            raise InputError(f"every box needs a label: got {boxes} and {counted(len(self.shown), 'label')}")
         if not any(self.shown):
             raise InputError("no box is an example of what is meant; give at least one with label 1")
         if len(self.shown) > MAX_EXAMPLES:

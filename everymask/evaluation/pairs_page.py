@@ -14,6 +14,7 @@ from everymask.pictures.html_page import html_page
 from everymask.pictures.labelled import labelled_pixels
 from everymask.pictures.overlay import overlay
 from everymask.records import ImageLabels
+from everymask.wording import counted
 
 _SIDE = 480
 
@@ -57,7 +58,7 @@ def _card(left: str, right: str, pair: Pair, limits: ImageLimits, policy: Addres
         figures = "".join(
             f'<figure><img loading="lazy" src="{data_uri(overlay(pixels, labels, max_side=_SIDE))}" '
             f'alt="{escape(name)} of {escape(image_id)}"><figcaption>{escape(name)}, '
-            f"{len(labels.masks):,} masks</figcaption></figure>"
+            f"{counted(len(labels.masks), 'mask')}</figcaption></figure>"
             for name, labels in ((left, pair.left), (right, pair.right))
         )
     return f"<li><b>{escape(image_id)}</b> <span>{escape(pair.said)}</span><div>{figures}</div></li>"

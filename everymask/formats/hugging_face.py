@@ -27,6 +27,7 @@ from everymask.formats.format import (
 )
 from everymask.formats.index_picture import described, indexed
 from everymask.records import Rle
+from everymask.wording import counted
 
 _GROUP_ROWS, _GROUP_BYTES = 100, 2**25
 """Readers load one group of rows at a time."""
@@ -161,7 +162,7 @@ def _write_card(destination: Destination, options: ExportOptions, ended: Sequenc
         ],
     }
     front = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    text = _CARD.format(images=destination.images, model_version=options.model_version)
+    text = _CARD.format(images=counted(destination.images, "image"), model_version=options.model_version)
     (destination.folder / "README.md").write_text(f"---\n{front}---\n\n{text}", encoding="utf-8")
 
 
@@ -191,7 +192,7 @@ def _features(names: list[str]) -> list[dict[str, Any]]:
 
 _CARD = """# Masks by everymask
 
-{images:,} images, labelled by a model (run {model_version}), not by people, unless they corrected it.
+{images}, labelled by a model (run {model_version}), not by people, unless they corrected it.
 
 `masks` is an index picture: 0 is background, k the k-th entry of `objects`. Of masks that lie partly below another,
 `counts` holds COCO's compressed run lengths of the whole mask. `bbox` is x, y, width, height in pixels.

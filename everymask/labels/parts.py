@@ -23,6 +23,7 @@ from everymask.files.json_text import parse_json
 from everymask.files.location import Location
 from everymask.files.storage import one_line
 from everymask.labels.schema import ADDED_IN, FORMAT_VERSION, OPTIONAL, SCHEMA, stored_schema
+from everymask.wording import counted
 
 _METADATA_KEY = b"everymask"
 _FIRST_WITH_DIGEST = 2
@@ -197,7 +198,7 @@ def read_header(file: Location) -> PartHeader:
     if version >= _FIRST_WITH_DIGEST and content.pop("sha256", None) != _digest(content):
         raise damaged(file, ValueError("its metadata do not fit their digest"))
     if num_rows != summary.images:
-        raise damaged(file, ValueError(f"it has {num_rows} rows, but should have {summary.images}"))
+        raise damaged(file, ValueError(f"it has {counted(num_rows, 'row')}, but should have {summary.images:,}"))
     optional = tuple(name for name in OPTIONAL if name in schema.names)
     needed = [name for name in stored_schema().names if version >= ADDED_IN.get(name, 1)]
     missing = [name for name in needed if name not in schema.names]

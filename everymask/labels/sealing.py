@@ -35,6 +35,7 @@ from everymask.labels.shards import (
 )
 from everymask.labels.store import LabelStore, with_values
 from everymask.labels.visible import Visible, part_files, visible_parts
+from everymask.wording import counted
 
 TARGET_BYTES = 128 * 2**20
 """Small parts are joined up to this many bytes; repacked, they then have 64 to 256 MiB."""
@@ -208,8 +209,8 @@ def _check_complete(shard: Shard, parts: list[Location]) -> None:
     if not np.array_equal(rows, images):
         missing, strange = np.setdiff1d(images, rows).size, rows.size - np.intersect1d(rows, images).size
         raise UnfinishedShardError(
-            f"shard {shard.name} cannot be sealed: {missing:,} of its {images.size:,} images have no row, {strange:,} "
-            "rows are of no image or stand twice; run the same command again"
+            f"shard {shard.name} cannot be sealed: of {counted(images.size, 'image')}, {missing:,} without a row; "
+            f"{counted(strange, 'row')} of no image, or twice; run the same command again"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scipy.special import betaincinv
 
 from everymask.errors import ConfigurationError
+from everymask.wording import counted
 
 CONFIDENCE = 0.95
 
@@ -29,8 +30,9 @@ def largest_error(wrong: int, judged: int, confidence: float = CONFIDENCE) -> fl
 
 
 def bound_line(wrong: int, judged: int) -> str:
-    """`200 images drawn at random were judged, 4 were wrong: error below 4.5 % at 95 %`."""
+    """`4 wrong of 200 images drawn at random and judged: error below 4.5 % at 95 %`."""
     if not judged:
         return "none of the images drawn at random was judged yet: what the error is cannot be said"
     bound = largest_error(wrong, judged)
-    return f"{judged:,} images drawn at random were judged, {wrong:,} were wrong: error below {bound:.1%} at 95 %"
+    images = counted(judged, "image")
+    return f"{wrong:,} wrong of {images} drawn at random and judged: error below {100 * bound:.1f} % at 95 %"

@@ -113,11 +113,11 @@ def test_parts_are_put_together_up_to_a_size_and_no_small_one_is_left(store: Lab
 def test_a_shard_with_a_row_missing_or_twice_is_not_sealed(store: LabelStore, shard: Shard) -> None:
     store.write_part(to_table(rows()[:1]), shard=0)
     before = label_files(store)
-    with pytest.raises(UnfinishedShardError, match=r"0 of its 12 images have no row, 1 rows are of no image or stand"):
+    with pytest.raises(UnfinishedShardError, match=r"of 12 images, 0 without a row; 1 row of no image, or twice"):
         seal_shard(store, shard, CONFIG)
     assert label_files(store) == before
     Path(store.parts()[0]).unlink()
-    with pytest.raises(UnfinishedShardError, match=r"of its 12 images have no row"):
+    with pytest.raises(UnfinishedShardError, match=r"of 12 images, [12] without a row"):
         seal_shard(store, shard, CONFIG)
     assert shard.seal() is None
 
@@ -198,7 +198,7 @@ def test_rows_of_a_sealed_shard_are_replaced_and_untouched_parts_stay(store: Lab
     assert (reopened.open, reopened.counts.images, reopened.counts.errors) == (True, 11, 0)
     assert len({part.name for part in reopened.parts} & before) == 3
     assert len(ids(store)) == store.summary().images == 11
-    with pytest.raises(UnfinishedShardError, match="1 of its 12 images have no row"):
+    with pytest.raises(UnfinishedShardError, match="of 12 images, 1 without a row"):
         seal_shard(store, shard, CONFIG)
     again = ImageRow("z.jpg", "/in/z.jpg", ImageLabels((7, 9), (), 0.0), None, "ab" * 32)
     store.write_part(to_table([again]), {"method": "amg"}, shard=0)

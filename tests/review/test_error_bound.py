@@ -50,6 +50,8 @@ def test_a_sample_is_drawn_judged_and_told(tmp_path: Path, capsys: pytest.Captur
     word = ImageCorrection(image.image_id, image.content_sha256, (40, 60), "x", None, None, "2026-11-30", masks)
     write_corrections(store, [word])
     capsys.readouterr()
+    assert command([store.uri, "--queue", queue]) == 0
+    assert "0 wrong of 1 image drawn at random and judged: error below 95.0 % at 95 %" in capsys.readouterr().out
     assert command([store.uri, "--queue", queue, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["sampled"], told["judged"], told["wrong"]) == (2, 1, 0)

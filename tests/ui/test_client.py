@@ -17,7 +17,7 @@ from ui.client import Prompt, ServiceClient, ServiceProblem
         (401, "unauthorized", "EVERYMASK_API_KEY"),
         (413, "image_too_large", "too large"),
         (422, "invalid_input", "refused: the sentence"),
-        (429, "overloaded", "busy. Try again in 7 seconds"),
+        (429, "overloaded", "busy. Try again in 7 s."),
         (503, "unavailable", "not ready"),
         (504, "timed_out", "too long"),
         (500, "internal_error", "request r-1"),

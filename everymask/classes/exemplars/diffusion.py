@@ -15,6 +15,7 @@ from everymask.classes.exemplars.manifest import Origin
 from everymask.classes.exemplars.queries import Queries
 from everymask.classes.taxonomy import Taxonomy
 from everymask.errors import ConfigurationError
+from everymask.wording import counted
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -119,8 +120,8 @@ class PictureGenerator:
             ).images
         except torch.OutOfMemoryError as error:
             raise ConfigurationError(
-                f"{len(prompts)} pictures of {self._config.size_px} px at once do not fit into GPU memory; lower "
-                "--diffusion.batch-size"
+                f"{counted(len(prompts), 'picture')} of {self._config.size_px} px at once: too much for GPU memory; "
+                "lower --diffusion.batch-size"
             ) from error
         return [_to_jpeg(picture) for picture in pictures]
 

@@ -70,6 +70,9 @@ def test_it_is_said_once_a_thousand_images_are_done(capsys: pytest.CaptureFixtur
 def test_parts_add_up() -> None:
     guard = Guard("100%", "100%")
     assert str(guard) == "no image yet"
+    guard.add(part(1))
+    assert str(guard).startswith("1 image: ")
+    guard = Guard("100%", "100%")
     for errors, empty in ((1, 2), (3, 4)):
         guard.add({**part(50, errors, empty), "single": 5, "class_names": ["dog"], "class_masks": [2]})
     guard.add({**part(100), "class_names": [], "class_masks": []})

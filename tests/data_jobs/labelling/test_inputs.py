@@ -247,7 +247,7 @@ def too_deep(tmp_path: Path) -> Iterator[Path]:
 def test_a_folder_that_cannot_be_read_ends_the_listing_after_what_can_be(too_deep: Path) -> None:
     listing = list_images(str(too_deep))
     assert next(listing).image_id == "y.jpg"
-    with pytest.raises(ConfigurationError, match=r"1 folders of the input cannot be read, /.*/x+ among them") as raised:
+    with pytest.raises(ConfigurationError, match=r"1 folder of the input cannot be read, /.*/x+ first; give") as raised:
         list(listing)
     assert "give read access" in str(raised.value)
 
