@@ -96,13 +96,14 @@ export class Adding {
       el("select", { "aria-label": "Class", onchange: (event) => { this.name = event.target.value; if (this.candidates.length) this.#paint(); } },
         ...classes.map(({ name }) => el("option", { value: name, selected: name === this.name }, name)));
     this.bar = el("div", { class: "adding-bar" },
-      el("span", {}, hint),
-      ...(this.candidates.length > 1 ? this.candidates.map((mask, i) =>
+      el("span", { class: this.candidates.length && !this.busy ? "refine" : "" }, hint),
+      this.candidates.length > 1 && el("div", { class: "choices" }, ...this.candidates.map((mask, i) =>
         el("button", { "aria-pressed": String(i === this.at), onclick: choose(i), title: `Candidate ${i + 1} (${i + 1})` },
-          el("i", { class: "swatch", style: { background: colour(this.#colour()) } }), mask.score.toFixed(2))) : []),
-      picker,
-      el("button", { class: "first", disabled: !this.candidates.length, onclick: () => this.#keep() }, "Keep ", el("kbd", {}, "Enter")),
-      el("button", { onclick: () => this.leave() }, "Leave ", el("kbd", {}, "Esc")));
+          el("i", { class: "swatch", style: { background: colour(this.#colour()) } }), mask.score.toFixed(2)))),
+      el("div", { class: "ends" },
+        picker,
+        el("button", { class: "first", disabled: !this.candidates.length, onclick: () => this.#keep() }, "Keep ", el("kbd", {}, "Enter")),
+        el("button", { onclick: () => this.leave() }, "Leave ", el("kbd", {}, "Esc"))));
     // What is clicked in the bar is no click on the image.
     for (const kind of ["pointerdown", "pointerup"]) this.bar.addEventListener(kind, (event) => event.stopPropagation());
     byId("stage").append(this.bar);
