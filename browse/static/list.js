@@ -115,7 +115,7 @@ function card(image, i) {
     "a",
     {
       class: "card",
-      href: `/?${new URLSearchParams({ ...state.query, image: image.id })}`,
+      href: `/?${new URLSearchParams({ ...state.query, image: image.id, at: state.first + i })}`,
       style: { "--ratio": ratio },
       title: image.id,
       "aria-selected": list.selecting ? String(list.selected.has(image.id)) : undefined,

@@ -125,7 +125,9 @@ def test_clicks_make_a_mask_that_can_be_refined_and_kept(page: Page, photo: Path
 
     page.locator(f"#{viewer} [data-tool=remove]").click()
     canvas.click(position={"x": box["width"] * 0.1, "y": box["height"] * 0.1})
-    expect(page.locator(f"#{viewer} .summary")).to_contain_text("embedding reused")
+    expect(page.locator(f"#{viewer} .summary")).to_have_attribute(
+        "title", "The service had embedded this image before."
+    )
 
     page.locator(f"#{viewer} [data-action=keep]").click()
     expect(page.locator(f"#{viewer} .summary")).to_contain_text("1 kept")

@@ -5,9 +5,12 @@ import { saveCoco, savePng } from "./download.js";
 import { canvasPixels, labelMap, paintMap, paintMasks } from "./masks.js";
 
 const LONGEST_SIDE = 1024; // of the canvas, in pixels
+const finger = matchMedia("(pointer: coarse)").matches; // a finger has no Shift
 const HELP = {
-  add: "Click on an object. More clicks add to the same mask; with Shift, a click leaves out what lies there.",
-  remove: "Click on what the mask should leave out.",
+  add: finger
+    ? "Tap an object. More taps add to the same mask."
+    : "Click on an object. More clicks add to the same mask; with Shift, a click leaves out what lies there.",
+  remove: `${finger ? "Tap" : "Click on"} what the mask should leave out.`,
   box: "Drag a box around an object.",
 };
 const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
@@ -83,8 +86,8 @@ export function startViewer(element, props, watch, onPrompt) {
     const least = setting("score");
     const below = isPrompt ? 0 : view.masks.filter((mask) => mask.score < least).length;
     const hidden = below ? ` · ${below} below ${least.toFixed(2)}` : "";
-    const cache = view.answer.embedding_cache === "hit" ? ", embedding reused" : "";
-    find(".summary").textContent = `${summary}${hidden} · ${view.answer.seconds.toFixed(2)} s${cache}`;
+    find(".summary").textContent = `${summary}${hidden} · ${view.answer.seconds.toFixed(2)} s`;
+    find(".summary").title = view.answer.embedding_cache === "hit" ? "The service had embedded this image before." : "";
   }
 
   // What there is nothing to do with is off.
