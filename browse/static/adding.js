@@ -16,7 +16,7 @@ export class Adding {
   }
 
   begin() {
-    Object.assign(this, { active: true, points: [], candidates: [], at: 0, asked: 0 });
+    Object.assign(this, { active: true, points: [], candidates: [], at: 0, asked: 0, out: false });
     this.name ??= state.facts.classes[0]?.name ?? null;
     this.stage.ask([]);
     this.#show();
@@ -31,7 +31,7 @@ export class Adding {
   }
 
   async click([x, y], label) {
-    this.points.push([Math.round(x * 10) / 10, Math.round(y * 10) / 10, label]);
+    this.points.push([Math.round(x * 10) / 10, Math.round(y * 10) / 10, this.out ? 0 : label]);
     await this.#find();
   }
 
@@ -101,6 +101,11 @@ export class Adding {
         el("button", { "aria-pressed": String(i === this.at), onclick: choose(i), title: `Candidate ${i + 1} (${i + 1})` },
           el("i", { class: "swatch", style: { background: colour(this.#colour()) } }), mask.score.toFixed(2)))),
       el("div", { class: "ends" },
+        // For fingers, which have no Shift.
+        el("button", { class: "narrow-only", "aria-pressed": String(this.out), "aria-label": "Leave out what is tapped", onclick: () => {
+          this.out = !this.out;
+          this.#show();
+        } }, "−"),
         picker,
         el("button", { class: "first", disabled: !this.candidates.length, onclick: () => this.#keep() }, "Keep ", el("kbd", {}, "Enter")),
         el("button", { onclick: () => this.leave() }, "Leave ", el("kbd", {}, "Esc"))));

@@ -212,18 +212,35 @@ def test_several_images_at_once_and_taken_back(browser: Browser, url: str, store
         assert {tuple(actions(store, name)) for name in read_corrections(store)} == {("kept", "kept")}
 
 
-def test_a_mask_is_added_by_clicks(browser: Browser, store: LabelStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("viewport", [LAPTOP, PHONE], ids=["laptop", "phone"])
+def test_a_mask_is_added_by_clicks(
+    browser: Browser, store: LabelStore, tmp_path: Path, viewport: dict[str, int]
+) -> None:
     mask = {"rle": CORNER, "bbox": [0, 0, 6, 5], "area": 30, "score": 0.9, "predicted_iou": 0.9, "stability_score": 1.0}
     answer = json.dumps({"masks": [mask, {**mask, "score": 0.5}]}).encode()
     with (
         answering(200, answer) as service_url,
         served(collection_of(store, tmp_path / "cache"), tmp_path / "cache", ServiceClient(service_url)) as url,
-        opened(browser, f"{url}/?image={FIRST}") as page,
+        opened(browser, f"{url}/?image={FIRST}", viewport=viewport) as page,
     ):
         expect(page.locator(".masks li")).to_have_count(2)
         page.keyboard.press("a")
-        page.locator(".sheet").click(position={"x": 20, "y": 20})
-        expect(page.locator(".adding-bar button[aria-pressed]")).to_have_count(2)
+        sheet, candidates = page.locator(".sheet"), page.locator(".adding-bar .choices button")
+        if viewport is PHONE:
+            out = page.get_by_label("Leave out what is tapped")
+            out.click()
+            sheet.click(position={"x": 20, "y": 200})
+            expect(out).to_have_attribute("aria-pressed", "true")
+            expect(candidates).to_have_count(0)
+            out.click()
+        sheet.click(position={"x": 20, "y": 180})
+        expect(candidates).to_have_count(2)
+        for part in ("Keep", "Leave"):
+            button = page.locator(".adding-bar").get_by_role("button", name=part, exact=viewport is PHONE)
+            expect(button).to_be_in_viewport(ratio=1)
+        bar = page.locator(".adding-bar").bounding_box()
+        assert bar is not None
+        assert bar["height"] < 120, "the picture is seen below it"
         page.get_by_label("Class").select_option("dog")
         page.keyboard.press("Enter")
         expect(page.locator(".masks li")).to_have_count(3)

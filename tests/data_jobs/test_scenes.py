@@ -33,7 +33,8 @@ SCENES = {
 
 def coco(boxes: dict[str, list[tuple[str, tuple[int, int, int, int]]]], names: list[str]) -> str:
     """A COCO file of rectangles."""
-    images, annotations = [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for image_id, (name, found) in enumerate(boxes.items(), start=1):
         images.append({"id": image_id, "file_name": name, "width": 48, "height": 40})
         for word, (x0, y0, x1, y1) in found:
