@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_jobs.evaluation.figures import class_rows
 from data_jobs.exemplars.scenes import SHOWN_SCENES
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.embeddings import StoredEmbeddings
@@ -17,7 +18,14 @@ from everymask.classes.exemplars.manifest import Exemplar
 from everymask.classes.head import ClassHead
 from everymask.classes.segmenter import classify_masks
 from everymask.classes.taxonomy import Taxonomy
-from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
+from everymask.classes.training.report import (
+    MeasuredScenes,
+    ShownMask,
+    draw_mask,
+    most_certain,
+    most_uncertain,
+    training_report,
+)
 from everymask.classes.training.train import TrainingResult
 from everymask.evaluation.semantic import SemanticFigures
 from everymask.files.location import Location
@@ -86,7 +94,7 @@ def write_page(
         [drawn(mask) for mask in most_uncertain(head, list(shown.values()), UNCERTAIN)],
         list(_seen(head, scenes, masks)),
         Counter(taxonomy.class_of[item.origin.subject] for item in exemplars.pictures),
-        measured,
+        None if measured is None else MeasuredScenes(measured.images, class_rows(measured)),
     )
     Location.at(str(page)).write(html.encode())
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from data_jobs.evaluation.figures import class_rows
 from data_jobs.exemplars.scenes import choose_scenes, measure_scenes
 from everymask.classes.taxonomy import Taxonomy
 from everymask.classes.training.bags import no_bags
-from everymask.classes.training.report import training_report
+from everymask.classes.training.report import MeasuredScenes, training_report
 from everymask.classes.training.train import TrainingResult
 from everymask.errors import ConfigurationError, InputError
 from tests.classes.stored import CONFIG, record
 from tests.classes.toy import colour_head, picture
-from tests.classes.training.test_report import HISTORY
 
 HEAD = colour_head()
 TAXONOMY = Taxonomy((("cherry", "cherry"), ("key lime", "lime")))
@@ -76,8 +76,9 @@ def test_annotated_scenes_are_measured_on_and_not_learnt_from(folder: Path, trut
     assert (figures.images, figures.classes["cherry"].instances, figures.classes["lime"].instances) == (3, 2, 1)
     assert figures.classes["lime"].iou == 1.0
     assert figures.classes["cherry"].ap50 == pytest.approx(0.5, abs=0.01)
-    result = TrainingResult(HEAD, HEAD, HISTORY, no_bags(3), torch.zeros((2, 2)))
-    page = training_report("Fruit", [], result, [], [], measured=figures)
+    result = TrainingResult(HEAD, HEAD, (), no_bags(3), torch.zeros((2, 2)))
+    measured = MeasuredScenes(figures.images, class_rows(figures))
+    page = training_report("Fruit", [], result, [], [], measured=measured)
     assert "3 annotated scenes" in page
     assert "<th>lime</th><td>100.0</td>" in page
 

@@ -16,7 +16,6 @@ from everymask.classes.head import ClassHead
 from everymask.classes.training.reliability import Reliability, held_out_reliability
 from everymask.classes.training.train import Epoch, TrainingResult
 from everymask.classes.uncertainty import normalised_entropy
-from everymask.evaluation.semantic import SemanticFigures
 from everymask.masks.labelled import labelled_masks
 from everymask.pictures.colours import mask_colours
 from everymask.pictures.embedded import data_uri
@@ -45,6 +44,19 @@ class ShownMask:
     class_id: int
     probability: float
     uncertainty: float
+
+
+@dataclass(frozen=True)
+class MeasuredScenes:
+    """Figures on annotated scenes.
+
+    Attributes:
+        images: number of scenes.
+        rows: figures by class and by column; shares are floats in [0, 1], counts are whole numbers.
+    """
+
+    images: int
+    rows: Mapping[str, Mapping[str, float | int | None]]
 
 
 def most_certain(head: ClassHead, records: Sequence[StoredEmbeddings], per_class: int) -> list[ShownMask]:
@@ -104,7 +116,7 @@ def training_report(
     uncertain: Sequence[tuple[NDArray[np.uint8], str]],
     scenes: Sequence[tuple[NDArray[np.uint8], str]] = (),
     pictures: Mapping[str, int] = MappingProxyType({}),
-    measured: SemanticFigures | None = None,
+    measured: MeasuredScenes | None = None,
 ) -> str:
     """The page.
 
@@ -162,25 +174,24 @@ def _scenes(pictures: Sequence[tuple[NDArray[np.uint8], str]]) -> list[str]:
     return [f'<h2>What the head finds in scenes</h2>\n<p>{note}</p>\n<div class="scenes">{_gallery(pictures)}</div>']
 
 
-def _measured(figures: SemanticFigures | None) -> list[str]:
+def _measured(figures: MeasuredScenes | None) -> list[str]:
     if figures is None:
         return []
+    columns = list(next(iter(figures.rows.values())))
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     rows = "".join(
-        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{_percent(value)}</td>' for value in (row.iou, row.ap, row.ap50))}"
-        f"<td>{row.instances:,}</td></tr>"
-        for name, row in figures.classes.items()
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{_shown(value)}</td>' for value in row.values())}</tr>"
+        for name, row in figures.rows.items()
     )
-    means = "".join(f"<td>{_percent(value)}</td>" for value in (figures.miou, figures.mean_ap, figures.map50))
-    head = "".join(f"<th>{name}</th>" for name in ("IoU", "AP", "AP50", "objects"))
     note = f"In %, on {counted(figures.images, 'annotated scene')}, none of which the head learnt from."
-    return [
-        f'<h2>How right it is there</h2>\n<p>{note}</p>\n<div class="wide"><table class="measured">'
-        f"<tr><th></th>{head}</tr><tr><th>mean</th>{means}<td></td></tr>{rows}</table></div>"
-    ]
+    table = f'<table class="measured"><tr><th></th>{head}</tr>{rows}</table>'
+    return [f'<h2>How right it is there</h2>\n<p>{note}</p>\n<div class="wide">{table}</div>']
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
+def _shown(value: float | int | None) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" if isinstance(value, float) else f"{value:,}"
 
 
 def _curves(stage: str, history: Sequence[Epoch]) -> str:
