@@ -195,8 +195,8 @@ def run(config: TrainClassesConfig) -> int:
         if composites is not None:
             named.append(composites)
     print(
-        f"training {counted(len(spec.classes), 'class', 'classes')} on {counted(len(bags), 'exemplar')} with "
-        f"{counted(len(bags.inputs), 'mask')}",
+        f"training {counted(len(spec.classes), 'class', 'classes')} on "
+        + (f"{counted(len(bags), 'exemplar')} with {counted(len(bags.inputs), 'mask')}" if bags else "corrections"),
         flush=True,
     )
     started = time.monotonic()

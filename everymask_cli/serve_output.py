@@ -42,6 +42,7 @@ class ServeOutput:
             if self._is_ready():
                 folders = ", ".join(self._heads or ())
                 print(f"ready at {self._url}; class heads are looked for in {folders}", flush=True)
+                print(f"next, for a page of it: everymask ui --endpoint {self._url}", flush=True)
                 return
 
     def _is_ready(self) -> bool:

@@ -20,7 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
+from everymask.formats.format import (
+    Destination,
+    Ended,
+    ExportedImage,
+    ExportOptions,
+    Format,
+    Keeps,
+    Naming,
+    training_script,
+)
 from everymask.formats.outlines import simple_polygons_of
 from everymask.formats.spliced_json import PLACE, flat_lists, spliced_json, whole_pixels
 from everymask.formats.spool import Spool
@@ -221,7 +230,7 @@ COCO_FOLDERS = replace(
     image_folder="{split}",
     needs_images=True,
     has_splits=True,
-    next_line=lambda output, options: f"python examples/training/mask_rcnn.py {shlex.quote(output)}",
+    next_line=lambda output, options: f"python {training_script('mask_rcnn.py')} {shlex.quote(output)}",
 )
 COCO_ROBOFLOW = replace(
     COCO_FOLDERS,

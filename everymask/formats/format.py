@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -176,6 +177,13 @@ def number_files(folder: Path, ended: Sequence[Ended], name: str) -> dict[str, i
 
 def nothing_more(destination: Destination, options: ExportOptions, ended: Sequence[Ended]) -> None:
     """The end of an export whose images all have files of their own."""
+
+
+def training_script(name: str) -> str:
+    """A script of `examples/training`, for a shell: where it is seen from here, else where this package lies."""
+    here = Path("examples", "training", name)
+    there = Path(__file__).resolve().parents[2] / here
+    return shlex.quote(str(there if there.exists() and not here.exists() else here))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from everymask.formats.format import (
     Keeps,
     Naming,
     number_files,
+    training_script,
 )
 from everymask.formats.index_picture import described, indexed
 from everymask.records import Rle
@@ -212,5 +213,5 @@ HUGGING_FACE = Format(
     needs_images=True,
     embeds_images=True,
     has_splits=True,
-    next_line=lambda output, options: f"python examples/training/segmenter.py {shlex.quote(output)}",
+    next_line=lambda output, options: f"python {training_script('segmenter.py')} {shlex.quote(output)}",
 )

@@ -121,17 +121,21 @@ class SplitCounts:
             self.masks.setdefault(name, Counter()).update(counts)
 
     def lines(self, splits: Sequence[str], classes: Sequence[str]) -> list[str]:
-        """A line for the images, one for each class, and one for each class that a split lacks."""
-        width = max(map(len, ["images", *classes]))
+        """Lines: the images, each class, which split lacks which class, and the classes that no image shows."""
+        unseen = [name for name in classes if not self.masks.get(name, Counter()).total()]
+        shown = [name for name in classes if name not in unseen]
+        width = max(map(len, ["images", *shown]))
 
         def row(name: str, counts: Counter[str]) -> str:
             return f"  {name:<{width}}  " + "  ".join(f"{split} {counts[split]:,}" for split in splits)
 
-        counted = {name: self.masks.get(name, Counter()) for name in classes}
+        counted = {name: self.masks[name] for name in shown}
         missing = [f"no {name} in {split}" for name, counts in counted.items() for split in splits if not counts[split]]
         lines = ["splits:", row("images", self.images), *(row(name, counts) for name, counts in counted.items())]
         if missing:
             lines.append(f"missing: {', '.join(missing)}")
+        if unseen:
+            lines.append(f"in no image: {', '.join(unseen)}")
         return lines
 
 

@@ -16,6 +16,7 @@ import torch
 
 import everymask
 from data_jobs.runtime.command import Command
+from data_jobs.runtime.outcome import next_step
 from data_jobs.runtime.waiting import waiting
 from everymask.backbone.models import MODELS, ModelName, PrecisionSetting
 from everymask.backbone.registry import choose_device
@@ -86,6 +87,8 @@ def examine(config: SelftestConfig) -> int:
     """
     report = compare_programs(config)
     print(json.dumps(as_json(report), indent=2) if config.json else text_of(report, config.random_weights))
+    if not config.json and not report.disagreements and not config.random_weights:
+        next_step(f"everymask label --input IMAGES --output LABELS --model {config.model}")
     return int(bool(report.disagreements))
 
 

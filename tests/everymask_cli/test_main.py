@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ from everymask_cli.serve import (
 )
 from everymask_cli.serve_output import ServeOutput
 from serve.settings import ServiceSettings
+from tests.serve.running_service import await_that
+from tests.ui.answering import answering
 
 
 def test_without_a_command_it_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,6 +129,28 @@ def test_settings_of_our_service_need_our_service(tmp_path: Path) -> None:
     configured(ServeOptions(config=str(path), port=9))
     with pytest.raises(everymask.errors.ConfigurationError, match="no application"):
         configured(ServeOptions(config=str(path), model="nano"))
+
+
+def test_where_the_service_is_and_what_to_type_next_is_said_once_it_is_ready(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said: list[str] = []
+
+    def is_said() -> bool:
+        said.append(capsys.readouterr().out)
+        return "everymask ui" in "".join(said)
+
+    def until_it_is_said() -> Iterator[bytes]:
+        await_that(is_said)
+        yield b""
+
+    with answering(200, b"{}") as url:
+        ServeOutput(url, ["runs", "heads"]).follow(until_it_is_said())  # type: ignore[arg-type]
+    assert "".join(said).splitlines() == [
+        "starting the service; Ctrl-C stops it",
+        f"ready at {url}; class heads are looked for in runs, heads",
+        f"next, for a page of it: everymask ui --endpoint {url}",
+    ]
 
 
 def test_only_news_is_passed_on(capsys: pytest.CaptureFixture[str]) -> None:

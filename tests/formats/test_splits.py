@@ -17,7 +17,7 @@ from everymask.files.addresses import AddressPolicy
 from everymask.formats.export import ExportReport
 from everymask.formats.near_duplicates import alike, thumbnail
 from everymask.formats.registry import FORMATS
-from everymask.formats.splits import SplitOptions, plan_splits
+from everymask.formats.splits import SplitCounts, SplitOptions, plan_splits
 from everymask.images.decoding import ImageLimits
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
@@ -175,6 +175,30 @@ def test_a_class_that_a_split_lacks_is_named(store: LabelStore, tmp_path: Path) 
         store, "yolo", tmp_path / "yolo", split=SplitOptions((1.0,), file=single), image_ids=frozenset({"01.png"})
     )
     assert "  images  train 1" in report.notes
+
+
+def test_counts_name_what_a_split_lacks_and_pass_over_what_no_image_shows() -> None:
+    counts = SplitCounts()
+    for split, names in (("train", ["cat", "cat", "dog"]), ("val", ["cat"])):
+        counts.add(split, names)
+    assert counts.lines(["train", "val"], ["cat", "dog", "giraffe", "boat"]) == [
+        "splits:",
+        "  images  train 1  val 1",
+        "  cat     train 2  val 1",
+        "  dog     train 1  val 0",
+        "missing: no dog in val",
+        "in no image: giraffe, boat",
+    ]
+
+
+@pytest.mark.parametrize("name", ["coco-folders", "huggingface"])
+def test_the_next_line_names_a_script_that_is_there(
+    store: LabelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = run_export(store, name, tmp_path / "out", images="copy")
+    program, script, output = report.lines()[-1].removeprefix("next: ").split()
+    assert (program, Path(script).is_file(), output) == ("python", True, str(tmp_path / "out"))
 
 
 def test_yolo_keeps_splits_in_folders(store: LabelStore, tmp_path: Path) -> None:

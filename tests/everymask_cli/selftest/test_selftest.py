@@ -122,11 +122,14 @@ def test_nano_gives_its_recorded_answers(capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
-def test_nanos_answers_do_not_depend_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nanos_answers_do_not_depend_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A processor without bf16, and without AVX at all, as PyTorch and oneDNN then compute."""
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     assert main(["selftest"]) == 0
+    assert capsys.readouterr().out.endswith("next: everymask label --input IMAGES --output LABELS --model nano\n")
 
 
 def test_answers_of_other_weights_are_refused(
