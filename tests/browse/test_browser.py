@@ -229,11 +229,12 @@ def test_a_mask_is_added_by_clicks(
         if viewport is PHONE:
             out = page.get_by_label("Leave out what is tapped")
             out.click()
-            sheet.click(position={"x": 20, "y": 200})
             expect(out).to_have_attribute("aria-pressed", "true")
-            expect(candidates).to_have_count(0)
+            sheet.click(position={"x": 20, "y": 200})
             out.click()
-        sheet.click(position={"x": 20, "y": 180})
+        with page.expect_request("**/api/click") as asked:
+            sheet.click(position={"x": 20, "y": 180})
+        assert asked.value.post_data_json["labels"] == ([0, 1] if viewport is PHONE else [1])
         expect(candidates).to_have_count(2)
         for part in ("Keep", "Leave"):
             button = page.locator(".adding-bar").get_by_role("button", name=part, exact=viewport is PHONE)
