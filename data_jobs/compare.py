@@ -25,7 +25,7 @@ from data_jobs.runtime.outcome import next_step
 from data_jobs.runtime.settings import JOINED
 from data_jobs.runtime.waiting import waiting
 from everymask.errors import InputError
-from everymask.evaluation.comparison import Changes, compare_labels
+from everymask.evaluation.comparison import Changes, compare_classes
 from everymask.evaluation.pairs_page import Pair, pairs_page
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
@@ -75,12 +75,11 @@ def compare(config: CompareConfig) -> int:
     by_class: dict[str, Changes] = {}
     store = LabelStore(config.before)
     for image, before, after in _reading(_together(config, alone)):
-        changes = compare_labels(before, after)
+        classes = compare_classes(before, after)
+        changes = sum(classes.values(), Changes())
         total, images = total + changes, images + 1
-        for name in {mask.class_name for mask in (*before.masks, *after.masks)} - {None}:
-            by_class[str(name)] = by_class.get(str(name), Changes()) + compare_labels(
-                _only(before, name), _only(after, name)
-            )
+        for name in classes.keys() - {None}:
+            by_class[str(name)] = by_class.get(str(name), Changes()) + classes[name]
         heapq.heappush(changed, _Difference(changes.share, image.image_id, changes, image, before, after))
         if len(changed) > _SHOWN:
             heapq.heappop(changed)
@@ -131,11 +130,6 @@ def _together(config: CompareConfig, alone: Counter[str]) -> Iterator[_Pair]:
             alone["after"] += 1
 
 
-def _only(labels: ImageLabels, class_name: str | None) -> ImageLabels:
-    masks = tuple(mask for mask in labels.masks if mask.class_name == class_name)
-    return ImageLabels(labels.size_hw, masks, labels.coverage)
-
-
 def _said(changes: Changes) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in asdict(changes).items() if count)
 
@@ -145,7 +139,7 @@ command = Command(
     CompareConfig,
     compare,
     "Say which masks of one label store another one keeps, moves, renames, lacks or adds, in all and by class. Images "
-    "are matched by their ids, masks by IoU.",
+    "are matched by their ids, masks by IoU; a renamed mask counts for the class that it had.",
     interrupted="nothing was compared",
 )
 

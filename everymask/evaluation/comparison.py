@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,18 +48,29 @@ class Changes:
 
 def compare_labels(first: ImageLabels, second: ImageLabels) -> Changes:
     """Compare the masks of one image; InputError if the labellings have different sizes."""
+    return sum(compare_classes(first, second).values(), Changes())
+
+
+def compare_classes(first: ImageLabels, second: ImageLabels) -> dict[str | None, Changes]:
+    """`compare_labels` by class: a renamed mask counts for the class that it had. None is the class of entities."""
     if first.size_hw != second.size_hw:
         raise InputError(f"one labelling is of {first.size_hw}, the other of {second.size_hw} [height, width] pixels")
     ious = rle_ious([mask.rle for mask in first.masks], [mask.rle for mask in second.masks])
-    same = moved = renamed = 0
+    gone, new = set(range(len(first.masks))), set(range(len(second.masks)))
+    found: Counter[tuple[str | None, str]] = Counter()
     while ious.size and ious.max() >= MATCH_IOU:
         row, column = np.unravel_index(int(ious.argmax()), ious.shape)
-        if first.masks[row].class_name != second.masks[column].class_name:
-            renamed += 1
-        elif ious[row, column] >= SAME_IOU:
-            same += 1
+        name = first.masks[row].class_name
+        if name != second.masks[column].class_name:
+            found[name, "renamed"] += 1
         else:
-            moved += 1
+            found[name, "same" if ious[row, column] >= SAME_IOU else "moved"] += 1
+        gone.discard(int(row))
+        new.discard(int(column))
         ious[row, :] = ious[:, column] = 0.0
-    matched = same + moved + renamed
-    return Changes(same, moved, renamed, len(first.masks) - matched, len(second.masks) - matched)
+    found.update((first.masks[place].class_name, "gone") for place in gone)
+    found.update((second.masks[place].class_name, "new") for place in new)
+    by_class: dict[str | None, Changes] = {}
+    for (name, what), count in found.items():
+        by_class[name] = by_class.get(name, Changes()) + Changes(**{what: count})
+    return by_class

@@ -38,6 +38,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=0.005)
     parser.add_argument("--side", type=int, default=800, help="shorter side of images in the network, in pixels")
+    parser.add_argument(
+        "--regions", type=int, default=512, help="regions of an image that a step learns from: its cost"
+    )
     parser.add_argument("--pretrained", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -50,6 +53,7 @@ def main() -> None:
         num_classes=classes,
         min_size=options.side,
         max_size=2 * options.side,
+        box_batch_size_per_image=options.regions,
         trainable_backbone_layers=3 if options.pretrained else None,
         norm_layer=None if options.pretrained else (lambda channels: torch.nn.GroupNorm(8, channels)),
     )

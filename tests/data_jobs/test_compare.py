@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_jobs import compare
-from everymask.evaluation.comparison import Changes, compare_labels
+from everymask.evaluation.comparison import Changes, compare_classes, compare_labels
 from everymask.labels.rows import to_table
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
@@ -42,6 +42,9 @@ def test_masks_are_kept_moved_renamed_lost_and_added() -> None:
     changes = compare_labels(before, after)
     assert changes == Changes(same=1, moved=1, renamed=1, gone=1, new=1)
     assert changes.share == 0.8
+    assert compare_classes(before, after) == {before.masks[0].class_name: changes}
+    renamed = compare_classes(before, labels(mask_record(box(0, 10), 0.5, 1), mask_record(box(48, 58), 0.5, 1)))
+    assert [found for _, found in sorted(renamed.items())] == [Changes(renamed=1, gone=3), Changes(new=1)]
     assert compare_labels(before, before) == Changes(same=4)
     assert compare_labels(labels(), after) == Changes(new=4)
 
