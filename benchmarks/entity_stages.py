@@ -220,7 +220,7 @@ def _label_drawn(config: BenchmarkConfig, results: multiprocessing.Queue[tuple[f
     torch.set_num_threads(config.threads)
     backbone, images = pictures(config)
     embedding = backbone.embed(list(images.values()))[0]
-    backbone.decode_points(embedding, torch.zeros(config.entities.points_per_batch, 2))
+    backbone.decode_points(embedding, torch.zeros(64, 2))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     segment_entities(backbone, embedding, config.entities)

@@ -11,13 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.constants import to_host
+
 MASKS_PER_PROMPT = 3
+_LARGEST_EXACT_FLOAT32 = 2**24
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Canvas:
 
     Attributes:
         cell_index: (H', W') int64 cell of each canvas pixel, in [0, P); every cell has at least one pixel.
-        cell_area: (P,) float32, canvas pixels in each cell; sums to H' * W'.
+        cell_area: (P,) canvas pixels in each cell; sums to H' * W'. Kept as float32, or as float64 on a canvas so large
+            that float32 would round sums of areas.
         original_size_hw: (height, width) of the image in original pixels.
         extent_hw: (height, width) of the image in canvas pixels, possibly fractional; it begins at the top left. None:
             the whole canvas. The two sides may have different scales.
@@ -46,8 +51,18 @@ class Canvas:
                 f"cell_index must be (H', W') and cell_area (P,); got {tuple(self.cell_index.shape)} "
                 f"and {tuple(self.cell_area.shape)}"
             )
+        exact = torch.float32 if self.cell_index.numel() <= _LARGEST_EXACT_FLOAT32 else torch.float64
+        object.__setattr__(self, "cell_area", self.cell_area.to(exact))
         if not all(0 < extent <= side for extent, side in zip(self.image_extent_hw, self.size_hw, strict=True)):
             raise ValueError(f"extent_hw must be inside the canvas of {self.size_hw}; got {self.extent_hw}")
+
+    @cached_property
+    def on_host(self) -> Canvas:
+        """The same canvas in the host's memory; a GPU is asked for it once."""
+        if self.cell_index.device.type == "cpu":
+            return self
+        cell_index, cell_area = to_host(self.cell_index, self.cell_area)
+        return replace(self, cell_index=torch.from_numpy(cell_index), cell_area=torch.from_numpy(cell_area))
 
     @property
     def size_hw(self) -> tuple[int, int]:

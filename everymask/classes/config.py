@@ -21,8 +21,8 @@ class MaskConfig:
     points_per_side: int = 16
     """Prompts along each side of a regular grid. The paper's number is lost; SAM's 32 finds 4 % more objects at four
     times the cost (docs/decisions/classes.md)."""
-    points_per_batch: int = decided(64)
-    """Prompts decoded at once; changes memory, never the answer."""
+    points_per_batch: int | None = decided(None)
+    """Prompts decoded at once; changes memory, never the answer. None: 512 on a GPU, 64 on a CPU."""
     pred_iou_thresh: float = decided(0.0)
     """Masks whose predicted IoU is lower are dropped. 0 keeps all, as the paper does."""
     stability_score_thresh: float = decided(0.0)
@@ -44,7 +44,7 @@ class MaskConfig:
 
     def __post_init__(self) -> None:
         most = 1 if self.max_masks is None else self.max_masks
-        if min(self.points_per_side, self.points_per_batch, most, self.max_described) < 1:
+        if min(self.points_per_side, self.points_per_batch or 1, most, self.max_described) < 1:
             raise ConfigurationError(
                 "points_per_side, points_per_batch, max_masks and max_described must be at least 1"
             )

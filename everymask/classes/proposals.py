@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from everymask.backbone.constants import prompts_at_a_time
 from everymask.backbone.full_resolution import masks_at_a_time
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
@@ -28,7 +29,8 @@ def propose_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
     representative, _ = backbone.distinct_points(embedding, points)
     area = embedding.canvas.cell_area
     proposed = []
-    for batch in torch.split(points[representative], config.points_per_batch):
+    at_a_time = config.points_per_batch or prompts_at_a_time(points.device)
+    for batch in torch.split(points[representative], at_a_time):
         answers = MaskSet.from_prompts(backbone.decode_points(embedding, batch), area, config.stability_score_offset)
         passes = (
             (answers.predicted_iou >= config.pred_iou_thresh)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from everymask.backbone.constants import prompts_at_a_time, to_host
 from everymask.backbone.full_resolution import masks_at_a_time
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
@@ -50,7 +51,8 @@ def grid_masks(
     # Points that get the same answer give the same mask, of which the NMS would keep one.
     distinct, _ = backbone.distinct_points(embedding, points)
     masks: list[LabelledMask] = []
-    for batch in torch.split(points[distinct], config.points_per_batch):
+    at_a_time = config.points_per_batch or prompts_at_a_time(points.device)
+    for batch in torch.split(points[distinct], at_a_time):
         masks += _good_masks(backbone, embedding, backbone.decode_points(embedding, batch), config)
     return masks
 
@@ -82,13 +84,17 @@ def _good_masks(
         stability = torch.where(loose > 0, strict / loose, 0)
         stable = (stability >= least.stability_score).nonzero().squeeze(1)
         origin = chunk[stable]
-        estimates = predicted_iou[origin].tolist()
+        estimates, ratings, points = to_host(
+            predicted_iou[origin],
+            stability[stable],
+            answers.point_coords[origin // answers.predicted_iou.shape[1]],
+        )
         good += labelled_masks(
             encode_masks(full[stable] > 0),
-            predicted_iou=estimates,
-            stability_score=stability[stable].tolist(),
-            point_coords=answers.point_coords[origin // answers.predicted_iou.shape[1]].tolist(),
-            score=estimates,
+            predicted_iou=estimates.tolist(),
+            stability_score=ratings.tolist(),
+            point_coords=points.tolist(),
+            score=estimates.tolist(),
         )
     return good
 

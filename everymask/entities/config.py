@@ -48,8 +48,8 @@ class EntityConfig:
     """Prompts along each side of the grid that proposes masks."""
     gallery_points_per_side: int = 64
     """Prompts along each side of the denser grid behind the mask gallery G."""
-    points_per_batch: int = decided(64)
-    """Prompts decoded at once; changes memory, never the answer."""
+    points_per_batch: int | None = decided(None)
+    """Prompts decoded at once; changes memory, never the answer. None: 512 on a GPU, 64 on a CPU."""
     pred_iou_thresh: float | None = None
     """Proposed masks with a lower predicted IoU are dropped. None: as recommended for the backbone, 0.88 for SAM."""
     stability_score_thresh: float | None = None
@@ -89,8 +89,9 @@ class EntityConfig:
 
     def __post_init__(self) -> None:
         for name in ("points_per_side", "gallery_points_per_side", "points_per_batch", "merge_neighbours"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {value}")
         for option in fields(self):
             value = getattr(self, option.name)
             is_share = option.name.endswith(("_thresh", "_tolerance", "_gain")) and option.name != "merge_thresh"
@@ -106,8 +107,8 @@ class AmgConfig:
 
     points_per_side: int = 32
     """Clicks along each side of the grid."""
-    points_per_batch: int = decided(64)
-    """Clicks answered at once; changes memory, never the answer."""
+    points_per_batch: int | None = decided(None)
+    """Clicks answered at once; changes memory, never the answer. None: 512 on a GPU, 64 on a CPU."""
     pred_iou_thresh: float | None = None
     """Masks whose predicted IoU is not above this are dropped; 0 keeps all. None: as recommended for the backbone, 0.88
     for SAM."""
@@ -133,8 +134,9 @@ class AmgConfig:
 
     def __post_init__(self) -> None:
         for name in ("points_per_side", "points_per_batch"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name} is {value}; it must be at least 1")
         if self.stability_score_offset < 0 or self.min_mask_region_area < 0 or self.crop_n_layers < 0:
             raise ConfigurationError(
                 "stability_score_offset, min_mask_region_area and crop_n_layers must not be negative"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from everymask.backbone.constants import to_host
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
 from everymask.masks.packed import PackedMasks
@@ -42,7 +43,8 @@ class GridAnswers:
         canvas = embedding.canvas
         points = point_grid(canvas.original_size_hw, points_per_side, canvas.cell_area.device)
         _, answer = backbone.distinct_points(embedding, points)
-        return cls(PackedMasks.concatenate(batches), canvas.cells_at(points).cpu().numpy(), answer.cpu().numpy())
+        cells, answer_of_point = to_host(canvas.cells_at(points), answer)
+        return cls(PackedMasks.concatenate(batches), cells, answer_of_point)
 
     def consensus(self, masks: PackedMasks, objects_only: bool = False) -> NDArray[np.float64]:
         """(M,) in (0, 1): share of the clicks inside each mask answered with it, on any level or only as their object.

@@ -26,7 +26,7 @@ def refine_entities(
         ModelOutputError: the backbone answered with NaN or infinity.
     """
     gallery = Gallery(backbone, embedding, config)
-    split = split_overlaps(candidates, gallery, embedding.canvas.cell_area, config)
+    split = split_overlaps(candidates, gallery, embedding.canvas.on_host.cell_area, config)
     features = backbone.sample_features(embedding, superpixels.centroids)
     centroid_cells = embedding.canvas.cells_at(superpixels.centroids)
     return merge_similar(split, gallery, features, centroid_cells, embedding.canvas, config)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.constants import to_host
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
@@ -61,11 +62,10 @@ class Gallery:
         points = point_grid(canvas.original_size_hw, config.gallery_points_per_side, canvas.cell_area.device)
         representative, prompt_of_point = backbone.distinct_points(embedding, points)
         self._prompts = points[representative]
-        self._prompt_of_point = prompt_of_point.cpu().numpy()
-        self._cell_of_point = canvas.cells_at(points).cpu().numpy()
+        self._prompt_of_point, self._cell_of_point = to_host(prompt_of_point, canvas.cells_at(points))
         self._row_of_prompt = np.full(len(self._prompts), _UNASKED)
         empty = torch.zeros((0, canvas.num_cells), dtype=torch.bool)
-        self.masks = PackedMasks.pack(empty, canvas.cell_area)
+        self.masks = PackedMasks.pack(empty, canvas.on_host.cell_area)
         self.predicted_iou = np.zeros(0, dtype=np.float32)
         if not config.lazy_gallery:
             self.prepare(np.ones(canvas.num_cells, dtype=np.bool_))

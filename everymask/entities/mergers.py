@@ -96,7 +96,7 @@ class _Merging:
     ) -> None:
         self._gallery = gallery
         self._config = config
-        self._packed = PackedMasks.pack(entities.masks, canvas.cell_area)
+        self._packed = PackedMasks.pack(entities.masks, canvas.on_host.cell_area)
         self._masks = self._packed.unpack()
         self._areas = self._packed.areas.copy()
         self._words = self._packed.words.copy()
@@ -108,7 +108,7 @@ class _Merging:
         centroid_owner = owner[centroid_cells]
         self._counts = neighbour_counts(features, centroid_owner, len(entities), config.merge_neighbours)
         self._centroids = np.bincount(centroid_owner[centroid_owner >= 0], minlength=len(entities))
-        self._adjacent = touching(owner[canvas.cell_index.cpu().numpy()], len(entities))
+        self._adjacent = touching(owner[canvas.on_host.cell_index.numpy()], len(entities))
         self._refused = np.eye(len(entities), dtype=np.bool_)
         self._prepared = np.zeros(len(entities), dtype=np.bool_)
 

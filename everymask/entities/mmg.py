@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.constants import to_host
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
 from everymask.entities.consensus import GridAnswers
@@ -17,7 +18,7 @@ from everymask.masks.box_nms import box_nms
 from everymask.masks.boxes import boxes_from_cells
 from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.nms import packed_nms
-from everymask.masks.packed import PackedMasks, has_match
+from everymask.masks.packed import PackedMasks, has_match, packed_bits
 
 _LEAST_CONSENSUS = 0.15
 """An object mask given by a smaller share of the clicks inside it is dropped: it is mostly the whole picture, or two
@@ -56,23 +57,23 @@ def generate_levels(
         objects.append(answers.take(rows[is_object]))
         parts.append(answers.packed[rows[~is_object]])
         scores.append(answers.predicted_iou[rows[~is_object]])
-    density = superpixels.density.cpu().numpy()
     part_masks, part_scores = PackedMasks.concatenate(parts), np.concatenate(scores)
-    cell_area = embedding.canvas.cell_area
+    cell_area = embedding.canvas.on_host.cell_area
     everything = GridAnswers.gather(backbone, embedding, config.points_per_side, grid)
     thinned = thin_objects(MaskSet.concatenate(objects), PackedMasks.concatenate(best), cell_area, config)
-    agreed = everything.consensus(PackedMasks.pack(thinned.masks, cell_area)) >= _LEAST_CONSENSUS
+    agreed = np.flatnonzero(everything.consensus(PackedMasks.pack(thinned.masks, cell_area)) >= _LEAST_CONSENSUS)
     return LevelMasks(
         objects=thinned[torch.from_numpy(agreed).to(thinned.masks.device)],
-        parts=thin_parts(part_masks, part_scores, density, config),
+        parts=thin_parts(part_masks, part_scores, superpixels.density, config),
         grid=everything,
     )
 
 
 def thin_objects(objects: MaskSet, best: PackedMasks, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:
     """NMS at θ_O, then eq. 2: only object masks that are found among the best masks stay."""
-    packed = PackedMasks.pack(objects.masks, cell_area)
-    kept = packed_nms(packed, objects.predicted_iou.cpu().numpy(), config.object_nms_thresh)
+    bits, predicted_iou = to_host(packed_bits(objects.masks), objects.predicted_iou)
+    packed = PackedMasks.of_bits(bits, cell_area)
+    kept = packed_nms(packed, predicted_iou, config.object_nms_thresh)
     kept = kept[has_match(packed[kept], best, config.best_match_thresh)]
     return objects[torch.from_numpy(kept).to(objects.masks.device)]
 

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.constants import prompts_at_a_time, to_host
 from everymask.backbone.models import MODELS, SAM_THRESHOLDS, ConfidenceThresholds
 from everymask.backbone.points import point_grid
-from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone, PromptMasks
+from everymask.backbone.protocol import MASKS_PER_PROMPT, Canvas, ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.entities.config import EntityConfig
 from everymask.masks.mask_set import Level, MaskSet
-from everymask.masks.packed import PackedMasks
+from everymask.masks.packed import PackedMasks, packed_bits
 from everymask.masks.stability import stability_scores
 
 Rows = NDArray[np.int64]
@@ -32,28 +33,30 @@ class PromptAnswers:
         masks: (3N, P) bool, on the backbone's device.
         packed: the same masks in the host's memory.
         predicted_iou: (3N,) float32.
+        stability_score: (3N,) float32.
         level: (3N,) int64, values of `Level` (eq. 1): the largest mask of a prompt is its object, then part, then
             subpart; equal areas keep the model's order.
-        cell_area: (P,) of the canvas.
-        stability_offset: in logits.
+        rated: `stability_score` on the backbone's device.
     """
 
     prompts: PromptMasks
     masks: torch.Tensor
     packed: PackedMasks
     predicted_iou: NDArray[np.float32]
+    stability_score: NDArray[np.float32]
     level: NDArray[np.int64]
-    cell_area: torch.Tensor
-    stability_offset: float
+    rated: torch.Tensor
 
     @classmethod
-    def of(cls, prompts: PromptMasks, cell_area: torch.Tensor, stability_offset: float) -> PromptAnswers:
-        masks = (prompts.logits > 0).flatten(0, 1)
-        packed = PackedMasks.pack(masks, cell_area)
+    def of(cls, prompts: PromptMasks, canvas: Canvas, stability_offset: float) -> PromptAnswers:
+        logits = prompts.logits.flatten(0, 1)
+        masks = logits > 0
+        rated = stability_scores(logits, canvas.cell_area, stability_offset).to(torch.float32)
+        bits, predicted_iou, stability = to_host(packed_bits(masks), prompts.predicted_iou.flatten(), rated)
+        packed = PackedMasks.of_bits(bits, canvas.on_host.cell_area)
         by_area = np.argsort(-packed.areas.reshape(-1, MASKS_PER_PROMPT), axis=1, kind="stable")
         level = np.argsort(by_area, axis=1).ravel()
-        predicted_iou = prompts.predicted_iou.flatten().cpu().numpy()
-        return cls(prompts, masks, packed, predicted_iou, level, cell_area, stability_offset)
+        return cls(prompts, masks, packed, predicted_iou, stability, level, rated)
 
     def best(self) -> Rows:
         """(N,) the mask of each prompt with the highest predicted IoU (ε_B in eq. 1); the first of equals."""
@@ -71,48 +74,52 @@ class PromptAnswers:
         use_object = self.predicted_iou[best] - self.predicted_iou[objects] < config.guidance_tolerance
         return self.confident(np.where(use_object, objects, best), config, backbone)
 
-    def stability(self, rows: Rows) -> NDArray[np.float32]:
-        """(K,) stability scores of the masks at `rows`."""
-        logits = self.prompts.logits.flatten(0, 1)[self._index(rows)]
-        scores: NDArray[np.float32] = stability_scores(logits, self.cell_area, self.stability_offset).cpu().numpy()
-        return scores.astype(np.float32)
-
     def confident(self, rows: Rows, config: EntityConfig, backbone: str) -> Rows:
         """Those of `rows` that are not empty and pass both confidence thresholds."""
         least = confidence_thresholds(backbone, config.pred_iou_thresh, config.stability_score_thresh)
-        rows = rows[(self.packed.areas[rows] > 0) & (self.predicted_iou[rows] >= np.float32(least.pred_iou))]
-        return rows[self.stability(rows) >= np.float32(least.stability_score)]
+        sure = self.predicted_iou[rows] >= np.float32(least.pred_iou)
+        stable = self.stability_score[rows] >= np.float32(least.stability_score)
+        return rows[(self.packed.areas[rows] > 0) & sure & stable]
 
     def take(self, rows: Rows) -> MaskSet:
         """The masks at `rows`, with logits in half precision: they only shape boundaries."""
-        index = self._index(rows)
+        index = torch.from_numpy(rows).to(self.masks.device)
         prompt = index // MASKS_PER_PROMPT
         logits = self.prompts.logits.flatten(0, 1)[index]
         return MaskSet(
             masks=self.masks[index],
             logits=logits.clamp(-100, 100).to(torch.float16),
             predicted_iou=self.prompts.predicted_iou.flatten()[index],
-            stability_score=stability_scores(logits, self.cell_area, self.stability_offset).to(torch.float32),
+            stability_score=self.rated[index],
             point_coords=self.prompts.point_coords[prompt],
             level=torch.from_numpy(self.level[rows]).to(index.device),
             tokens=self.prompts.tokens.flatten(0, 1)[index],
         )
 
-    def _index(self, rows: Rows) -> torch.Tensor:
-        return torch.from_numpy(rows).to(self.masks.device)
-
 
 def decode_batches(
     backbone: PromptableBackbone, embedding: ImageEmbedding, point_coords: torch.Tensor, config: EntityConfig
 ) -> Iterator[PromptAnswers]:
-    """Answers to (N, 2) prompts, batch by batch in order; N = 0 gives one empty batch.
+    """Answers to (N, 2) prompts, batch by batch in order; N = 0 gives one empty batch. A GPU whose memory is too small
+    for a batch gets half of it.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    for batch in torch.split(point_coords, config.points_per_batch):
-        prompts = backbone.decode_points(embedding, batch)
-        yield PromptAnswers.of(prompts, embedding.canvas.cell_area, config.stability_score_offset)
+    size = config.points_per_batch or prompts_at_a_time(point_coords.device)
+    start = 0
+    while start == 0 or start < len(point_coords):
+        batch = point_coords[start : start + size]
+        try:
+            prompts = backbone.decode_points(embedding, batch)
+            answers = PromptAnswers.of(prompts, embedding.canvas, config.stability_score_offset)
+        except torch.OutOfMemoryError:
+            if len(batch) <= 1:
+                raise
+            size = len(batch) // 2
+            continue
+        yield answers
+        start += size
 
 
 def decode_grid(

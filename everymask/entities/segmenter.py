@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from everymask.backbone.constants import to_host
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
 from everymask.entities.consensus import GridAnswers
@@ -18,7 +18,7 @@ from everymask.masks.label_map import full_resolution_label_map, region_fields
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.nms import descending_order
-from everymask.masks.packed import PackedMasks
+from everymask.masks.packed import PackedMasks, packed_bits
 from everymask.masks.rle import encode_label_map
 from everymask.records import ImageLabels
 
@@ -40,7 +40,7 @@ def segment_entities(backbone: PromptableBackbone, embedding: ImageEmbedding, co
     else:
         # EMR refines object masks (section 3.3): of masks of all levels it would keep parts beside wholes.
         entities, grid = automatic_masks(backbone, embedding, config, (Level.OBJECT,) if config.emr else tuple(Level))
-        parts = PackedMasks.pack(entities.masks[:0], embedding.canvas.cell_area)
+        parts = PackedMasks.pack(entities.masks[:0], embedding.canvas.on_host.cell_area)
     if config.emr:
         entities = refine_entities(backbone, embedding, entities, superpixels, config)
     if config.usr:
@@ -59,31 +59,29 @@ def segment_objects(backbone: PromptableBackbone, embedding: ImageEmbedding, con
     return entity_labels(objects, grid, embedding.canvas)
 
 
-def entity_scores(entities: MaskSet, grid: GridAnswers, cell_area: torch.Tensor) -> torch.Tensor:
-    """(M,) float32 in [0, 1]: the model's estimate, lowered for changes to its mask and for disagreeing clicks.
+def entity_scores(
+    predicted_iou: NDArray[np.float32], found: PackedMasks, claimed: PackedMasks, grid: GridAnswers
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """(M,) scores in [0, 1], the model's estimate lowered for changes to its mask and for disagreeing clicks, and (M,)
+    the IoU of each entity with the mask that the model gave for it.
 
-    The estimate is of the mask that the model gave (`logits > 0`); the entity is that mask cut, grown or merged, so the
-    estimate is multiplied by the IoU of the two. Of equal estimates the larger entity is right more often, so the score
-    also grows with the fourth root of its share of the image, and with the square root of the grid's consensus. (Our
-    choices; the paper does not say how entities are ranked.)
+    The estimate is of the mask that the model gave; the entity is that mask cut, grown or merged, so the estimate is
+    multiplied by the IoU of the two. Of equal estimates the larger entity is right more often, so the score also grows
+    with the fourth root of its share of the image, and with the square root of the grid's consensus. (Our choices; the
+    paper does not say how entities are ranked.)
+
+    Args:
+        predicted_iou: (M,).
+        found: M entities.
+        claimed: M masks that the model gave for them.
+        grid: the clicks that agree or not.
     """
-    device = entities.predicted_iou.device
-    found = PackedMasks.pack(entities.masks, cell_area)
-    share = found.areas / found.cell_areas().sum()
-    weight = torch.from_numpy(
-        share**_AREA_EXPONENT * grid.consensus(found, objects_only=True) ** _CONSENSUS_EXPONENT
-    ).to(device)
-    scores = entities.predicted_iou * entity_agreement(entities, cell_area) * weight
-    return scores.clamp(0, 1).to(torch.float32)
-
-
-def entity_agreement(entities: MaskSet, cell_area: torch.Tensor) -> torch.Tensor:
-    """(M,) float64 in [0, 1]: IoU of each entity with the mask that the model gave for it."""
-    claimed = PackedMasks.pack(entities.logits > 0, cell_area)
-    found = PackedMasks.pack(entities.masks, cell_area)
     inter = found.from_words(found.words & claimed.words).areas
     agreement = inter / np.maximum(found.areas + claimed.areas - inter, 1)
-    return torch.from_numpy(agreement).to(entities.predicted_iou.device)
+    share = found.areas / found.cell_areas().sum()
+    weight = share**_AREA_EXPONENT * grid.consensus(found, objects_only=True) ** _CONSENSUS_EXPONENT
+    scores = (predicted_iou * agreement * weight).clip(0, 1).astype(np.float32)
+    return scores, agreement
 
 
 def entity_labels(entities: MaskSet, grid: GridAnswers, canvas: Canvas) -> ImageLabels:
@@ -92,29 +90,30 @@ def entity_labels(entities: MaskSet, grid: GridAnswers, canvas: Canvas) -> Image
     Where entities still overlap (without EMR), the higher predicted IoU wins.
     """
     entities = entities[descending_order(entities.predicted_iou)]
-    entities = replace(entities, masks=first_come(entities.masks))
-    scores = entity_scores(entities, grid, canvas.cell_area)
-    order = descending_order(scores)
-    entities, scores = entities[order], scores[order]
-    label_map = full_resolution_label_map(region_fields(entities.masks, entities.logits), canvas)
-    rles = encode_label_map(label_map, len(entities))
-    masks = labelled_masks(
-        rles,
-        predicted_iou=entities.predicted_iou.tolist(),
-        stability_score=entities.stability_score.tolist(),
-        point_coords=entities.point_coords.tolist(),
-        score=scores.tolist(),
-        agreement=entity_agreement(entities, canvas.cell_area).tolist(),
+    masks = first_come(entities.masks)
+    bits, predicted_iou, stability_score, point_coords = to_host(
+        packed_bits(torch.cat([masks, entities.logits > 0])),
+        entities.predicted_iou,
+        entities.stability_score,
+        entities.point_coords,
+    )
+    both = PackedMasks.of_bits(bits, canvas.on_host.cell_area)
+    scores, agreement = entity_scores(predicted_iou, both[: len(masks)], both[len(masks) :], grid)
+    order = np.argsort(-scores, kind="stable")
+    on_device = torch.from_numpy(order).to(masks.device)
+    label_map = full_resolution_label_map(region_fields(masks[on_device], entities.logits[on_device]), canvas)
+    labelled = labelled_masks(
+        encode_label_map(label_map, len(entities)),
+        predicted_iou=predicted_iou[order].tolist(),
+        stability_score=stability_score[order].tolist(),
+        point_coords=point_coords[order].tolist(),
+        score=scores[order].tolist(),
+        agreement=agreement[order].tolist(),
     )
     height, width = canvas.original_size_hw
-    return ImageLabels((height, width), tuple(masks), sum(mask.area for mask in masks) / (height * width))
+    return ImageLabels((height, width), tuple(labelled), sum(mask.area for mask in labelled) / (height * width))
 
 
 def first_come(masks: torch.Tensor) -> torch.Tensor:
     """(M, P) bool masks made disjoint: a cell stays in the first mask that holds it."""
-    disjoint = masks.clone()
-    taken = masks.new_zeros(masks.shape[1])
-    for mask in disjoint:
-        mask &= ~taken
-        taken |= mask
-    return disjoint
+    return masks & (masks.cumsum(dim=0, dtype=torch.int32) == 1)

@@ -23,15 +23,15 @@ class Superpixels:
     """The superpixel map M_S of one image (E-SAM section 3.2).
 
     Attributes:
-        masks: (K, P) bool over canvas cells; a cell belongs to the superpixel that holds most of it, so one that owns
-            no cell is empty.
+        masks: (K, P) bool over canvas cells, in the host's memory; a cell belongs to the superpixel that holds most of
+            it, so one that owns no cell is empty.
         centroids: (K, 2) float32 (x, y) in original pixels: the pixel of the superpixel closest to its mean.
-        density: (P,) float32 in (0, 1), the density map M_D (eq. 3) averaged over each cell.
+        density: (P,) float32 in (0, 1), the density map M_D (eq. 3) averaged over each cell; in the host's memory.
     """
 
     masks: torch.Tensor
     centroids: torch.Tensor
-    density: torch.Tensor
+    density: NDArray[np.float32]
 
     def __len__(self) -> int:
         return int(self.masks.shape[0])
@@ -44,7 +44,6 @@ def find_superpixels(embedding: ImageEmbedding, config: SuperpixelConfig) -> Sup
     size weighs 1/2, the smallest nearly 1, the largest nearly 0.
     """
     canvas = embedding.canvas
-    device = canvas.cell_index.device
     height, width = (math.ceil(extent) for extent in canvas.image_extent_hw)
     small = _superpixel_map(_working_image(embedding.canvas_image[:height, :width]), config)
     areas = np.bincount(small.ravel())
@@ -54,10 +53,10 @@ def find_superpixels(embedding: ImageEmbedding, config: SuperpixelConfig) -> Sup
     past_image = ((0, canvas.size_hw[0] - height), (0, canvas.size_hw[1] - width))
     label_map = np.pad(_enlarged(small, (height, width)), past_image, mode="edge")
     weights = np.median(areas) / (np.median(areas) + areas)
-    density = canvas.from_pixels(torch.from_numpy(weights[label_map].astype(np.float32)).to(device))
-    owner = _majority(canvas.cell_index.cpu().numpy().ravel(), label_map.ravel(), canvas.num_cells)
-    masks = torch.from_numpy(owner).to(device)[None] == torch.arange(areas.size, device=device)[:, None]
-    return Superpixels(masks, centroids.to(device, torch.float32), density)
+    density = canvas.on_host.from_pixels(torch.from_numpy(weights[label_map].astype(np.float32))).numpy()
+    owner = _majority(canvas.on_host.cell_index.numpy().ravel(), label_map.ravel(), canvas.num_cells)
+    masks = torch.from_numpy(owner)[None] == torch.arange(areas.size)[:, None]
+    return Superpixels(masks, centroids.to(canvas.cell_index.device, torch.float32), density)
 
 
 def _working_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

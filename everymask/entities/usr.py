@@ -37,7 +37,7 @@ def fill_uncovered(
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
     """
-    cell_area = embedding.canvas.cell_area
+    cell_area = embedding.canvas.on_host.cell_area
     points = additional_prompts(embedding, entities, parts, superpixels, config)
     points = points[backbone.distinct_points(embedding, points)[0]]
     batches = []
@@ -58,8 +58,8 @@ def additional_prompts(
         parts: in descending predicted IoU.
     """
     canvas = embedding.canvas
-    regions = PackedMasks.pack(superpixels.masks, canvas.cell_area)
-    covered = PackedMasks.pack(entities.masks, canvas.cell_area).union()
+    regions = PackedMasks.pack(superpixels.masks, canvas.on_host.cell_area)
+    covered = PackedMasks.pack(entities.masks, canvas.on_host.cell_area).union()
     remaining = np.flatnonzero(regions.shared_areas(covered) < _UNCOVERED_SHARE * regions.areas)
     points = superpixels.centroids[torch.from_numpy(remaining).to(superpixels.centroids.device)]
     if not len(remaining) or not len(parts):
@@ -98,8 +98,8 @@ def greedy_cover(entities: MaskSet, additional: MaskSet, cell_area: torch.Tensor
     A mask whose IoU with an entity exceeds ρ joins the one it overlaps most, others become entities. Only uncovered
     cells are added, so entities stay disjoint.
     """
-    old = PackedMasks.pack(entities.masks, cell_area)
-    offered = PackedMasks.pack(additional.masks, cell_area)
+    both = PackedMasks.pack(torch.cat([entities.masks, additional.masks]), cell_area)
+    old, offered = both[: len(entities)], both[len(entities) :]
     least = max(config.min_gain * float(old.cell_areas().sum()), 1)
     # Rows for every mask there may be; `count` are in use.
     words = np.concatenate([old.words, np.zeros_like(offered.words)])

@@ -18,6 +18,8 @@ _DISAGREEMENT = 0.25
 _MIN_LOGIT = 1e-6
 _BAND_PIXELS = 2**21
 """Pixels interpolated at a time, so that temporaries stay at a few tens of MiB."""
+_BAND_VALUES = 2**26
+"""On a GPU: regions x pixels interpolated at a time, 256 MiB."""
 _REGIONS_AT_A_TIME = 64
 _MARGIN = 3
 """Canvas pixels around a region that influence the edge of its enlarged field."""
@@ -43,15 +45,19 @@ class _Axis:
         """The range of outputs that read any source pixel in [start, stop)."""
         return int(torch.searchsorted(self._high, start)), int(torch.searchsorted(self._low, stop))
 
+    def read_by(self, start: int, stop: int) -> tuple[int, int]:
+        """The first and the last source pixel that outputs [start, stop) read."""
+        return int(self._low[start]), int(self._high[stop - 1])
+
 
 def _interpolate(field: torch.Tensor, rows: _Axis, columns: _Axis, box: _Box, origin: tuple[int, int]) -> torch.Tensor:
-    """Values at a box's output pixels, from a window of the field whose first pixel is `origin` (row, column)."""
+    """Values at a box's output pixels, from (..., h, w) windows of fields that begin at `origin` (row, column)."""
     x0, y0, x1, y1 = box
     row, column = origin
     low, high, fraction = rows.low[y0:y1] - row, rows.high[y0:y1] - row, rows.fraction[y0:y1, None]
-    lines = torch.lerp(field[low], field[high], fraction)
+    lines = torch.lerp(field[..., low, :], field[..., high, :], fraction)
     low, high, fraction = columns.low[x0:x1] - column, columns.high[x0:x1] - column, columns.fraction[None, x0:x1]
-    return torch.lerp(lines[:, low], lines[:, high], fraction)
+    return torch.lerp(lines[..., low], lines[..., high], fraction)
 
 
 def full_resolution_label_map(fields: torch.Tensor, canvas: Canvas) -> NDArray[np.int32]:
@@ -70,25 +76,35 @@ def full_resolution_label_map(fields: torch.Tensor, canvas: Canvas) -> NDArray[n
         (H, W) int32 of original size, values in [0, M), `BACKGROUND` (-1) where no region is. A region narrower than a
         pixel may end up with none.
     """
-    device = fields.device
-    factor = canvas.enlarged_by
+    if not len(fields):
+        return np.full(canvas.original_size_hw, BACKGROUND, dtype=np.int32)
+    return _region_by_region(fields, canvas) if fields.device.type == "cpu" else _band_by_band(fields, canvas)
+
+
+def _axes(canvas: Canvas, device: torch.device) -> tuple[_Axis, _Axis]:
     rows, columns = (
-        _Axis(factor * source, factor * extent, target, device)
+        _Axis(canvas.enlarged_by * source, canvas.enlarged_by * extent, target, device)
         for source, extent, target in zip(canvas.size_hw, canvas.image_extent_hw, canvas.original_size_hw, strict=True)
     )
-    cell_index = canvas.cell_index.to(device)
-    labels = torch.full(canvas.original_size_hw, BACKGROUND, dtype=torch.int32, device=device)
-    best = torch.zeros(canvas.original_size_hw, dtype=torch.float32, device=device)
-    for region, (field, (sx0, sy0, sx1, sy1)) in enumerate(zip(fields, _boxes(fields, cell_index), strict=True)):
+    return rows, columns
+
+
+def _region_by_region(fields: torch.Tensor, canvas: Canvas) -> NDArray[np.int32]:
+    """Each region inside its own box only: the least arithmetic."""
+    rows, columns = _axes(canvas, fields.device)
+    factor = canvas.enlarged_by
+    labels = torch.full(canvas.original_size_hw, BACKGROUND, dtype=torch.int32)
+    best = torch.zeros(canvas.original_size_hw, dtype=torch.float32)
+    boxes = _boxes(fields, canvas.cell_index)
+    for region, (field, (sx0, sy0, sx1, sy1)) in enumerate(zip(fields, boxes, strict=True)):
         # Outside these outputs only values that are not positive are read.
         x0, x1 = columns.reading(factor * (sx0 - 1), factor * (sx1 + 1))
         y0, y1 = rows.reading(factor * (sy0 - 1), factor * (sy1 + 1))
         if sx1 == 0 or x1 <= x0:
             continue
         top, left = max(0, sy0 - _MARGIN), max(0, sx0 - _MARGIN)
-        window = field[cell_index[top : sy1 + _MARGIN, left : sx1 + _MARGIN]].to(torch.float32)
-        if factor > 1:
-            window = interpolate(window[None, None], scale_factor=factor, mode="bilinear", align_corners=False)[0, 0]
+        window = field[canvas.cell_index[top : sy1 + _MARGIN, left : sx1 + _MARGIN]].to(torch.float32)
+        window = _enlarged(window[None], factor)[0]
         step = max(1, _BAND_PIXELS // (x1 - x0))
         for start in range(y0, y1, step):
             box = (x0, start, x1, min(start + step, y1))
@@ -96,7 +112,35 @@ def full_resolution_label_map(fields: torch.Tensor, canvas: Canvas) -> NDArray[n
             here = (slice(box[1], box[3]), slice(x0, x1))
             labels[here].masked_fill_(values > best[here], region)
             torch.maximum(best[here], values, out=best[here])
+    return labels.numpy()
+
+
+def _band_by_band(fields: torch.Tensor, canvas: Canvas) -> NDArray[np.int32]:
+    """All regions of a band of pixels at once: the fewest kernels, whose number does not grow with the regions."""
+    rows, columns = _axes(canvas, fields.device)
+    factor, (height, width) = canvas.enlarged_by, canvas.original_size_hw
+    labels = torch.empty(canvas.original_size_hw, dtype=torch.int32, device=fields.device)
+    # The lower index wins a tie.
+    index = torch.arange(len(fields), 0, -1, dtype=torch.int32, device=fields.device)[:, None, None]
+    step = max(1, _BAND_VALUES // (len(fields) * max(width, factor * canvas.size_hw[1])))
+    for start in range(0, height, step):
+        stop = min(start + step, height)
+        first, last = rows.read_by(start, stop)
+        top = max(0, first // factor - _MARGIN)
+        window = fields[:, canvas.cell_index[top : last // factor + 1 + _MARGIN]].to(torch.float32)
+        window = _enlarged(window, factor)
+        values = _interpolate(window, rows, columns, (0, start, width, stop), (factor * top, 0))
+        best = values.amax(dim=0)
+        winner = torch.where(values == best, index, 0).amax(dim=0)
+        labels[start:stop] = torch.where(best > 0, len(fields) - winner, BACKGROUND)
     return labels.cpu().numpy()
+
+
+def _enlarged(windows: torch.Tensor, factor: int) -> torch.Tensor:
+    """(K, h, w) float32 → each side `factor` times as long."""
+    if factor == 1:
+        return windows
+    return interpolate(windows[:, None], scale_factor=factor, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _boxes(fields: torch.Tensor, cell_index: torch.Tensor) -> list[_Box]:
@@ -124,19 +168,22 @@ def region_fields(masks: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         outside (our choice).
     """
     fields = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
-    for field, mask, own in zip(fields, masks, logits, strict=True):
-        values = own.to(torch.float32)
+    # On a CPU a region's numbers stay in the cache; on a GPU kernels must be few.
+    at_a_time = 1 if logits.device.type == "cpu" else _REGIONS_AT_A_TIME
+    for start in range(0, len(logits), at_a_time):
+        chunk = slice(start, start + at_a_time)
+        mask, values = masks[chunk], logits[chunk].to(torch.float32)
         scaled = values / _scale(torch.where(mask, values, 0), mask)
         inside = torch.where(scaled > 0, scaled, _DISAGREEMENT)
         outside = torch.where(scaled > 0, -_DISAGREEMENT, scaled)
-        torch.where(mask, inside, outside, out=field)
+        torch.where(mask, inside, outside, out=fields[chunk])
     return fields
 
 
 def _scale(inside: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The positive number that divides a region's (P,) float32 logits, which are 0 outside its (P,) mask."""
-    agreeing = inside > 0
-    mean = inside.clamp_min(0).sum() / agreeing.sum().clamp_min(1)
-    magnitude = inside.abs().sum() / mask.sum().clamp_min(1)
-    scale = torch.where(agreeing.any(), mean, magnitude)
+    """(K, 1) positive numbers that divide (K, P) float32 logits of regions, which are 0 outside their (K, P) masks."""
+    agreeing = (inside > 0).sum(dim=1, keepdim=True)
+    mean = inside.clamp_min(0).sum(dim=1, keepdim=True) / agreeing.clamp_min(1)
+    magnitude = inside.abs().sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp_min(1)
+    scale = torch.where(agreeing > 0, mean, magnitude)
     return torch.where(scale > _MIN_LOGIT, scale, 1.0)

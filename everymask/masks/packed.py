@@ -13,7 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.constants import DeviceConstant, to_host
+
 Words = NDArray[np.uint64]
+
+_PLACES = DeviceConstant([128, 64, 32, 16, 8, 4, 2, 1], torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,17 @@ class PackedMasks:
 
     @classmethod
     def pack(cls, masks: torch.Tensor, cell_area: torch.Tensor) -> PackedMasks:
-        """Pack (M, P) bool masks over cells of (P,) whole pixels, from any device."""
+        """Pack (M, P) bool masks, from any device, over cells of (P,) whole pixels, best given on the host."""
+        (bits,) = to_host(packed_bits(masks))
+        return cls.of_bits(bits, cell_area)
+
+    @classmethod
+    def of_bits(cls, bits: NDArray[np.uint8], cell_area: torch.Tensor) -> PackedMasks:
+        """The masks of `packed_bits`."""
         areas = cell_area.cpu().numpy().astype(np.int64)
         num_digits = max(1, int(areas.max(initial=1)).bit_length())
-        digits = _pack_bits(((areas >> np.arange(num_digits)[:, None]) & 1).astype(np.bool_))
-        words = _pack_bits(masks.numpy()) if masks.device.type == "cpu" else _pack_on_device(masks)
+        digits = _pack_bits(((areas >> np.arange(num_digits)[:, None]) & 1).astype(np.bool_)).view(np.uint64)
+        words = bits.view(np.uint64)
         return cls(words, _count(words, digits), digits, len(areas))
 
     def __len__(self) -> int:
@@ -148,18 +158,18 @@ def leaders(masks: PackedMasks, scores: NDArray[np.floating], iou_thresh: NDArra
     return leader
 
 
-def _pack_bits(bits: NDArray[np.bool_]) -> Words:
-    """(M, P) bool → (M, W) words."""
+def packed_bits(masks: torch.Tensor) -> torch.Tensor:
+    """(M, P) bool → (M, 8 W) uint8 on the same device, eight cells to a byte: what is copied to the host."""
+    if masks.device.type == "cpu":
+        return torch.from_numpy(_pack_bits(masks.numpy()))
+    padded = torch.nn.functional.pad(masks.view(torch.uint8), (0, -masks.shape[1] % 64))
+    eights = padded.view(len(masks), padded.shape[1] // 8, 8)
+    return (eights * _PLACES[masks.device]).sum(dim=2, dtype=torch.uint8)
+
+
+def _pack_bits(bits: NDArray[np.bool_]) -> NDArray[np.uint8]:
     packed = np.packbits(bits, axis=1)
-    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
-
-
-def _pack_on_device(masks: torch.Tensor) -> Words:
-    """`_pack_bits` on a GPU, so that an eighth of the bytes are copied to the host."""
-    padded = torch.nn.functional.pad(masks.to(torch.uint8), (0, -masks.shape[1] % 64))
-    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=masks.device)
-    packed = (padded.view(len(masks), padded.shape[1] // 8, 8) * places).sum(dim=2, dtype=torch.uint8)
-    return packed.cpu().numpy().view(np.uint64)
+    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
 
 
 def _count(words: Words, digits: Words) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from everymask.backbone import protocol
 from everymask.backbone.protocol import Canvas
 
 
@@ -52,3 +53,10 @@ def test_points_past_the_image_are_brought_to_its_edge() -> None:
 def test_an_extent_outside_the_canvas_is_refused(extent_hw: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="inside the canvas"):
         canvas_of((4, 4), (40, 40), extent_hw)
+
+
+def test_areas_are_kept_in_a_type_in_which_their_sums_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, areas = torch.tensor([[0, 0, 1, 1]]), torch.tensor([2, 2])
+    assert Canvas(cells, areas, (1, 4)).cell_area.dtype == torch.float32
+    monkeypatch.setattr(protocol, "_LARGEST_EXACT_FLOAT32", 3)
+    assert Canvas(cells, areas, (1, 4)).cell_area.dtype == torch.float64

@@ -37,6 +37,24 @@ def test_batches_answer_every_point_in_order(batch: int) -> None:
     assert answers.point_coords[::3].tolist() == points.tolist()
 
 
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = ScriptedBackbone([Reply.one(rectangle(SIZE, 0, 0, 2, 2))], painted(SIZE))
+    embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
+    decode, sizes = backbone.decode_points, []
+
+    def decode_in_little_memory(embedding: Any, points: torch.Tensor) -> Any:
+        sizes.append(len(points))
+        if len(points) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(embedding, points)
+
+    monkeypatch.setattr(backbone, "decode_points", decode_in_little_memory)
+    points = torch.arange(10.0).view(5, 2)
+    batches = list(decode_batches(backbone, embedding, points, EntityConfig()))
+    assert sizes == [5, 2, 2, 1]
+    assert torch.equal(torch.cat([one.prompts.point_coords for one in batches]), points)
+
+
 def test_no_point_gives_no_mask() -> None:
     backbone = ScriptedBackbone([Reply.one(rectangle(SIZE, 0, 0, 2, 2))], painted(SIZE))
     embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
@@ -61,10 +79,11 @@ def test_the_first_of_equally_confident_masks_is_the_best() -> None:
 def test_levels_and_stability_are_those_of_a_mask_set() -> None:
     masks = (rectangle(SIZE, 0, 0, 2, 2), rectangle(SIZE, 0, 0, 8, 6), rectangle(SIZE, 0, 0, 2, 2))
     answers = answers_of(Reply(masks), Reply(masks[::-1]))
-    expected = MaskSet.from_prompts(answers.prompts, answers.cell_area)
+    expected = MaskSet.from_prompts(answers.prompts, torch.ones(SIZE[0] * SIZE[1]))
     assert answers.level.tolist() == expected.level.tolist() == [1, 0, 2, 1, 0, 2]
     rows = np.arange(6)
-    assert answers.stability(rows).tolist() == expected.stability_score.tolist()
+    assert answers.stability_score.tolist() == expected.stability_score.tolist()
+    assert answers.take(rows).stability_score.tolist() == expected.stability_score.tolist()
     assert answers.take(rows).level.tolist() == expected.level.tolist()
 
 

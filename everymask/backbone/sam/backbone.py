@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, Prepar
 from everymask.backbone.sam.config import DTYPES, SamConfig
 from everymask.backbone.sam.frame import Frame, ImageFrame
 from everymask.backbone.sam.framed import FramedBackbone
-from everymask.backbone.sam.prompt_decoder import PromptDecoder
+from everymask.backbone.sam.prompt_decoder import ImageState, PromptDecoder
 from everymask.errors import ConfigurationError, ModelOutputError
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ class SamBackbone(FramedBackbone):
         self._decoder = parts.decoder
         self._frame_of = parts.frame
         self._padded_box = parts.padded_box
+        self._prompts_at_a_time = config.prompts_at_a_time(device)
+        self._latest: tuple[Mapping[str, torch.Tensor] | None, ImageState | None] = (None, None)
         if device.type == "cpu":
             _keep_freed_memory()
 
@@ -156,10 +159,22 @@ class SamBackbone(FramedBackbone):
     @torch.no_grad()
     def decode_points(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> PromptMasks:
         frame = self._frame(embedding)
-        coords = frame.to_input(point_coords.to(self._device))[:, None]  # (N, 1, 2)
-        labels = torch.ones(coords.shape[:2], dtype=torch.int64, device=self._device)
-        prompts, _ = self._prompt_encoder(points=(coords, labels), boxes=None, masks=None)
+        prompts = self._click_prompts(frame.to_input(point_coords.to(self._device)))
         return self._decode(embedding, prompts, point_coords)
+
+    def _click_prompts(self, coords: torch.Tensor) -> torch.Tensor:
+        """(N, 2) float64 clicks for an object each, in network pixels → (N, 2, C): the click, and the padding after it.
+
+        What SAM's prompt encoder makes of them. That one looks up each label by a mask, for which a GPU would wait.
+        """
+        encoder = self._prompt_encoder
+        side, _ = encoder.input_image_size
+        # Centres of pixels, from -1 to 1 over the square input.
+        places = (coords * (2 / side) + (1 / side - 1)).float()
+        angles = 2 * math.pi * (places @ encoder.pe_layer.positional_encoding_gaussian_matrix)
+        click = torch.cat([angles.sin(), angles.cos()], dim=-1) + encoder.point_embeddings[1].weight
+        padding = encoder.not_a_point_embed.weight.expand_as(click)
+        return torch.stack([click, padding], dim=1)
 
     @torch.no_grad()
     def decode_clicks(
@@ -202,38 +217,52 @@ class SamBackbone(FramedBackbone):
         """Answer prompts (N, T, C), `points_per_batch` at a time or as many as fit in memory."""
         frame = self._frame(embedding)
         height, width = frame.canvas_size_hw
+        state = self._state(embedding, frame)
         dtype = self.config.decoder_dtype(self._device)
-        features = {name: tensor.float() for name, tensor in embedding.features.items()}
-        image = features["image"].flatten(1).t() + self._prompt_encoder.no_mask_embed.weight
-        skips = None
-        if "skip_fine" in features:
-            skips = (features["skip_coarse"].to(dtype), features["skip_fine"].to(dtype))
-        state = self._decoder.prepare(image.to(dtype), frame.token_size_hw, skips)
+        prompts = prompts.to(dtype)
         count = prompts.shape[0]
-        logits = torch.empty(count, MASKS_PER_PROMPT, height * width, device=self._device)
+        logits = torch.empty(count, MASKS_PER_PROMPT, height, width, device=self._device)
         predicted_iou = torch.empty(count, MASKS_PER_PROMPT, device=self._device)
         tokens = torch.empty(count, MASKS_PER_PROMPT, self.token_dim, device=self._device)
-        size = self.config.prompts_at_a_time(self._device)
         start = 0
         while start < count:
+            size = self._prompts_at_a_time
             chunk = slice(start, start + size)
             try:
-                answer = self._decoder.decode(state, prompts[chunk].to(dtype))
+                answer = self._decoder.decode(state, prompts[chunk])
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if size == 1 or not _is_out_of_memory(error):
                     raise
-                size //= 2
-                logger.warning("%s ran out of memory; decoding %d prompts at a time", self._name, size)
+                self._prompts_at_a_time = max(1, min(size, count - start) // 2)
+                logger.warning(
+                    "%s ran out of memory; decoding %d prompts at a time", self._name, self._prompts_at_a_time
+                )
                 continue
-            logits[chunk] = answer.logits[..., :height, :width].flatten(2)
+            logits[chunk] = answer.logits[..., :height, :width]
             predicted_iou[chunk] = answer.predicted_iou
             tokens[chunk] = answer.tokens
             start += size
         self._check_finite(logits, predicted_iou, tokens)
-        return PromptMasks(logits, predicted_iou, tokens, point_coords.to(self._device, torch.float32))
+        return PromptMasks(logits.flatten(2), predicted_iou, tokens, point_coords.to(self._device, torch.float32))
+
+    def _state(self, embedding: ImageEmbedding, frame: ImageFrame) -> ImageState:
+        """What all prompts on an image share; kept for the batches that follow on the same one."""
+        features, state = self._latest
+        if features is embedding.features and state is not None:
+            return state
+        dtype = self.config.decoder_dtype(self._device)
+        features = embedding.features
+        image = features["image"].float().flatten(1).t() + self._prompt_encoder.no_mask_embed.weight
+        skips = None
+        if "skip_fine" in features:
+            skips = (features["skip_coarse"].to(dtype), features["skip_fine"].to(dtype))
+        state = self._decoder.prepare(image.to(dtype), frame.token_size_hw, skips)
+        self._latest = (features, state)
+        return state
 
     def _check_finite(self, *tensors: torch.Tensor) -> None:
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        # A sum is finite only if all that it adds up is; and a GPU is waited for once.
+        if not math.isfinite(float(torch.stack([tensor.sum(dtype=torch.float32) for tensor in tensors]).sum())):
             raise ModelOutputError(
                 f"{self._name} answered with NaN or infinity; its weights may be damaged, or the precision too low: "
                 "fetch the checkpoint again, or use fp32"

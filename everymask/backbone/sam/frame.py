@@ -105,8 +105,8 @@ class Frame:
         """(..., 2) points (x, y) in original pixels → network pixels, float64 as in SAM."""
         height, width = self.original_size_hw
         input_height, input_width = self.input_size_hw
-        scale = torch.tensor([input_width / width, input_height / height], dtype=torch.float64, device=coords.device)
-        return coords.double() * scale
+        x, y = coords.double().unbind(-1)
+        return torch.stack([x * (input_width / width), y * (input_height / height)], dim=-1)
 
     def on_host(self, image: NDArray[np.uint8]) -> PreparedImage:
         resized = self.resize(image)

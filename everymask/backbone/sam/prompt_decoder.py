@@ -4,7 +4,7 @@ Its answers equal the official `MaskDecoder`'s up to rounding, with less work:
 
 - Until its first image-to-token attention a prompt sees the image's own tokens, so these are projected once for all
   prompts, and no prompt gets a copy of the image embedding.
-- Later image tokens differ between prompts and are never projected (`cross_attention.py`).
+- Later image tokens differ between prompts and are never projected (`attention.py`).
 - Up-scaling stays channel-last, where a 2x2 transposed convolution of stride 2 is a matrix product. It covers only the
   part of the image that is not padding, and only the three multimask outputs.
 
@@ -13,7 +13,7 @@ Symbols: N prompts, T tokens a prompt, L image tokens, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,11 @@ from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import nn
 from torch.nn import functional as F
 
-from everymask.backbone.sam.cross_attention import ImageToToken, TokenToImage
+from everymask.backbone.sam.attention import ImageToToken, SelfAttention, TokenToImage
 
-_MULTIMASK = [1, 2, 3]
+_MULTIMASK = slice(1, 4)
 """The multimask output's mask tokens. The first of the four, for unambiguous prompts, is not used."""
-_OUTPUT_ROWS = [0, 2, 3, 4]
+_OUTPUT_ROWS = (0, 2, 3, 4)
 """Output tokens whose final state is read: the IoU token and those of `_MULTIMASK`."""
 
 
@@ -97,8 +97,8 @@ class PromptDecoder:
         self._final_norm = transformer.norm_final_attn
         before = [] if first_token is None else [first_token.to(device, dtype)]
         self._output_tokens = torch.cat([*before, decoder.iou_token.weight, decoder.mask_tokens.weight])
-        self._output_rows = [row + len(before) for row in _OUTPUT_ROWS]
-        self._hypernetworks = [decoder.output_hypernetworks_mlps[index] for index in _MULTIMASK]
+        self._output_rows = torch.tensor([row + len(before) for row in _OUTPUT_ROWS]).to(device)
+        self._hypernetworks = _Hypernetworks(list(decoder.output_hypernetworks_mlps)[_MULTIMASK])
         self._iou_head = decoder.iou_prediction_head
         self._sigmoid_iou = sigmoid_iou
 
@@ -134,15 +134,14 @@ class PromptDecoder:
         tokens, image = first.shared(position, state)
         for layer in later:
             tokens, image = layer.own(tokens, position, image)
-        tokens = tokens[:, self._output_rows]
-        tokens = self._final_norm(tokens + self._final_read.read(tokens + position[:, self._output_rows], image))
+        tokens, position = (x.index_select(1, self._output_rows) for x in (tokens, position))
+        tokens = self._final_norm(tokens + self._final_read.read(tokens + position, image))
         mask_tokens = tokens[:, 1:]
-        filters = torch.stack([mlp(mask_tokens[:, index]) for index, mlp in enumerate(self._hypernetworks)], dim=1)
         rows, columns = state.valid_hw
         valid = image.view(-1, *self._grid, image.shape[-1])[:, :rows, :columns]
         predicted_iou = self._iou_head(tokens[:, 0])[:, _MULTIMASK]
         return DecodedPrompts(
-            logits=self._upscaling.masks(valid, filters, state.skips),
+            logits=self._upscaling.masks(valid, self._hypernetworks(mask_tokens), state.skips),
             predicted_iou=predicted_iou.sigmoid() if self._sigmoid_iou else predicted_iou,
             tokens=mask_tokens,
         )
@@ -152,6 +151,7 @@ class _Layer:
     def __init__(
         self, block: TwoWayAttentionBlock, image_position: torch.Tensor, device: torch.device, dtype: torch.dtype
     ) -> None:
+        self._read_prompt = SelfAttention(block.self_attn, device, dtype)
         self.read_image = TokenToImage(block.cross_attn_token_to_image, image_position, device, dtype)
         self.write_image = ImageToToken(block.cross_attn_image_to_token, image_position, device, dtype)
         self._block = block
@@ -179,16 +179,37 @@ class _Layer:
     def _self_attend(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         block = self._block
         if block.skip_first_layer_pe:
-            attended: torch.Tensor = block.norm1(block.self_attn(q=tokens, k=tokens, v=tokens))
+            attended: torch.Tensor = block.norm1(self._read_prompt.alike(tokens))
         else:
-            placed = tokens + position
-            attended = block.norm1(tokens + block.self_attn(q=placed, k=placed, v=tokens))
+            attended = block.norm1(tokens + self._read_prompt.placed(tokens, position))
         return attended
 
     def _think(self, tokens: torch.Tensor) -> torch.Tensor:
         tokens = self._block.norm2(tokens)
         thought: torch.Tensor = self._block.norm3(tokens + self._block.mlp(tokens))
         return thought
+
+
+class _Hypernetworks:
+    """The three networks that make a mask token's filter, as one."""
+
+    def __init__(self, networks: Sequence[Any]) -> None:
+        """`networks` are on their device, in their precision."""
+        self._layers = [
+            (
+                torch.stack([layer.weight.detach().t() for layer in layers]),
+                torch.stack([layer.bias.detach()[None] for layer in layers]),
+            )
+            for layers in zip(*(network.layers for network in networks), strict=True)
+        ]
+
+    def __call__(self, mask_tokens: torch.Tensor) -> torch.Tensor:
+        """(N, 3, C) → (N, 3, C/8) filters."""
+        x = mask_tokens.transpose(0, 1)
+        *hidden, (weight, bias) = self._layers
+        for inner_weight, inner_bias in hidden:
+            x = torch.baddbmm(inner_bias, x, inner_weight).relu_()
+        return torch.baddbmm(bias, x, weight).transpose(0, 1)
 
 
 class _Upscaling:
@@ -201,6 +222,7 @@ class _Upscaling:
         self._norm_weight: torch.Tensor = norm.weight.to(device, dtype)
         self._norm_bias: torch.Tensor = norm.bias.to(device, dtype)
         self._norm_eps: float = norm.eps
+        self._same = torch.eye(4).view(4, 1, 4, 1).to(device, dtype)
 
     def arrange(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Skips (C/4, 2 rows, 2 columns) and (C/8, 4 rows, 4 columns) in the layout of their sums, with the
@@ -226,7 +248,7 @@ class _Upscaling:
         x = torch.ops.aten.gelu_(x)
         x = torch.ops.aten.gelu_(_enlarge(x, self._second, fine))  # (N rows columns 4, 4 C/8)
         # Four sub-pixels at a time, against a block-diagonal matrix of filters: a wide product is a fast one.
-        blocks = torch.einsum("ij,nmc->nicjm", torch.eye(4, dtype=x.dtype, device=x.device), filters)
+        blocks = self._same * filters.transpose(1, 2)[:, None, :, None]  # (N, 4, C/8, 4, 3)
         logits = x.view(prompts, -1, x.shape[-1]) @ blocks.reshape(prompts, x.shape[-1], -1)
         # From (row, column, y, x, finer y, finer x, mask).
         logits = logits.view(prompts, rows, columns, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)

@@ -53,8 +53,8 @@ class SquashedFrame:
     def to_input(self, coords: torch.Tensor) -> torch.Tensor:
         """(..., 2) points (x, y) in original pixels → network pixels, float64."""
         height, width = self.original_size_hw
-        size = torch.tensor([width, height], dtype=torch.float64, device=coords.device)
-        return coords.double() / size * self.image_size
+        x, y = coords.double().unbind(-1)
+        return torch.stack([x / width * self.image_size, y / height * self.image_size], dim=-1)
 
     def on_host(self, image: NDArray[np.uint8]) -> PreparedImage:
         """See `ImageFrame`; the device scales the image."""

@@ -154,6 +154,8 @@ def test_out_of_memory_halves_the_chunk_and_says_so(
     answers = backbone.decode_points(embedding, points)
     assert sizes == [8, 4, 2, 2, 2, 2, 1]
     assert "decoding 2 prompts at a time" in caplog.text
+    backbone.decode_points(embedding, points[:3])
+    assert sizes[7:] == [2, 1], "what did not fit once is not tried again"
     torch.testing.assert_close(answers.logits, expected.logits, atol=TOLERANCE, rtol=0)
 
 
