@@ -13,6 +13,9 @@ from PIL import Image
 
 from data_jobs import export_labels
 from everymask.errors import ConfigurationError, InputError
+from everymask.formats.export import ExportReport
+from everymask.formats.format import Keeps
+from everymask.formats.loss import Loss
 from everymask.formats.registry import FORMATS, help_text
 from everymask.images.decoding import decode_image
 from everymask.labels.address_policy import address_policy
@@ -122,6 +125,37 @@ def test_a_portrait_is_written_upright(tmp_path: Path, mode: str) -> None:
     with Image.open(BytesIO((tmp_path / "yolo" / "images" / "portrait.jpg").read_bytes())) as written:
         assert written.getexif().get(0x0112, 1) == 1
         assert np.abs(np.asarray(written).astype(int) - upright).max() < 16
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.png", "PNG"), ("a.webp", "WEBP"), ("a.tif", "TIFF"), ("a.jpeg", "JPEG")]
+)
+def test_what_is_written_upright_is_what_its_name_says(tmp_path: Path, name: str, kind: str) -> None:
+    store = picture_store(tmp_path, [name], orientation=6)
+    assert run_export(store, "yolo", tmp_path / "yolo", images="copy").turned == 1
+    with Image.open(tmp_path / "yolo" / "images" / name) as written:
+        assert (written.format, written.size) == (kind, (60, 40))
+
+
+def test_the_report_counts_whatever_is_not_as_it_was() -> None:
+    loss = Loss(masks=4, changed=2, vanished=1, overlapping=3, worst_iou=0.25, worst="b.png", _sum=2.0)
+    report = ExportReport(
+        4, 9, 1, loss, not_kept=(Keeps.SCORES, Keeps.IDS), turned=2, stale=3, notes=("a further sentence",)
+    )
+    assert report.lines() == [
+        "4 images, 9 masks; left out: 1 image with an error",
+        "IoU of what was written with the store: mean 0.5000, worst 0.2500 (b.png)",
+        "not as in the store: 2 masks; gone: 1",
+        "overlapping: 3 masks; the pixels went to the higher score",
+        f"not kept by this format: {Keeps.SCORES.value}, {Keeps.IDS.value}",
+        "written upright, without EXIF orientation: 2 images",
+        "corrected, and another file now: 3 images, whose corrections are kept, and not written",
+        "a further sentence",
+    ]
+    assert ExportReport(1, 0, 0, Loss()).lines() == [
+        "1 image, 0 masks",
+        "IoU of what was written with the store: mean 1.0000, worst 1.0000",
+    ]
 
 
 def test_an_image_that_changed_since_is_refused_with_its_name(tmp_path: Path) -> None:
@@ -264,7 +298,11 @@ def test_a_tolerance_changes_polygons(name: str, tmp_path: Path) -> None:
 
 
 def test_every_format_is_in_the_help() -> None:
-    assert all(f"{name}: " in help_text() for name in FORMATS)
+    lines = {line.partition(":")[0]: line for line in help_text().splitlines()}
+    assert lines.keys() == FORMATS.keys()
+    choices = {name: line.partition("--segmentation ")[2].rstrip("].").split("|") for name, line in lines.items()}
+    assert choices == {name: list(item.segmentations) or [""] for name, item in FORMATS.items()}
+    assert all(("[--segmentation" in line) == bool(FORMATS[name].segmentations) for name, line in lines.items())
 
 
 def test_an_empty_mask_is_no_crash(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given
 from numpy.typing import NDArray
 
+from everymask.formats import outlines
 from everymask.formats.outlines import MIN_IOU, coco_polygons, simple_polygons
 from everymask.masks.checked import fill_polygons
 from everymask.masks.rle import encode_mask, rle_ious
@@ -40,6 +43,23 @@ def test_small_masks_do_not_vanish(tolerance_px: float) -> None:
         record = mask_record(mask, 0.5)
         filled = fill_polygons(coco_polygons(record, tolerance_px), (mask.shape[0], mask.shape[1]))
         assert rle_ious([record.rle], [filled])[0, 0] >= MIN_IOU
+
+
+def test_a_grating_is_halved_and_not_peeled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut hole by hole from one end, a mask of some thousand holes would be cut deeper than Python calls."""
+    depths = []
+
+    def counted(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+        depths.append(sum(frame.function == "counted" for frame in inspect.stack(context=0)))
+        return rings(mask)
+
+    rings = outlines._simple_rings
+    monkeypatch.setattr(outlines, "_simple_rings", counted)
+    grating = np.ones((3, 129), bool)
+    grating[1, 1::2] = False
+    polygons = simple_polygons(mask_record(grating, 0.5))
+    assert fill_polygons([polygon.ravel().tolist() for polygon in polygons], grating.shape) == encode_mask(grating)
+    assert max(depths) <= 9, "64 holes are halved six or seven times"
 
 
 def test_a_mask_of_many_holes_is_cut_in_reasonable_time() -> None:

@@ -7,17 +7,20 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from everymask.errors import ConfigurationError, InputError
 from everymask.files.addresses import AddressPolicy
-from everymask.formats.format import Format
+from everymask.formats.format import Ended, Format
 from everymask.formats.processes import write_here, write_in_processes
 from everymask.formats.registry import FORMATS
 from everymask.formats.shares import Job, Share, Told
 from everymask.labels.store import LabelStore
+from everymask.masks.rle import encode_mask
 from tests.formats.exporting import Stop, contents, options_with_images, picture_store, run_export
+from tests.labels.examples import mask_record
 
 A_SHARE, SHARES = 64, 2
 
@@ -45,6 +48,19 @@ def test_the_order_of_shares_does_not_matter(store: LabelStore, tmp_path: Path, 
     assert first.keys() == second.keys()
     assert [path for path in first if first[path] != second[path]] == []
     assert not [path for path in first if "shares" in path or path.endswith(".spool")]
+
+
+def test_the_report_of_a_finished_share_is_read_again_as_it_was(tmp_path: Path) -> None:
+    whole, corner = np.ones((9, 12), bool), np.zeros((9, 12), bool)
+    corner[:3, :4] = True
+    told = Told(7, images=2, turned=1, names={0: "cat", 4: "dog"}, ended=Ended({"train": 2}, {"train": 999}))
+    told.loss.add("a.png", [mask_record(whole, 0.9)] * 2, [encode_mask(corner)] * 2, overlaps_kept=False)
+    told.counts.add("train", ["cat", "cat", "dog"])
+    told.counts.add("val", ["dog"])
+    assert Told.kept(tmp_path / "none.json") is None
+    told.keep(tmp_path / "7.json")
+    assert Told.kept(tmp_path / "7.json") == told
+    assert [path.name for path in tmp_path.iterdir()] == ["7.json"]
 
 
 def test_processes_write_what_one_process_writes(store: LabelStore, tmp_path: Path) -> None:

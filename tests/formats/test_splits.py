@@ -19,6 +19,7 @@ from everymask.formats.near_duplicates import alike, thumbnail
 from everymask.formats.registry import FORMATS
 from everymask.formats.splits import SplitCounts, SplitOptions, plan_splits
 from everymask.images.decoding import ImageLimits
+from everymask.labels.provenance import RunRecord, write_run
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from tests.formats.exporting import run_export
@@ -104,6 +105,14 @@ def test_folders_and_columns_may_say_what_stays_together(store: LabelStore, tmp_
     assert len(set(planned(store, SplitOptions(THIRDS.shares, by="width")).values())) == 1
     with pytest.raises(ConfigurationError, match="no such column, only image_id, uri"):
         planned(store, SplitOptions(THIRDS.shares, by="patient"))
+
+
+def test_a_store_without_a_row_has_no_column_to_split_by(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path / "store"))
+    write_run(store, RunRecord({}))
+    assert planned(store) == {}
+    with pytest.raises(ConfigurationError, match="no such column"):
+        planned(store, SplitOptions(THIRDS.shares, by="width"))
 
 
 def split_file(path: Path, rows: Sequence[Sequence[str]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -82,6 +83,14 @@ def test_the_card_names_features_and_splits(store: LabelStore, split: SplitOptio
     (row,) = pq.read_table(tmp_path / "out/data/val-00000.parquet").to_pylist()
     with Image.open(BytesIO(row["image"]["bytes"])) as picture:
         assert picture.size == (row["width"], row["height"]) == (30, 40)
+
+
+def test_a_person_reads_the_cards_class_names(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path / "store"))
+    bear = replace(mask_record(np.ones((10, 10), bool), 0.9, 0), class_name="Bär")
+    store.write_part(to_table([ImageRow("a.png", "a.png", ImageLabels((10, 10), (bear,), 1.0))]))
+    run_export(store, "huggingface", tmp_path / "out")
+    assert "'0': Bär" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
 
 
 def test_masks_below_others_have_run_lengths(tmp_path: Path) -> None:
