@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from everymask.errors import InputError
-from everymask.formats.outlines import coco_polygons, simple_polygons
+from everymask.formats.outlines import coco_polygons
 from everymask.labels.corrections import Action, CorrectedMask, ImageCorrection
 from everymask.labels.rows import ImageRow
 from everymask.masks.checked import fill_polygons
@@ -168,10 +168,8 @@ def _same(mask: ReviewedMask, parent: LabelledMask, tolerance_px: float) -> bool
         return True
     if not mask.polygons or not tolerance_px:
         return False
-    size_hw = (parent.rle["size"][0], parent.rle["size"][1])
-    simple = [polygon.ravel().tolist() for polygon in simple_polygons(parent, tolerance_px)]
-    ways = (simple, coco_polygons(parent, tolerance_px))
-    return any(fill_polygons(polygons, size_hw)["counts"] == mask.rle["counts"] for polygons in ways)
+    height, width = parent.rle["size"]
+    return fill_polygons(coco_polygons(parent, tolerance_px), (height, width))["counts"] == mask.rle["counts"]
 
 
 def new_mask(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from everymask.errors import InputError
+from everymask.formats.outlines import coco_polygons
 from everymask.labels.corrections import CorrectedMask, ImageCorrection, corrected
 from everymask.labels.mask_ids import with_mask_ids
 from everymask.labels.rows import ImageRow
+from everymask.masks.checked import fill_polygons
 from everymask.masks.rle import decode_mask, encode_mask
-from everymask.records import ImageLabels, LabelledMask
+from everymask.records import ImageLabels, LabelledMask, Member
 from everymask.review.matching import correct_image
 from everymask.review.reviewed import ReviewedImage, ReviewedMask
 from tests.labels.examples import mask_record
@@ -121,6 +124,22 @@ def test_of_two_masks_with_one_id_the_second_is_new() -> None:
     assert correction.masks[1].mask_id != cat.mask_id
 
 
+def test_what_nobody_had_judged_on_the_page_is_judged_by_who_returns_it() -> None:
+    """`everymask browse` keeps the masks that a person passed over as `kept`."""
+    image = image_of(strip(0, 10), strip(10, 20))
+    first, second = machine(image)
+    passed_over = tuple(
+        CorrectedMask("kept", str(mask.mask_id), mask.mask_id, mask.rle, mask.class_id, mask.class_name, 1.0)
+        for mask in (first, second)
+    )
+    before = replace(correct(image, [returned(first), returned(second)]), masks=passed_over)
+    correction = correct(image, [returned(first), returned(strip(10, 22), second.mask_id)], before)
+    assert [(mask.action, mask.parent_id) for mask in correction.masks] == [
+        ("confirmed", first.mask_id),
+        ("edited", second.mask_id),
+    ]
+
+
 def test_an_added_mask_that_is_deleted_leaves_no_trace() -> None:
     image = image_of(strip(0, 10))
     (cat,) = machine(image)
@@ -188,10 +207,43 @@ def test_another_class_relabels_and_another_outline_edits_even_then() -> None:
     assert correction.masks[1].iou == pytest.approx(10 / 12)
 
 
-def test_what_is_known_of_the_import_is_kept() -> None:
+@pytest.mark.parametrize(
+    ("as_polygons", "tolerance_px", "action"),
+    [(True, 1.0, "confirmed"), (True, 0.0, "edited"), (True, 0.3, "edited"), (False, 1.0, "edited")],
+)
+def test_an_outline_that_the_export_simplified_is_no_edit(as_polygons: bool, tolerance_px: float, action: str) -> None:
+    """Only outlines are simplified, and only by the tolerance that the export says it had."""
+    size = (120, 160)
+    y, x = np.mgrid[:120, :160]
+    shown = with_mask_ids(
+        ImageLabels(size, (mask_record(np.hypot(x - 80, y - 60) < 48, 0.9, 0),), 0.5), "ab" * 32, "0" * 64
+    )
+    (disc,) = shown.masks
+    outline = coco_polygons(disc, 1.0)
+    filled = fill_polygons(outline, size)
+    assert filled["counts"] != disc.rle["counts"]
+    came_back = ReviewedMask(filled, "cat", disc.mask_id, tuple(map(tuple, outline)) if as_polygons else ())
+    reviewed = ReviewedImage("a.png", "a.png", size, (came_back,), tolerance_px=tolerance_px)
+    image = ImageRow("a.png", "/a.png", shown, None, "ab" * 32)
+    (mask,) = correct_image(reviewed, image, shown, None, CLASSES, "coco", "2026-11-29T12:00:00Z").masks
+    assert (mask.action, mask.parent_id) == (action, disc.mask_id)
+    assert mask.rle == (disc.rle if action == "confirmed" else filled), "the store's own pixels stay"
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_an_outline_that_crosses_itself_is_refused_with_its_image(is_ours: bool) -> None:
     image = image_of(strip(0, 10))
+    (cat,) = machine(image)
+    bow = ReviewedMask(encode_mask(strip(0, 8)), "cat", cat.mask_id if is_ours else None, ((0, 0, 8, 8, 8, 0, 0, 8),))
+    with pytest.raises(InputError, match=r"a polygon \(cat\) of a\.png crosses itself"):
+        correct(image, [bow] if is_ours else [returned(cat), bow])
+
+
+def test_what_is_known_of_the_import_is_kept() -> None:
+    image = replace(image_of(strip(0, 10)), uri="/photos.tar", member=Member("range", "a.png"))
     correction = correct(image, [])
     assert (correction.image_id, correction.content_sha256, correction.size_hw) == ("a.png", "ab" * 32, SIZE)
+    assert (correction.uri, correction.member) == ("/photos.tar", Member("range", "a.png"))
     assert (correction.tool, correction.imported_at) == ("coco", "2026-11-29T12:00:00Z")
     assert (correction.annotator, correction.corrected_at) == ("a@b.c", "2026-11-28T10:00:00Z")
     deleted = only(correction, "deleted")
