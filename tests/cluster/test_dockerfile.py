@@ -125,7 +125,7 @@ def test_every_source_exists_and_reaches_the_build(stages: dict[str, Stage], ign
     for stage in stages.values():
         for source in sources(stage):
             assert source.split("/")[0] in let_in, source
-            assert (REPOSITORY / source).exists() or source == "README.md", source
+            assert (REPOSITORY / source).exists(), source
 
 
 def test_nothing_private_reaches_the_build(ignored: list[str]) -> None:

@@ -57,6 +57,14 @@ def test_what_is_there_is_replaced_only_when_asked(classes: LabelStore, tmp_path
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_a_file_that_lies_where_the_licences_go_is_not_overwritten_unasked(classes: LabelStore, tmp_path: Path) -> None:
+    mine = tmp_path / "out.LICENSES.txt"
+    mine.write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"out\.LICENSES\.txt is there already"):
+        run_export(classes, "coco", tmp_path / "out.json")
+    assert (mine.read_text(), (tmp_path / "out.json").exists()) == ("mine", False)
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_of_the_user_is_never_replaced(classes: LabelStore, tmp_path: Path, name: str) -> None:
     (tmp_path / "out" / "labels" / "train").mkdir(parents=True)
