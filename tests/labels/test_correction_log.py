@@ -188,17 +188,17 @@ for step in range(10_000):
 def test_people_at_one_page_share_what_was_read_and_write_files_of_their_own(store: LabelStore) -> None:
     ada = CorrectionLog(store, "ada")
     ada.append([entry("confirmed", "deleted")])
-    eve, ada_elsewhere = ada.for_annotator("eve"), CorrectionLog(store, "ada")
+    eve, elsewhere = ada.for_annotator("eve"), [CorrectionLog(store, name) for name in ("ada", "eve")]
     assert eve.history is ada.history
-    for at, log in enumerate((eve, ada, eve, ada_elsewhere), start=1):
+    for at, log in enumerate((eve, ada, eve, *elsewhere), start=1):
         log.refresh()
         log.append([on_top(entry("deleted", "deleted", at=at), log.history.heads(IMAGE.image_id))])
     written = [name.removeprefix("log-").removesuffix(".parquet").split("-") for name in files(store)]
     by_person: dict[str, list[str]] = {}
     for person, _, number in written:
         by_person.setdefault(person, []).append(number)
-    assert sorted(map(sorted, by_person.values())) == [["000000", "000000", "000001"], ["000000", "000001"]]
-    assert len({run for _, run, _ in written}) == 3, "one run of a program for one person is one writer"
+    assert sorted(map(sorted, by_person.values())) == [["000000", "000000", "000001"]] * 2
+    assert len({run for _, run, _ in written}) == 4, "one run of a program for one person is one writer"
 
 
 @pytest.mark.parametrize("corrections", [True, False])
