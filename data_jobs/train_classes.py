@@ -228,10 +228,8 @@ def run(config: TrainClassesConfig) -> int:
         measured,
     )
     right, total = int(result.confusion.trace()), int(result.confusion.sum())
-    print(
-        f"trained in {format_duration(seconds)}; {right:,} of {counted(total, 'held-out exemplar')} named right; wrote "
-        f"{config.output}, look at {page}"
-    )
+    held_out = f"{right:,} of {counted(total, 'held-out exemplar')} named right; " if total else ""
+    print(f"trained in {format_duration(seconds)}; {held_out}wrote {config.output}, look at {page}")
     if measured is not None:
         rows = class_rows(measured)
         print(f"on {counted(measured.images, 'annotated scene')}, in %:\n{table(rows)}")
