@@ -230,10 +230,10 @@ def test_a_mask_is_added_by_clicks(
             out = page.get_by_label("Leave out what is tapped")
             out.click()
             expect(out).to_have_attribute("aria-pressed", "true")
-            sheet.click(position={"x": 20, "y": 200})
+            sheet.click(position={"x": 20, "y": 100})
             out.click()
         with page.expect_request("**/api/click") as asked:
-            sheet.click(position={"x": 20, "y": 180})
+            sheet.click(position={"x": 20, "y": 80})
         assert asked.value.post_data_json["labels"] == ([0, 1] if viewport is PHONE else [1])
         expect(candidates).to_have_count(2)
         for part in ("Keep", "Leave"):
