@@ -38,7 +38,7 @@ def test_it_goes_from_one_picture_to_classes_that_are_found(tmp_path: Path, monk
     names = run_cells(EXAMPLES / "first_class.ipynb")
     found = Counter(mask.class_name for mask in names["found"].masks if mask.score > 0.5)
     assert found["triangle"] == 2
-    assert found["coin"] >= 10
+    assert found["coin"] >= 5  # 7 or 8 where the CPU has no bf16, 10 and more where it has
 
 
 def test_pictures_that_teach_nothing_are_named(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_examples_of_no_use_are_one_sentence(backbone: PromptableBackbone, embed
     for boxes, shown, sentence in (
         ((), (), "no box is an example of what is meant"),
         ((LEFT,), (False,), "no box is an example of what is meant; give at least one with label 1"),
-        ((LEFT,), (True, True), "every box needs a label: got 1 boxes and 2 labels"),
+        ((LEFT,), (True, True), "every box needs a label: got 1 box and 2 labels"),
         (((40.0, 10.0, 5.0, 50.0),), (True,), r"the box \(40, 10, 5, 50\) is empty"),
         (((float("nan"), 10.0, 5.0, 50.0),), (True,), "is empty"),
         ((LEFT,) * 33, (True,) * 33, "the prompt has 33 boxes; at most 32 are taken"),

@@ -29,7 +29,7 @@ def test_both_are_shown_and_a_lost_image_says_so(tmp_path: Path) -> None:
     assert "<b>a&lt;1&gt;.png</b> <span>IoU 0 &amp; less</span>" in first
     pictures = [part.partition('"')[0] for part in first.split('src="')[1:]]
     assert len(set(pictures)) == 2, "the mask is seen in one of them"
-    assert first.index("annotated, 1 masks") < first.index("labelled, 0 masks")
+    assert first.index("annotated, 1 mask") < first.index("labelled, 0 masks")
     assert "not where it was" not in first
     assert "<img" not in second
     assert "the image is not where it was, or not the one that was labelled" in second

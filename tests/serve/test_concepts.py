@@ -138,7 +138,7 @@ def test_boxes_are_examples_in_json_and_in_a_form_alike(
         ("", {"example_boxes": [[4, 6, 40]]}, "at least 4 items"),
         ("", {"example_boxes": []}, "at least 1 item"),
         ("", {"example_boxes": [BOX], "example_labels": [0]}, "no box is an example of what is meant"),
-        ("", {"example_boxes": [BOX], "example_labels": [1, 1]}, "got 1 boxes and 2 labels"),
+        ("", {"example_boxes": [BOX], "example_labels": [1, 1]}, "got 1 box and 2 labels"),
         ("names=cat", {"example_labels": [1]}, "example_labels are of example_boxes"),
         ("names=cat,dog", {"example_boxes": [BOX]}, "boxes are examples of one name, or of none; got cat, dog"),
         ("names=" + "x" * 99, {"example_boxes": [BOX]}, "has 101 tokens"),
