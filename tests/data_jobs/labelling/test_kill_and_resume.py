@@ -171,6 +171,7 @@ def test_a_run_in_shards_that_is_killed_resumes_with_the_shard_it_was_at(
     assert {path.name for path in files("*")} == {part.name for part in store.parts()}
 
 
+@pytest.mark.slow
 def test_an_update_that_is_killed_leaves_the_labels_as_they_were_and_is_resumed(
     tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path: Path, start: Start
 ) -> None:

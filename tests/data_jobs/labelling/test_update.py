@@ -80,7 +80,10 @@ def made(store: LabelStore) -> dict[str, list[tuple[str, str | None]]]:
     return {row.image_id: [(mask.rle["counts"], mask.class_name) for mask in row.labels.masks] for row in rows}  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("shards", [(), ("--shard-images", "2")], ids=["one plan", "shards"])
+@pytest.mark.parametrize(
+    "shards",
+    [pytest.param((), id="one plan", marks=pytest.mark.slow), pytest.param(("--shard-images", "2"), id="shards")],
+)
 def test_a_better_head_labels_the_same_store_and_what_people_left_stays(
     loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shards: tuple[str]
 ) -> None:
