@@ -56,11 +56,14 @@ class Canvas:
         if not all(0 < extent <= side for extent, side in zip(self.image_extent_hw, self.size_hw, strict=True)):
             raise ValueError(f"extent_hw must be inside the canvas of {self.size_hw}; got {self.extent_hw}")
 
-    @cached_property
+    @property
     def on_host(self) -> Canvas:
         """The same canvas in the host's memory; a GPU is asked for it once."""
-        if self.cell_index.device.type == "cpu":
-            return self
+        # What is on the host keeps no reference to itself: it would wait for Python's collector.
+        return self if self.cell_index.device.type == "cpu" else self._copy_on_host
+
+    @cached_property
+    def _copy_on_host(self) -> Canvas:
         cell_index, cell_area = to_host(self.cell_index, self.cell_area)
         return replace(self, cell_index=torch.from_numpy(cell_index), cell_area=torch.from_numpy(cell_area))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given
@@ -60,3 +62,11 @@ def test_areas_are_kept_in_a_type_in_which_their_sums_are_exact(monkeypatch: pyt
     assert Canvas(cells, areas, (1, 4)).cell_area.dtype == torch.float32
     monkeypatch.setattr(protocol, "_LARGEST_EXACT_FLOAT32", 3)
     assert Canvas(cells, areas, (1, 4)).cell_area.dtype == torch.float64
+
+
+def test_a_canvas_that_was_asked_for_its_copy_on_the_host_is_freed_at_once() -> None:
+    canvas = canvas_of((4, 6), (4, 6), (4, 6))
+    assert canvas.on_host is canvas
+    known = weakref.ref(canvas)
+    del canvas
+    assert known() is None, "half a MiB an image that waits for the collector"
