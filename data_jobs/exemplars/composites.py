@@ -60,7 +60,7 @@ def planned_composites(
         raise ConfigurationError(
             f"no composite can be made: {len(empty):,} of {counted(len(scenes), 'scene')} without any of the classes, "
             f"and {len(objects):,} of {counted(len(exemplars), 'exemplar')} with an object that is found; give other "
-            "--scenes, or none"
+            "--scenes, or --composites 0 to learn from none and only look at them"
         )
     print(
         f"{counted(count, 'composite')} of the objects in {len(objects):,} of {counted(len(exemplars), 'exemplar')}, "
