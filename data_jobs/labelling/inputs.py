@@ -9,7 +9,6 @@ import io
 import itertools
 import os
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from fsspec.utils import glob_translate
 
 from data_jobs.labelling.manifest_files import LIST_SUFFIXES, is_manifest, read_rows
 from data_jobs.labelling.skipped import Skipped
+from data_jobs.labelling.walking import ListedFile, look_at, walk_local, walk_remote
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressError, AddressPolicy
 from everymask.files.location import Location
@@ -34,13 +34,9 @@ from everymask.images.sources.registry import SUFFIXES, source_of
 from everymask.images.sources.source import Found
 from everymask.records import Member
 from everymask.redaction import redact
-from everymask.wording import counted
 
 _WILDCARD = re.compile(r"[*?\[]")
-_NO_FILE, _NO_ENDING = "pipes, sockets or devices", "without an ending"
-_AGAIN = "folders that a link leads to a second time"
-_STORE = "label stores, whose previews are no images of yours"
-_OF_A_STORE = frozenset({"run.json", "labels"})
+_NO_ENDING = "without an ending"
 _CACHES, _CACHE = "cache-*.arrow", "caches of data sets"
 _COMMENT = " #"
 _MOST_MARKS_IN_A_NAME = 16
@@ -163,7 +159,7 @@ def _walk_folder(
 def _walk(root: str, query: str, avoid: str | None, skipped: Skipped | None = None) -> Iterator[ImageRef]:
     root = canonical_uri(root)
     skipped = Skipped() if skipped is None else skipped
-    for file in _walk_remote(root, query, avoid, skipped) if is_remote(root) else _walk_local(root, avoid, skipped):
+    for file in walk_remote(root, query, avoid, skipped) if is_remote(root) else walk_local(root, avoid, skipped):
         image_id = file.uri[len(root.rstrip("/")) + 1 :]
         yield ImageRef(image_id, file.uri + query, file.size, file.version)
 
@@ -212,106 +208,6 @@ def _ref_inside(shard: ImageRef, found: Found) -> ImageRef:
     if found.member is None and found.error is None:
         return shard
     return ImageRef(image_id, shard.uri, found.size, shard.file_version, found.member, found.error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A file, and what its listing says of it."""
-
-    uri: str
-    size: int | None = None
-    version: str | None = None
-
-    @classmethod
-    def of(cls, uri: str, size: int | None, mtime_ns: int | None) -> _Listed:
-        return cls(uri, size, None if mtime_ns is None else f"mtime:{mtime_ns}")
-
-
-def _walk_local(root: str, avoid: str | None, skipped: Skipped) -> Iterator[_Listed]:
-    unreadable: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    output = _identity(avoid) if avoid is not None and os.path.isdir(avoid) else None
-    # Links come last: a folder keeps the path that it has without them.
-    waiting, links = [root], deque[str]()
-    while waiting or links:
-        folder = waiting.pop() if waiting else links.popleft()
-        try:
-            identity = _identity(folder)
-            if identity == output:
-                continue
-            if identity in seen:
-                skipped.add(_AGAIN)
-                continue
-            seen.add(identity)
-            with os.scandir(folder) as listing:
-                entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=_name)
-        except OSError as error:
-            unreadable.append(error.filename)
-            continue
-        if _OF_A_STORE.issubset(map(_name, entries)):
-            skipped.add(_STORE)
-            continue
-        waiting += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
-        for entry in entries:
-            if os.path.isdir(entry.path):
-                if entry.is_symlink():
-                    links.append(entry.path)
-            # A link that leads nowhere counts: its row says that the file is not there.
-            elif os.path.isfile(entry.path) or (entry.is_symlink() and not os.path.exists(entry.path)):
-                yield _look_at(entry.path)
-            else:
-                skipped.add(_NO_FILE)
-    if unreadable:
-        raise ConfigurationError(
-            f"{counted(len(unreadable), 'folder')} of the input cannot be read, {unreadable[0]} first; give read "
-            "access or name the images in a list"
-        )
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    """What is the same however a folder is reached: device and inode."""
-    found = os.stat(folder)
-    return found.st_dev, found.st_ino
-
-
-def _name(entry: os.DirEntry[str]) -> str:
-    return entry.name
-
-
-def _look_at(path: str) -> _Listed:
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):  # its row will say why
-        return _Listed(_printable(path))
-    return _Listed.of(_printable(path), found.st_size, found.st_mtime_ns)
-
-
-def _printable(path: str) -> str:
-    """A path Arrow can hold: a name that is not UTF-8 becomes one that is not found later, so an error row."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _walk_remote(root: str, query: str, avoid: str | None, skipped: Skipped) -> Iterator[_Listed]:
-    filesystem, top = resolve(root + query)
-    waiting = [top]
-    while waiting:
-        try:
-            entries = filesystem.get_file_info(pafs.FileSelector(waiting.pop(), allow_not_found=True))
-        except OSError as error:
-            raise ConfigurationError(f"the input {root} cannot be listed ({one_line(error)})") from error
-        if _OF_A_STORE.issubset(entry.base_name for entry in entries):
-            skipped.add(_STORE)
-            continue
-        folders = []
-        for entry in sorted(entries, key=lambda info: str(info.path)):
-            uri = root + entry.path[len(top) :]
-            if entry.base_name.startswith(".") or uri == avoid:
-                continue
-            if entry.type == pafs.FileType.Directory:
-                folders.append(entry.path)
-            elif entry.type == pafs.FileType.File:
-                yield _Listed.of(uri, entry.size, entry.mtime_ns)
-        waiting += reversed(folders)
 
 
 def _read_list(location: str) -> Iterator[ImageRef]:
@@ -385,7 +281,7 @@ def _relative_ref(entry: str, location: str) -> ImageRef:
     inside = uri.removesuffix(query) if query else uri
     # Without the signature: an address that is signed anew keeps its id.
     image_id = redact(inside[len(folder) + 1 :] if inside.startswith(f"{folder}/") else inside)
-    listed = _Listed(uri) if is_remote(uri) else _look_at(uri)
+    listed = ListedFile(uri) if is_remote(uri) else look_at(uri)
     return ImageRef(image_id, uri, listed.size, listed.version)
 
 

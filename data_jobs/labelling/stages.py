@@ -6,6 +6,7 @@ Their workers start in a second, because no model code is imported here; the sta
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import logging
@@ -23,7 +24,8 @@ from data_jobs.labelling.ledger import Bookkeeper, timed
 from data_jobs.labelling.model_spec import ModelSpec
 from everymask.errors import EverymaskError, InputError
 from everymask.files.addresses import AddressPolicy
-from everymask.files.storage import one_line
+from everymask.files.location import DELAYS_S
+from everymask.files.storage import error_number, one_line
 from everymask.images.decoding import ImageLimits
 from everymask.images.files import read_bytes, read_members
 from everymask.labels.members import read_member
@@ -50,7 +52,9 @@ SUMMARY_SCHEMA = pa.schema(
     ]
 )
 READ_THREADS = 16
-_READ_DELAYS_S = (0.2, 1.0)
+_NO_REMEDY_IN_WAITING = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR}) | frozenset(
+    {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+)
 
 T = TypeVar("T")
 
@@ -119,12 +123,12 @@ def _loaded(data: bytes | InputError) -> dict[str, bytes | str]:
 
 
 def _with_retries(uri: str, read: Callable[[], T]) -> T:
-    for delay in _READ_DELAYS_S:
+    for delay in DELAYS_S:
         try:
             return read()
-        except (FileNotFoundError, PermissionError, NotADirectoryError):
-            raise
         except OSError as error:
+            if error_number(error) in _NO_REMEDY_IN_WAITING or "ACCESS_DENIED" in str(error):  # so pyarrow quotes S3
+                raise
             logger.warning("cannot read %s, trying again in %s s: %s", redact(uri), delay, one_line(error))
             time.sleep(delay)
     return read()

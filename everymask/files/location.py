@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -17,11 +16,14 @@ import pyarrow.fs as pafs
 
 from everymask.errors import OutputError
 from everymask.files import durable
-from everymask.files.storage import one_line, resolve
+from everymask.files.storage import error_number, one_line, resolve
 
 logger = logging.getLogger(__name__)
 
-WRITE_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Waits between tries, for storage that fails briefly."""
+
+_ONE_REQUEST_BYTES = 8 * 2**20  # pyarrow cuts objects of 10 MiB
 _NO_REMEDY_IN_WAITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 
 Kind = Literal["missing", "file", "folder", "other"]
@@ -90,7 +92,7 @@ class Location:
         with self.open() as file:
             return bytes(file.read())
 
-    def write(self, data: bytes | pa.Buffer, delays_s: Sequence[float] = WRITE_DELAYS_S) -> None:
+    def write(self, data: bytes | pa.Buffer, delays_s: Sequence[float] = DELAYS_S) -> None:
         """Write `data` here atomically, making the folder.
 
         `delays_s` are the waits between tries, for storage that fails briefly.
@@ -103,7 +105,7 @@ class Location:
                 self._write_once(data)
                 return
             except OSError as error:
-                if delay is None or _errno(error) in _NO_REMEDY_IN_WAITING:
+                if delay is None or error_number(error) in _NO_REMEDY_IN_WAITING:
                     raise OutputError(
                         f"cannot write {self}: {one_line(error)}; everything finished so far is kept: make room or "
                         "give write access there, then run the same command again"
@@ -115,7 +117,9 @@ class Location:
         if self.is_local:
             durable.write_file(self.path, memoryview(data))
             return
-        with self._draft() as stream:
+        # S3 shows an object whole or not at all; but of several requests, some failing, it may be an empty one.
+        one_request = isinstance(self.filesystem, pafs.S3FileSystem) and memoryview(data).nbytes <= _ONE_REQUEST_BYTES
+        with self.filesystem.open_output_stream(self.path) if one_request else self._draft() as stream:
             stream.write(data)
 
     @contextmanager
@@ -136,7 +140,8 @@ class Location:
     def _draft(self) -> Iterator[pa.NativeFile]:
         folder, _, name = self.path.rpartition("/")
         draft = f"{folder}/.{name}.{uuid.uuid4().hex}"
-        self.filesystem.create_dir(folder, recursive=True)
+        if not isinstance(self.filesystem, pafs.S3FileSystem):  # it has no folders
+            self.filesystem.create_dir(folder, recursive=True)
         try:
             with self.filesystem.open_output_stream(draft) as stream:
                 yield stream
@@ -181,10 +186,3 @@ _KINDS: dict[pafs.FileType, Kind] = {
     pafs.FileType.Directory: "folder",
     pafs.FileType.Unknown: "other",
 }
-
-
-def _errno(error: OSError) -> int | None:
-    if error.errno is not None:
-        return error.errno
-    # Arrow reports some failures of the operating system as text only: "… [errno 28] No space left on device".
-    return next((code for code in _NO_REMEDY_IN_WAITING if os.strerror(code) in str(error)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import everymask
 from everymask.errors import InputError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.download_limits import DownloadConfig, DownloadError
+from everymask.files.objects import read as read_object
 from everymask.files.storage import is_web, one_line, resolve
 from everymask.images.decoding import ImageLimits
 from everymask.images.sources.registry import source_for
@@ -82,6 +84,9 @@ def read_members(
 
 
 def _read(uri: str, limits: ImageLimits) -> bytes:
+    with suppress(FileNotFoundError):  # below it is said what there is instead
+        if (found := read_object(*resolve(uri), limits.check_bytes)) is not None:
+            return found
     with _opened(uri) as file:
         limits.check_bytes(file.size())
         data = bytes(file.read(limits.max_bytes + 1))
@@ -91,6 +96,9 @@ def _read(uri: str, limits: ImageLimits) -> bytes:
 
 def _opened(uri: str) -> pa.NativeFile:
     filesystem, path = resolve(uri)
+    if isinstance(filesystem, pafs.S3FileSystem):  # opening asks for all that is asked below, in one request
+        with suppress(OSError):
+            return filesystem.open_input_file(path)
     kind = filesystem.get_file_info(path).type
     if kind == pafs.FileType.NotFound:
         raise InputError("the file is not there")

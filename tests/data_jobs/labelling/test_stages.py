@@ -122,15 +122,20 @@ class NoFileToSpare(logging.Handler):
         logging.getLogger("data_jobs.labelling.stages").removeHandler(self)
 
 
-@pytest.mark.parametrize("failures", [1, 2, 3])
-def test_a_read_that_fails_is_tried_three_times(tmp_path: Path, failures: int) -> None:
+@pytest.mark.parametrize("failures", [1, 6, 7])
+def test_a_read_that_fails_is_tried_for_half_a_minute(
+    tmp_path: Path, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("data_jobs.labelling.stages.time.sleep", waits.append)
     (tmp_path / "ok").write_bytes(b"12345")
     batch = pa.table({"image_id": ["x"], "uri": [str(tmp_path / "ok")]})
     with NoFileToSpare(failures) as fault:
         (row,) = load_bytes(batch, LIMITS, AddressPolicy(any_local_file=True)).to_pylist()
-    assert len(fault.warnings) == min(failures, 2)
+    assert len(fault.warnings) == len(waits) == min(failures, 6)
+    assert failures < 6 or 30 <= sum(waits) <= 40
     assert all("trying again in" in warning for warning in fault.warnings)
-    if failures < 3:
+    if failures < 7:
         assert (row["data"], row["error"]) == (b"12345", None)
     else:
         assert row["data"] is None
