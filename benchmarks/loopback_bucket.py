@@ -2,13 +2,15 @@
 
     python benchmarks/loopback_bucket.py --objects 1000000
 
-serves `photos/` until it is stopped, and prints its port.
+serves them below `photos/` until it is stopped, and prints its port.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import threading
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,10 +33,12 @@ class Served:
         port: on loopback.
         requests: what was asked, `GET /bucket?prefix=…`, in order.
         status: of the answers to listings.
+        page_seconds: until such an answer comes.
     """
 
     port: int
     status: int = 200
+    page_seconds: float = 0.0
     requests: list[str] = field(default_factory=list)
 
     def uri(self, prefix: str) -> str:
@@ -52,6 +56,7 @@ def serving(keys: Sequence[str]) -> Iterator[Served]:
 
         def do_GET(self) -> None:
             place.requests.append(f"GET {self.path}")
+            time.sleep(place.page_seconds if "list-type" in self.path else 0.0)
             address = urlsplit(self.path)
             asked = {name: values[0] for name, values in parse_qs(address.query).items()}
             if "list-type" in asked:
@@ -119,11 +124,16 @@ def _listing(keys: Sequence[str], asked: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Serve a flat prefix until the process is ended."""
+    """Serve a prefix until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=1_000_000)
-    objects = parser.parse_args().objects
-    with serving([f"photos/{number:09d}.jpg" for number in range(objects)]) as place:
+    parser.add_argument("--folders", type=int, default=1)
+    parser.add_argument("--page-seconds", type=float, default=0.0)
+    options = parser.parse_args()
+    folder = (f"{number * options.folders // options.objects:06d}/" for number in range(options.objects))
+    folders = folder if options.folders > 1 else itertools.repeat("", options.objects)
+    with serving([f"photos/{folder}{number:09d}.jpg" for number, folder in enumerate(folders)]) as place:
+        place.page_seconds = options.page_seconds
         print(place.port, flush=True)
         threading.Event().wait()
 

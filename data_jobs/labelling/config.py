@@ -91,6 +91,8 @@ class LabelDatasetConfig:
     `animals=cat+dog`, `-toy dog` (competes, and is not labelled), or a .txt file of lines `class: phrase, -phrase`."""
     max_empty: str | None = None
     """Stop with 3 if more images have no mask than this, once a thousand are done: a number, or a percentage."""
+    max_cost: float | None = None
+    """Stop with 3 if all will cost more, once a thousand are done, at the price that `everymask estimate` was told."""
     save_embeddings: str | None = None
     """Folder or address where method classes keeps its mask embeddings, for `everymask relabel`."""
     recipe: Recipe = "default"
@@ -123,6 +125,8 @@ class LabelDatasetConfig:
             )
         if self.max_empty is not None:
             tolerated(self.max_empty, 1, "max-empty")
+        if self.max_cost is not None and not 0 <= self.max_cost < float("inf"):
+            raise ConfigurationError(f"max-cost must be an amount; got {self.max_cost}")
         for name in ("batch_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -195,7 +199,7 @@ class RelabelConfig:
 class EstimateConfig:
     """Label a sample of a collection, and estimate the whole."""
 
-    label: Annotated[LabelDatasetConfig, JOINED]
+    label: Annotated[LabelDatasetConfig, JOINED, Without(("max_cost",))]
     sample: int = 200
     """Images to label. Their rows count: `everymask label` with the same options continues from there, and compares in
     the end."""

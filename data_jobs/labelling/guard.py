@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_jobs.labelling.cost import CostLimit
 from data_jobs.labelling.limits import tolerated
 from everymask.labels.overview import Overview
 from everymask.labels.parts import PartSummary
@@ -17,6 +18,8 @@ from everymask.wording import counted
 
 FIRST_IMAGES = 1000
 """A run first reports its results after this many images, and limits in per cent begin to count."""
+
+_GOES_ON = "What is finished is kept; the same command with another limit goes on"
 
 MADE_SCHEMA = pa.schema(
     [
@@ -55,7 +58,7 @@ def summary_of(part: Mapping[str, Any]) -> PartSummary:
 
 
 class LimitPassed(Exception):
-    """More images failed, or are empty, than the limits allow."""
+    """More images failed, or are empty, than the limits allow, or all would cost more."""
 
 
 class Guard:
@@ -64,13 +67,20 @@ class Guard:
     Args:
         max_errors: as `tolerated` reads it.
         max_empty: the same for images without a mask; None for no limit.
+        cost: the most that all may cost; None for no limit.
     """
 
-    def __init__(self, max_errors: str, max_empty: str | None) -> None:
-        self._max_errors, self._max_empty = max_errors, max_empty
+    def __init__(self, max_errors: str, max_empty: str | None, cost: CostLimit | None = None) -> None:
+        self._max_errors, self._max_empty, self._cost = max_errors, max_empty, cost
         self._images = self._errors = self._masks = self._empty = self._single = 0
+        self._seconds = 0.0
+        self._expected: Callable[[], int] = lambda: self._images
         self._classes: Counter[str] = Counter()
         self._said = False
+
+    def expect(self, images: Callable[[], int]) -> None:
+        """`images` tells how many this attempt will label, as far as that is known."""
+        self._expected = images
 
     def add(self, part: Mapping[str, Any]) -> None:
         """Count a part by its summary and its `MADE_SCHEMA`.
@@ -81,6 +91,7 @@ class Guard:
         self._images += part["images"]
         self._errors += part["errors"]
         self._masks += part["masks"]
+        self._seconds += part["seconds"]
         self._empty += part["empty"]
         self._single += part["single"]
         self._classes.update(dict(zip(part["class_names"], part["class_masks"], strict=True)))
@@ -100,7 +111,12 @@ class Guard:
         if self._classes:
             name, count = self._classes.most_common(1)[0]
             text += f"; {count / self._classes.total():.0%} of the masks are {name}"
+        if self._cost is not None:
+            text += f"; all will cost about {self._cost_of_all(self._cost):.3g}"
         return text
+
+    def _cost_of_all(self, limit: CostLimit) -> float:
+        return limit.estimate(self._images, self._seconds, max(self._expected() - self._images, 0))
 
     def _check(self) -> None:
         for count, what, option, limit in (
@@ -110,5 +126,10 @@ class Guard:
             if limit is not None and count > tolerated(limit, self._images, option[2:]):
                 raise LimitPassed(
                     f"{count:,} of the first {self._images:,} images {what}, more than {option} {limit}: the run "
-                    "stops. What is finished is kept; the same command with another limit goes on"
+                    f"stops. {_GOES_ON}"
                 )
+        if self._cost is not None and (cost := self._cost_of_all(self._cost)) > self._cost.most:
+            raise LimitPassed(
+                f"by the first {self._images:,} images all will cost about {cost:.3g}, more than --max-cost "
+                f"{self._cost.most:g}: the run stops. {_GOES_ON}"
+            )

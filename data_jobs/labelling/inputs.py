@@ -193,7 +193,8 @@ def _images_of(shard: ImageRef, options: SourceOptions) -> list[ImageRef]:
         return [replace(shard, error=f"no file of images that everymask reads; give {', '.join(SUFFIXES)}")]
     try:
         filesystem, path = resolve(shard.uri)
-        with filesystem.open_input_file(path) as file:
+        local = isinstance(filesystem, pafs.LocalFileSystem)
+        with pa.OSFile(path) if local else filesystem.open_input_file(path) as file:
             return [_ref_inside(shard, found) for found in source.images(file, shard.image_id, options)]
     except FileNotFoundError:
         return [replace(shard, error="the file is not there")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +13,10 @@ from data_jobs.labelling.inputs import ImageRef, batched
 from everymask.files.location import Location
 from everymask.labels.members import read_member
 from everymask.labels.schema import MANIFEST
+from everymask.records import Member
 
 _ROWS_PER_FILE = 4096
+_OF_MEMBERS = [field.name for field in fields(Member)]
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,11 @@ class Manifest:
 
 def to_table(images: Sequence[ImageRef]) -> pa.Table:
     """Records as rows of `MANIFEST`."""
-    members = [None if image.member is None else asdict(image.member) for image in images]
+    # Not `asdict`, which copies each value for as long as all the rest takes.
+    members = [
+        None if (member := image.member) is None else {name: getattr(member, name) for name in _OF_MEMBERS}
+        for image in images
+    ]
     columns = [members if name == "member" else [getattr(image, name) for image in images] for name in MANIFEST.names]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, MANIFEST, strict=True)]
     return pa.Table.from_arrays(arrays, schema=MANIFEST)

@@ -168,6 +168,7 @@ def _label_sample(started: Started, pending: Pending, sampling: EstimateConfig, 
 
 def _label_all(started: Started, pending: Pending) -> PartSummary:
     this = started.run
+    started.guard.expect(lambda: pending.images)
     added = started.label(pending.manifest)
     seconds = this.seconds
     counts = started.close(this.finished.images + pending.images, added)

@@ -21,11 +21,15 @@ class ShardProgress:
     def __init__(self, listing: Listing, before: Iterable[Shard]) -> None:
         self._listing = listing
         self._before = sum(_images(shard) for shard in before)
-        self._done = self._errors = self._shards = 0
+        self._done = self._errors = self._shards = self._skipped = 0
 
     def total(self) -> int:
         """Images of this attempt, as far as they are listed."""
         return self._before + self._listing.found
+
+    def to_label(self) -> int:
+        """Images without a row at the start of this attempt, as far as that is known."""
+        return self.total() - self._skipped
 
     def note(self) -> str:
         """`shard 3 · still listing`."""
@@ -35,8 +39,14 @@ class ShardProgress:
         """Images and errors in all, with those of the shard that is being labelled."""
         return self._done + finished, self._errors + errors
 
+    def skip(self, images: int, errors: int) -> None:
+        """Count the rows that a shard has before it is labelled."""
+        self._done += images
+        self._errors += errors
+        self._skipped += images
+
     def add(self, images: int, errors: int) -> None:
-        """Count a shard that is done."""
+        """Count what was labelled of a shard, which is then done."""
         self._done += images
         self._errors += errors
         self._shards += 1

@@ -134,6 +134,7 @@ def _label(started: Started, shards: Iterable[Shard], progress: ShardProgress) -
     sealer = Sealer(store, started.run.record.config_sha256, started.totals.metrics.shard_sealed)
     added = PartSummary()
     machines = Machines(started.crew.actors.worker)
+    started.guard.expect(progress.to_label)
 
     def told() -> str:
         return " · ".join(filter(None, (progress.note(), machines.news())))
@@ -143,15 +144,15 @@ def _label(started: Started, shards: Iterable[Shard], progress: ShardProgress) -
             done = settle_store(store, options.retry_failed, options.verify, shard)
             for note in done.notes:
                 print(note, flush=True)
-            before, errors = len(done.ids), done.errors
+            progress.skip(len(done.ids), done.errors)
             pending = pending_of(store, shard, done.ids)
 
-            def tell(finished: int, failed: int, before: int = before, errors: int = errors) -> None:
-                line.update(*progress.within(before + finished, errors + failed))
+            def tell(finished: int, failed: int) -> None:
+                line.update(*progress.within(finished, failed))
 
             made = started.label(pending, shard.number, tell)
             added += made
-            progress.add(before + pending.images, errors + made.errors)
+            progress.add(pending.images, made.errors)
             print(f"shard {shard.name} is labelled; so far {started.guard}", flush=True)
             sealer.begin(shard)
     sealer.wait()

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -51,6 +52,7 @@ SUMMARY_SCHEMA = pa.schema(
         *MADE_SCHEMA,
     ]
 )
+_READ, _LOADED = ("uri", "member", "error"), ("error", "data", "content_sha256")
 READ_THREADS = 16
 _NO_REMEDY_IN_WAITING = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR}) | frozenset(
     {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
@@ -71,10 +73,17 @@ def load_bytes(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy) -> p
 
     `policy` restricts the addresses that are opened.
     """
-    rows = batch.to_pylist()
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        loaded = list(pool.map(lambda group: _load_group(group, limits, policy), _groups(rows)))
-    return pa.Table.from_pylist([row for group in loaded for row in group], LOADED_SCHEMA)
+    groups = _groups(batch.select([name for name in _READ if name in batch.schema.names]).to_pylist())
+    with ThreadPoolExecutor(READ_THREADS) if len(groups) > 1 else nullcontext() as pool:
+        loaded = (pool.map if pool else map)(lambda group: _load_group(group, limits, policy), groups)
+        found = list(itertools.chain.from_iterable(loaded))
+    columns = {name: pa.array([row.get(name) for row in found], LOADED_SCHEMA.field(name).type) for name in _LOADED}
+    for name in MANIFEST.names:
+        if name not in columns:
+            field = MANIFEST.field(name)
+            there = name in batch.schema.names
+            columns[name] = batch[name].cast(field.type) if there else pa.nulls(batch.num_rows, field.type)
+    return pa.table(columns).select(LOADED_SCHEMA.names)
 
 
 def load_and_tell(batch: pa.Table, limits: ImageLimits, policy: AddressPolicy, ledger: Bookkeeper) -> pa.Table:
@@ -97,6 +106,7 @@ def _groups(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _load_group(rows: list[dict[str, Any]], limits: ImageLimits, policy: AddressPolicy) -> list[dict[str, Any]]:
+    """The columns `_LOADED` of rows, as far as they are not null."""
     uri = rows[0]["uri"]
     if rows[0].get("error"):
         return rows
@@ -113,7 +123,7 @@ def _load_group(rows: list[dict[str, Any]], limits: ImageLimits, policy: Address
         found = [InputError(f"the file cannot be read ({one_line(error)})")] * len(rows)
     except EverymaskError as error:
         found = [InputError(str(error))] * len(rows)
-    return [{**row, **_loaded(data)} for row, data in zip(rows, found, strict=True)]
+    return list(map(_loaded, found))
 
 
 def _loaded(data: bytes | InputError) -> dict[str, bytes | str]:

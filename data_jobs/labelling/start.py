@@ -7,6 +7,7 @@ from typing import Any
 
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.config import LabelDatasetConfig
+from data_jobs.labelling.cost import CostLimit
 from data_jobs.labelling.guard import Guard
 from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
@@ -75,7 +76,8 @@ class Crew:
         configuration, facts = crew.configuration(config), crew.facts()
         this = Run.open("label", config, store, earlier, configuration, facts.device, facts.computes_in)
         batch_size = config.batch_size or (find_model(self.spec.model).gpu_batch_size if self.actors.gpus else 1)
-        guard = Guard(config.store.max_errors, config.max_empty)
+        cost = CostLimit.of(config.max_cost, store, earlier.updates or store, self.actors.gpus)
+        guard = Guard(config.store.max_errors, config.max_empty, cost)
         return Started(this, crew, batch_size, guard, Totals(self.actors.gpus))
 
     def inspected(self) -> Crew:

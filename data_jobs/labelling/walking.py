@@ -22,7 +22,7 @@ _AGAIN = "folders that a link leads to a second time"
 _STORE = "label stores, whose previews are no images of yours"
 _OF_A_STORE = frozenset({"run.json", "labels"})
 _FOLDERS_AHEAD = 8
-_PAGES_TOGETHER = 8
+_PAGES_TOGETHER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,7 @@ def walk_remote(root: str, query: str, avoid: str | None, skipped: Skipped) -> I
     try:
         while waiting:
             folder = waiting.popleft()
+            folder.begin()
             for following in itertools.islice(waiting, _FOLDERS_AHEAD):
                 following.begin()
             if folder.is_label_store():

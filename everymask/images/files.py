@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -19,11 +19,13 @@ from everymask.files.objects import read as read_object
 from everymask.files.storage import is_web, one_line, resolve
 from everymask.images.decoding import ImageLimits
 from everymask.images.sources.registry import source_for
+from everymask.images.sources.streams import OpenStreams
 from everymask.records import Member
 
 if TYPE_CHECKING:
     from everymask.files.download import HttpClient
 
+_STREAMS = OpenStreams(most=8)
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 _REQUESTS_PER_SECOND = 1000.0  # a list of one's own is fetched as fast as its server answers
 
@@ -75,12 +77,32 @@ def read_members(
     if source is None or is_web(uri):
         raise InputError(f"a {members[0].kind} of a file is not read from there; put the file where it can be opened")
     try:
+        if members[0].kind == "scan" and source.unpack is not None:
+            return _read_on(uri, source.read, source.unpack, members, limits)
         with _opened(uri) as file:
             return source.read(file, members, limits)
     except (InputError, OSError):
         raise
     except Exception as error:  # as in `read_bytes`
         raise InputError(f"the file cannot be read ({one_line(error)}); check its address") from error
+
+
+def _read_on(
+    uri: str,
+    read: Callable[[Any, Sequence[Member], ImageLimits], list[bytes | InputError]],
+    unpack: Callable[[pa.NativeFile], IO[bytes]],
+    members: Sequence[Member],
+    limits: ImageLimits,
+) -> list[bytes | InputError]:
+    """As `read_members`, from where an earlier call has unpacked the file to."""
+    filesystem, path = resolve(uri)
+    state = filesystem.get_file_info(path)
+    key = (uri, state.size, state.mtime_ns)
+    stream = _STREAMS.take(key, min(member.offset or 0 for member in members)) or unpack(_opened(uri))
+    found = read(stream, members, limits)
+    if not any(isinstance(data, InputError) for data in found):
+        _STREAMS.keep(key, stream)
+    return found
 
 
 def _read(uri: str, limits: ImageLimits) -> bytes:
@@ -106,7 +128,7 @@ def _opened(uri: str) -> pa.NativeFile:
         raise InputError("this is a folder, not a file")
     if kind == pafs.FileType.Unknown:  # reading one could wait for ever
         raise InputError("this is no file but a pipe, a socket or a device")
-    return filesystem.open_input_file(path)
+    return pa.OSFile(path) if isinstance(filesystem, pafs.LocalFileSystem) else filesystem.open_input_file(path)
 
 
 def read_labelled_bytes(

@@ -18,12 +18,14 @@ _MOST_BETWEEN_BYTES = 2**20
 def read_ranges(file: pa.NativeFile, members: Sequence[Member], limits: ImageLimits) -> list[bytes | InputError]:
     """The bytes of members of kind `range`, in the order they were asked for."""
     found, order = refused(members, limits)
-    for span in _spans(order, members):
+    # A file of this machine gives each as fast by itself, without a copy.
+    alone = isinstance(file, pa.OSFile)
+    for span in ([index] for index in order) if alone else _spans(order, members):
         start, end = _extent(members[span[0]])[0], _extent(members[span[-1]])[1]
         data = file.read_at(end - start, start)
         for index in span:
             begin, after = _extent(members[index])
-            found[index] = whole(bytes(data[begin - start : after - start]), members[index])
+            found[index] = whole(data if alone else data[begin - start : after - start], members[index])
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -44,12 +45,15 @@ class Source:
         read: bytes of some members of an open file, in the given order; an error for each that has none.
         asked_for: whether the user also wants those that lie beside images.
         taken_by: the option to type for that.
+        unpack: the stream of a file through which members of kind `scan` are read; `read` gets it in the file's place,
+            maybe farther on than at its beginning.
     """
 
     name: str
     suffixes: tuple[str, ...]
     kinds: tuple[MemberKind, ...]
     images: Callable[[pa.NativeFile, str, SourceOptions], Iterator[Found]]
-    read: Callable[[pa.NativeFile, Sequence[Member], ImageLimits], list[bytes | InputError]]
+    read: Callable[[Any, Sequence[Member], ImageLimits], list[bytes | InputError]]
     asked_for: Callable[[SourceOptions], bool] = lambda options: False
     taken_by: str = "a glob of them as --input"
+    unpack: Callable[[pa.NativeFile], IO[bytes]] | None = None

@@ -11,7 +11,6 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import IO, cast
 
 import pyarrow as pa
@@ -22,10 +21,11 @@ from everymask.images.decoding import IMAGE_SUFFIXES, ImageLimits
 from everymask.images.sources.options import SourceOptions
 from everymask.images.sources.ranges import read_ranges, refused, whole
 from everymask.images.sources.source import Found, Source
+from everymask.images.sources.tar_headers import NoEndError, entries
 from everymask.records import Member
 
 _GZIP_SUFFIXES = (".tar.gz", ".tgz")
-_BUFFER_BYTES = 2**20
+_BUFFER_BYTES, _LOCAL_BUFFER_BYTES = 2**20, 2**12
 _MOST_HEADER_BYTES = 2**20
 _LAST_OFFSET = 2**63 - 1
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, RecursionError)
@@ -37,26 +37,19 @@ def list_images(file: pa.NativeFile, name: str, options: SourceOptions) -> Itera
     size = _LAST_OFFSET if packed else file.size()
     keys: set[str] = set()
     try:
-        headers = _Headers(_unpacked(file) if packed else _buffered(file))
-        # A name that is not UTF-8 becomes one that a label store can hold.
-        with tarfile.open(fileobj=cast(IO[bytes], headers), mode="r:", errors="backslashreplace") as tar:
-            for entry in tar:
-                headers.begin()
-                tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]  # else they are kept for ever
-                if entry.size < 0 or entry.offset_data + entry.size > size:
-                    yield Found(
-                        "", error=f"the shard is cut short in {entry.name!r}; the images before it are labelled"
-                    )
-                    return
-                if entry.isfile() and PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                    key = _new_key(entry.name, keys)
-                    kind = "scan" if packed else "range"
-                    yield Found(key, Member(kind, entry.name, entry.offset_data, entry.size), entry.size)  # type: ignore[arg-type]
-            headers.begin()
-            if not _ends_well(tar):
-                yield Found("", error="the shard is damaged or cut short after its last readable image")
-            elif not keys:
-                yield Found("", error="the shard holds no image")
+        for entry in entries(_Headers(_unpacked(file) if packed else _buffered(file))):
+            if entry.size < 0 or entry.offset + entry.size > size:
+                yield Found("", error=f"the shard is cut short in {entry.name!r}; the images before it are labelled")
+                return
+            if entry.is_file and entry.name[entry.name.rfind(".") :].lower() in IMAGE_SUFFIXES:
+                key = _new_key(entry.name, keys)
+                yield Found(
+                    key, Member("scan" if packed else "range", entry.name, entry.offset, entry.size), entry.size
+                )
+        if not keys:
+            yield Found("", error="the shard holds no image")
+    except NoEndError:
+        yield Found("", error="the shard is damaged or cut short after its last readable image")
     except _DAMAGE as error:
         what = "is cut short or damaged" if keys else "is no tar archive"
         yield Found("", error=f"the shard {what} ({one_line(error)})")
@@ -86,19 +79,12 @@ class _Headers:
 
 
 def _buffered(file: pa.NativeFile) -> IO[bytes]:
-    return cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, file), _BUFFER_BYTES))
+    local = isinstance(file, pa.OSFile)  # where a header is read as fast by itself
+    return cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, file), _LOCAL_BUFFER_BYTES if local else _BUFFER_BYTES))
 
 
 def _unpacked(file: pa.NativeFile) -> IO[bytes]:
     return cast(IO[bytes], gzip.GzipFile(fileobj=_buffered(file)))
-
-
-def _ends_well(tar: tarfile.TarFile) -> bool:
-    """Whether the last member is followed by the end mark; `tarfile` also takes damage for the end."""
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    mark = tar.fileobj.read(tarfile.BLOCKSIZE)
-    return len(mark) == tarfile.BLOCKSIZE and not any(mark)
 
 
 def _new_key(name: str, taken: set[str]) -> str:
@@ -116,20 +102,28 @@ def _new_key(name: str, taken: set[str]) -> str:
     return key
 
 
-def read_images(file: pa.NativeFile, members: Sequence[Member], limits: ImageLimits) -> list[bytes | InputError]:
-    """The bytes of members: neighbours by one read, those of a `.tar.gz` by one pass over it."""
+def read_images(
+    file: pa.NativeFile | IO[bytes], members: Sequence[Member], limits: ImageLimits
+) -> list[bytes | InputError]:
+    """The bytes of members: neighbours by one read, those of a `.tar.gz` by going on in its unpacked stream."""
     if members[0].kind == "range":
         return read_ranges(file, members, limits)
     found, order = refused(members, limits)
-    stream = _unpacked(file)
     for index in order:
         member = members[index]
         try:
-            stream.seek(member.offset or 0)
-            found[index] = whole(stream.read(member.size or 0), member)
+            file.seek(member.offset or 0)
+            found[index] = whole(file.read(member.size or 0), member)
         except _DAMAGE as error:
             found[index] = InputError(f"the shard is cut short or damaged ({one_line(error)})")
     return found
 
 
-TAR = Source("WebDataset shards", (".tar", *_GZIP_SUFFIXES), ("range", "scan"), list_images, read_images)
+TAR = Source(
+    "WebDataset shards",
+    (".tar", *_GZIP_SUFFIXES),
+    ("range", "scan"),
+    list_images,
+    read_images,
+    unpack=_unpacked,
+)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from data_jobs.label_dataset import command as label
+from data_jobs.labelling.cost import CostLimit
+from data_jobs.labelling.estimate import Estimate, save
 from data_jobs.labelling.guard import FIRST_IMAGES, Guard, LimitPassed, made, overview_of
 from data_jobs.labelling.limits import tolerated
+from data_jobs.labelling.prices import Prices
 from everymask.errors import ConfigurationError
 from everymask.labels.overview import Overview
 from everymask.labels.rows import ImageRow, to_table
+from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels
 from tests.labels.examples import labels
 
@@ -95,6 +100,34 @@ def test_a_run_stops_where_a_limit_is_passed(max_errors: str, max_empty: str | N
     with pytest.raises(LimitPassed, match=words):
         guard.add(part(1))
     Guard("6%", "30%").add(part(FIRST_IMAGES, errors=60, empty=300))
+
+
+def test_a_run_stops_where_all_would_cost_too_much(capsys: pytest.CaptureFixture[str]) -> None:
+    # 1 s for each image, at 3,600 an hour; 500 s stand in the store.
+    guard = Guard("50%", None, CostLimit(4500, 1.0, before_s=500.0))
+    expected = 4000
+    guard.expect(lambda: expected)
+    guard.add({**part(FIRST_IMAGES), "seconds": 1000.0})
+    assert "all will cost about 4.5e+03\n" in capsys.readouterr().out
+    expected = 4001
+    with pytest.raises(LimitPassed, match=r"by the first 1,001 images all will cost about .*more than --max-cost 4500"):
+        guard.add({**part(1), "seconds": 1.0})
+
+
+def test_a_cost_needs_a_price_and_a_gpu(tmp_path: Path) -> None:
+    store = LabelStore(str(tmp_path))
+    assert CostLimit.of(None, store, store, 1) is None
+    with pytest.raises(
+        ConfigurationError, match=r"the output has no price of a GPU-hour; .*first run `everymask estimate`"
+    ):
+        CostLimit.of(9, store, store, 1)
+    save(store, Estimate(4, 4, 1.0, 0.0, 1, 0.5, 0.0, prices=Prices(7.2)))
+    store.write_part(to_table([ImageRow("a", "/a", None, "lost", seconds=60.0)]))
+    assert CostLimit.of(9, store, store, 0.5) == CostLimit(9, 0.001, 60.0)
+    with pytest.raises(ConfigurationError, match="no worker of this run has a GPU"):
+        CostLimit.of(9, store, store, 0)
+    with pytest.raises(ConfigurationError, match="max-cost must be an amount; got -1"):
+        label.parse(["--input", "a", "--output", "b", "--max-cost", "-1"])
 
 
 def test_limits_are_numbers_or_shares() -> None:
