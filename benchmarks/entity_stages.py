@@ -149,7 +149,7 @@ def run_stages(
     with watch.stage("EMR"):
         entities = refine_entities(asked, embedding, levels.objects, superpixels, config)
     with watch.stage("USR"):
-        entities = fill_uncovered(asked, embedding, entities, levels.parts, superpixels, config)
+        entities = fill_uncovered(asked, embedding, entities, levels.parts, superpixels, levels.grid, config)
     with watch.stage("full resolution"):
         labels = entity_labels(entities, levels.grid, embedding.canvas)
     modules = (seconds for stage, seconds in watch.seconds.items() if stage not in ("embed", "decoding"))

@@ -44,7 +44,8 @@ class Votes:
 
 
 class Gallery:
-    """Guidance masks (eq. 6) of a dense point grid; a prompt whose mask is not confident has none.
+    """Guidance masks (eq. 6) of a dense point grid; a prompt whose mask is not confident has none, since the paper
+    speaks of high-confidence masks (section 1).
 
     A prompt is decoded when a region that holds it is first consulted, or at the start if the gallery is eager. The
     answers are the same either way.
@@ -83,7 +84,7 @@ class Gallery:
         points = self._prompts[torch.from_numpy(missing).to(self._prompts.device)]
         masks, scores, sure = [self.masks], [self.predicted_iou], []
         for answers in decode_batches(self._backbone, self._embedding, points, self._config):
-            rows = answers.guidance(self._config, self._backbone.name)
+            rows = answers.confident(answers.guidance(self._config), self._config, self._backbone.name)
             masks.append(answers.packed[rows])
             scores.append(answers.predicted_iou[rows])
             sure.append(np.isin(np.arange(len(answers.packed) // MASKS_PER_PROMPT), rows // MASKS_PER_PROMPT))

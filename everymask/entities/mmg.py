@@ -20,10 +20,6 @@ from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.nms import packed_nms
 from everymask.masks.packed import PackedMasks, has_match, packed_bits
 
-_LEAST_CONSENSUS = 0.15
-"""An object mask given by a smaller share of the clicks inside it is dropped: it is mostly the whole picture, or two
-objects in one (our choice)."""
-
 
 @dataclass(frozen=True)
 class LevelMasks:
@@ -61,7 +57,7 @@ def generate_levels(
     cell_area = embedding.canvas.on_host.cell_area
     everything = GridAnswers.gather(backbone, embedding, config.points_per_side, grid)
     thinned = thin_objects(MaskSet.concatenate(objects), PackedMasks.concatenate(best), cell_area, config)
-    agreed = np.flatnonzero(everything.consensus(PackedMasks.pack(thinned.masks, cell_area)) >= _LEAST_CONSENSUS)
+    agreed = everything.agreed(PackedMasks.pack(thinned.masks, cell_area))
     return LevelMasks(
         objects=thinned[torch.from_numpy(agreed).to(thinned.masks.device)],
         parts=thin_parts(part_masks, part_scores, superpixels.density, config),

@@ -64,15 +64,13 @@ class PromptAnswers:
         rows: Rows = best + MASKS_PER_PROMPT * np.arange(len(best))
         return rows
 
-    def guidance(self, config: EntityConfig, backbone: str) -> Rows:
-        """(K,) the mask G_p of each prompt, in order: the object, unless the best is better by τ (eq. 6).
-
-        A prompt whose mask is not confident has none: section 1 speaks of a gallery of high-confidence masks.
-        """
+    def guidance(self, config: EntityConfig) -> Rows:
+        """(N,) the mask G_p of each prompt: the object, unless the best is better by τ (eq. 6)."""
         best = self.best()
         objects = np.flatnonzero(self.level == Level.OBJECT)
         use_object = self.predicted_iou[best] - self.predicted_iou[objects] < config.guidance_tolerance
-        return self.confident(np.where(use_object, objects, best), config, backbone)
+        rows: Rows = np.where(use_object, objects, best)
+        return rows
 
     def confident(self, rows: Rows, config: EntityConfig, backbone: str) -> Rows:
         """Those of `rows` that are not empty and pass both confidence thresholds."""

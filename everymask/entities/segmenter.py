@@ -44,7 +44,7 @@ def segment_entities(backbone: PromptableBackbone, embedding: ImageEmbedding, co
     if config.emr:
         entities = refine_entities(backbone, embedding, entities, superpixels, config)
     if config.usr:
-        entities = fill_uncovered(backbone, embedding, entities, parts, superpixels, config)
+        entities = fill_uncovered(backbone, embedding, entities, parts, superpixels, grid, config)
     return entity_labels(entities, grid, embedding.canvas)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
+from everymask.entities.consensus import GridAnswers
 from everymask.entities.prompting import decode_batches
 from everymask.entities.superpixels import Superpixels
 from everymask.masks.mask_set import MaskSet
@@ -28,11 +29,14 @@ def fill_uncovered(
     entities: MaskSet,
     parts: PackedMasks,
     superpixels: Superpixels,
+    grid: GridAnswers,
     config: EntityConfig,
 ) -> MaskSet:
     """Prompt and fill the gaps of an entity map.
 
-    Eq. 6 chooses among a prompt's three masks; the chosen one is used if it is confident (the paper does not say).
+    Eq. 6 chooses among a prompt's three masks. The chosen one is used if enough of the grid's clicks inside it give it,
+    too, however confident it is (our choice; the paper asks for high confidence): a mask of the whole picture, of which
+    the model is sure, would fill every gap.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
@@ -42,7 +46,8 @@ def fill_uncovered(
     points = points[backbone.distinct_points(embedding, points)[0]]
     batches = []
     for answers in decode_batches(backbone, embedding, points, config):
-        batches.append(answers.take(answers.guidance(config, backbone.name)))
+        rows = answers.guidance(config)
+        batches.append(answers.take(rows[(answers.packed.areas[rows] > 0) & grid.agreed(answers.packed[rows])]))
     return greedy_cover(entities, MaskSet.concatenate(batches), cell_area, config)
 
 

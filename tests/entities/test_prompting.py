@@ -59,7 +59,7 @@ def test_no_point_gives_no_mask() -> None:
     backbone = ScriptedBackbone([Reply.one(rectangle(SIZE, 0, 0, 2, 2))], painted(SIZE))
     embedding = backbone.embed([torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy()])[0]
     (answers,) = decode_batches(backbone, embedding, torch.zeros(0, 2), EntityConfig())
-    assert len(answers.packed) == len(answers.best()) == len(answers.guidance(EntityConfig(), "nano")) == 0
+    assert len(answers.packed) == len(answers.best()) == len(answers.guidance(EntityConfig())) == 0
 
 
 def answers_of(*answers: Reply) -> Any:

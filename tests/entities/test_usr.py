@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from everymask.entities.config import EntityConfig, SuperpixelConfig
+from everymask.entities.consensus import GridAnswers
+from everymask.entities.prompting import decode_grid
 from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import additional_prompts, fill_uncovered, greedy_cover, mask_centroids
 from everymask.masks.packed import PackedMasks
@@ -57,38 +59,56 @@ def test_inside_a_part_mask_the_prompt_is_the_centroid_of_the_most_confident(two
     assert points.tolist() == [[25.0, 10.0]]
 
 
+def filled_by(
+    backbone: ScriptedBackbone, embedding: Any, entities: Any, superpixels: Any, points_per_side: int = 8
+) -> list[NDArray[np.bool_]]:
+    """What USR makes of some entities without parts, with a grid of so many clicks a side."""
+    config = EntityConfig(points_per_side=points_per_side)
+    batches = [batch.packed for batch in decode_grid(backbone, embedding, config)]
+    grid = GridAnswers.gather(backbone, embedding, points_per_side, batches)
+    filled = fill_uncovered(backbone, embedding, entities, NO_PART, superpixels, grid, config)
+    return list(pixels(filled.masks, SIZE))
+
+
 @pytest.mark.parametrize(
     ("answer", "gap"),
     [
-        (Reply.one(RIGHT, 0.5), []),
-        (Reply.one(RIGHT, 0.9), [box(20, 40)]),
-        # Eq. 6 chooses the object, which is confident or not, or the best mask.
-        (Reply((RIGHT, box(24, 40), box(30, 40)), (0.89, 0.93, 0.1)), [box(20, 40)]),
-        (Reply((RIGHT, box(24, 40), box(30, 40)), (0.85, 0.93, 0.1)), []),
+        # How sure the model is does not matter.
+        (Reply.one(RIGHT, 0.5), [RIGHT]),
+        (Reply.one(np.zeros(SIZE, dtype=np.bool_)), []),
+        # Eq. 6 chooses the object or the best mask.
+        (Reply((RIGHT, box(24, 40), box(30, 40)), (0.85, 0.93, 0.1)), [RIGHT]),
         (Reply((RIGHT, box(24, 40), box(30, 40)), (0.8, 0.93, 0.1)), [box(24, 40)]),
     ],
 )
-def test_a_gap_is_filled_by_a_confident_mask_or_by_none(answer: Reply, gap: list[NDArray[np.bool_]]) -> None:
+def test_a_gap_is_filled_by_the_mask_that_guides(answer: Reply, gap: list[NDArray[np.bool_]]) -> None:
     backbone = ScriptedBackbone([answer], painted(SIZE))
     embedding = backbone.embed([np.full((*SIZE, 3), 40, dtype=np.uint8)])[0]
     superpixels = find_superpixels(embedding, SuperpixelConfig())
-    entities = mask_set([box(0, 10)], [0.9])
-    filled = fill_uncovered(backbone, embedding, entities, NO_PART, superpixels, EntityConfig())
-    np.testing.assert_array_equal(pixels(filled.masks, SIZE), [box(0, 10), *gap])
+    filled = filled_by(backbone, embedding, mask_set([box(0, 10)], [0.9]), superpixels)
+    np.testing.assert_array_equal(filled, [box(0, 10), *gap])
+
+
+def test_a_mask_that_few_of_the_clicks_inside_it_give_fills_no_gap(two_tone: Any) -> None:
+    """The prompt at the right half's centroid gets the whole picture, and so do few of the grid's clicks, or many."""
+    _, embedding, superpixels = two_tone
+    whole, entities = Reply.one(box(0, 40), 0.99), mask_set([LEFT], [0.9])
+    for asked, expected in ((box(28, 33, 8, 13), LEFT), (RIGHT, box(0, 40))):
+        backbone = ScriptedBackbone([Reply.one(LEFT), Reply.one(box(39, 40)), whole], painted(SIZE, RIGHT, asked))
+        np.testing.assert_array_equal(filled_by(backbone, embedding, entities, superpixels), [expected])
 
 
 def test_a_covered_image_needs_no_prompt(two_tone: Any) -> None:
     backbone, embedding, superpixels = two_tone
     entities = mask_set([LEFT, RIGHT], [0.9, 0.8])
     assert additional_prompts(embedding, entities, NO_PART, superpixels, EntityConfig()).shape == (0, 2)
-    filled = fill_uncovered(backbone, embedding, entities, NO_PART, superpixels, EntityConfig())
-    assert torch.equal(filled.masks, entities.masks)
+    np.testing.assert_array_equal(filled_by(backbone, embedding, entities, superpixels), [LEFT, RIGHT])
 
 
 def test_the_gap_is_filled_by_the_mask_its_prompt_gives(two_tone: Any) -> None:
     backbone, embedding, superpixels = two_tone
-    filled = fill_uncovered(backbone, embedding, mask_set([LEFT], [0.9]), NO_PART, superpixels, EntityConfig())
-    np.testing.assert_array_equal(pixels(filled.masks, SIZE), [LEFT, RIGHT])
+    filled = filled_by(backbone, embedding, mask_set([LEFT], [0.9]), superpixels)
+    np.testing.assert_array_equal(filled, [LEFT, RIGHT])
 
 
 def test_centroids_weigh_pixels_and_scale_to_the_original(two_tone: Any) -> None:
