@@ -15,7 +15,7 @@ from everymask.masks.packed import PackedMasks
 
 _SAME_MASK_IOU = 0.7
 """An answer with at least this IoU is the mask (our choice)."""
-_LEAST_CONSENSUS = 0.15
+LEAST_CONSENSUS = 0.15
 """A mask given by a smaller share of the clicks inside it is mostly the whole picture, or two objects in one (our
 choice)."""
 
@@ -69,7 +69,3 @@ class GridAnswers:
             rows = rows[inter >= _SAME_MASK_IOU * (area + self.masks.areas[rows] - inter)]
             shares[row] = (np.isin(asked, rows // MASKS_PER_PROMPT).sum() + 1) / (len(asked) + 2)
         return shares
-
-    def agreed(self, masks: PackedMasks) -> NDArray[np.bool_]:
-        """(M,) whether enough of the clicks inside each mask give it, on any level."""
-        return self.consensus(masks) >= _LEAST_CONSENSUS

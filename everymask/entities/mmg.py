@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from everymask.backbone.constants import to_host
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
-from everymask.entities.consensus import GridAnswers
+from everymask.entities.consensus import LEAST_CONSENSUS, GridAnswers
 from everymask.entities.prompting import decode_grid
 from everymask.entities.superpixels import Superpixels
 from everymask.masks.box_nms import box_nms
@@ -57,7 +57,7 @@ def generate_levels(
     cell_area = embedding.canvas.on_host.cell_area
     everything = GridAnswers.gather(backbone, embedding, config.points_per_side, grid)
     thinned = thin_objects(MaskSet.concatenate(objects), PackedMasks.concatenate(best), cell_area, config)
-    agreed = everything.agreed(PackedMasks.pack(thinned.masks, cell_area))
+    agreed = everything.consensus(PackedMasks.pack(thinned.masks, cell_area)) >= LEAST_CONSENSUS
     return LevelMasks(
         objects=thinned[torch.from_numpy(agreed).to(thinned.masks.device)],
         parts=thin_parts(part_masks, part_scores, superpixels.density, config),

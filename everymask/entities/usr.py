@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
-from everymask.entities.consensus import GridAnswers
+from everymask.entities.consensus import LEAST_CONSENSUS, GridAnswers
 from everymask.entities.prompting import decode_batches
 from everymask.entities.superpixels import Superpixels
 from everymask.masks.mask_set import MaskSet
@@ -44,11 +44,14 @@ def fill_uncovered(
     cell_area = embedding.canvas.on_host.cell_area
     points = additional_prompts(embedding, entities, parts, superpixels, config)
     points = points[backbone.distinct_points(embedding, points)[0]]
-    batches = []
+    batches, consensus = [], []
     for answers in decode_batches(backbone, embedding, points, config):
         rows = answers.guidance(config)
-        batches.append(answers.take(rows[(answers.packed.areas[rows] > 0) & grid.agreed(answers.packed[rows])]))
-    return greedy_cover(entities, MaskSet.concatenate(batches), cell_area, config)
+        shares = grid.consensus(answers.packed[rows])
+        agreed = (answers.packed.areas[rows] > 0) & (shares >= LEAST_CONSENSUS)
+        batches.append(answers.take(rows[agreed]))
+        consensus.append(shares[agreed])
+    return greedy_cover(entities, MaskSet.concatenate(batches), np.concatenate(consensus), cell_area, config)
 
 
 def additional_prompts(
@@ -97,11 +100,21 @@ def mask_centroids(canvas: Canvas, masks: torch.Tensor) -> torch.Tensor:
     return canvas.to_original(sums[:, :2] / sums[:, 2:])
 
 
-def greedy_cover(entities: MaskSet, additional: MaskSet, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:
-    """Eq. 10: fill the gaps with few additional masks M_A; the one that fills most is taken first.
+def greedy_cover(
+    entities: MaskSet,
+    additional: MaskSet,
+    consensus: NDArray[np.float64],
+    cell_area: torch.Tensor,
+    config: EntityConfig,
+) -> MaskSet:
+    """Eq. 10: fill the gaps with few additional masks M_A. First comes what fills most times its consensus; the paper
+    only counts what it fills.
 
     A mask whose IoU with an entity exceeds ρ joins the one it overlaps most, others become entities. Only uncovered
     cells are added, so entities stay disjoint.
+
+    Args:
+        consensus: (M,) of each additional mask.
     """
     both = PackedMasks.pack(torch.cat([entities.masks, additional.masks]), cell_area)
     old, offered = both[: len(entities)], both[len(entities) :]
@@ -114,9 +127,10 @@ def greedy_cover(entities: MaskSet, additional: MaskSet, cell_area: torch.Tensor
     uncovered = ~old.union()
     while len(offered):
         gains = offered.shared_areas(uncovered)
-        best = int(gains.argmax())
-        if gains[best] < least:
+        enough = gains >= least
+        if not enough.any():
             break
+        best = int((gains * consensus * enough).argmax())
         gain = offered.words[best] & uncovered
         found = replace(old, words=words[:count], areas=areas[:count])
         row = _overlapped_most(offered, best, found, config.union_thresh)

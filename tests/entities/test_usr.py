@@ -120,16 +120,23 @@ def test_centroids_weigh_pixels_and_scale_to_the_original(two_tone: Any) -> None
 def cover(
     entities: Sequence[NDArray[np.bool_]],
     additional: Sequence[NDArray[np.bool_]],
-    scores: Sequence[float] | None = None,
+    consensus: Sequence[float] | None = None,
     **settings: Any,
 ) -> Any:
-    masks = mask_set(additional, scores or [0.9] * len(additional))
-    return greedy_cover(entities, masks, AREA, EntityConfig(**settings))
+    masks = mask_set(additional, [0.9] * len(additional))
+    shares = np.array(consensus or [0.5] * len(additional))
+    return greedy_cover(entities, masks, shares, AREA, EntityConfig(**settings))
 
 
 def test_the_mask_that_fills_most_is_taken_and_those_it_makes_useless_are_not() -> None:
     filled = cover(NONE, [box(0, 10), box(0, 30), box(20, 30), box(30, 40)])
     np.testing.assert_array_equal(pixels(filled.masks, SIZE), [box(0, 30), box(30, 40)])
+
+
+def test_a_smaller_mask_that_more_clicks_give_goes_before_a_larger_one() -> None:
+    masks = [box(0, 22), RIGHT]
+    np.testing.assert_array_equal(pixels(cover(NONE, masks, [0.5, 0.5]).masks, SIZE), [box(0, 22), box(22, 40)])
+    np.testing.assert_array_equal(pixels(cover(NONE, masks, [0.5, 0.9]).masks, SIZE), [RIGHT, LEFT])
 
 
 def test_a_mask_that_overlaps_an_entity_enough_joins_it_with_what_is_new() -> None:
