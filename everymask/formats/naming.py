@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from everymask.errors import ConfigurationError
 from everymask.formats.format import Naming
 from everymask.images.decoding import IMAGE_SUFFIXES
@@ -108,14 +110,13 @@ def _check_characters(image_ids: Sequence[str], naming: Naming, refused: str) ->
 
 def _check_collisions(image_ids: Sequence[str], naming: Naming) -> None:
     path_of = relative_path if naming is Naming.PATH else stem_path
-    first: dict[str, str] = {}
-    groups: dict[str, list[str]] = {}
-    for image_id in image_ids:
-        path = _folded(path_of(image_id))
-        if path in first:
-            groups.setdefault(path, [first[path]]).append(image_id)
-        else:
-            first[path] = image_id
+    # Paths take ten times the memory of their hashes, so only those whose hash comes twice are made again.
+    hashes = np.fromiter((hash(_folded(path_of(image_id))) for image_id in image_ids), np.int64, len(image_ids))
+    values, counts = np.unique(hashes, return_counts=True)
+    alike: dict[str, list[str]] = {}
+    for place in np.flatnonzero(np.isin(hashes, values[counts > 1])):
+        alike.setdefault(_folded(path_of(image_ids[place])), []).append(image_ids[place])
+    groups = {path: ids for path, ids in alike.items() if len(ids) > 1}
     if groups:
         examples = "; ".join(" and ".join(map(_spelled, ids)) for ids in list(groups.values())[:_SHOWN])
         more = f"; and {len(groups) - _SHOWN:,} more groups" if len(groups) > _SHOWN else ""
@@ -139,7 +140,9 @@ def _spelled(image_id: str) -> str:
 
 def _unique_names(ordered: Sequence[str]) -> dict[str, str]:
     """Plain file names without folders, whose stems differ even if case is ignored."""
-    taken: set[str] = set()
+    taken: set[int] = (
+        set()
+    )  # hashes, which take less memory than names; two that are equal by chance only cost a digest
     names = {}
     for image_id in ordered:
         name = _plain(image_id)
@@ -154,11 +157,11 @@ def _unique_names(ordered: Sequence[str]) -> dict[str, str]:
             shortened = f"{shortened}-{digest[:8]}"
         length = 8
         candidate = shortened
-        while _folded(candidate) in taken:
+        while hash(_folded(candidate)) in taken:
             candidate = f"{shortened}-{digest[:length]}"
             length += 8
-        taken.add(_folded(candidate))
-        names[image_id] = candidate + suffix
+        taken.add(hash(_folded(candidate)))
+        names[image_id] = image_id if candidate + suffix == image_id else candidate + suffix  # one string, not two
     return names
 
 

@@ -11,6 +11,7 @@ names, and in the end under the names of its files.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import uuid
@@ -43,6 +44,16 @@ def marker_text(files: list[str], folder: str = "", stale: Iterable[str] = ()) -
     return json.dumps({"everymask": "export", "folder": folder, "files": files, "stale": sorted(stale)}) + "\n"
 
 
+def files_below(folder: Path) -> list[str]:
+    """The files in a folder and its subfolders, relative to it, with `/`, sorted."""
+    # `Path.rglob` would keep every path that it has found, a kilobyte each.
+    found = []
+    for place, _, names in os.walk(folder):
+        below = Path(place).relative_to(folder).as_posix()
+        found += names if below == "." else [f"{below}/{name}" for name in names]
+    return sorted(found)
+
+
 def is_stage(name: str) -> bool:
     """Whether a folder of that name is an export in progress or left by a killed process."""
     return _STAGE.fullmatch(name) is not None
@@ -62,8 +73,7 @@ def publish(stage: Path, filesystem: pafs.FileSystem, folder: str, main: str, pa
         OSError: it cannot be written; the old export is unchanged.
         OutputError: the same; or the new export is complete but not yet under its files' names.
     """
-    names = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()} - {MARKER}
-    files = sorted(names, key=lambda name: (name == main, name))
+    files = sorted((name for name in files_below(stage) if name != MARKER), key=lambda name: (name == main, name))
     place = Location(filesystem, folder)
     if files == [main]:
         with (stage / main).open("rb") as file, place.child(main).stream() as sink:

@@ -65,7 +65,7 @@ class Job:
         return Destination(self.folder, self.main, names, self.num_images, self.images is not None, self.splits, share)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Planned:
     """An image of the export: its place from 1, its name in the export, and its split."""
 
@@ -136,11 +136,12 @@ def shares_of(
     Raises:
         InputError: a part of the store is damaged.
     """
-    planned = {
-        image_id: Planned(number, names.name(image_id), splits.of.get(image_id, ""))
-        for image_id, number in names.numbers.items()
-    }
-    target = min(_MOST_IMAGES, max(_LEAST_IMAGES, len(planned) // _SHARES))
+
+    def planned(image_id: str) -> Planned:
+        return Planned(names.numbers[image_id], names.name(image_id), splits.of.get(image_id, ""))
+
+    waiting = bytearray([0, *[1] * len(names.numbers)])  # by number; no image has 0
+    target = min(_MOST_IMAGES, max(_LEAST_IMAGES, len(names.numbers) // _SHARES))
     rows: list[tuple[str, int, int]] = []
     images: dict[str, Planned] = {}
     number = 0
@@ -152,15 +153,17 @@ def shares_of(
             continue
         for first in range(0, len(ids), _CHUNK_ROWS):
             chunk = ids[first : first + _CHUNK_ROWS]
-            found = {image_id: planned.pop(image_id) for image_id in chunk if image_id in planned}
+            found = {image_id: planned(image_id) for image_id in chunk if waiting[names.numbers.get(image_id, 0)]}
             if not found:
                 continue
+            for image in found.values():
+                waiting[image.number] = False
             rows.append((store.name_of(part), first, first + len(chunk)))
             images |= found
             if len(images) >= target:
                 yield _share(number, rows, images, known)
                 number, rows, images = number + 1, [], {}
-    images |= planned
+    images |= {image_id: planned(image_id) for image_id, number in names.numbers.items() if waiting[number]}
     if images:
         yield _share(number, rows, images, known)
 

@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 from everymask.errors import ConfigurationError, OutputError
 from everymask.files.storage import is_remote, one_line, resolve, split_query
 from everymask.formats.format import SCRATCH
-from everymask.formats.publishing import MARKER, is_stage, marker_text, publish
+from everymask.formats.publishing import MARKER, files_below, is_stage, marker_text, publish
 
 _OLD = ".old."
 """Prefix of the folder in a stage where old parts wait; the main file's name follows."""
@@ -175,8 +175,7 @@ def _is_export(filesystem: pafs.FileSystem, folder: str) -> bool:
 
 
 def _mark(folder: Path) -> None:
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    (folder / MARKER).write_text(marker_text(files), encoding="utf-8", errors="surrogateescape")
+    (folder / MARKER).write_text(marker_text(files_below(folder)), encoding="utf-8", errors="surrogateescape")
 
 
 def _swap(new: Path, target: Path) -> None:

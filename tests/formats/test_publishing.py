@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from everymask.errors import ConfigurationError, OutputError
+from everymask.formats.publishing import files_below
 from everymask.formats.staging import main_file, staged
 
 OLD = {"data.yaml": "old", "labels/a.txt": "old a", "labels/gone.txt": "old gone"}
@@ -245,3 +247,20 @@ def test_an_export_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
         (stage / "data.yaml").write_text("one")
         write(str(tmp_path / "two"), {"data.yaml": "two"})
     assert sorted(os.listdir(tmp_path)) == ["one", "two"]
+
+
+def test_many_files_are_listed_in_little_memory(tmp_path: Path) -> None:
+    """One export has a file for each of a hundred thousand images; a `Path` for each would take a kilobyte."""
+    names = [f"labels/{number:06d}.txt" for number in range(2000)]
+    (tmp_path / "labels").mkdir()
+    for name in [*names, "data.yaml"]:
+        (tmp_path / name).touch()
+    (tmp_path / "again").symlink_to(tmp_path / "labels")
+    tracemalloc.start()
+    try:
+        found = files_below(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == ["data.yaml", *names]
+    assert peak < 400 * len(names)
