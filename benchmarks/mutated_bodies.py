@@ -18,6 +18,7 @@ HOME = Path(__file__).resolve().parent.parent
 # Started as a script, Python looks for modules beside the script, not above it.
 sys.path.insert(0, str(HOME))
 
+from everymask.classes.shipped import SHIPPED_HEADS  # noqa: E402
 from tests.serve.mutated_bodies import mutated_bodies, send  # noqa: E402
 from tests.serve.running_service import start_service  # noqa: E402
 from ui.app import API_KEY_VARIABLE  # noqa: E402
@@ -44,7 +45,7 @@ def main() -> int:
             statuses, faults = send(http, bodies)
     else:
         settings = {"model": "nano", "label_studio": True, "x_anylabeling": True, "images_root": tempfile.gettempdir()}
-        heads = HOME / "everymask/classes/heads"
+        heads = SHIPPED_HEADS
         with start_service(settings, heads) as service, service.client() as http:
             statuses, faults = send(http, bodies)
     print(

@@ -54,6 +54,7 @@ from everymask.classes.training.corrections import (
 from everymask.classes.training.negatives import negative_masks, negative_pictures, suspicious_negatives
 from everymask.classes.training.train import Epoch, TrainingConfig, TrainingResult, head_spec, train_head
 from everymask.errors import ConfigurationError
+from everymask.files.storage import canonical_uri
 from everymask.labels.address_policy import address_policy
 from everymask.labels.provenance import read_run
 from everymask.labels.store import LabelStore
@@ -264,6 +265,7 @@ def _embedded(
     config: TrainClassesConfig, exemplars: Sequence[Exemplar], folder: str, directory: str
 ) -> list[StoredEmbeddings]:
     """Mask embeddings of pictures in `folder`, made if `directory` lacks them."""
+    directory = canonical_uri(directory)  # workers may have another working directory
     pending = pending_exemplars(exemplars, directory, config.masks)
     if pending:
         print(f"embedding the masks of {counted(len(pending), 'picture')} into {directory}", flush=True)
@@ -273,7 +275,8 @@ def _embedded(
         )
         device = device_for(config.model.device, actors.gpus)
         model = config.model
-        spec = BagSpec(model.model, model.checkpoint, device, config.masks, actors.threads, directory, model.precision)
+        checkpoint = model.checkpoint and canonical_uri(model.checkpoint)
+        spec = BagSpec(model.model, checkpoint, device, config.masks, actors.threads, directory, model.precision)
         embed_exemplars(pending, folder, spec, actors)
     wanted = {item.bag_id for item in exemplars}
     return [record for record in load_embeddings(directory) if record.image_id in wanted]

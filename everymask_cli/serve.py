@@ -24,7 +24,7 @@ from everymask_cli.serve_output import ServeOutput
 
 _PR_SET_PDEATHSIG = 1
 BUILDER = "serve.app:build"
-DEFAULT_HEADS = ("heads", "everymask/classes/heads")
+DEFAULT_HEADS = ("heads",)
 SHIPPED = Path(serve.__file__).resolve().parent / "config"
 
 

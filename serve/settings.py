@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from everymask.backbone.models import PrecisionSetting, find_model
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS
+from everymask.classes.shipped import SHIPPED_HEADS
 from everymask.errors import ConfigurationError
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
@@ -101,9 +102,9 @@ class ServiceSettings(BaseModel):
     """Number format of the model: auto (bf16 on GPUs, fp16 on those without it), fp32 or bf16."""
     torch_threads: int = 1
     """CPU threads of each encoder and refiner replica; of no consequence on a GPU."""
-    heads: tuple[str, ...] = ("heads", "everymask/classes/heads")
+    heads: tuple[str, ...] = ("heads",)
     """Folders of class heads: NAME.safetensors is head NAME. Read on every request; if two folders hold a name, the
-    first wins."""
+    first wins. The heads that come with everymask are found last, in any case."""
     api_keys_file: str | None = None
     """A file with one API key a line; without it, everyone who reaches the port may use the service."""
     embedding_cache_mib: int = 256
@@ -181,7 +182,7 @@ class ServiceSettings(BaseModel):
 
     @property
     def head_folders(self) -> tuple[Path, ...]:
-        return tuple(HOME / folder for folder in self.heads)
+        return (*(HOME / folder for folder in self.heads), SHIPPED_HEADS)
 
 
 def _by_paper(classes: Mapping[str, Any]) -> dict[str, Any]:

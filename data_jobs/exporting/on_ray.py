@@ -9,6 +9,7 @@ import itertools
 import pickle
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,11 @@ import ray
 from data_jobs.exporting.pieces import received_shares, written_in_place, written_pieces
 from data_jobs.runtime.actors import connect
 from data_jobs.runtime.ray_data import prepare_ray_data, rows_of
+from everymask.files.storage import canonical_uri
 from everymask.formats.format import SCRATCH, Format
 from everymask.formats.processes import WriteShares
 from everymask.formats.shares import Job, Share, Told, told_file
+from everymask.labels.store import LabelStore
 
 _SHARES_AT_ONCE = 256
 """Shares of one Ray dataset, up to half a million images: the driver never holds the names of all of them twice."""
@@ -38,7 +41,8 @@ def on_ray(direct: bool | None = None) -> WriteShares:
         prepare_ray_data()
         token = uuid.uuid4().hex
         (job.folder / SCRATCH / _TOKEN).write_text(token, encoding="utf-8")
-        task = partial(_written, job=job, token=token, direct=direct)
+        found_anywhere = replace(job, store=LabelStore(canonical_uri(job.store.uri)))  # from any working directory
+        task = partial(_written, job=found_anywhere, token=token, direct=direct)
         shares = iter(shares)
         while some := list(itertools.islice(shares, _SHARES_AT_ONCE)):
             rows = [{"share": pickle.dumps(share)} for share in some]

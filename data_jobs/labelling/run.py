@@ -197,7 +197,7 @@ def _label_embeddings(config: RelabelConfig, store: LabelStore) -> PartSummary:
     from everymask.classes.head import check_backbone, load_head
     from everymask.classes.segmenter import masks_asked_for
 
-    shards, masks = open_embeddings(config.embeddings)
+    shards, masks = open_embeddings(canonical_uri(config.embeddings))
     head = load_head(config.head)
     described = shards[0].read()[0].embeddings
     check_backbone(head.spec, described.backbone, described.weights_sha256)

@@ -21,6 +21,7 @@ from data_jobs.runtime.scheduling import check_schedulable, parse_labels
 from data_jobs.runtime.waiting import waiting
 from everymask.backbone.devices import device_for
 from everymask.backbone.models import find_model
+from everymask.classes.shipped import settled_head
 from everymask.files.storage import canonical_uri
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.wording import counted
@@ -45,8 +46,8 @@ class Crew:
         actors = plan_actors(config.workers.actors, config.workers.gpus_per_actor, Footprint.of_model(model), labels)
         spec = ModelSpec(
             model,
-            config.model.checkpoint,
-            config.head,
+            config.model.checkpoint and canonical_uri(config.model.checkpoint),
+            config.head and settled_head(config.head),
             device_for(config.model.device, actors.gpus),
             config.label_config(),
             config.limits,

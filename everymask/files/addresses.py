@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from everymask.errors import InputError
 from everymask.files.storage import canonical_uri, is_chained, is_remote, is_web, split_query
@@ -40,6 +39,10 @@ class AddressPolicy:
     trusted: tuple[str, ...] = ()
     any_local_file: bool = False
     allow_private_networks: bool = False
+
+    def __post_init__(self) -> None:
+        # Workers, whose working directory may be another, get the policy with the job.
+        object.__setattr__(self, "trusted", tuple(canonical_uri(place) for place in self.trusted))
 
     @classmethod
     def for_input(
@@ -80,18 +83,14 @@ class AddressPolicy:
 
     def trusts(self, uri: str) -> bool:
         """Whether the operator named `uri` or a folder above it."""
-        return any(_lies_below(uri, place) for place in self._places)
-
-    @cached_property
-    def _places(self) -> tuple[str, ...]:
-        return tuple(canonical_uri(place) for place in self.trusted)
+        return any(_lies_below(uri, place) for place in self.trusted)
 
     def _parameters_are_known(self, uri: str) -> bool:
         query = split_query(uri)[1]
         if "?" in uri.removesuffix(query).partition("://")[2].partition("/")[0]:
             return False  # it stands before the path, where file systems look for parameters, too
         names = {parameter.partition("=")[0] for parameter in query[1:].split("&") if parameter}
-        return names <= _HARMLESS_PARAMETERS or query in {split_query(place)[1] for place in self._places}
+        return names <= _HARMLESS_PARAMETERS or query in {split_query(place)[1] for place in self.trusted}
 
 
 def folder_of(location: str) -> str:

@@ -49,24 +49,28 @@ class Walker:
 
     folder: Path
     read_as: Callable[[str], str] = lambda command: command
-    _servers: ExitStack = field(default_factory=ExitStack)
+    _servers: dict[str, ExitStack] = field(default_factory=dict)
 
     def follow(self, walk: Walk) -> None:
         """Every command of the page that can be run; AssertionError with its output if one fails."""
-        with self._servers:
+        try:
             for command in (*walk.before, *commands_of(REPOSITORY / walk.page)):
                 if reason_not_to_run(command) is None:
                     if walk.alternatives:
                         shutil.rmtree(self.folder / "labels", ignore_errors=True)
                     self._type(command)
+        finally:
+            for server in self._servers.values():
+                server.close()
 
     def _type(self, command: str) -> None:
         for pattern, text in _READ_AS.items():
             command = re.sub(pattern, text, command)
         command = self.read_as(command)
-        answers = next((answers for start, answers in _SERVERS.items() if command.startswith(start)), None)
-        if answers is not None:
-            self._servers.enter_context(_served(command, self.folder, answers))
+        if start := next((start for start in _SERVERS if command.startswith(start)), ""):
+            self._servers.pop(start, ExitStack()).close()  # a second one would need another port
+            self._servers[start] = ExitStack()
+            self._servers[start].enter_context(_served(command, self.folder, _SERVERS[start]))
             return
         done = subprocess.run(
             ["bash", "-c", command], cwd=self.folder, env=_environment(), capture_output=True, timeout=_COMMAND_S

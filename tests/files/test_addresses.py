@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from contextlib import suppress
 from pathlib import Path
 
@@ -126,3 +127,15 @@ def test_the_operators_own_web_server_is_trusted_and_no_other() -> None:
 )
 def test_an_input_is_a_folder_whatever_names_it(location: str, folder: str) -> None:
     assert folder_of(location) == folder
+
+
+def test_a_policy_means_the_same_where_a_worker_has_another_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exemplars").mkdir()
+    monkeypatch.chdir(tmp_path)
+    policy = pickle.loads(pickle.dumps(AddressPolicy(("exemplars",))))
+    monkeypatch.chdir("/")
+    policy.check(str(tmp_path / "exemplars" / "cat.jpg"))
+    with pytest.raises(AddressError, match="outside of the input"):
+        policy.check("/exemplars/cat.jpg")

@@ -11,6 +11,7 @@ from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from everymask.classes.config import ClassesConfig, MaskConfig
 from everymask.classes.recipes import PAPER_CLASSES, PAPER_MASKS
+from everymask.classes.shipped import SHIPPED_HEADS
 from everymask.errors import ConfigurationError
 from serve.settings import HOME, ServiceSettings, read_settings
 
@@ -21,8 +22,8 @@ def test_no_args_are_the_defaults() -> None:
     settings = read_settings({})
     assert settings == ServiceSettings()
     assert settings.model == "nano"
-    assert settings.head_folders == (HOME / "heads", HOME / "everymask/classes/heads")
-    assert read_settings({"heads": "/shared/heads"}).head_folders == (Path("/shared/heads"),)
+    assert settings.head_folders == (HOME / "heads", SHIPPED_HEADS)
+    assert read_settings({"heads": "/shared/heads"}).head_folders == (Path("/shared/heads"), SHIPPED_HEADS)
 
 
 def test_nested_args_reach_the_librarys_own_configs() -> None:
