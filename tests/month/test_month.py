@@ -1,4 +1,4 @@
-"""A month in small; `python -m tests.month` runs it at its size."""
+"""A month in small; benchmarks/month.py runs it at its size."""
 
 from __future__ import annotations
 

@@ -1,20 +1,24 @@
-"""What a team does in a month, in one run; prints a table of its steps.
+"""What a team does in a month, in one run: time and memory of its steps, and what the cluster counted meanwhile.
 
-python -m tests.month                               2,000 images
-python -m tests.month --images 200 --corrected 20   in small
+python benchmarks/month.py                               2,000 images
+python benchmarks/month.py --images 200 --corrected 20   in small
 """
 
 from __future__ import annotations
 
-import json
+import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from tests.month.machine import machine
-from tests.month.month import Month
+HOME = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HOME))
+
+from everymask.evaluation.figure_files import weights_of, write_figures  # noqa: E402
+from tests.month.machine import machine  # noqa: E402
+from tests.month.month import Month  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,12 @@ def main() -> None:
             Month(here, config.images, config.seed, config.corrected).run()
         finally:
             for step in here.steps:
-                print(f"{step.seconds:8.1f} s  {step.peak_mib:6,} MiB  {step.name}")
+                print(f"{step.seconds:8.0f} s  {step.peak_mib:6,} MiB  {step.name}")
             for name, value in sorted(here.counters.items()):
                 print(f"{value:14,.0f}  {name}")
     if config.json is not None:
-        figures = {"images": config.images, "corrected": config.corrected, "seed": config.seed}
-        found = {**figures, "steps": [asdict(step) for step in here.steps], "counters": here.counters}
-        config.json.write_text(json.dumps(found, indent=1) + "\n")
+        figures = {step.name: {"seconds": round(step.seconds), "MiB": step.peak_mib} for step in here.steps}
+        write_figures(config.json, figures, weights_of(["nano"]))
 
 
 if __name__ == "__main__":
