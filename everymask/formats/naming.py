@@ -114,7 +114,7 @@ def _check_collisions(image_ids: Sequence[str], naming: Naming) -> None:
     hashes = np.fromiter((hash(_folded(path_of(image_id))) for image_id in image_ids), np.int64, len(image_ids))
     values, counts = np.unique(hashes, return_counts=True)
     alike: dict[str, list[str]] = {}
-    for place in np.flatnonzero(np.isin(hashes, values[counts > 1])):
+    for place in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
         alike.setdefault(_folded(path_of(image_ids[place])), []).append(image_ids[place])
     groups = {path: ids for path, ids in alike.items() if len(ids) > 1}
     if groups:
