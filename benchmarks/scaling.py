@@ -4,15 +4,16 @@
     python benchmarks/scaling.py whole --images 1000000 --source manifest
     python benchmarks/scaling.py whole --images 1000000 --source tars
     python benchmarks/scaling.py finished --images 1000000
-    python benchmarks/scaling.py shards --images 10000000
+    python benchmarks/scaling.py shards --images 10000000 --folder FOLDER
+    python benchmarks/scaling.py resumed --folder FOLDER
     python benchmarks/scaling.py listing --objects 1000000
     python benchmarks/scaling.py tars
 
 `workers` runs the job's own pipeline on a local Ray cluster whose labellers are simulated: they decode, book and answer
 as real ones do, but in place of the model they sleep as long as a GPU would compute. `whole` runs the job twice with a
 labeller that takes no time: once over all images, and once more when nothing is left. `finished` resumes a run of one
-plan in which every image has its row. `shards` cuts a list into shards, gives every image a row, seals the shards and
-resumes the finished run. `listing` and `tars` are inputs alone. The figures go to the file that `--json` names.
+plan in which every image has its row. `shards` cuts a list into shards, gives every image a row and seals the shards;
+`resumed` resumes that run. `listing` and `tars` are inputs alone. The figures go to the file that `--json` names.
 """
 
 from __future__ import annotations
@@ -37,13 +38,12 @@ from PIL import Image
 
 from benchmarks.scaling_driver import STAND_IN, image_ids, resident_peak_bytes, run_job, sizes, write_manifest
 from benchmarks.scaling_sources import Listing, Tars, measure_listing, measure_tars, write_shards
+from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import list_images
 from data_jobs.labelling.listing import Listed
 from data_jobs.labelling.listing import Listing as InputListing
 from data_jobs.labelling.pipeline import rows_per_part
-from data_jobs.labelling.resume import settle_store
 from data_jobs.labelling.sharding import cut
-from everymask.evaluation.figure_files import read_figures, write_figures
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.sealing import seal_shard
 from everymask.labels.shards import MAX_SHARD_IMAGES, Shard, read_manifest_file
@@ -98,10 +98,24 @@ class Finished:
 
 @dataclass(frozen=True)
 class Shards:
-    """Plan, seal and resume a large run: seconds, and this process's memory beside the driver's."""
+    """Plan and seal a large run, whose rows this process writes: seconds, and its memory."""
 
+    folder: Path
+    """Folder for the manifest and the store, both of which stay there."""
     images: int = 10_000_000
     """Rows of the manifest."""
+    rows_per_part: int = 256
+    """Rows of a small part; the job's have 256."""
+    json: Path | None = None
+    """File for the figures."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Resume the finished run that `shards` has left."""
+
+    folder: Path
+    """As `shards` took it."""
     json: Path | None = None
     """File for the figures."""
 
@@ -160,42 +174,64 @@ def measure_finished(options: Finished) -> Figures:
 
 
 def measure_shards(options: Shards) -> Figures:
-    """Cut a manifest into shards, seal them with rows for all, and resume what is finished then."""
+    """Cut a manifest into shards, and seal them with rows for all."""
     rows: Figures = {}
-    with tempfile.TemporaryDirectory() as folder:
-        manifest, output = write_manifest(Path(folder), options.images), Path(folder) / "labels"
-        store = LabelStore(str(output))
-        run_job(manifest, output, "--limit", "1")  # writes run.json, and the row of the first image
-        listing = InputListing(store, list_images(str(manifest)), settle_store(store).ids)
-        shards, started, plan_s, seal_s = cut(store, listing.new(), MAX_SHARD_IMAGES), time.monotonic(), 0.0, 0.0
-        for shard in shards:
-            plan_s += time.monotonic() - started
-            fill_shard(store, shard)
-            started = time.monotonic()
+    options.folder.mkdir(parents=True)
+    manifest, store = write_manifest(options.folder, options.images), LabelStore(f"{options.folder}/labels")
+    listing = InputListing(store, list_images(str(manifest)), IdSet())
+    shards, plan, seal = cut(store, listing.new(), MAX_SHARD_IMAGES), Watch(), Watch()
+    while True:
+        with plan:
+            shard = next(shards, None)
+        if shard is None:
+            break
+        fill_shard(store, shard, options.rows_per_part)
+        with seal:
             seal_shard(store, shard, "0" * 64)
-            seal_s += time.monotonic() - started
-            rows[f"after {listing.found:,}"] = row = {
-                "planning, s": round(plan_s, 1),
-                "sealing, s": round(seal_s, 1),
-                "peak, MiB": round(resident_peak_bytes(os.getpid()) / 2**20),
-                "free disk, GiB": round(shutil.disk_usage(folder).free / 2**30),
-            }
-            print(f"shard {shard.name}: {row}", flush=True)
-            started = time.monotonic()
-        Listed.of(str(manifest), None).keep_in(store)
-        again = run_job(manifest, output)
-        rows[f"{options.images:,} resumed"] = {"s": again["seconds"], "driver, MiB": again["driver_peak_mib"]}
-        rows[f"{options.images:,} resumed"] |= {"label files": sizes(output)["label_files"]}
-    return rows
+        rows[f"{listing.found:,} planned and sealed, parts of {options.rows_per_part}"] = row = {
+            "planning, s": round(plan.seconds),
+            "its CPU, s": round(plan.cpu_s),
+            "sealing, s": round(seal.seconds),
+            "its CPU again, s": round(seal.cpu_s),
+            "peak, MiB": round(resident_peak_bytes(os.getpid()) / 2**20),
+        }
+        print(f"shard {shard.name}: {row}", flush=True)
+    Listed.of(str(manifest), None).keep_in(store)
+    (last,) = list(rows)[-1:]
+    return {last: rows[last]}
 
 
-def fill_shard(store: LabelStore, shard: Shard) -> None:
-    """Give every image of a shard a row without masks, in parts as large as the job's."""
-    size = rows_per_part(MAX_SHARD_IMAGES)
+class Watch:
+    """Adds up the time of blocks, and this process's CPU time in them."""
+
+    seconds = cpu_s = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic(), time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.monotonic() - self._started[0]
+        self.cpu_s += time.process_time() - self._started[1]
+
+
+def measure_resumed(options: Resumed) -> Figures:
+    """Resume a run of which all is sealed and listed."""
+    manifest, output = options.folder / "manifest.parquet", options.folder / "labels"
+    with tempfile.TemporaryDirectory() as folder:
+        run_job(manifest, Path(folder) / "labels", "--limit", "1")
+        shutil.copy(Path(folder) / "labels" / "run.json", output)  # which names the same input and model
+    again = run_job(manifest, output)
+    images = LabelStore(str(output)).summary().images
+    row = {"s": again["seconds"], "driver, MiB": again["driver_peak_mib"], "label files": sizes(output)["label_files"]}
+    return {f"{images:,} resumed": row}
+
+
+def fill_shard(store: LabelStore, shard: Shard, rows: int) -> None:
+    """Give every image of a shard a row without masks."""
     for file in shard.manifest_files():
         names = read_manifest_file(file, ["image_id"])["image_id"]
-        for first in range(0, len(names), size):
-            store.write_part(empty_rows(names.slice(first, size).combine_chunks()), shard=shard.number)
+        for first in range(0, len(names), rows):
+            store.write_part(empty_rows(names.slice(first, rows).combine_chunks()), shard=shard.number)
 
 
 def fill_store(store: LabelStore, images: int) -> None:
@@ -225,6 +261,9 @@ def measure_workers(options: Workers) -> Figures:
 
 def keep(path: Path, figures: Figures) -> None:
     """Write the figures beside those that the file has, if it is there."""
+    # Here, since it loads PyTorch, whose memory would count as the driver's.
+    from everymask.evaluation.figure_files import read_figures, write_figures
+
     before = read_figures(path)["figures"] if path.exists() else {}
     write_figures(path, {**before, **figures}, {})
 
@@ -237,6 +276,7 @@ def main() -> None:
         | Annotated[Whole, subcommand("whole")]
         | Annotated[Finished, subcommand("finished")]
         | Annotated[Shards, subcommand("shards")]
+        | Annotated[Resumed, subcommand("resumed")]
         | Annotated[Listing, subcommand("listing")]
         | Annotated[Tars, subcommand("tars")]
     )
@@ -249,6 +289,8 @@ def main() -> None:
             figures = measure_finished(options)
         case Shards():
             figures = measure_shards(options)
+        case Resumed():
+            figures = measure_resumed(options)
         case Listing():
             figures = measure_listing(options)
         case Tars():

@@ -29,6 +29,7 @@ from everymask.errors import ConfigurationError, OutputError
 from everymask.files.addresses import AddressPolicy
 from everymask.files.storage import canonical_uri, one_line
 from everymask.images.decoding import ImageLimits
+from everymask.labels.mending import mend_seals
 from everymask.labels.provenance import RunAttempt, RunRecord, differences, package_versions, read_run, write_run
 from everymask.labels.run_summary import RunSummary
 from everymask.labels.sealing import tidy_all
@@ -91,12 +92,13 @@ class Earlier:
         if record is not None:
             _check_same(store, record, comparable(record.config, configuration), configuration, files)
         with waiting(f"reading which images of {redact(store.uri)} are done"):
+            mended = [] if record is None else mend_seals(store, record.config_sha256)
             finished = settle_store(store, options.retry_failed, options.verify)
             shards = bool(shards_of(store.root))
             if shards:
                 tidy_all(store)
                 reopen_asked(store, options.retry_failed, options.verify, finished)
-        for note in finished.notes:
+        for note in [*mended, *finished.notes]:
             print(note, flush=True)
         return cls(record, finished, started, shards, updates)
 

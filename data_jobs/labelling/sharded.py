@@ -19,7 +19,15 @@ from data_jobs.labelling.listing import Listed, Listing
 from data_jobs.labelling.manifests import Manifest, to_table
 from data_jobs.labelling.resume import settle_store
 from data_jobs.labelling.shard_progress import ShardProgress
-from data_jobs.labelling.sharding import add_listed, cut, drop_unlabelled, next_number, pending_of, write_shard
+from data_jobs.labelling.sharding import (
+    add_listed,
+    cut,
+    drop_unlabelled,
+    forget_addresses,
+    next_number,
+    pending_of,
+    write_shard,
+)
 from data_jobs.labelling.start import Started
 from data_jobs.runtime.actors import WRITE_CPUS
 from data_jobs.runtime.ahead import ahead
@@ -204,3 +212,4 @@ def _seal(store: LabelStore, number: int, config_sha256: str) -> None:
     except UnfinishedShardError:  # a task that Ray did twice may have written a row twice
         settle_store(store, shard=shard)
         seal_shard(store, shard, config_sha256)
+    forget_addresses(shard)

@@ -100,8 +100,8 @@ class Seal:
             return seal
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedSealError(
-                f"{file} is damaged ({one_line(error)}); delete it, and the same `everymask label` command "
-                "labels the images of this shard again"
+                f"{file} is damaged ({one_line(error)}); leave it there: the same `everymask label` command makes it "
+                "again, and keeps every label"
             ) from error
 
 

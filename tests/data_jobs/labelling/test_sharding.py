@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from data_jobs.label_dataset import command as label
@@ -16,13 +17,22 @@ from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import ImageRef, list_images
 from data_jobs.labelling.listing import Listed, Listing
 from data_jobs.labelling.manifests import Manifest, to_ref
+from data_jobs.labelling.manifests import to_table as manifest_table
 from data_jobs.labelling.resume import Finished, reopen_asked, settle_store
-from data_jobs.labelling.sharding import add_listed, cut, drop_unlabelled, pending_of, write_shard
+from data_jobs.labelling.sharding import (
+    add_listed,
+    cut,
+    drop_unlabelled,
+    forget_addresses,
+    note_versions,
+    pending_of,
+    write_shard,
+)
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
 from everymask.images.decoding import ImageLimits
 from everymask.labels.rows import ImageRow, to_table
-from everymask.labels.sealing import seal_shard, tidy_all
+from everymask.labels.sealing import erase_from_shard, seal_shard, tidy_all
 from everymask.labels.shards import Shard, manifest_rows, shards_of
 from everymask.labels.store import LabelStore
 from everymask.records import ImageLabels, Member
@@ -116,6 +126,30 @@ def test_what_is_pending_of_a_shard_is_what_has_no_row(store: LabelStore) -> Non
     assert [image.image_id for image in pending.read()] == ["00.jpg", "02.jpg", "04.jpg"]
     assert len(settle_store(store).ids) == 0
     assert pending_of(store, shard, settle_store(store, retry_failed=True, shard=shard).ids).images == 5
+
+
+def test_signed_addresses_are_kept_beside_a_shard_until_it_is_sealed(store: LabelStore) -> None:
+    def signed(number: int, signature: str = "v3ry-s3cret-1") -> ImageRef:
+        return ImageRef(f"{number}", f"https://host/{number}.jpg?X-Amz-Signature={signature}")
+
+    given = [signed(1), ImageRef("2", "/in/a#b?.jpg"), signed(3)]
+    shard = write_shard(store, 0, [manifest_table(given)])
+    assert shard is not None
+    kept = list(manifest_rows(shard.manifest_files()))
+    assert [row["uri"] for row in kept] == [
+        "https://host/1.jpg?X-Amz-Signature=***",
+        "/in/a#b?.jpg",
+        "https://host/3.jpg?X-Amz-Signature=***",
+    ]
+    assert list(pending_of(store, shard, IdSet()).read()) == given
+    note_versions(shard, {"3": signed(3, "an0ther-s3cret-2")})
+    erase_from_shard(store, shard, frozenset({"1"}))
+    assert list(pending_of(store, shard, IdSet()).read()) == [given[1], signed(3, "an0ther-s3cret-2")]
+    forget_addresses(shard)
+    Manifest.at(store.checkpoint.child("pending"))
+    files = [path for path in Path(store.root.path).rglob("*") if path.is_file()]
+    assert files
+    assert not any("s3cret" in str(pq.read_table(path).to_pylist()) for path in files)
 
 
 def test_only_shards_with_errors_are_opened_to_retry_them(store: LabelStore) -> None:
