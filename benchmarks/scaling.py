@@ -106,6 +106,8 @@ class Shards:
     """Rows of the manifest."""
     rows_per_part: int = 256
     """Rows of a small part; the job's have 256."""
+    minutes: float = 600
+    """After which no further shard is begun; the manifest is then cut to what is sealed."""
     json: Path | None = None
     """File for the figures."""
 
@@ -180,7 +182,8 @@ def measure_shards(options: Shards) -> Figures:
     manifest, store = write_manifest(options.folder, options.images), LabelStore(f"{options.folder}/labels")
     listing = InputListing(store, list_images(str(manifest)), IdSet())
     shards, plan, seal = cut(store, listing.new(), MAX_SHARD_IMAGES), Watch(), Watch()
-    while True:
+    ends = time.monotonic() + 60 * options.minutes
+    while time.monotonic() < ends:
         with plan:
             shard = next(shards, None)
         if shard is None:
@@ -196,6 +199,8 @@ def measure_shards(options: Shards) -> Figures:
             "peak, MiB": round(resident_peak_bytes(os.getpid()) / 2**20),
         }
         print(f"shard {shard.name}: {row}", flush=True)
+    if listing.found < options.images:
+        write_manifest(options.folder, listing.found)
     Listed.of(str(manifest), None).keep_in(store)
     (last,) = list(rows)[-1:]
     return {last: rows[last]}

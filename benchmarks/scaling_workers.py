@@ -14,7 +14,7 @@ from PIL import Image
 
 import data_jobs.labelling.pipeline
 import data_jobs.runtime.ray_data
-from benchmarks.scaling_standin import SIZE_HW, SleepingLabeller
+from benchmarks.scaling_labellers import SIZE_HW, SleepingLabeller
 from data_jobs.labelling.guard import Guard
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import ImageRef

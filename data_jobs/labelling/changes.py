@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from data_jobs.labelling.digests import Digests, ReadDigests, read_here
 from data_jobs.labelling.inputs import ImageRef, batched
-from data_jobs.labelling.manifests import Manifest
+from data_jobs.labelling.manifests import Manifest, to_table
 from data_jobs.labelling.sharding import note_versions
-from data_jobs.labelling.stages import READ_THREADS, load_bytes
+from data_jobs.labelling.stages import READ_THREADS
 from everymask.files.addresses import AddressPolicy
 from everymask.files.location import Location
 from everymask.images.decoding import ImageLimits
-from everymask.labels.schema import MANIFEST
 from everymask.labels.sealing import reopen_shard
 from everymask.labels.shards import Shard
 from everymask.labels.store import LabelStore
@@ -24,8 +24,8 @@ from everymask.labels.visible import Visible
 
 _ROWS_AT_A_TIME = 2 * READ_THREADS
 
-Read = Callable[[pa.Table], pa.Table]
-"""As `load_bytes` with its limits."""
+Read = Callable[[Iterable[pa.Table]], Iterator[Digests]]
+"""A `ReadDigests` with its limits."""
 
 
 @dataclass
@@ -55,7 +55,13 @@ class Changes:
         return "files: " + ", ".join(f"{count:,} {what}" for count, what in found if count)
 
 
-def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits, policy: AddressPolicy) -> Changes:
+def settle_changes(
+    store: LabelStore,
+    changed: Manifest,
+    limits: ImageLimits,
+    policy: AddressPolicy,
+    read_digests: ReadDigests = read_here,
+) -> Changes:
     """Read the images that may have changed, and drop the rows of those that did.
 
     The other rows take the new listing, so that the next run reads none of them. Rewriting a part is atomic, so this
@@ -66,13 +72,17 @@ def settle_changes(store: LabelStore, changed: Manifest, limits: ImageLimits, po
         changed: the images, as they are listed now.
         limits: bounds on reading an image.
         policy: restricts the addresses that are opened.
+        read_digests: reads the files.
 
     Raises:
         InputError: a part is damaged.
         OutputError: the store is not writable.
     """
     now = {image.image_id: image for image in changed.read()}
-    read = partial(load_bytes, limits=limits, policy=policy)
+
+    def read(tables: Iterable[pa.Table]) -> Iterator[Digests]:
+        return read_digests(tables, limits, policy)
+
     changes = Changes()
     for group in store.groups():
         found = _settle_small_parts(store, group, now, read)
@@ -145,6 +155,5 @@ def _fates(store: LabelStore, part: Location, now: Mapping[str, ImageRef], read:
 
 def _digests(images: list[ImageRef], read: Read) -> Iterator[tuple[ImageRef, str | None]]:
     """Each image, and the digest of its bytes; None if they cannot be read."""
-    for batch in batched(images, _ROWS_AT_A_TIME):
-        rows = pa.Table.from_pylist([asdict(image) for image in batch], MANIFEST)
-        yield from zip(batch, read(rows)["content_sha256"].to_pylist(), strict=True)
+    found = read(map(to_table, batched(images, _ROWS_AT_A_TIME)))
+    return zip(images, itertools.chain.from_iterable(found), strict=True)

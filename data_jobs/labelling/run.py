@@ -11,6 +11,7 @@ from functools import partial
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.changes import settle_changes
 from data_jobs.labelling.config import EstimateConfig, LabelDatasetConfig, RelabelConfig, StoreOptions
+from data_jobs.labelling.digests import read_on_workers
 from data_jobs.labelling.estimate import draw_sample
 from data_jobs.labelling.estimate import load as load_estimate
 from data_jobs.labelling.estimate import save as save_estimate
@@ -182,7 +183,7 @@ def _with_changed(this: Run, pending: Pending) -> Pending:
     if not pending.changed.images or this.options.keep_changed:
         return pending
     print(f"reading {counted(pending.changed.images, 'file')} that may have changed since labelling", flush=True)
-    changes = settle_changes(this.store, pending.changed, this.limits, this.policy)
+    changes = settle_changes(this.store, pending.changed, this.limits, this.policy, read_on_workers)
     print(changes, flush=True)
     this.finished.replaced = changes.dropped
     this.finished.dropped += changes.dropped

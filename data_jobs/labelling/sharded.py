@@ -13,6 +13,7 @@ import ray
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.changes import settle_changes
 from data_jobs.labelling.config import LabelDatasetConfig
+from data_jobs.labelling.digests import read_on_workers
 from data_jobs.labelling.id_set import IdSet
 from data_jobs.labelling.inputs import ImageRef
 from data_jobs.labelling.listing import Listed, Listing
@@ -65,7 +66,7 @@ class Input:
         if not listing.changed.images or config.store.keep_changed:
             return []
         print(f"reading {counted(listing.changed.images, 'file')} that may have changed since labelling", flush=True)
-        changes = settle_changes(store, listing.changed, config.limits, config.address_policy())
+        changes = settle_changes(store, listing.changed, config.limits, config.address_policy(), read_on_workers)
         print(changes, flush=True)
         of_no_shard = [to_table(changes.replaced)] if changes.replaced else []
         more = write_shard(store, next_number(store), of_no_shard)

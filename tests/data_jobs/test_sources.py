@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +26,8 @@ from tests.data_jobs.coarse import AMG
 from tests.formats.exporting import run_export
 from tests.images.sources.films import film, needs_ffmpeg
 from tests.images.sources.holding import animation, huggingface, multipage, picture, samples, saved, shard
+from tests.images.sources.hub import hub
+from tests.machine import REPOSITORY
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster"), pytest.mark.timeout(900), needs_ffmpeg]
 
@@ -96,3 +102,56 @@ def test_an_export_copies_every_image(labelled: Labelled, tmp_path: Path) -> Non
     found = {hashlib.sha256(data).hexdigest() for data in copies.values()}
     assert found == {row.content_sha256 for row in labelled.rows.values()}
     assert all(np.asarray(decode_image(data)).size for data in copies.values())
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl.gz"])
+def test_a_table_of_addresses_is_labelled_and_opened_again(
+    tiny_sam_checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "one.png").write_bytes(picture(1))
+    (tmp_path / "in" / "two.png").write_bytes(picture(2))
+    rows = [{"uri": "one.png", "image_id": "first"}, {"uri": str(tmp_path / "in" / "two.png"), "image_id": "second"}]
+    if name.endswith(".csv"):
+        text = "".join(f"{row['uri']},{row['image_id']}\n" for row in rows)
+        (tmp_path / "in" / name).write_text(f"uri,image_id\n{text}")
+    else:
+        (tmp_path / "in" / name).write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    model = ["--model", "vit_b", "--checkpoint", str(tiny_sam_checkpoint), *AMG]
+    assert main([*model, "--input", str(tmp_path / "in" / name), "--output", str(tmp_path / "labels")]) == 0
+    found = {row.image_id: row for row in LabelStore(str(tmp_path / "labels")).images()}
+    policy = AddressPolicy(trusted=(str(tmp_path / "in"),))
+    opened = {
+        key: read_labelled_bytes(row.uri, row.content_sha256, ImageLimits(), policy) for key, row in found.items()
+    }
+    assert opened == {"first": picture(1), "second": picture(2)}
+
+
+REOPEN = """
+import json, sys
+from everymask.files.addresses import AddressPolicy
+from everymask.images.decoding import ImageLimits
+from everymask.images.files import read_labelled_bytes
+from everymask.labels.store import LabelStore
+
+def opened(row):
+    policy = AddressPolicy.for_input(sys.argv[2])
+    return read_labelled_bytes(row.uri, row.content_sha256, ImageLimits(), policy, row.member).hex()
+
+print(json.dumps({row.image_id: opened(row) for row in LabelStore(sys.argv[1]).images()}))
+"""
+
+
+def test_a_data_set_of_the_hub_is_labelled_and_opened_again(tiny_sam_checkpoint: Path, tmp_path: Path) -> None:
+    huggingface(tmp_path / "set" / "data" / "train-00000-of-00001.parquet", range(2))
+    given, output = "hf://datasets/some/flowers", str(tmp_path / "labels")
+    job = [sys.executable, str(REPOSITORY / "data_jobs" / "label_dataset.py"), "--input", given, "--output", output]
+    job += ["--model", "vit_b", "--checkpoint", str(tiny_sam_checkpoint), *AMG]
+    with hub("some/flowers", tmp_path / "set") as (address, _):
+        # In processes of their own: the hub's address is read when its package is imported.
+        environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "RAY_ADDRESS": "local"}
+        environment |= {"PYTHONPATH": str(REPOSITORY)}
+        subprocess.run(job, env=environment, check=True, timeout=600)
+        reopen = [sys.executable, "-c", REOPEN, output, given]
+        said = subprocess.run(reopen, env=environment, check=True, timeout=300, capture_output=True, text=True).stdout
+    assert sorted(map(bytes.fromhex, json.loads(said).values())) == sorted([picture(0), picture(1)])
