@@ -11,6 +11,7 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
+from posixpath import splitext
 from typing import IO, cast
 
 import pyarrow as pa
@@ -41,7 +42,7 @@ def list_images(file: pa.NativeFile, name: str, options: SourceOptions) -> Itera
             if entry.size < 0 or entry.offset + entry.size > size:
                 yield Found("", error=f"the shard is cut short in {entry.name!r}; the images before it are labelled")
                 return
-            if entry.is_file and entry.name[entry.name.rfind(".") :].lower() in IMAGE_SUFFIXES:
+            if entry.is_file and splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
                 key = _new_key(entry.name, keys)
                 yield Found(
                     key, Member("scan" if packed else "range", entry.name, entry.offset, entry.size), entry.size

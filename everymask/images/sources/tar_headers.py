@@ -55,7 +55,10 @@ def entries(file: Headers) -> Iterator[Entry]:
     while True:
         file.begin()
         file.seek(position)
-        entry = _plain(file, position)
+        header = file.read(BLOCK)
+        if header.count(0) == BLOCK:
+            return
+        entry = _plain(file, header, position)
         if entry is None:
             break
         yield entry
@@ -65,9 +68,8 @@ def entries(file: Headers) -> Iterator[Entry]:
     yield from _by_tarfile(file)
 
 
-def _plain(file: Headers, position: int) -> Entry | None:
-    """The member whose header begins here; None if it is not a plain file of a short name."""
-    header = file.read(BLOCK)
+def _plain(file: Headers, header: bytes, position: int) -> Entry | None:
+    """The member of a header that was read here; None if it is not a plain file of a short name."""
     if len(header) == BLOCK and header[_TYPE] == _EXTENDED:
         size = _size(header)
         if size is None or size > _MOST_EXTENDED_BYTES or not _is_idle(file.read(-(-size // BLOCK) * BLOCK)[:size]):
