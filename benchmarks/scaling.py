@@ -106,6 +106,8 @@ class Shards:
     """Rows of the manifest."""
     rows_per_part: int = 256
     """Rows of a small part; the job's have 256."""
+    seal: bool = True
+    """Give the images rows, and seal; else only plan, which is all that the job's driver does itself."""
     minutes: float = 600
     """After which no further shard is begun; the manifest is then cut to what is sealed."""
     json: Path | None = None
@@ -133,10 +135,10 @@ def measure_whole(options: Whole) -> Figures:
         found = {
             "s": first["seconds"],
             "images/s": round(options.images / first["seconds"]),
-            "driver, MiB": first["driver_peak_mib"],
-            **{name.replace("_", " "): count for name, count in sizes(output).items()},
-            "again, s": again["seconds"],
-            "again, driver, MiB": again["driver_peak_mib"],
+            "driver_MiB": first["driver_peak_mib"],
+            **sizes(output),
+            "again_s": again["seconds"],
+            "again_driver_MiB": again["driver_peak_mib"],
         }
     return {f"{options.images:,} from {options.source}, shards of {options.shard_images:,}": found}
 
@@ -171,8 +173,8 @@ def measure_finished(options: Finished) -> Figures:
         run_job(manifest, output, "--limit", "1")  # writes run.json, and the row of the first image
         fill_store(LabelStore(str(output)), options.images)
         found = run_job(manifest, output)
-        row = {"s": found["seconds"], "driver's CPU, s": found["driver_cpu_s"], "driver, MiB": found["driver_peak_mib"]}
-        return {f"{options.images:,} finished": row | {"label files": sizes(output)["label_files"]}}
+        row = {"s": found["seconds"], "driver_cpu_s": found["driver_cpu_s"], "driver_MiB": found["driver_peak_mib"]}
+        return {f"{options.images:,} finished": row | {"label_files": sizes(output)["label_files"]}}
 
 
 def measure_shards(options: Shards) -> Figures:
@@ -188,22 +190,23 @@ def measure_shards(options: Shards) -> Figures:
             shard = next(shards, None)
         if shard is None:
             break
-        fill_shard(store, shard, options.rows_per_part)
-        with seal:
-            seal_shard(store, shard, "0" * 64)
-        rows[f"{listing.found:,} planned and sealed, parts of {options.rows_per_part}"] = row = {
-            "planning, s": round(plan.seconds),
-            "its CPU, s": round(plan.cpu_s),
-            "sealing, s": round(seal.seconds),
-            "its CPU again, s": round(seal.cpu_s),
-            "peak, MiB": round(resident_peak_bytes(os.getpid()) / 2**20),
+        if options.seal:
+            fill_shard(store, shard, options.rows_per_part)
+            with seal:
+                seal_shard(store, shard, "0" * 64)
+        what = f"sealed, from parts of {options.rows_per_part:,}" if options.seal else "planned"
+        rows[f"{listing.found:,} {what}"] = row = {
+            "planning_s": round(plan.seconds),
+            "planning_cpu_s": round(plan.cpu_s),
+            "sealing_s": round(seal.seconds),
+            "sealing_cpu_s": round(seal.cpu_s),
+            "peak_MiB": round(resident_peak_bytes(os.getpid()) / 2**20),
         }
         print(f"shard {shard.name}: {row}", flush=True)
     if listing.found < options.images:
         write_manifest(options.folder, listing.found)
     Listed.of(str(manifest), None).keep_in(store)
-    (last,) = list(rows)[-1:]
-    return {last: rows[last]}
+    return rows
 
 
 class Watch:
@@ -227,7 +230,7 @@ def measure_resumed(options: Resumed) -> Figures:
         shutil.copy(Path(folder) / "labels" / "run.json", output)  # which names the same input and model
     again = run_job(manifest, output)
     images = LabelStore(str(output)).summary().images
-    row = {"s": again["seconds"], "driver, MiB": again["driver_peak_mib"], "label files": sizes(output)["label_files"]}
+    row = {"s": again["seconds"], "driver_MiB": again["driver_peak_mib"], "label_files": sizes(output)["label_files"]}
     return {f"{images:,} resumed": row}
 
 

@@ -81,10 +81,10 @@ def measure_listing(options: Listing) -> dict[str, dict[str, Any]]:
         raise SystemExit(f"{count} of {options.objects} objects were listed")
     name = f"{options.objects:,} objects in {options.folders:,}, a page in {options.page_seconds:g} s"
     found = {
-        "first image, s": round(first_s, 2),
-        "all, s": round(seconds, 1),
+        "first_image_s": round(first_s, 2),
+        "all_s": round(seconds, 1),
         "objects/s": round(count / seconds),
-        "memory grew, MiB": round((resident_peak_bytes(os.getpid()) - before) / 2**20),
+        "memory_grew_MiB": round((resident_peak_bytes(os.getpid()) - before) / 2**20),
     }
     return {name: found}
 
@@ -112,7 +112,7 @@ def measure_tars(options: Tars) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "images/s": round(images / statistics.median(taken)),
-            "time beside webdataset's": round(statistics.median(taken) / base, 3),
+            "beside_webdataset": round(statistics.median(taken) / base, 3),
         }
         for name, taken in seconds.items()
     }

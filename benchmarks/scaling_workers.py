@@ -71,7 +71,7 @@ def measure(
             "images/s": round(rate, 2),
             "ideal": ideal,
             "efficiency": round(rate / ideal, 3),
-            "until the first image, s": round(startup_s),
+            "first_image_s": round(startup_s),
         }
         print(workers, rows[f"{workers} workers"], flush=True)
     ray.shutdown()

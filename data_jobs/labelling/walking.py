@@ -139,12 +139,12 @@ def walk_remote(root: str, query: str, avoid: str | None, skipped: Skipped) -> I
     try:
         while waiting:
             folder = waiting.popleft()
-            folder.begin()
-            for following in itertools.islice(waiting, _FOLDERS_AHEAD):
-                following.begin()
             if folder.is_label_store():
                 skipped.add(_STORE)
                 continue
+            # Only now: this folder's first images must not wait for those of others.
+            for following in itertools.islice(waiting, _FOLDERS_AHEAD):
+                following.begin()
             inside = []
             for entry in folder.entries():
                 uri = root + entry.path[len(top) :]

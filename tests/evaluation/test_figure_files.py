@@ -15,7 +15,9 @@ from everymask.errors import InputError
 from everymask.evaluation.figure_files import read_figures, shown_command, write_figures
 
 RESULTS = sorted((REPOSITORY / "benchmarks" / "results").glob("*.json"))
-WITHOUT_WEIGHTS = {"concept-memory": "random weights", "polygon-shapes": "no model: drawn masks"}
+WITHOUT_WEIGHTS = {"concept-memory": "random weights", "polygon-shapes": "no model: drawn masks"} | {
+    f"scaling-{name}": "no model: inputs alone" for name in ("listing", "tars")
+}
 
 
 def test_every_table_is_what_its_file_says() -> None:
