@@ -33,6 +33,7 @@ from PIL import Image
 
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
 from everymask.backbone.registry import load_backbone
+from everymask.backbone.sure_points import decode_sure_points
 from everymask.entities.config import EntityConfig
 from everymask.entities.emr import refine_entities
 from everymask.entities.mmg import generate_levels
@@ -104,6 +105,14 @@ class Stopwatch:
     def decode_points(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> PromptMasks:
         start = self._now()
         answers = self._backbone.decode_points(embedding, point_coords)
+        self.seconds["decoding"] += self._now() - start
+        return answers
+
+    def decode_sure_points(
+        self, embedding: ImageEmbedding, point_coords: torch.Tensor, least_iou: float
+    ) -> PromptMasks:
+        start = self._now()
+        answers = decode_sure_points(self._backbone, embedding, point_coords, least_iou)
         self.seconds["decoding"] += self._now() - start
         return answers
 

@@ -40,7 +40,7 @@ class Sam2Benchmark:
     prompts: int = 64
     """Clicks answered."""
     ours_at_a_time: int | None = None
-    """Clicks our decoder answers at once; by default 3 on a CPU and 64 on a GPU, as it is run."""
+    """Clicks our decoder answers at once; by default 8 on a CPU and 64 on a GPU, as it is run."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precisions: tuple[Precision, ...] = ("fp32",)
@@ -95,7 +95,7 @@ def run(config: Sam2Benchmark) -> dict[str, Any]:
         return masks
 
     tokens = (image[0].flatten(1) + ours.prompt_encoder.no_mask_embed.weight.to(device).t()).t()
-    size = config.ours_at_a_time or (3 if device.type == "cpu" else 64)
+    size = config.ours_at_a_time or (8 if device.type == "cpu" else 64)
     contestants: dict[str, Callable[[], torch.Tensor]] = {"theirs": theirs}
     for precision in config.precisions:
         dtype = DTYPES[precision]

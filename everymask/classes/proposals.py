@@ -9,6 +9,7 @@ from everymask.backbone.constants import prompts_at_a_time
 from everymask.backbone.full_resolution import masks_at_a_time
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import Canvas, ImageEmbedding, PromptableBackbone
+from everymask.backbone.sure_points import decode_sure_points
 from everymask.classes.config import MaskConfig
 from everymask.classes.describers.imagenet import imagenet_describer
 from everymask.classes.embeddings import OCCUPANCY_SIDE, MaskEmbeddings
@@ -31,7 +32,8 @@ def propose_masks(backbone: PromptableBackbone, embedding: ImageEmbedding, confi
     proposed = []
     at_a_time = config.points_per_batch or prompts_at_a_time(points.device)
     for batch in torch.split(points[representative], at_a_time):
-        answers = MaskSet.from_prompts(backbone.decode_points(embedding, batch), area, config.stability_score_offset)
+        decoded = decode_sure_points(backbone, embedding, batch, config.pred_iou_thresh)
+        answers = MaskSet.from_prompts(decoded, area, config.stability_score_offset)
         passes = (
             (answers.predicted_iou >= config.pred_iou_thresh)
             & (answers.stability_score >= config.stability_score_thresh)

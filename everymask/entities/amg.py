@@ -12,6 +12,7 @@ from everymask.backbone.constants import prompts_at_a_time, to_host
 from everymask.backbone.full_resolution import masks_at_a_time
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import ImageEmbedding, PromptableBackbone, PromptMasks
+from everymask.backbone.sure_points import decode_sure_points
 from everymask.entities.config import AmgConfig
 from everymask.entities.prompting import confidence_thresholds
 from everymask.errors import ConfigurationError
@@ -52,8 +53,10 @@ def grid_masks(
     distinct, _ = backbone.distinct_points(embedding, points)
     masks: list[LabelledMask] = []
     at_a_time = config.points_per_batch or prompts_at_a_time(points.device)
+    least = confidence_thresholds(backbone.name, config.pred_iou_thresh)
     for batch in torch.split(points[distinct], at_a_time):
-        masks += _good_masks(backbone, embedding, backbone.decode_points(embedding, batch), config)
+        answers = decode_sure_points(backbone, embedding, batch, least.pred_iou)
+        masks += _good_masks(backbone, embedding, answers, config)
     return masks
 
 

@@ -12,7 +12,7 @@ from everymask.backbone.constants import to_host
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PromptableBackbone
 from everymask.entities.config import EntityConfig
-from everymask.entities.prompting import decode_batches
+from everymask.entities.prompting import confidence_thresholds, decode_batches
 from everymask.masks.packed import PackedMasks, leaders
 
 _UNASKED, _UNSURE = -1, -2
@@ -83,7 +83,9 @@ class Gallery:
             return
         points = self._prompts[torch.from_numpy(missing).to(self._prompts.device)]
         masks, scores, sure = [self.masks], [self.predicted_iou], []
-        for answers in decode_batches(self._backbone, self._embedding, points, self._config):
+        # A prompt whose best mask is not confident has no guidance.
+        least = confidence_thresholds(self._backbone.name, self._config.pred_iou_thresh).pred_iou
+        for answers in decode_batches(self._backbone, self._embedding, points, self._config, least):
             rows = answers.confident(answers.guidance(self._config), self._config, self._backbone.name)
             masks.append(answers.packed[rows])
             scores.append(answers.predicted_iou[rows])

@@ -13,6 +13,7 @@ from everymask.backbone.constants import prompts_at_a_time, to_host
 from everymask.backbone.models import MODELS, SAM_THRESHOLDS, ConfidenceThresholds
 from everymask.backbone.points import point_grid
 from everymask.backbone.protocol import MASKS_PER_PROMPT, Canvas, ImageEmbedding, PromptableBackbone, PromptMasks
+from everymask.backbone.sure_points import decode_sure_points
 from everymask.entities.config import EntityConfig
 from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.packed import PackedMasks, packed_bits
@@ -96,10 +97,17 @@ class PromptAnswers:
 
 
 def decode_batches(
-    backbone: PromptableBackbone, embedding: ImageEmbedding, point_coords: torch.Tensor, config: EntityConfig
+    backbone: PromptableBackbone,
+    embedding: ImageEmbedding,
+    point_coords: torch.Tensor,
+    config: EntityConfig,
+    least_iou: float = 0.0,
 ) -> Iterator[PromptAnswers]:
     """Answers to (N, 2) prompts, batch by batch in order; N = 0 gives one empty batch. A GPU whose memory is too small
     for a batch gets half of it.
+
+    Args:
+        least_iou: a prompt none of whose masks has this predicted IoU may get empty masks.
 
     Raises:
         ModelOutputError: the backbone answered with NaN or infinity.
@@ -109,7 +117,7 @@ def decode_batches(
     while start == 0 or start < len(point_coords):
         batch = point_coords[start : start + size]
         try:
-            prompts = backbone.decode_points(embedding, batch)
+            prompts = decode_sure_points(backbone, embedding, batch, least_iou)
             answers = PromptAnswers.of(prompts, embedding.canvas, config.stability_score_offset)
         except torch.OutOfMemoryError:
             if len(batch) <= 1:

@@ -93,6 +93,12 @@ class _Remembering:
             self._answers[batch] = answer
         return answer
 
+    def decode_sure_points(
+        self, embedding: ImageEmbedding, point_coords: torch.Tensor, least_iou: float
+    ) -> PromptMasks:
+        # Other rows use answers of which the model is less sure.
+        return self.decode_points(embedding, point_coords)
+
 
 def _segment(backbone: PromptableBackbone, embedding: ImageEmbedding, kind: str, settings: Any) -> ImageLabels:
     if kind == "amg":

@@ -41,6 +41,7 @@ _STAGES = {
     "embed": "embed",
     "embed_prepared": "embed",
     "decode_points": "prompts",
+    "decode_sure_points": "prompts",
     "decode_clicks": "prompts",
     "full_resolution_logits": "prompts",
     "view_for_concepts": "prompts",

@@ -15,6 +15,8 @@ import torch
 from segment_anything.modeling.transformer import Attention
 from torch.nn import functional as F
 
+from everymask.backbone.sam.own_image import OwnImage
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -112,9 +114,15 @@ class TokenToImage:
     """Prompt tokens read the image: they are the queries; keys and values are image tokens."""
 
     def __init__(
-        self, attention: Attention, image_position: torch.Tensor, device: torch.device, dtype: torch.dtype
+        self,
+        attention: Attention,
+        image_position: torch.Tensor,
+        device: torch.device,
+        dtype: torch.dtype,
+        offset: torch.Tensor | None = None,
     ) -> None:
-        """`image_position` is the (L, C) positional encoding, which keys contain and values do not."""
+        """`image_position` is the (L, C) positional encoding, which keys contain and values do not; `offset` (C,) is
+        what an `OwnImage` lacks. In keys it adds the same number to all scores of a softmax."""
         own = _Projections.of(attention)
         self._heads = own.heads
         self._queries, self._keys, self._values, self._out = (
@@ -127,9 +135,10 @@ class TokenToImage:
         # W_o W_v of each head side by side, (C, hC).
         written = own.written()
         by_head = written.weight.view(own.heads, -1, written.weight.shape[1])
-        self._read = Linear(by_head.transpose(0, 1).flatten(1), written.bias.view(own.heads, -1).sum(0)).to(
-            device, dtype
-        )
+        weight, bias = by_head.transpose(0, 1).flatten(1), written.bias.view(own.heads, -1).sum(0)
+        if offset is not None:
+            bias = bias + weight @ offset.to(weight.device).repeat(own.heads)
+        self._read = Linear(weight, bias).to(device, dtype)
         # (h, D, L)
         position = _split(F.linear(image_position, own.keys.weight.to(image_position.device)), own.heads)
         self._position_keys = position.transpose(1, 2).contiguous().to(device, dtype)
@@ -148,16 +157,16 @@ class TokenToImage:
         read = F.scaled_dot_product_attention(queries[None], keys[None], values[None], scale=1.0)[0]  # (h, NT, D)
         return self._out(read.transpose(0, 1).reshape(*tokens.shape[:2], -1))
 
-    def read(self, tokens: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """(N, T, C) tokens read their prompt's own image tokens (N, L, C) → (N, T, C).
+    def read(self, tokens: torch.Tensor, image: OwnImage) -> torch.Tensor:
+        """(N, T, C) tokens read their prompt's own image tokens → (N, T, C).
 
         `q·(W_k x)` is `(W_kᵀ q)·x`, and `Σ a (W_v x)` is `W_v (Σ a x)`: Th rows are projected instead of L.
         """
         prompts, count, channels = tokens.shape
         queries = _split(self._queries(tokens), self._heads)  # (h, NT, D)
         scores = _rows(queries @ self._position_keys, prompts)  # (N, Th, L)
-        scores.baddbmm_(self._asked(tokens).view(prompts, -1, channels), image.transpose(1, 2))
-        context = scores.softmax(-1) @ image  # (N, Th, C)
+        scores = image.add_products(scores, self._asked(tokens).view(prompts, -1, channels))
+        context = image.mix(scores.softmax(-1))  # (N, Th, C)
         return self._read(context.view(prompts, count, -1))
 
 
@@ -165,46 +174,57 @@ class ImageToToken:
     """Image tokens read the prompt: they are the queries; keys and values are prompt tokens."""
 
     def __init__(
-        self, attention: Attention, image_position: torch.Tensor, device: torch.device, dtype: torch.dtype
+        self,
+        attention: Attention,
+        image_position: torch.Tensor,
+        device: torch.device,
+        dtype: torch.dtype,
+        offset: torch.Tensor | None = None,
     ) -> None:
-        """`image_position` is the (L, C) positional encoding, which queries contain."""
+        """`image_position` is the (L, C) positional encoding, which queries contain; `offset` as in `TokenToImage`."""
         own = _Projections.of(attention)
         self._heads = own.heads
         self._queries, self._keys = own.queries.to(device, dtype), own.keys.to(device, dtype)
         # W_qᵀ W_k of each head, (hC, C).
         asked = own.by_head(own.queries.weight).transpose(1, 2) @ own.by_head(own.keys.weight)
         self._asked = Linear(asked.flatten(0, 1), asked.new_zeros(asked.shape[0] * asked.shape[1])).to(device, dtype)
-        self._written = own.written().to(device, dtype)
-        self._position_queries = self.project_queries(image_position.to(device, dtype))
+        written, place = own.written(), image_position
+        if offset is not None:
+            # An image token's own offset is read with the values: a head's attention sums to one.
+            whole = offset.to(written.bias.device)
+            written = Linear(written.weight, written.bias + (whole / own.heads).repeat(own.heads))
+            place = image_position + offset.to(image_position.device)
+        self._written = written.to(device, dtype)
+        self._position_queries = self.project_queries(place.to(device, dtype))
 
     def project_queries(self, image: torch.Tensor) -> torch.Tensor:
-        """(L, C) image tokens → (h, D, L) queries, for `update_shared`."""
+        """(L, C) image tokens → (h, D, L) queries, for `read_shared`."""
         return _split(self._queries(image), self._heads).transpose(1, 2).contiguous()
 
-    def update_shared(
-        self, image: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
-    ) -> torch.Tensor:
-        """One image's tokens (L, C), with queries (h, D, L), plus what they read from each prompt → (N, L, C).
+    def read_shared(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """How much one image's tokens, with queries (h, D, L), read of each prompt token: (N, Th, L), 1 for each head.
 
-        `keys` and `values` are (N, T, C) prompt tokens with and without positional encoding.
+        `keys` are (N, T, C) prompt tokens with positional encoding.
         """
-        return self._write(self._scores(keys, queries), values).add_(image)
+        return self._attention(self._scores(keys, queries), keys.shape[1])
 
-    def update(self, image: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """As `update_shared`, for each prompt's own image tokens (N, L, C)."""
+    def read(self, image: OwnImage, keys: torch.Tensor) -> torch.Tensor:
+        """As `read_shared`, for each prompt's own image tokens."""
         scores = self._scores(keys, self._position_queries)
-        scores.baddbmm_(self._asked(keys).view(len(keys), -1, keys.shape[-1]), image.transpose(1, 2))
-        return self._write(scores, values).add_(image)
+        scores = image.add_products(scores, self._asked(keys).view(len(keys), -1, keys.shape[-1]))
+        return self._attention(scores, keys.shape[1])
+
+    def values(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, T, C) prompt tokens → (N, Th, C): what an image token that reads them is given.
+
+        `W_o W_v` is applied to the Th values, not to the L outputs.
+        """
+        return self._written(tokens).view(len(tokens), -1, tokens.shape[-1])
 
     def _scores(self, keys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
         """(N, T, C) prompt tokens and (h, D, L) queries → (N, Th, L)."""
         return _rows(_split(self._keys(keys), self._heads) @ queries, len(keys))
 
-    def _write(self, scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Attention by scores (N, Th, L) over the values of tokens (N, T, C) → (N, L, C).
-
-        `W_o W_v` is applied to the Th values, not to the L outputs.
-        """
-        prompts, count, channels = tokens.shape
-        attention = scores.view(prompts, count, -1).softmax(1).view_as(scores)
-        return attention.transpose(1, 2) @ self._written(tokens).view(prompts, -1, channels)
+    @staticmethod
+    def _attention(scores: torch.Tensor, tokens: int) -> torch.Tensor:
+        return scores.view(len(scores), tokens, -1).softmax(1).view_as(scores)

@@ -162,6 +162,15 @@ class SamBackbone(FramedBackbone):
         prompts = self._click_prompts(frame.to_input(point_coords.to(self._device)))
         return self._decode(embedding, prompts, point_coords)
 
+    @torch.no_grad()
+    def decode_sure_points(
+        self, embedding: ImageEmbedding, point_coords: torch.Tensor, least_iou: float
+    ) -> PromptMasks:
+        """See `AnswersSurePoints`. On a GPU all are answered: to choose some, the host would wait for it."""
+        frame = self._frame(embedding)
+        prompts = self._click_prompts(frame.to_input(point_coords.to(self._device)))
+        return self._decode(embedding, prompts, point_coords, least_iou if self._device.type == "cpu" else None)
+
     def _click_prompts(self, coords: torch.Tensor) -> torch.Tensor:
         """(N, 2) float64 clicks for an object each, in network pixels → (N, 2, C): the click, and the padding after it.
 
@@ -213,7 +222,13 @@ class SamBackbone(FramedBackbone):
             )
         return self._frame_of(embedding.canvas.original_size_hw)
 
-    def _decode(self, embedding: ImageEmbedding, prompts: torch.Tensor, point_coords: torch.Tensor) -> PromptMasks:
+    def _decode(
+        self,
+        embedding: ImageEmbedding,
+        prompts: torch.Tensor,
+        point_coords: torch.Tensor,
+        least_iou: float | None = None,
+    ) -> PromptMasks:
         """Answer prompts (N, T, C), `points_per_batch` at a time or as many as fit in memory."""
         frame = self._frame(embedding)
         height, width = frame.canvas_size_hw
@@ -229,7 +244,7 @@ class SamBackbone(FramedBackbone):
             size = self._prompts_at_a_time
             chunk = slice(start, start + size)
             try:
-                answer = self._decoder.decode(state, prompts[chunk])
+                answer = self._decoder.decode(state, prompts[chunk], least_iou)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if size == 1 or not _is_out_of_memory(error):
                     raise

@@ -10,7 +10,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from everymask.backbone.sam.architecture import SamArchitecture, build_sam
-from everymask.backbone.sam.prompt_decoder import DecodedPrompts, PromptDecoder
+from everymask.backbone.sam.prompt_decoder import OUTSIDE, DecodedPrompts, PromptDecoder
 from tests.tiny_sam import TINY
 
 CPU = torch.device("cpu")
@@ -42,10 +42,13 @@ def decode(
     prompts: torch.Tensor,
     valid_hw: tuple[int, int],
     dtype: torch.dtype = torch.float32,
+    factored: bool = True,
+    least_iou: float | None = None,
 ) -> DecodedPrompts:
-    decoder = PromptDecoder(copy.deepcopy(sam.mask_decoder), sam.prompt_encoder.get_dense_pe()[0], CPU, dtype)
+    position = sam.prompt_encoder.get_dense_pe()[0]
+    decoder = PromptDecoder(copy.deepcopy(sam.mask_decoder), position, CPU, dtype, factored=factored)
     tokens = features.flatten(1).t() + sam.prompt_encoder.no_mask_embed.weight
-    return decoder.decode(decoder.prepare(tokens.to(dtype), valid_hw), prompts.to(dtype))
+    return decoder.decode(decoder.prepare(tokens.to(dtype), valid_hw), prompts.to(dtype), least_iou)
 
 
 def random_input(architecture: SamArchitecture, prompts: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,11 +62,12 @@ def random_input(architecture: SamArchitecture, prompts: int, tokens: int) -> tu
 @pytest.mark.parametrize(
     "architecture", [SMALL, replace(SMALL, decoder_depth=1), replace(SMALL, decoder_depth=3, prompt_width=64)]
 )
-def test_equals_the_official_decoder(architecture: SamArchitecture, prompts: int, tokens: int) -> None:
+@pytest.mark.parametrize("factored", [True, False])
+def test_equals_the_official_decoder(architecture: SamArchitecture, prompts: int, tokens: int, factored: bool) -> None:
     sam = build_sam(architecture, seed=prompts)
     features, prompt_tokens = random_input(architecture, prompts, tokens)
     expected = decode_officially(sam, features, prompt_tokens)
-    answer = decode(sam, features, prompt_tokens, (8, 8))
+    answer = decode(sam, features, prompt_tokens, (8, 8), factored=factored)
     assert expected.logits.std() > 0.1
     torch.testing.assert_close(answer.logits, expected.logits, atol=TOLERANCE, rtol=0)
     torch.testing.assert_close(answer.predicted_iou, expected.predicted_iou, atol=TOLERANCE, rtol=0)
@@ -94,6 +98,20 @@ def test_an_answer_does_not_depend_on_the_other_prompts() -> None:
     together = decode(sam, features, prompt_tokens, (8, 8))
     alone = decode(sam, features, prompt_tokens[4:5], (8, 8))
     torch.testing.assert_close(together.logits[4:5], alone.logits, atol=TOLERANCE, rtol=0)
+
+
+def test_prompts_of_which_the_model_is_not_sure_get_no_masks() -> None:
+    sam = build_sam(SMALL, seed=0)
+    features, prompt_tokens = random_input(SMALL, 9, 2)
+    every = decode(sam, features, prompt_tokens, (8, 5))
+    best = every.predicted_iou.max(dim=1).values
+    least = float(best.median())
+    some = decode(sam, features, prompt_tokens, (8, 5), least_iou=least)
+    sure = best >= least
+    assert 0 < sure.sum() < len(sure)
+    assert torch.equal(some.logits[sure], every.logits[sure])
+    assert (some.logits[~sure] == OUTSIDE).all()
+    assert torch.equal(some.predicted_iou, every.predicted_iou)
 
 
 def test_bf16_keeps_nearly_all_mask_pixels() -> None:
