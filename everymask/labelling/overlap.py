@@ -10,10 +10,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 
@@ -28,8 +28,13 @@ from everymask.labelling.turns import StageSeconds, TakesTurns
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 MOST_AT_ONCE = 4
 """Most images refined at once on a GPU; beyond this, Python's threads only wait for each other (our choice)."""
+MEMORY_DELAYS_S = (1.0, 5.0, 20.0)
+"""Pauses before a device that had no memory for a single image is asked again: other processes may hold it for a while
+(our choice)."""
 _BYTES_PER_IMAGE = 2**30
 """Host memory for each further image: decoding 24 megapixels, then its masks."""
 
@@ -176,7 +181,12 @@ class OverlappedLabeller:
         except Exception as error:
             if len(images) > 1:
                 return [one for image in images for one in self._embed_ready(model, [image])]
-            return [_unforeseen(error)]
+            if not isinstance(error, torch.OutOfMemoryError):
+                return [_unforeseen(error)]
+        try:
+            return [*_when_there_is_memory(lambda: self._steps.embed(model, images))]
+        except InputError as error:
+            return [ImageResult(error)]
 
     def _label(self, batch: _Batch, place: int) -> FileLabels:
         began = time.perf_counter()
@@ -193,7 +203,9 @@ class OverlappedLabeller:
         if isinstance(embedded, ImageResult):
             return embedded
         try:
-            return self._steps.label(model, embedded)
+            return _when_there_is_memory(lambda: self._steps.label(model, embedded))
+        except InputError as error:
+            return ImageResult(error)
         except (EverymaskError, torch.AcceleratorError):
             raise
         except Exception as error:  # one image the library did not foresee must not end a run of a million
@@ -226,6 +238,29 @@ class _Threads:
 
     def leave(self) -> None:
         self._free.release()
+
+
+def _when_there_is_memory(work: Callable[[], T]) -> T:
+    """Do work for one image that the device may have no memory for just now.
+
+    Raises:
+        InputError: it had none after `MEMORY_DELAYS_S` either.
+    """
+    for delay in MEMORY_DELAYS_S:
+        try:
+            return work()
+        except torch.OutOfMemoryError as error:
+            logger.warning("the device is out of memory, trying again in %s s: %s", delay, one_line(error))
+        # What this process keeps of freed memory, its neighbours on the device cannot have.
+        torch.cuda.empty_cache()
+        time.sleep(delay)
+    try:
+        return work()
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"the device was out of memory, {len(MEMORY_DELAYS_S) + 1} times in {sum(MEMORY_DELAYS_S):.0f} s; give "
+            "other processes less of it, and run again with --retry-failed"
+        ) from error
 
 
 def _unforeseen(error: Exception) -> ImageResult:

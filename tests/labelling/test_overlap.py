@@ -20,6 +20,7 @@ from everymask.entities.config import AmgConfig, EntityConfig
 from everymask.errors import ConfigurationError, InputError, ModelOutputError, UnforeseenError
 from everymask.images.decoding import decode_image
 from everymask.images.difference_hash import difference_hash
+from everymask.labelling import overlap
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import ImageLabeller, label_images
 from everymask.labelling.overlap import File, FileLabels, OverlappedLabeller, images_at_once
@@ -199,3 +200,60 @@ def picture(seed: int) -> bytes:
 def test_a_cpu_does_one_image_after_the_other_and_a_gpu_a_few() -> None:
     assert images_at_once(torch.device("cpu")) == 0
     assert 2 <= images_at_once(torch.device("cuda")) <= 4
+
+
+@dataclass
+class CrowdedBackbone(ScriptedBackbone):
+    """A device whose memory others hold for the first `refusals` calls of `decode_points`, and of `embed`.
+
+    Attributes:
+        calls: of each.
+    """
+
+    refusals: int = 0
+    calls: dict[str, int] = field(default_factory=lambda: {"embed": 0, "decode_points": 0})
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
+        self._refuse("embed")
+        return super().embed(images)
+
+    def decode_points(self, embedding: ImageEmbedding, point_coords: torch.Tensor) -> PromptMasks:
+        if len(point_coords) == 1:  # Smaller batches are tried before.
+            self._refuse("decode_points")
+        elif self.calls["decode_points"] < self.refusals:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().decode_points(embedding, point_coords)
+
+    def _refuse(self, call: str) -> None:
+        self.calls[call] += 1
+        if self.calls[call] <= self.refusals:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def crowded(refusals: int) -> CrowdedBackbone:
+    return CrowdedBackbone([Reply.one(rectangle(SIZE, 0, 0, 6, 8))], painted(SIZE), refusals=refusals)
+
+
+@pytest.mark.parametrize("at_once", [0, 2])
+def test_an_image_waits_for_memory_that_another_process_holds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_once: int
+) -> None:
+    monkeypatch.setattr(overlap, "MEMORY_DELAYS_S", (0.0, 0.0, 0.0))
+    (free,) = found(OverlappedLabeller(crowded(0), ImageLabeller(ENTITIES), at_once=at_once), [[marked(1)]])
+    (held,) = found(OverlappedLabeller(crowded(2), ImageLabeller(ENTITIES), at_once=at_once), [[marked(1)]])
+    assert isinstance(free.result.labels, ImageLabels)
+    assert held.result.labels == free.result.labels
+    assert "the device is out of memory, trying again" in caplog.text
+
+
+def test_an_image_without_memory_is_an_error_that_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "MEMORY_DELAYS_S", (0.0, 0.0, 0.0))
+    backbone = crowded(1000)
+    files = found(
+        OverlappedLabeller(backbone, ImageLabeller(ENTITIES), together=2, at_once=0), [[marked(1), marked(2)]]
+    )
+    for file in files:
+        assert isinstance(file.result.labels, InputError)
+        assert "out of memory, 4 times in 0 s" in str(file.result.labels)
+        assert "--retry-failed" in str(file.result.labels)
+    assert backbone.calls["embed"] <= 2 * 5 + 1
