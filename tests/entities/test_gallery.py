@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.protocol import PromptableBackbone, PromptMasks
+from everymask.backbone.sam import SamBackbone, make_backbone
+from everymask.backbone.sam.prompt_decoder import OUTSIDE
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
+from tests.entities.scattered import random_image, scattered_sam
 from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
 SIZE = (16, 16)
@@ -118,3 +123,37 @@ def test_votes_for_nearly_equal_masks_count_as_one() -> None:
 
     assert winner(0.93) == narrow.tolist(), "the surer of the two stands for both"
     assert winner(0.94) == other.tolist()
+
+
+class _AnswersAll:
+    """A backbone that scales up every answer."""
+
+    def __init__(self, backbone: PromptableBackbone) -> None:
+        self._backbone = backbone
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "decode_sure_points":
+            raise AttributeError(name)
+        return getattr(self._backbone, name)
+
+
+def test_answers_that_are_not_scaled_up_change_no_guidance() -> None:
+    backbone = make_backbone(scattered_sam(), name="vit_b", weights_sha256="0" * 64, device=torch.device("cpu"))
+    (embedding,) = backbone.embed([random_image((96, 150))])
+    config = EntityConfig(
+        gallery_points_per_side=12, pred_iou_thresh=0.95, stability_score_thresh=0.0, lazy_gallery=False
+    )
+    expected = Gallery(cast(PromptableBackbone, _AnswersAll(backbone)), embedding, config)
+    asked: list[PromptMasks] = []
+
+    def answered(*of: Any) -> PromptMasks:
+        asked.append(SamBackbone.decode_sure_points(backbone, *of))
+        return asked[-1]
+
+    backbone.decode_sure_points = answered  # type: ignore[method-assign]
+    gallery = Gallery(backbone, embedding, config)
+    assert len(expected.masks) > 1
+    assert np.array_equal(gallery.masks.words, expected.masks.words)
+    assert np.array_equal(gallery.predicted_iou, expected.predicted_iou)
+    skipped = torch.cat([(batch.logits == OUTSIDE).all(dim=2).all(dim=1) for batch in asked])
+    assert 0 < skipped.sum() < len(skipped)
