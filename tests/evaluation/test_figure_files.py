@@ -16,7 +16,8 @@ from everymask.evaluation.figure_files import read_figures, shown_command, write
 
 RESULTS = sorted((REPOSITORY / "benchmarks" / "results").glob("*.json"))
 WITHOUT_WEIGHTS = {"concept-memory": "random weights", "polygon-shapes": "no model: drawn masks"} | {
-    f"scaling-{name}": "no model: inputs alone" for name in ("listing", "tars")
+    f"scaling-{name}": "no model, or one that computes nothing"
+    for name in ("listing", "planned", "resumed", "shards", "tars", "whole")
 }
 
 
