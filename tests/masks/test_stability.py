@@ -21,3 +21,13 @@ def test_cells_count_by_their_area() -> None:
 
 def test_a_mask_that_is_nowhere_is_not_stable() -> None:
     assert stability_scores(torch.full((1, 4), -9.0), torch.ones(4)).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("cells", [1, 63, 64, 1000])
+def test_bits_are_counted_as_a_product_would(cells: int) -> None:
+    generator = torch.Generator().manual_seed(cells)
+    logits = torch.randn(20, cells, generator=generator) * 2
+    area = torch.randint(1, 5000, (cells,), generator=generator).to(torch.float64)
+    strict, loose = ((logits > threshold).to(area.dtype) @ area for threshold in (0.7, -0.7))
+    expected = torch.where(loose > 0, strict / loose.clamp_min(1), 0)
+    assert torch.equal(stability_scores(logits, area, 0.7), expected)
