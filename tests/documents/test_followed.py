@@ -13,7 +13,7 @@ from tests.documents.walking import Walk, Walker
 from tests.documents.world import bucket, furnish, furnish_bucket, furnish_clips, furnish_tables
 
 _LABEL_PETS = "everymask label --input photos --output runs/pets --method classes --head runs/pets.safetensors"
-_QUEUE = "everymask label --input examples/images --output labels --method classes --head everyday"
+_LABELS = "everymask label --input photos --output labels --method classes --head everyday"
 WALKS = [
     Walk("README.md"),
     Walk("docs/start.md"),
@@ -30,7 +30,7 @@ WALKS = [
     Walk("docs/how-to/videos.md", alternatives=True),
     Walk("docs/how-to/your-classes.md"),
     Walk("docs/labelling.md"),
-    Walk("docs/review.md", before=(f"{_QUEUE} --save-embeddings embeddings",)),
+    Walk("docs/review.md", before=(f"{_LABELS} --save-embeddings embeddings",)),
     Walk("docs/service.md"),
 ]
 
