@@ -57,7 +57,8 @@ def generate_levels(
     cell_area = embedding.canvas.on_host.cell_area
     everything = GridAnswers.gather(backbone, embedding, config.points_per_side, grid)
     thinned = thin_objects(MaskSet.concatenate(objects), PackedMasks.concatenate(best), cell_area, config)
-    agreed = everything.consensus(PackedMasks.pack(thinned.masks, cell_area)) >= LEAST_CONSENSUS
+    consensus = everything.consensus(PackedMasks.pack(thinned.masks, cell_area))
+    agreed = np.flatnonzero(consensus >= LEAST_CONSENSUS)  # positions: a GPU would have to count what is true
     return LevelMasks(
         objects=thinned[torch.from_numpy(agreed).to(thinned.masks.device)],
         parts=thin_parts(part_masks, part_scores, superpixels.density, config),
