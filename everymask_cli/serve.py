@@ -84,7 +84,8 @@ def configured(options: ServeOptions) -> dict[str, Any]:
         return content
     if options.model is not None:
         service["args"]["model"] = options.model
-    service["args"]["heads"] = [*options.heads, *_folders(service)]
+    # Absolute: replicas on a running cluster have other working directories.
+    service["args"]["heads"] = [*map(os.path.abspath, options.heads), *_folders(service)]
     return content
 
 

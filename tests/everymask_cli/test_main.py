@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import socket
@@ -115,7 +116,7 @@ def test_what_is_typed_stands_before_the_configuration() -> None:
     assert (content["http_options"]["host"], content["http_options"]["port"]) == ("0.0.0.0", 9)
     args = content["applications"][0]["args"]
     assert args["model"] == "mobile_sam"
-    assert args["heads"] == ["runs", "more", "heads"]
+    assert args["heads"] == [os.path.abspath("runs"), os.path.abspath("more"), "heads"]
     assert args["requests"] == configured(ServeOptions())["applications"][0]["args"]["requests"]
     assert address_of(content) == "http://127.0.0.1:9"
 
