@@ -70,13 +70,16 @@ class Machine:
         log = self.folder / f"{len(self.steps):02d}.log"
         began = time.monotonic()
         process = self.start(command, log)
+        memory = _PeakMemory(process.pid)
+        memory.start()
         during()
         if end_by is not None:
             os.killpg(process.pid, end_by)
-        _, status, usage = os.wait4(process.pid, 0)
+        code = process.wait()
+        memory.join()
         said = log.read_text(errors="replace")
-        assert end_by or os.waitstatus_to_exitcode(status) == 0, f"{name}: {said}"
-        self.steps.append(Step(name, round(time.monotonic() - began, 1), usage.ru_maxrss // 1024))
+        assert end_by or code == 0, f"{name}: {said}"
+        self.steps.append(Step(name, round(time.monotonic() - began, 1), memory.mib))
         return said
 
     def labellers(self) -> list[int]:
@@ -88,6 +91,25 @@ class Machine:
                     if "LabellerStage" in (entry / "cmdline").read_text():
                         found.append(int(entry.name))
         return found
+
+
+class _PeakMemory(threading.Thread):
+    """Looks at a process until it ends; what `wait4` says would be at least the memory of the process that started it.
+
+    Attributes:
+        mib: its peak so far.
+    """
+
+    def __init__(self, pid: int) -> None:
+        super().__init__()
+        self._status = Path(f"/proc/{pid}/status")
+        self.mib = 0
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while found := re.search(r"VmHWM:\s+(\d+)", self._status.read_text()):
+                self.mib = int(found[1]) // 1024
+                time.sleep(0.1)  # between two looks
 
 
 def wait_until(it_is_so: Callable[[], bool]) -> None:
