@@ -28,7 +28,11 @@ REASONS: dict[str, str] = {
         "needs SAM 3's weights; tests/data_jobs/test_label_concepts.py and tests/serve run it with a small SAM 3"
     ),
     r"everymask selftest --model .*": "needs weights, or a package installed; tests/everymask_cli/selftest runs both",
-    r"everymask evaluate (entities|classes) .*|everymask evaluate stored .*(COCO|VOC2012|DATA/).*": _DATA,
+    r"everymask evaluate (entities|classes) .*": _DATA,
+    r"everymask evaluate stored .*(COCO|VOC2012|DATA/|annotations\.xml).*": _DATA,
+    r"everymask (label --config thresholds\.yaml|compare) .*": (
+        "needs what the command before it measured; tests/data_jobs runs both on small stores"
+    ),
     r".*hf://datasets/NAME.*": "needs the Hugging Face hub; tests/images/sources asks a loopback hub",
 }
 

@@ -26,8 +26,6 @@ _READ_AS = {
 }
 _SERVERS = {"everymask serve": ":8000", "everymask ui": ":7860", "everymask browse": "http://"}
 """Commands that do not end, each with what their first lines hold once they answer."""
-_DRAWN_BY_PEOPLE = {"annotations.xml": "everymask export --labels runs/pets --format cvat --output annotations.xml"}
-"""Files that people would have drawn in a tool, and what stands in for them."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,6 @@ class Walker:
         for pattern, text in _READ_AS.items():
             command = re.sub(pattern, text, command)
         command = self.read_as(command)
-        for file, instead in _DRAWN_BY_PEOPLE.items():
-            if f"--path {file}" in command and not (self.folder / file).exists():
-                self._type(instead)
         if start := next((start for start in _SERVERS if command.startswith(start)), ""):
             self._servers.pop(start, ExitStack()).close()  # a second one would need another port
             self._servers[start] = ExitStack()
