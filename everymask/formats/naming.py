@@ -140,9 +140,8 @@ def _spelled(image_id: str) -> str:
 
 def _unique_names(ordered: Sequence[str]) -> dict[str, str]:
     """Plain file names without folders, whose stems differ even if case is ignored."""
-    taken: set[int] = (
-        set()
-    )  # hashes, which take less memory than names; two that are equal by chance only cost a digest
+    # Hashes take less memory than names; where two are equal by chance, one name gets a digest.
+    taken: set[int] = set()
     names = {}
     for image_id in ordered:
         name = _plain(image_id)
