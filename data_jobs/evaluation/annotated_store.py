@@ -65,6 +65,7 @@ def measure_annotated(config: StoredConfig) -> Figures:
     if not sizes:
         raise InputError(f"every annotated image of {store.uri} has an error in place of labels; retry them first")
     named = sorted({mask.class_name for labels in rows.seen.values() for mask in labels.masks if mask.class_name})
+    named = named or store.configuration().get("class_names") or []  # a store of classes in which none was found
     if not named and not config.classes:
         return _entity_figures(config, rows, annotated, sizes)
     taxonomy = Taxonomy.parse(config.classes) if config.classes else Taxonomy(tuple((name, name) for name in named))

@@ -100,6 +100,16 @@ def test_thresholds_are_chosen_on_one_half_measured_on_the_other_and_taken_by_la
     assert yaml.safe_load(capsys.readouterr().out)["classes"]["class_score_thresh"] == chosen
 
 
+def test_a_store_of_classes_in_which_none_was_found_is_measured_by_its_classes(tmp_path: Path) -> None:
+    store, empty = shape_store(tmp_path), LabelStore(str(tmp_path / "empty"))
+    truth = exported(store, "coco", tmp_path)
+    rows = [replace(row, labels=replace(row.labels, masks=())) for row in store.images() if row.labels is not None]
+    empty.write_part(to_table(rows), {"method": "classes", "class_names": ["cat", "dog"]})
+    figures = measure_annotated(StoredConfig(empty.uri, truth, "coco", worst=tmp_path / "worst.html"))
+    assert [figures[name]["IoU"] for name in ("cat", "dog")] == [0.0, 0.0]
+    assert (tmp_path / "worst.html").is_file()
+
+
 def test_a_class_of_few_objects_keeps_its_threshold() -> None:
     judged = Judged([0.9, 0.8, 0.4], [True, False, True], MIN_OBJECTS)
     assert best_threshold(judged) == 0.0  # lowest of those with the highest F1
