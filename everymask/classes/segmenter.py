@@ -54,7 +54,7 @@ def classify_masks(embeddings: MaskEmbeddings, head: ClassHead, config: ClassesC
     probabilities = head.probabilities(embeddings.features)
     chosen = confident_masks(probabilities, thresholds)
     labels = label_masks(embeddings[chosen.numpy()], probabilities[chosen], head.spec.classes, config)
-    return replace(labels, missed=missed_masks(probabilities, torch.from_numpy(embeddings.predicted_iou), chosen))
+    return replace(labels, missed=missed_masks(probabilities, torch.tensor(embeddings.predicted_iou), chosen))
 
 
 def segment_classes(
@@ -128,7 +128,7 @@ def label_masks(
     likelihood, class_ids = probabilities[:, :-1].max(dim=-1)
     scores = likelihood
     if config.score == "probability_times_iou":
-        scores = likelihood * torch.from_numpy(embeddings.predicted_iou).clamp(0, 1)
+        scores = likelihood * torch.tensor(embeddings.predicted_iou).clamp(0, 1)
     uncertainty = normalised_entropy(probabilities)
     # A mask thinner than a pixel may have none at original resolution, and is left out here.
     masks = labelled_masks(

@@ -169,6 +169,14 @@ def test_labelling_an_image_and_labelling_its_embeddings_agree() -> None:
     assert stored.masks
 
 
+@pytest.mark.filterwarnings("error")
+def test_masks_that_came_from_another_process_are_named_without_a_warning() -> None:
+    backbone, config = ColourBackbone(), ClassesConfig(score_thresh=0.3)
+    masks = describe_masks(backbone, backbone.embed([picture([("cherry", CHERRY_BOX)])])[0], config)
+    masks.predicted_iou.flags.writeable = False  # as Ray hands arrays on
+    assert classify_masks(masks, colour_head(3.0), config).masks
+
+
 def test_the_semantic_map_shows_the_most_probable_class_where_masks_overlap() -> None:
     labels = label(picture([("cherry", CHERRY_BOX), ("lime", LIME_BOX)]))
     pixels = semantic_map(labels)
