@@ -37,6 +37,7 @@ from data_jobs.runtime.scheduling import parse_labels
 from data_jobs.runtime.waiting import waiting
 from everymask.classes.shipped import settled_head
 from everymask.errors import ConfigurationError
+from everymask.files.location import Location
 from everymask.files.storage import canonical_uri
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.redaction import redact
@@ -101,6 +102,7 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
         store = place_of_labels(output, lambda: crew.configuration(config))
         updates = None if store is output else output
     earlier = Earlier.read(config.store, store, configured, ModelFiles.of(config), updates)
+    _tell_without_embeddings(config, store, earlier)
     start = partial(crew.start, config, store, earlier)
     if earlier.has_shards:
         if sampling is not None:
@@ -152,6 +154,24 @@ def _prices(sampling: EstimateConfig | None, actors: Actors) -> Prices | None:
 def _tell_skipped(skipped: Skipped) -> None:
     if str(skipped):
         print(skipped, flush=True)
+
+
+def _tell_without_embeddings(config: LabelDatasetConfig, store: LabelStore, earlier: Earlier) -> None:
+    """Say so if images were labelled before their mask embeddings were asked for."""
+    if config.save_embeddings is None or earlier.record is None:
+        return
+    from everymask.classes.embeddings import SETTINGS_FILE  # it is model code, which other runs do without
+
+    place = canonical_uri(config.save_embeddings)
+    asked_before = (earlier.record.settings or {}).get("save_embeddings") == place
+    if asked_before and Location.at(place).child(SETTINGS_FILE).kind() == "file":
+        return
+    if images := store.summary().images:
+        print(
+            f"{redact(place)} gets no mask embeddings of the {counted(images, 'image')} that {redact(store.uri)} holds "
+            "already, only of those that this run labels; to have them of all, label into another --output",
+            flush=True,
+        )
 
 
 def _label_sample(started: Started, pending: Pending, sampling: EstimateConfig, prices: Prices | None) -> PartSummary:

@@ -215,9 +215,15 @@ def looking_head(head: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize(("reads_crops", "recipe"), [(False, "default"), (True, "paper")])
 def test_masks_that_were_kept_are_labelled_again_alike(
-    head: Path, exemplars: Path, model: list[str], tmp_path: Path, reads_crops: bool, recipe: str
+    head: Path,
+    exemplars: Path,
+    model: list[str],
+    tmp_path: Path,
+    reads_crops: bool,
+    recipe: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The same masks with the same ids."""
+    """The same masks with the same ids. Images that were labelled before keep none, and the command says so."""
     head = looking_head(head, tmp_path) if reads_crops else head
     kept, first, second = (str(tmp_path / name) for name in ("kept", "first", "second"))
     # Without a threshold many masks get a label, so that there is something to compare.
@@ -231,6 +237,11 @@ def test_masks_that_were_kept_are_labelled_again_alike(
     assert labels[0] == labels[1]
     assert len(labels[0]) == 4
     assert any(image.masks for image in labels[0].values())
+    assert label([*labelling, *options]) == 0
+    assert "no mask embeddings" not in capsys.readouterr().out
+    labelling[labelling.index(kept)] = str(tmp_path / "later")
+    assert label([*labelling, *options]) == 0
+    assert "later gets no mask embeddings of the 4 images that " in capsys.readouterr().out
 
 
 def corrected_store(folder: Path) -> str:
