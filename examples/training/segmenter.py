@@ -2,18 +2,33 @@
 
     python examples/training/segmenter.py EXPORT --output segmenter
 
-Needs torch, transformers and datasets. Weights are random unless `--model` names a SegFormer of the hub.
+Needs nothing that everymask does not need. Weights are random unless `--model` names a SegFormer of the hub.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
-from datasets import load_dataset
+from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+
+def rows(export: str, split: str, at_once: int, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+    """Some columns of a part of an export, at most `at_once` rows at a time, pictures opened."""
+    for path in sorted(Path(export, "data").glob(f"{split}-*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(at_once, columns=columns):
+            yield [{name: opened(value) for name, value in row.items()} for row in batch.to_pylist()]
+
+
+def opened(value: Any) -> Any:
+    return Image.open(io.BytesIO(value["bytes"])) if isinstance(value, dict) else value
 
 
 def class_map(row: dict[str, Any], side: int) -> Any:
@@ -40,9 +55,13 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512, help="side of images in the network, in pixels")
     options = parser.parse_args()
     torch.manual_seed(0)
-    dataset = load_dataset(options.export, split="train")
-    names = dataset.features["objects"].feature["category"].names
-    labels = {0: "background", **{index + 1: name for index, name in enumerate(names)}}
+    objects = [
+        item for some in rows(options.export, "train", 1000, ["objects"]) for row in some for item in row["objects"]
+    ]
+    if not objects:
+        raise SystemExit(f"{options.export} has no object to learn in data/train-*.parquet")
+    found = {item["category"] + 1: item["label"] for item in objects}
+    labels = {0: "background"} | {number: found.get(number, str(number)) for number in range(1, max(found) + 1)}
     if options.model:
         model = SegformerForSemanticSegmentation.from_pretrained(
             options.model, id2label=labels, ignore_mismatched_sizes=True
@@ -56,10 +75,9 @@ def main() -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate)
     for epoch in range(options.epochs):
         total = 0.0
-        for start in range(0, len(dataset), options.batch_size):
-            rows = [dataset[number] for number in range(start, min(start + options.batch_size, len(dataset)))]
-            images = torch.stack([pixels(row["image"], options.side) for row in rows]).to(device)
-            wanted = torch.stack([class_map(row, options.side) for row in rows]).to(device)
+        for batch in rows(options.export, "train", options.batch_size, ["image", "masks", "objects"]):
+            images = torch.stack([pixels(row["image"], options.side) for row in batch]).to(device)
+            wanted = torch.stack([class_map(row, options.side) for row in batch]).to(device)
             loss = model(pixel_values=images, labels=wanted).loss
             optimiser.zero_grad()
             loss.backward()
