@@ -2,6 +2,7 @@
 
 python benchmarks/month.py                               2,000 images
 python benchmarks/month.py --images 200 --corrected 20   in small
+python benchmarks/month.py --older                       it begins with a label store of format 3
 """
 
 from __future__ import annotations
@@ -31,23 +32,38 @@ class Config:
     """Images corrected in the browser; half as many come back from Label Studio."""
     seed: int = 0
     """Of the pictures, and of what is killed."""
+    older: bool = False
+    """Begin with half of the images in a label store of format 3."""
     json: Path | None = None
-    """File for the figures."""
+    """File for what the steps took."""
+    account: Path | None = None
+    """File for what was counted at the end."""
 
 
 def main() -> None:
     config = tyro.cli(Config, description=__doc__)
-    with tempfile.TemporaryDirectory() as folder, machine(Path(folder)) as here:
-        try:
-            Month(here, config.images, config.seed, config.corrected).run()
-        finally:
-            for step in here.steps:
-                print(f"{step.seconds:8.0f} s  {step.peak_mib:6,} MiB  {step.name}")
-            for name, value in sorted(here.counters.items()):
-                print(f"{value:14,.0f}  {name}")
+    with tempfile.TemporaryDirectory() as folder:
+        with machine(Path(folder)) as here:
+            month = Month(here, config.images, config.seed, config.corrected, config.older)
+            try:
+                month.run()
+            finally:
+                for step in here.steps:
+                    print(f"{step.seconds:8.0f} s  {step.peak_mib:6,} MiB  load {step.load:4.1f}  {step.name}")
+                for name, value in sorted(here.counters.items()):
+                    print(f"{value:14,.0f}  {name}")
+        counted = month.account | {"processes left": 0}  # the machine is gone, and would have said so
+        for name, number in counted.items():
+            print(f"{number:14,}  {name}")
+    weights = weights_of(["nano"])
     if config.json is not None:
-        figures = {step.name: {"seconds": round(step.seconds), "MiB": step.peak_mib} for step in here.steps}
-        write_figures(config.json, figures, weights_of(["nano"]))
+        steps = {
+            step.name: {"seconds": round(step.seconds), "MiB": step.peak_mib, "load": step.load} for step in here.steps
+        }
+        write_figures(config.json, steps, weights)
+    if config.account is not None:
+        scraped = {name.removeprefix("ray_"): {"number": round(value)} for name, value in sorted(here.counters.items())}
+        write_figures(config.account, {name: {"number": number} for name, number in counted.items()} | scraped, weights)
 
 
 if __name__ == "__main__":

@@ -17,19 +17,25 @@ from pathlib import Path
 import httpx
 
 from tests.machine import REPOSITORY
+from tests.month.processes import descendants, processes, running_in
 from tests.serve.running_service import free_port
 
 LIMIT_S = 7200.0
+_GONE_S = 60.0
 _OBJECT_STORE_BYTES = 400 * 2**20
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step took: seconds of the clock, and the peak memory of its command in MiB."""
+    """What a step took: seconds of the clock, the peak memory of its command in MiB, and the machine's load at its end.
+
+    Load is how many processes wanted a core, averaged over a minute.
+    """
 
     name: str
     seconds: float
     peak_mib: int
+    load: float
 
 
 @dataclass
@@ -48,10 +54,11 @@ class Machine:
     counters: dict[str, float] = field(default_factory=dict)
 
     def start(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        """`everymask COMMAND`, its output in a file."""
+        """`everymask COMMAND`, or a Python script of the project with its options; its output in a file."""
+        of_everymask = [] if command[0].endswith(".py") else ["-m", "everymask_cli"]
         with log.open("ab") as stream:
             return subprocess.Popen(
-                [sys.executable, "-m", "everymask_cli", *command],
+                [sys.executable, *of_everymask, *command],
                 cwd=self.folder,
                 env=os.environ | {"RAY_ADDRESS": self.address, "PYTHONPATH": str(REPOSITORY)},
                 stdout=stream,
@@ -65,8 +72,12 @@ class Machine:
         command: Sequence[str],
         during: Callable[[], None] = lambda: None,
         end_by: signal.Signals | None = None,
+        code: int = 0,
     ) -> str:
-        """A step: a command until it ends, by itself or by a signal when `during` returns; what it said."""
+        """A step: a command until it ends with `code`, or by a signal when `during` returns; what it said.
+
+        AssertionError where it ends otherwise, or leaves a process of its own.
+        """
         log = self.folder / f"{len(self.steps):02d}.log"
         began = time.monotonic()
         process = self.start(command, log)
@@ -75,22 +86,17 @@ class Machine:
         during()
         if end_by is not None:
             os.killpg(process.pid, end_by)
-        code = process.wait()
+        ended_with = process.wait()
         memory.join()
         said = log.read_text(errors="replace")
-        assert end_by or code == 0, f"{name}: {said}"
-        self.steps.append(Step(name, round(time.monotonic() - began, 1), memory.mib))
+        assert end_by or ended_with == code, f"{name}: exit code {ended_with}, {said}"
+        self.steps.append(Step(name, round(time.monotonic() - began, 1), memory.mib, round(os.getloadavg()[0], 1)))
+        wait_until(lambda: not running_in(process.pid), _GONE_S, lambda: f"{name} left {running_in(process.pid)}")
         return said
 
     def labellers(self) -> list[int]:
         """Processes that label at this moment."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with suppress(OSError):
-                    if "LabellerStage" in (entry / "cmdline").read_text():
-                        found.append(int(entry.name))
-        return found
+        return [found.pid for found in processes() if "LabellerStage" in found.command]
 
 
 class _PeakMemory(threading.Thread):
@@ -112,16 +118,29 @@ class _PeakMemory(threading.Thread):
                 time.sleep(0.1)  # between two looks
 
 
-def wait_until(it_is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + LIMIT_S
+def wait_until(
+    it_is_so: Callable[[], bool], limit_s: float = LIMIT_S, otherwise: Callable[[], str] = lambda: "it did not happen"
+) -> None:
+    end = time.monotonic() + limit_s
     while not it_is_so():
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, otherwise()
         time.sleep(0.1)  # between two looks
 
 
 @contextmanager
 def machine(folder: Path) -> Iterator[Machine]:
-    """A cluster of this machine's cores whose metrics are scraped until the block ends; no process outlives it."""
+    """A cluster of this machine's cores whose metrics are scraped until the block ends.
+
+    AssertionError where a process that was started in the block outlives it.
+    """
+    with descendants() as started:
+        with _cluster(folder) as this:
+            yield this
+        wait_until(lambda: not started.running(), _GONE_S, lambda: f"still running: {started.running()}")
+
+
+@contextmanager
+def _cluster(folder: Path) -> Iterator[Machine]:
     gcs, metrics = free_port(), free_port()
     # Ray's sockets must have short paths.
     temporary = Path(subprocess.check_output(["mktemp", "-d", "/tmp/em-XXXXXX"], text=True).strip())

@@ -15,11 +15,16 @@ import httpx
 import pyarrow.parquet as pq
 import yaml
 
+from everymask.files.location import Location
 from everymask.labels.corrections import read_corrections
+from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from tests.machine import REPOSITORY
+from tests.month.learnt import agreement
 from tests.month.machine import Machine, wait_until
-from tests.month.shapes import replace_first, write_exemplars, write_shards
+from tests.month.named_files import embedding_orphans, orphans
+from tests.month.older import digests, write_older
+from tests.month.shapes import HALF, Collection, picture_of, write_exemplars
 from tests.review.round_trips import submit
 from tests.serve.running_service import free_port
 
@@ -28,6 +33,8 @@ _ALONE = ["--device", "cpu", "--actors", "2"]
 _COARSE = ["--classes.masks.points-per-side", "6"]
 _ASKED = 3
 """Images that the service is asked for."""
+_SEEN, _SIDE = 1600, 64
+"""Images that the segmenter sees, those that it sees again among them, and its input in pixels."""
 
 
 class Month:
@@ -38,44 +45,91 @@ class Month:
         images: in the collection.
         seed: of the pictures, and of what is killed when.
         corrected: images corrected in the browser; half as many come back from Label Studio.
+        older: begin with half of the pictures in a store of format 3. They are loose files then: a row of that format
+            cannot say where in a shard its picture lies.
+
+    Attributes:
+        account: what was counted at the end.
     """
 
-    def __init__(self, machine: Machine, images: int, seed: int, corrected: int) -> None:
+    def __init__(self, machine: Machine, images: int, seed: int, corrected: int, older: bool = False) -> None:
         self._machine = machine
         self._images = images
         self._corrected = corrected
         self._random = random.Random(seed)
         self._seed = seed
+        self._older = older
+        self._collection = Collection(machine.folder / "pictures", images, seed, loose=older)
         self._store = machine.folder / "store"
         self.erased = ""
+        self.account: dict[str, int] = {}
 
     def run(self) -> None:
         """Every step, and the account; AssertionError with the output of what failed."""
         folder, run = self._machine.folder, self._machine.run
-        shards = write_shards(folder / "shards", self._images, self._seed)
         write_exemplars(folder / "exemplars", self._seed)
         teach = ["train", "classes", "--exemplars", "exemplars", *_ALONE]
         run("train the first head", [*teach, "--output", "heads/first.safetensors"])
-        label = ["label", "--input", shards, "--output", "store", "--method", "classes", "--previews", "0", *_ALONE]
-        label += [*_COARSE, "--shard-images", str(self._images // 4), "--save-embeddings", "embeddings"]
+        label = [
+            "label",
+            "--input",
+            self._collection.input,
+            "--method",
+            "classes",
+            "--previews",
+            "0",
+            *_ALONE,
+            *_COARSE,
+        ]
+        label += ["--save-embeddings", "embeddings"]
+        if self._older:
+            self._begin_older([*label, "--head", "heads/first.safetensors"])
+        else:
+            self._collection.write()
+            label += ["--shard-images", str(self._images // 4)]
+        label += ["--output", "store"]
         first = [*label, "--head", "heads/first.safetensors"]
-        run("label, killed", first, lambda: self._wait_for(self._images // 5), signal.SIGKILL)
-        run("label again, killed", first, lambda: self._wait_for(self._images // 2), signal.SIGKILL)
-        run("label to the end, three workers killed", first, self._kill_labellers)
+        there = self._rows()
+        begun = (self._images - there) // 5
+        run("label, killed", first, lambda: self._wait_for(there + begun), signal.SIGKILL)
+        run("label again, killed", first, lambda: self._wait_for(there + 2 * begun), signal.SIGKILL)
+        run("label to the end, three workers killed", first, lambda: self._kill_labellers(there))
         assert self._rows() == self._images
-        replace_first(folder / "shards/train-0003.tar")
+        self._collection.edit()
         said = run("label an edited image", [*first, "--verify"])
         assert "1 image" in said, said
-        self.erased = sorted(self._by_id())[self._random.randrange(self._images)]
+        self.erased = self._random.choice(sorted(self._by_id().keys() - self._known()))
         run("erase an image", ["erase", "--labels", "store", "--image-ids", self.erased, "--embeddings", "embeddings"])
-        self._browse()
+        self._browse(self._store, self._corrected - len(self._known()))
         self._label_studio()
         better = [*teach, "--corrections", "store", "--embeddings", "embeddings"]
         run("train on the corrections", [*better, "--output", "heads/second.safetensors"])
         run("update", [*label, "--head", "heads/second.safetensors", "--update"])
         self._serve()
         self._export()
+        self._train()
         self._account()
+
+    def _begin_older(self, first: list[str]) -> None:
+        """Half of the pictures in a store of format 3: it is read and corrected, not changed, and copied."""
+        folder, run = self._machine.folder, self._machine.run
+        self._collection.write(last=HALF)
+        run("label half", [*first, "--output", "made"])
+        write_older(LabelStore(str(folder / "made")), folder / "old")
+        before = digests(folder / "old")
+        self._collection.write(first=HALF)
+        self._browse(folder / "old", self._corrected // 2)
+        run("export format 3 to COCO", ["export", "--labels", "old", "--format", "coco", "--output", "old.json"])
+        for name, more in (("label into", []), ("update of", ["--update"])):
+            said = run(f"{name} format 3, refused", [*first, "--output", "old", *more], code=2)
+            assert "everymask upgrade --labels" in said, said
+        run("upgrade", ["upgrade", "--labels", "old", "--output", "store"])
+        assert digests(folder / "old") == before
+        assert self._known() == read_corrections(LabelStore(str(folder / "old"))).keys()
+
+    def _known(self) -> set[str]:
+        """The images that somebody corrected."""
+        return set(read_corrections(LabelStore(str(self._store))))
 
     def _rows(self) -> int:
         with suppress(OSError, ValueError):  # a part may be put together with others at this moment
@@ -85,25 +139,27 @@ class Month:
     def _wait_for(self, rows: int) -> None:
         wait_until(lambda: self._rows() >= rows)
 
-    def _kill_labellers(self) -> None:
+    def _kill_labellers(self, there: int) -> None:
         for share in (0.55, 0.7, 0.85):
-            self._wait_for(int(share * self._images))
-            if alive := self._machine.labellers():
-                with suppress(ProcessLookupError):
-                    os.kill(self._random.choice(alive), signal.SIGKILL)
+            self._wait_for(there + int(share * (self._images - there)))
+            wait_until(lambda: bool(self._machine.labellers()))
+            os.kill(self._random.choice(self._machine.labellers()), signal.SIGKILL)
+            self.account["workers killed"] = self.account.get("workers killed", 0) + 1
 
-    def _by_id(self) -> dict[str, Any]:
-        return {row.image_id: row for row in LabelStore(str(self._store)).images()}
+    def _by_id(self, store: Path | None = None) -> dict[str, ImageRow]:
+        return {row.image_id: row for row in LabelStore(str(store or self._store)).images()}
 
-    def _browse(self) -> None:
+    def _browse(self, store: Path, most: int) -> None:
         """A person deletes a mask of every third image in the browser, and confirms the others."""
         port = free_port()
         base = f"http://127.0.0.1:{port}"
 
         def correct() -> None:
             wait_until(lambda: _answers(f"{base}/api/store"))
-            known = [name for name, row in sorted(self._by_id().items()) if row.labels and row.labels.masks]
-            for number, name in enumerate(known[: self._corrected]):
+            done = read_corrections(LabelStore(str(store)))
+            rows = sorted(self._by_id(store).items())
+            open_ones = [name for name, row in rows if row.labels and row.labels.masks and name not in done]
+            for number, name in enumerate(open_ones[:most]):
                 image = httpx.get(f"{base}/api/image", params={"id": name}, timeout=60).json()
                 steps: list[dict[str, Any]] = [{"action": "confirm", "masks": "all"}]
                 if number % 3 == 0:
@@ -112,9 +168,10 @@ class Month:
                 answer = httpx.post(f"{base}/api/steps", json=wish, headers=_OWN, timeout=60)
                 assert answer.status_code == 200, answer.text
 
-        command = ["browse", "store", "--port", str(port)]
-        self._machine.run(f"browse, {self._corrected} images corrected", command, correct, signal.SIGINT)
-        assert len(read_corrections(LabelStore(str(self._store)))) == self._corrected
+        known = len(read_corrections(LabelStore(str(store))))
+        command = ["browse", str(store), "--port", str(port)]
+        self._machine.run(f"browse {store.name}, {most} images corrected", command, correct, signal.SIGINT)
+        assert len(read_corrections(LabelStore(str(store)))) == known + most
 
     def _label_studio(self) -> None:
         run, folder = self._machine.run, self._machine.folder
@@ -139,11 +196,9 @@ class Month:
         def ask() -> None:
             wait_until(lambda: _answers(f"http://127.0.0.1:{port}/readyz"))
             for row in rows:
-                with Path(row.uri).open("rb") as file:
-                    file.seek(row.member.offset)
-                    data = file.read(row.member.size)
-                url = f"http://127.0.0.1:{port}/v1/classes"
-                answer = httpx.post(url, params={"head": "second"}, files={"image": data}, timeout=120).json()
+                url, files = f"http://127.0.0.1:{port}/v1/classes", {"image": picture_of(row)}
+                answer = httpx.post(url, params={"head": "second"}, files=files, timeout=120).json()
+                assert row.labels is not None
                 found = [(mask["rle"]["counts"], mask["class_name"]) for mask in answer["masks"]]
                 assert found == [(mask.rle["counts"], mask.class_name) for mask in row.labels.masks]
 
@@ -164,19 +219,43 @@ class Month:
         assert len(images) == self._images - 1
         assert len(list((folder / "yolo/labels").rglob("*.txt"))) == self._images - 1
 
+    def _train(self) -> None:
+        """A segmenter learns from the export's training images what the labels of images say that it never saw."""
+        script, epochs = str(REPOSITORY / "examples/training/segmenter.py"), max(1, _SEEN // self._images)
+        options = ["--epochs", str(epochs), "--side", str(_SIDE), "--batch-size", "8"]
+        self._machine.run("train a segmenter on the export", [script, "huggingface", *options])
+        folder = self._machine.folder
+        right, most = agreement(folder / "segmenter", folder / "huggingface", ("val", "test"), _SIDE)
+        assert right > most
+        self.account["pixels of images kept aside that the segmenter answers as the labels, percent"] = round(
+            100 * right
+        )
+        self.account["the same of the most frequent class, percent"] = round(100 * most)
+
     def _account(self) -> None:
-        """Every row, every correction, no file that nothing names, no process."""
-        by_id = self._by_id()
+        """Every row, every correction, no file that nothing names, nobody who still labels."""
+        by_id, store, folder = self._by_id(), LabelStore(str(self._store)), self._machine.folder
         assert len(by_id) == self._rows() == self._images - 1
         assert self.erased not in by_id
         assert all(row.error is None for row in by_id.values())
-        corrected = read_corrections(LabelStore(str(self._store)))
-        assert len(corrected) == self._corrected + self._corrected // 2 - (self.erased in corrected)
-        left = [
-            path.name for path in self._store.rglob("*") if "draft" in path.name or path.suffix in (".tmp", ".part")
-        ]
-        assert left == []
+        assert len(self._known()) == self._corrected + self._corrected // 2
+        assert orphans(store) == []
+        assert embedding_orphans(store, folder / "embeddings") == []
+        assert [str(path) for path in folder.rglob(".*") if store.is_draft(Location.at(str(path)))] == []
+        assert self._machine.labellers() == []
         assert self._machine.counters["ray_everymask_job_images_total"] > 0
+        files = [path for place in (self._store, folder / "embeddings") for path in place.rglob("*") if path.is_file()]
+        self.account |= {
+            "images": self._images,
+            "images erased": 1,
+            "rows": len(by_id),
+            "rows that are errors": 0,
+            "images corrected in the browser": self._corrected,
+            "images imported from Label Studio": self._corrected // 2,
+            "corrected images at the end": len(self._known()),
+            "files of the store and of embeddings": len(files),
+            "files that nothing names": 0,
+        }
 
 
 def _answers(url: str) -> bool:
