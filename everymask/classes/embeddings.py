@@ -155,7 +155,7 @@ class EmbeddingShard:
     Attributes:
         directory: the store, as it was opened.
         name: the file's name in it.
-        rows: indices of rows; an image that a resumed run wrote twice counts in one shard.
+        rows: indices of rows; an image that was written twice counts in the shard that was written last.
         image_ids: the ids of these rows.
     """
 
@@ -177,6 +177,8 @@ class EmbeddingShard:
 def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskConfig]:
     """The shards of a store in a fixed order, every image once, and the mask settings it was made with.
 
+    An image that was edited and labelled again is in two shards, where it was labelled beside others before.
+
     Raises:
         ConfigurationError: the directory holds no mask embeddings, or those of another version.
         HeadMismatchError: it mixes backbones.
@@ -195,7 +197,7 @@ def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskCo
     seen: set[str] = set()
     backbones: set[tuple[str, str]] = set()
     shards = []
-    for name in names:
+    for name in _last_first(filesystem, root, names):
         keys = _read_parquet(filesystem, f"{root}/{name}", ["image_id", "backbone", "weights_sha256"]).to_pylist()
         rows = tuple(row for row, key in enumerate(keys) if key["image_id"] not in seen)
         seen |= {key["image_id"] for key in keys}
@@ -206,7 +208,7 @@ def open_embeddings(directory: str | Path) -> tuple[list[EmbeddingShard], MaskCo
     if len(backbones) > 1:
         mixed = " and ".join(f"{name} ({sha256[:12]})" for name, sha256 in sorted(backbones))
         raise HeadMismatchError(f"{directory} mixes mask embeddings of {mixed}; use one directory per model")
-    return shards, MaskConfig(**settings["masks"])
+    return sorted(shards, key=lambda shard: shard.name), MaskConfig(**settings["masks"])
 
 
 def erase_embeddings(directory: str | Path, image_ids: frozenset[str]) -> int:
@@ -261,6 +263,12 @@ def _shard_names(filesystem: pafs.FileSystem, root: str) -> list[str]:
         for info in filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
         if info.base_name.endswith(".parquet") and not info.base_name.startswith(".")
     )
+
+
+def _last_first(filesystem: pafs.FileSystem, root: str, names: Sequence[str]) -> list[str]:
+    """Names of shards, the one that was written last first."""
+    written = [info.mtime_ns or 0 for info in filesystem.get_file_info([f"{root}/{name}" for name in names])]
+    return [name for _, name in sorted(zip(written, names, strict=True), reverse=True)]
 
 
 def _read_parquet(filesystem: pafs.FileSystem, path: str, columns: list[str] | None = None) -> pa.Table:

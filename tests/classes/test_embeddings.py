@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,19 @@ def test_an_image_written_twice_by_a_resumed_run_counts_once(records: list[Store
     write_embeddings(tmp_path, records[1:], CONFIG)
     assert len(list(tmp_path.glob("*.parquet"))) == 2
     assert sorted(item.image_id for item in load_embeddings(tmp_path)) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_of_an_edited_image_what_was_written_last_counts(
+    records: list[StoredEmbeddings], tmp_path: Path, last: int
+) -> None:
+    """It was labelled beside others at first, and alone when it had changed, or the other way round."""
+    edited = replace(records[0], content_sha256="1" * 64)
+    written = [write_embeddings(tmp_path, some, CONFIG) for some in (records, [edited])]
+    for number, path in enumerate(written):
+        os.utime(path, (0, 1_000 + (number == last)))
+    found = {item.image_id: item.content_sha256 for item in load_embeddings(tmp_path)}
+    assert found == {record.image_id: record.content_sha256 for record in [*records, *([edited] if last else [])]}
 
 
 def test_other_mask_settings_are_refused(records: list[StoredEmbeddings], tmp_path: Path) -> None:
