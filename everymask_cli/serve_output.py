@@ -10,6 +10,10 @@ import urllib.request
 from typing import IO
 
 _NO_NEWS = re.compile(r"\b(?:INFO|DEBUG|SUCC)\b|FutureWarning|warnings\.warn|^\s*$")
+_SLOW = re.compile(
+    r"Proxy actor re(?:adiness check|ported not ready)|taken more than \d+s to |caused by a slow __init__"
+)
+"""What Ray Serve warns of, for each part again and again, while a busy machine starts the service."""
 _ASK_EVERY_S = 0.5
 
 
@@ -31,9 +35,15 @@ class ServeOutput:
         asking = threading.Thread(target=self._tell_when_ready, daemon=True)
         if self._heads is not None:
             asking.start()
+        was_slow = False
         for line in output:
             text = line.decode(errors="replace")
-            if not self._ended.is_set() and not _NO_NEWS.search(text):
+            if _SLOW.search(text) and not was_slow:
+                was_slow = True
+                text = "still starting; if it stays so, `ray status` says what the service waits for\n"
+            elif _NO_NEWS.search(text) or _SLOW.search(text):
+                continue
+            if not self._ended.is_set():
                 print(text, end="", file=sys.stderr, flush=True)
         self._ended.set()
 
