@@ -118,6 +118,15 @@ def test_small_regions_are_removed_and_doubles_with_them() -> None:
     assert sorted(mask.area for mask in kept.masks) == [399, 402]
 
 
+def test_of_two_masks_that_cleaning_makes_alike_the_clean_one_stays_however_sure() -> None:
+    clean = rectangle(10, 10, 30, 30)
+    speckled = clean | rectangle(50, 5, 52, 6)
+    config = AmgConfig(points_per_side=2, min_mask_region_area=4)
+    for left, right in ((Reply.one(clean, 0.9), Reply.one(speckled)), (Reply.one(speckled), Reply.one(clean, 0.9))):
+        (mask,) = segment_halves(left, right, config).masks
+        assert mask.predicted_iou == pytest.approx(0.9)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"points_per_side": 0}, {"points_per_batch": 0}, {"min_mask_region_area": -1}, {"stability_score_offset": -1}],

@@ -84,6 +84,15 @@ def test_a_mask_of_which_little_is_left_is_dropped() -> None:
     np.testing.assert_array_equal(kept, [whole, box(30, 36)])
 
 
+def test_a_mask_worn_down_by_small_overlaps_is_dropped_too() -> None:
+    """Each overlap is too small to be contested, a column of 25."""
+    large, small = box(0, 25), box(24, 40)
+    gallery = gallery_of([Reply.one(large)])
+    np.testing.assert_array_equal(split([large, small], [0.95, 0.9], gallery, remnant_thresh=0.97), [small])
+    kept = split([large, small], [0.95, 0.9], gallery, remnant_thresh=0.95)
+    np.testing.assert_array_equal(kept, [box(0, 24), small])
+
+
 def test_no_candidate_gives_no_entity() -> None:
     none = mask_set([box(0, 1)], [0.9])[:0]
     gallery = gallery_of([Reply.one(box(0, 40))])

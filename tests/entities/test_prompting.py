@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from everymask.backbone.points import point_grid
+from everymask.backbone.protocol import Canvas
 from everymask.entities.config import EntityConfig
-from everymask.entities.prompting import decode_batches
+from everymask.entities.prompting import PromptAnswers, decode_batches
 from everymask.masks.mask_set import MaskSet
 from tests.entities.scripted import Reply, ScriptedBackbone, painted, rectangle
 
@@ -92,3 +93,17 @@ def test_logits_are_kept_within_what_half_precision_holds() -> None:
     huge = replace(answers, prompts=replace(answers.prompts, logits=answers.prompts.logits * 1e5))
     assert huge.take(np.arange(3)).logits.unique().tolist() == [-100.0, 100.0]
     assert answers.take(np.arange(3)).logits.unique().tolist() == [-8.0, 8.0]
+
+
+def test_a_cell_is_inside_however_unsure_the_model_is_of_it() -> None:
+    """Logits of an eighth on both sides of 0: masks begin above 0, not where the model is sure."""
+    left = rectangle(SIZE, 0, 0, 4, 6)
+    sure = answers_of(Reply.one(left))
+    faint = PromptAnswers.of(
+        replace(sure.prompts, logits=sure.prompts.logits / 64),
+        Canvas(torch.arange(48).view(SIZE), torch.ones(48), SIZE),
+        1.0,
+    )
+    assert faint.packed.areas.tolist() == [24] * 3
+    assert faint.take(np.arange(1)).masks.view(SIZE).tolist() == left.tolist()
+    assert faint.stability_score.tolist() == [0.0] * 3
