@@ -46,6 +46,9 @@ def test_masks_are_kept_moved_renamed_lost_and_added() -> None:
     renamed = compare_classes(before, labels(mask_record(box(0, 10), 0.5, 1), mask_record(box(48, 58), 0.5, 1)))
     assert [found for _, found in sorted(renamed.items())] == [Changes(renamed=1, gone=3), Changes(new=1)]
     assert compare_labels(before, before) == Changes(same=4)
+    nine_tenths, less = (labels(mask_record(box(0, end), 0.5, 0)) for end in (9, 8))
+    one = labels(before.masks[0])
+    assert (compare_labels(one, nine_tenths), compare_labels(one, less)) == (Changes(same=1), Changes(moved=1))
     assert compare_labels(labels(), after) == Changes(new=4)
 
 

@@ -15,9 +15,11 @@ from data_jobs import evaluate, label_dataset
 from data_jobs.evaluation.annotated_store import measure_annotated
 from data_jobs.evaluation.config import StoredConfig
 from everymask.errors import ConfigurationError, InputError
+from everymask.evaluation.ground_truth.yolo import yolo_masks
 from everymask.evaluation.thresholds import MIN_OBJECTS, Judged, best_threshold, is_for_choosing
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
+from everymask.masks.rle import rle_areas
 from everymask.records import ImageLabels
 from tests.formats.exporting import run_export
 from tests.formats.shapes import shape_store
@@ -132,6 +134,16 @@ def test_truth_of_other_images_or_of_nothing_is_a_sentence(tmp_path: Path) -> No
         measure_annotated(StoredConfig(store.uri, tmp_path / "data.yaml", "yolo"))
     with pytest.raises(ConfigurationError, match="need annotations of a tool"):
         StoredConfig(store.uri, truth, "voc", worst=tmp_path / "x.html")
+
+
+def test_outlines_of_yolo_may_run_along_the_images_edges_and_boxes_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("1 0 0 1 0 1 1 0 1\n\n0 0.5 0.5 0.2 0.2\n")
+    (whole,), boxes = yolo_masks(file, {0: "cat", 1: "dog"}, (20, 30))
+    assert (int(rle_areas([whole.rle])[0]), whole.class_name, boxes) == (20 * 30, "dog", 1)
+    file.write_text("1 0 0 1.1 0 1 1 0 1\n")
+    with pytest.raises(InputError, match=r"a\.txt, line 1 is no outline of YOLO"):
+        yolo_masks(file, {1: "dog"}, (20, 30))
 
 
 def test_groups_only_are_taken_as_objects_and_said(tmp_path: Path, capsys: Any) -> None:

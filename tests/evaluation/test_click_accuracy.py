@@ -72,6 +72,16 @@ def test_figures_against_hand_computed_ious() -> None:
     }
 
 
+def test_full_certainty_belongs_to_the_highest_tenth() -> None:
+    def answers(image: NDArray[np.uint8], points: torch.Tensor) -> Iterable[tuple[BoolArray, NDArray[np.float32]]]:
+        for segment in halves().segments:
+            yield np.stack([segment, ~segment]), np.array([1.0, 0.95], dtype=np.float32)
+
+    assert reliability(click_scores(answers, [halves()])) == {
+        "0.9 to 1.0": {"masks": 4, "predicted": pytest.approx(0.975), "real": 0.5}
+    }
+
+
 def test_the_iou_of_masks_that_only_overlap() -> None:
     """Half inside and half outside: a third is shared, neither a half nor two thirds."""
     segment = halves().segments[:1]

@@ -94,7 +94,7 @@ def test_void_borders_of_voc_are_shared_and_background_is_unlabelled(tmp_path: P
         (lists / f"{split}.txt").write_text("7\n")
     (reference,) = voc_pictures(tmp_path, "val")
     picture = reference.read()
-    assert (picture.complete, picture.sharp) == (False, True)
+    assert (picture.image.shape, picture.complete, picture.sharp) == ((20, 40, 3), False, True)
     row = picture.label_maps[0][0].tolist()
     assert row == [UNLABELLED] * 10 + [3] * 12 + [UNLABELLED] * 18
     assert not voc_pictures(tmp_path, "train_aug")[0].read().sharp
@@ -154,14 +154,14 @@ def test_real_annotations_agree_with_their_own_areas(shared_data: Path) -> None:
         ]
 
 
-def instances(folder: Path, **annotation: Any) -> Path:
-    """A file of one image with one sound annotation and one of other fields; None takes a field away."""
+def instances(folder: Path, times: int = 1, **annotation: Any) -> Path:
+    """A file of one image with one sound annotation and some of other fields; None takes a field away."""
     sound = {"id": 1, "image_id": 1, "category_id": 0, "segmentation": [[1, 1, 5, 1, 5, 5, 1, 5]], "bbox": [1, 1, 4, 4]}
     odd = {name: value for name, value in (sound | {"id": 2} | annotation).items() if value is not None}
     content = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 20, "height": 20}],
         "categories": [{"id": 0, "name": "cat"}],
-        "annotations": [sound, odd],
+        "annotations": [sound, *[odd] * times],
     }
     (folder / "instances.json").write_text(json.dumps(content))
     return folder
@@ -170,14 +170,14 @@ def instances(folder: Path, **annotation: Any) -> Path:
 @pytest.mark.parametrize(
     ("odd", "warning"),
     [
-        ({"segmentation": []}, "1 annotations without an outline are left out"),
-        ({"image_id": 7}, "1 annotations belong to none of its images and are left out"),
+        ({"segmentation": []}, "2 annotations without an outline are left out"),
+        ({"image_id": 7}, "2 annotations belong to none of its images and are left out"),
     ],
 )
 def test_annotations_that_show_nothing_are_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: dict[str, Any], warning: str
 ) -> None:
-    truth = read_coco_instances(instances(tmp_path, **odd), Taxonomy.parse("cat"))
+    truth = read_coco_instances(instances(tmp_path, times=2, **odd), Taxonomy.parse("cat"))
     assert [(one.area, one.iscrowd) for one in truth["a.jpg"].instances] == [(16.0, False)]
     assert caplog.messages == [f"{tmp_path / 'instances.json'}: {warning}"]
     caplog.clear()

@@ -199,6 +199,9 @@ def test_x_anylabeling_lists_models_by_its_token(local: httpx.Client) -> None:
     assert set(models) == {"points", "entities", "amg", "classes/discs"}
     assert models["classes/discs"]["classes"] == ["disc", "field"]
     assert models["points"]["batch_processing_mode"] is None
+    widgets = {name: {widget["name"] for widget in model["widgets"]} for name, model in models.items()}
+    assert widgets["entities"] == widgets["amg"]
+    assert widgets["classes/discs"] - widgets["entities"] == {"button_classes_filter", "input_conf", "edit_conf"}
 
 
 def shapes(local: httpx.Client, model: str, **params: Any) -> Any:

@@ -37,6 +37,16 @@ def test_a_form_has_the_fields_of_a_form(document: Any, path: str) -> None:
     assert schema["properties"].keys() >= {"image", "image_id"} | clicks
 
 
+@pytest.mark.parametrize("path", ["/v1/entities", "/v1/points", "/v1/classes"])
+def test_each_kind_of_body_needs_an_image_or_its_id_and_clicks_or_a_box(document: Any, path: str) -> None:
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    for kind, image in (("multipart/form-data", "image"), ("application/json", "image_base64")):
+        schema = content[kind]["schema"]
+        choices = [{field for way in choice["anyOf"] for field in way["required"]} for choice in schema["allOf"]]
+        assert choices == [{image, "image_id"}] + ([{"point_coords", "box"}] if path == "/v1/points" else [])
+        assert set().union(*choices) <= schema["properties"].keys()
+
+
 @pytest.mark.parametrize("path", ["/v1/entities", "/v1/points", "/v1/classes?head=discs"])
 def test_masks_are_run_lengths_unless_another_form_is_asked_for(local: httpx.Client, path: str) -> None:
     clicks = {"data": {"point_coords": "[[48, 32]]"}} if path == "/v1/points" else {}

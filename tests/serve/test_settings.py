@@ -91,9 +91,10 @@ def assert_known_keys(values: dict[str, Any], schema: type[BaseModel]) -> None:
             assert_known_keys(value, nested)
 
 
-def test_a_replica_that_is_to_go_has_time_to_answer() -> None:
+def test_a_replica_that_is_to_go_has_time_to_answer_and_a_full_one_says_when_to_come_again() -> None:
     from serve.app import build
 
-    application = build({"requests": {"time_limit_s": 45}})
-    deployment = application._bound_deployment
-    assert deployment._deployment_config.graceful_shutdown_timeout_s >= 45
+    application = build({"requests": {"time_limit_s": 45, "retry_after_s": 7}})
+    config = application._bound_deployment._deployment_config
+    assert config.graceful_shutdown_timeout_s >= 45
+    assert (config.backpressure_config.status_code, config.backpressure_config.retry_after_s) == (429, 7)

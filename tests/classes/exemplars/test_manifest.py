@@ -129,7 +129,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ExemplarFolder(tmp_path / "file", CLASSES)
 
 
-@pytest.mark.parametrize("file", ["/etc/hostname", "../outside.jpg", "cat/../../outside.jpg", "link/a.jpg", "a\0b", 7])
+@pytest.mark.parametrize(
+    "file", ["/etc/hostname", "../outside.jpg", "cat/../../outside.jpg", "link/a.jpg", "a\0b", "cat\\a.jpg", 7]
+)
 def test_a_manifest_names_files_of_its_folder_only(tmp_path: Path, file: object) -> None:
     """Manifests come from strangers, and their pictures end in a report that others see."""
     (tmp_path / "outside.jpg").write_bytes(picture_file(1))

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everymask.classes.config import ClassesConfig, MaskConfig
+from everymask.classes.describers.imagenet import DIM
 from everymask.classes.drawn import canvas_masks, describe_drawn
 from everymask.classes.embeddings import StoredEmbeddings, write_embeddings
+from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead, HeadSpec
 from everymask.classes.segmenter import describe_masks
 from everymask.classes.taxonomy import Taxonomy
@@ -102,7 +104,11 @@ def right(pictures: Path) -> list[CorrectedImage]:
 
 
 def learn(
-    images: Sequence[CorrectedImage], directory: Path | None = None, left_out: list[str] | None = None
+    images: Sequence[CorrectedImage],
+    directory: Path | None = None,
+    left_out: list[str] | None = None,
+    masks: MaskConfig | None = None,
+    features: FeatureKind = CONFIG.features,
 ) -> NamedMasks:
     said = [] if left_out is None else left_out
     return named_masks(
@@ -110,12 +116,19 @@ def learn(
         correction_class_ids(images, CLASSES, every_class=False),
         len(CLASSES.classes),
         BACKBONE,
-        MaskConfig(),
-        CONFIG.features,
+        masks or MaskConfig(),
+        features,
         None if directory is None else str(directory),
         lambda image_id, reason: said.append(f"{image_id}: {reason}"),
         AddressPolicy(any_local_file=True),
     )
+
+
+def test_a_head_that_reads_crops_gets_those_of_corrected_masks(pictures: Path) -> None:
+    crops = learn(right(pictures), masks=MaskConfig(points_per_side=4, describer="crop"), features="token+crop")
+    cherry, lime = (crops.inputs[crops.labels == label, BACKBONE.token_dim :] for label in (0, 1))
+    assert cherry.shape == lime.shape == (2, DIM)
+    assert torch.nn.functional.cosine_similarity(cherry[0], lime[0], dim=0) < 0.9
 
 
 def stored(image_id: str, image: NDArray[np.uint8]) -> StoredEmbeddings:
