@@ -87,6 +87,11 @@ def test_dense_regions_tolerate_more_overlap() -> None:
     assert thinned(masks, [0.9, 0.8], np.full(len(AREA), 0.9), part_nms_thresh=0.7) == 2
 
 
+def test_parts_of_a_plain_region_tolerate_as_much_overlap_as_sams_own_masks() -> None:
+    for columns, kept in ((13, 2), (15, 1)):  # IoU 0.65 and 0.75
+        assert thinned([LEFT, rectangle(SIZE, 0, 0, columns, 20)], [0.9, 0.8], np.full(len(AREA), 0.1)) == kept
+
+
 def test_density_is_averaged_over_the_mask_by_area() -> None:
     area = torch.tensor([3.0, 1.0, 4.0])
     masks = [np.array([[True, True, False]]), np.array([[True, False, False]])]  # IoU is 3/4

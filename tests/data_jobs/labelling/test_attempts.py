@@ -13,19 +13,23 @@ from PIL import Image
 from data_jobs.label_dataset import command as label
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.config import LabelDatasetConfig
+from data_jobs.labelling.estimate import Estimate, save
 from data_jobs.labelling.failures import failures_line
 from data_jobs.labelling.model_files import ModelFiles
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
+from data_jobs.labelling.prices import Prices
 from data_jobs.labelling.run_configuration import comparable, configuration_without_model, run_configuration
 from data_jobs.labelling.start import Crew
 from data_jobs.relabel import command as relabel
 from data_jobs.runtime.actors import Actors
 from everymask.errors import ConfigurationError
+from everymask.files.addresses import AddressError
 from everymask.images.decoding import ImageLimits
 from everymask.images.sources.options import SourceOptions
 from everymask.labelling.config import LabelConfig
 from everymask.labels.provenance import read_run
 from everymask.labels.rows import ImageRow, to_table
+from everymask.labels.run_summary import RunSummary
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.records import ImageLabels
 from tests.formats.shapes import sha256_of
@@ -116,6 +120,32 @@ def test_previews_are_drawn_within_the_limits_and_not_at_all_where_none_is_wante
     small.close(3, HELD)
     page = (tmp_path / "out" / "preview" / "index.html").read_text()
     assert page.count("data:image/jpeg;base64") == 2, "of 60 x 40 and of 9 x 7 pixels, the second alone"
+
+
+def test_what_a_run_spent_is_told_and_recorded_with_its_cost_where_the_price_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spent = RunSummary(3, {"read": 2.0}, worker_s=40.0, device_s=10.0, gpus_per_worker=1.0, gpu_hours=0.5)
+    busy = "GPUs computed for 25% of the workers' 40 s; 0.5 GPU-hours"
+    run = opened(tmp_path)
+    labelled(run)
+    run.close(3, HELD, spent)
+    assert f"  {busy}\n" in capsys.readouterr().out
+    save(run.store, Estimate(3, 3, 1.0, 0.0, 1, 0.5, 0.0, prices=Prices(7.0)))
+    run.close(3, HELD, spent)
+    assert f"  {busy}, cost 3.5\n" in capsys.readouterr().out
+    recorded = json.loads((tmp_path / "out" / "run.json").read_text())["attempts"][-1]["summary"]
+    assert (recorded["cost"], recorded["worker_seconds"]) == (3.5, 40.0)
+
+
+@pytest.mark.parametrize("more", [[], ["--allow-private-networks"]])
+def test_what_a_list_may_name_is_said_by_the_options(tmp_path: Path, more: list[str]) -> None:
+    words = ["--input", "https://h/list.txt", "--local-root", str(tmp_path / "mine"), *more]
+    policy = config(tmp_path, *words).address_policy()
+    assert policy.allow_private_networks is bool(more)
+    policy.check(str(tmp_path / "mine" / "a.jpg"))
+    with pytest.raises(AddressError):
+        policy.check(str(tmp_path / "a.jpg"))
 
 
 def test_a_store_that_lacks_images_is_not_called_finished(tmp_path: Path) -> None:
