@@ -46,7 +46,7 @@ def test_windows_and_bands_equal_interpolating_everything(
     masks = owner[None] == torch.arange(regions)[:, None]
     fields = region_fields(masks, torch.randn(regions, canvas.num_cells, generator=generator) * 3)
     labels = full_resolution_label_map(fields, canvas)
-    assert labels.shape == original_hw
+    assert (labels.shape, labels.dtype) == (original_hw, np.int32)
     values = values_by_full_interpolation(fields, canvas)
     chosen = np.take_along_axis(values, labels[None] % values.shape[0], axis=0)[0]
     # Another order of operations may decide a near tie the other way; how near, goes by the largest value it adds up.
