@@ -17,7 +17,7 @@ from everymask.masks.pixel_polygons import fill_pixel_polygons
 from everymask.masks.polygons import outline_rings, polygons_from_mask, ring_area
 from everymask.masks.rle import paired_ious, rle_ious
 from everymask.masks.runs import crop_of
-from everymask.masks.simplification import simplified_rings
+from everymask.masks.simplification import Simplification, simplified_rings
 from everymask.masks.tracing import trace
 from everymask.records import LabelledMask, Rle
 
@@ -61,10 +61,14 @@ def simple_polygons_of(
     exact = _exact_polygons(masks, size_hw)
     found = list(exact)
     pending = list(range(len(masks)))
+    firsts = np.cumsum([0, *map(len, exact)]).tolist()
+    simplification = Simplification(list(itertools.chain.from_iterable(exact)))
     for halving in range(_HALVINGS if tolerance_px > 0 else 0):
-        bounds = np.cumsum([0, *(len(exact[number]) for number in pending)]).tolist()
-        rings = simplified_rings([ring for number in pending for ring in exact[number]], tolerance_px / 2**halving)
-        simpler = [rings[first:last] for first, last in itertools.pairwise(bounds)]
+        if not pending:
+            break
+        asked = [ring for number in pending for ring in range(firsts[number], firsts[number + 1])]
+        rings = iter(simplification.within(tolerance_px / 2**halving, asked))
+        simpler = [list(itertools.islice(rings, len(exact[number]))) for number in pending]
         ious = paired_ious([masks[number].rle for number in pending], fill_edge_polygons(simpler, size_hw))
         for place in np.flatnonzero(ious >= MIN_IOU):
             found[pending[place]] = simpler[place]

@@ -32,14 +32,9 @@ box without area."""
 
 
 @lru_cache(maxsize=256)
-def _tokens(length: int) -> tuple[str, ...]:
-    """The centre of each of `length` pixels as text, in [0, 1]."""
-    return tuple(f"{(pixel + 0.5) / length:.7g}" for pixel in range(length))
-
-
-@lru_cache(maxsize=256)
-def _spaced(length: int) -> tuple[str, ...]:
-    return tuple(f"{token} " for token in _tokens(length))
+def pixel_tokens(length: int) -> tuple[str, ...]:
+    """The centre of each of `length` pixels as text, in [0, 1], a space behind each."""
+    return tuple(f"{(pixel + 0.5) / length:.7g} " for pixel in range(length))
 
 
 def read_pixels(tokens: Sequence[str], length: int) -> Ints:
@@ -47,30 +42,24 @@ def read_pixels(tokens: Sequence[str], length: int) -> Ints:
     return (np.array([float(token) for token in tokens], dtype=np.float32) * np.float32(length)).astype(np.int64)
 
 
-@lru_cache(maxsize=256)
-def _pixels_read(length: int) -> Ints:
-    return read_pixels(_tokens(length), length)
-
-
-def _polygons_read(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> list[Ints]:
-    """The rings that Ultralytics reads from rings written with `_tokens`."""
-    if not polygons:
-        return []
-    corners = np.concatenate(polygons)
-    read = np.stack([_pixels_read(size_hw[1])[corners[:, 0]], _pixels_read(size_hw[0])[corners[:, 1]]], axis=1)
-    return np.split(read, np.cumsum([len(polygon) for polygon in polygons])[:-1])
-
-
 def yolo_lines(polygons: Sequence[Ints], classes: Sequence[int], size_hw: tuple[int, int]) -> list[str]:
     """Rings of (K, 2) pixels (x, y) as lines; "" for an empty ring."""
     height, width = size_hw
-    texts = ring_texts(polygons, _spaced(width), _spaced(height))
-    lines = []
-    for polygon, text, class_index in zip(polygons, texts, classes, strict=True):
-        if len(polygon) and (polygon == polygon[0]).all(axis=0).any():
-            text = _thin_ring(polygon, size_hw)
-        lines.append(f"{class_index} {text[:-1]}" if text else "")
-    return lines
+    texts = ring_texts(polygons, pixel_tokens(width), pixel_tokens(height))
+    for number in _thin(polygons):
+        texts[number] = _thin_ring(polygons[number], size_hw)
+    return [f"{index} {text[:-1]}" if text else "" for text, index in zip(texts, classes, strict=True)]
+
+
+def _thin(polygons: Sequence[Ints]) -> list[int]:
+    """Which rings are around pixels on a single line."""
+    some = [number for number, polygon in enumerate(polygons) if len(polygon)]
+    if not some:
+        return []
+    firsts = np.cumsum([0, *(len(polygons[number]) for number in some)])[:-1]
+    corners = np.concatenate(polygons)
+    extent = np.maximum.reduceat(corners, firsts) - np.minimum.reduceat(corners, firsts)
+    return [some[place] for place in np.flatnonzero((extent == 0).any(axis=1))]
 
 
 def _thin_ring(polygon: Ints, size_hw: tuple[int, int]) -> str:
@@ -114,7 +103,8 @@ class YoloWriter:
         else:
             polygons = yolo_polygons(masks, size_hw, self._options.tolerance_px)
             lines = yolo_lines(polygons, classes, size_hw)
-            read = fill_pixel_polygons(_polygons_read(polygons, size_hw), size_hw)
+            # Ultralytics reads the same pixels again (`read_pixels`), of whatever size the image is.
+            read = fill_pixel_polygons(polygons, size_hw)
         path = self._destination.folder / "labels" / exported.split / f"{stem_path(exported.name)}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")

@@ -11,7 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from everymask.errors import ConfigurationError
-from everymask.formats.yolo import read_pixels
+from everymask.formats.yolo import pixel_tokens, read_pixels
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
 from everymask.masks.pixel_polygons import fill_pixel_polygons
@@ -27,6 +27,12 @@ def drawn(line: str, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     tokens = line.split()[1:]
     x, y = read_pixels(tokens[0::2], size_hw[1]), read_pixels(tokens[1::2], size_hw[0])
     return decode_mask(fill_pixel_polygons([np.stack([x, y], axis=1)], size_hw)[0])
+
+
+def test_the_reader_finds_the_pixels_that_were_written() -> None:
+    """The export measures its loss on the pixels it wrote, so 32-bit floats must lead back to them."""
+    for length in (*range(1, 500), 4000, 6000, 12_345, 65_535):
+        np.testing.assert_array_equal(read_pixels(pixel_tokens(length), length), np.arange(length))
 
 
 def test_a_line_is_drawn_as_its_mask_with_its_hole(classes: LabelStore, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from everymask.masks.polygons import outline_rings
-from everymask.masks.simplification import simplified_rings
+from everymask.masks.simplification import Simplification, simplified_rings
 from tests.masks.strategies import masks
 
 
@@ -42,6 +42,20 @@ def test_many_rings_at_once_are_what_the_recursion_gives_for_each(
         kept = [0, *slow(closed[: far + 1], tolerance_px), far]
         kept += [far + place for place in slow(closed[far:], tolerance_px)]
         np.testing.assert_array_equal(found, ring[kept] if len(kept) >= 3 else ring)
+
+
+@given(st.lists(masks(), min_size=1, max_size=4), st.data())
+def test_going_on_more_finely_with_some_rings_is_beginning_again(
+    pixels: list[NDArray[np.bool_]], data: st.DataObject
+) -> None:
+    rings = [ring.astype(np.float64) for mask in pixels for ring in outline_rings(mask)]
+    simplification = Simplification(rings)
+    asked = list(range(len(rings)))
+    for tolerance_px in (4.1, 1.3, 0.7, 0.25):
+        anew = simplified_rings([rings[number] for number in asked], tolerance_px)
+        for found, expected in zip(simplification.within(tolerance_px, asked), anew, strict=True):
+            np.testing.assert_array_equal(found, expected)
+        asked = data.draw(st.lists(st.sampled_from(asked), unique=True)) if asked else []
 
 
 def test_a_disc_has_a_tenth_of_its_corners() -> None:
