@@ -9,8 +9,10 @@ STAMP := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 # A file's tests stay in one process, in their order, so that its fixtures are made once.
 FAST := $(BIN)/python -m pytest -m "not (slow or ray or serve or browser)" --numprocesses auto --dist loadfile
-# These wait for clusters and servers more than they compute: two processes, whatever there is of cores.
-STARTING := $(BIN)/python -m pytest -m "(ray or serve or browser) and not slow" --numprocesses 2 --dist loadfile
+# These wait for clusters and servers more than they compute: two processes, whatever there is of cores. Each process
+# keeps its service to the end, so what needs none comes after.
+SERVING := $(BIN)/python -m pytest -m "(serve or browser) and not slow" --numprocesses 2 --dist loadfile
+CLUSTERED := $(BIN)/python -m pytest -m "ray and not (serve or browser or slow)" --numprocesses 2 --dist loadfile
 
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
@@ -46,7 +48,8 @@ ui: $(STAMP) ## Start the Gradio front end of a running service.
 test: $(STAMP) browser nginx ffmpeg ## Run the suite (all but the minutes-long tests): the fast part, then what starts clusters, servers, browsers.
 	failed=0; \
 	$(FAST) || failed=1; \
-	$(STARTING) || failed=1; \
+	$(SERVING) || failed=1; \
+	$(CLUSTERED) || failed=1; \
 	exit $$failed
 
 test-fast: $(STAMP) ## Run the part that needs no cluster, server or browser.

@@ -20,6 +20,9 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray lowers the priority of its workers, which then starve where anything else runs.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# What Ray looks at ten times a second and every five takes a good part of a core from the tests.
+os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.3")
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "15000")
 # Ray's workers have the environment of the moment a cluster starts, so the loopback S3 server's keys, any at all, stand
 # here rather than in the test that needs them.
 os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")

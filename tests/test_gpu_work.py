@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @cache
 def counted() -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", "-m", "tests.gpu_work_run", "16"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.gpu_work_run", "10"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -83,7 +83,8 @@ class LabelDatasetConfig:
     """I/N: label the I-th of N shares of the input, each into a store of its own below the output, which then opens as
     all of them; for job arrays."""
     shard_images: int = MAX_SHARD_IMAGES
-    """Larger inputs are cut into shards of this many images, labelled one after the other."""
+    """Inputs of more than 65,536 images are cut into shards of this many, but for a smaller first one; labelled one
+    after the other."""
     head: str | None = None
     """Class head for method classes, from `everymask train classes`, or a shipped one by its name: everyday (nano)."""
     names: str | None = None

@@ -27,6 +27,7 @@ from data_jobs.labelling.prices import Prices, parse_prices
 from data_jobs.labelling.resume import Pending
 from data_jobs.labelling.run_configuration import configuration_without_model, run_configuration
 from data_jobs.labelling.sharded import Input, begin_shards, resume_shards
+from data_jobs.labelling.sharding import FIRST_SHARD_IMAGES
 from data_jobs.labelling.skipped import Skipped
 from data_jobs.labelling.start import Crew, Started
 from data_jobs.labelling.update import finish_begun, place_of_labels
@@ -113,7 +114,8 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     listing = Listing(store, images, earlier.finished.ids)
     new = listing.new()
     with waiting(lambda: f"listing the images of {redact(config.input)}, {listing.listed:,} so far"):
-        some = itertools.islice(new, None if sampling else config.shard_images)
+        first_shard = min(config.shard_images, FIRST_SHARD_IMAGES)
+        some = itertools.islice(new, None if sampling else first_shard)
         manifest = Manifest.at(store.checkpoint.child("pending")).with_more(some)
         following = next(new, None)
     if following is not None:

@@ -26,6 +26,8 @@ from everymask.labels.shards import Shard, read_manifest_file, shards_of, write_
 from everymask.labels.store import LabelStore
 from everymask.redaction import redact
 
+FIRST_SHARD_IMAGES = 65_536
+"""A first shard is no larger, so that labelling begins while most of the input is still to be listed."""
 _ROWS_PER_FILE = 65_536
 _ROWS_AT_ONCE = 4096
 _ADDRESSES = "checkpoint/addresses"
