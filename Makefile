@@ -11,8 +11,9 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compi
 FAST := $(BIN)/python -m pytest -m "not (slow or ray or serve or browser)" --numprocesses auto --dist loadfile
 # These wait for clusters and servers more than they compute: two processes, whatever there is of cores. Each process
 # keeps its service to the end, so what needs none comes after.
-SERVING := $(BIN)/python -m pytest -m "(serve or browser) and not slow" --numprocesses 2 --dist loadfile
-CLUSTERED := $(BIN)/python -m pytest -m "ray and not (serve or browser or slow)" --numprocesses 2 --dist loadfile
+STARTING := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+SERVING := $(STARTING) -m "(serve or browser) and not slow" tests/browse tests/cluster tests/everymask_cli tests/serve tests/ui
+CLUSTERED := $(STARTING) -m "ray and not (serve or browser or slow)" tests/cluster tests/data_jobs tests/everymask_cli tests/month
 
 export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0

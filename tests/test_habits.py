@@ -62,3 +62,16 @@ def test_nothing_is_held_to_a_time_that_was_measured() -> None:
         )
     }
     assert measured == {}
+
+
+def test_whatever_starts_something_lies_where_the_gate_looks_for_it() -> None:
+    """The gate collects few folders for these parts, because collecting all takes half a minute each time."""
+    lines = (REPOSITORY / "Makefile").read_text(encoding="utf-8").splitlines()
+    looked = {line.split(" :=")[0]: set(line.split()) for line in lines if line.startswith(("SERVING", "CLUSTERED"))}
+    for path in sorted({*(REPOSITORY / "tests").rglob("test_*.py")} - {Path(__file__)}):
+        text = path.read_text(encoding="utf-8")
+        folder = "/".join(path.relative_to(REPOSITORY).parts[:2])
+        if "mark.serve" in text or "mark.browser" in text:
+            assert folder in looked["SERVING"], path
+        elif "mark.ray" in text:
+            assert folder in looked["CLUSTERED"], path
