@@ -119,4 +119,5 @@ def _distances(points: Points, starts: Places, stops: Places, places: Places, in
     across = from_x * way_y - from_y * way_x
     beside = (along > 0) & (along < length)
     ends = np.minimum(from_x**2 + from_y**2, (from_x - way_x) ** 2 + (from_y - way_y) ** 2)
-    return np.where(beside, across**2 / np.where(beside, length, 1), ends)
+    squared: Points = np.where(beside, across**2 / np.where(beside, length, 1), ends)
+    return squared
