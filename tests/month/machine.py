@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from tests.machine import REPOSITORY
-from tests.month.processes import descendants, processes, running_in
+from tests.month.processes import below, descendants, running_in
 from tests.serve.running_service import free_port
 
 LIMIT_S = 7200.0
@@ -95,8 +95,8 @@ class Machine:
         return said
 
     def labellers(self) -> list[int]:
-        """Processes that label at this moment."""
-        return [found.pid for found in processes() if "LabellerStage" in found.command]
+        """Processes of this machine that label at this moment."""
+        return [found.pid for found in below(os.getpid()) if "LabellerStage" in found.command]
 
 
 class _PeakMemory(threading.Thread):

@@ -142,9 +142,12 @@ class Month:
     def _kill_labellers(self, there: int) -> None:
         for share in (0.55, 0.7, 0.85):
             self._wait_for(there + int(share * (self._images - there)))
-            wait_until(lambda: bool(self._machine.labellers()))
-            os.kill(self._random.choice(self._machine.labellers()), signal.SIGKILL)
-            self.account["workers killed"] = self.account.get("workers killed", 0) + 1
+            # Between two shards there is none for a while; the last images of a small collection come all at once.
+            wait_until(lambda: bool(self._machine.labellers()) or self._rows() == self._images)
+            if alive := self._machine.labellers():
+                with suppress(ProcessLookupError):
+                    os.kill(self._random.choice(alive), signal.SIGKILL)
+                    self.account["workers killed"] = self.account.get("workers killed", 0) + 1
 
     def _by_id(self, store: Path | None = None) -> dict[str, ImageRow]:
         return {row.image_id: row for row in LabelStore(str(store or self._store)).images()}

@@ -43,15 +43,15 @@ class Descendants:
     """The processes that this one has started, and what those have started, since `descendants` began."""
 
     def __init__(self) -> None:
-        self._before = {found.pid for found in _below(os.getpid())}
+        self._before = {found.pid for found in below(os.getpid())}
 
     def running(self) -> list[str]:
         """The commands of those that run."""
-        found = list(_below(os.getpid()))
+        found = list(below(os.getpid()))
         return [one.command for one in found if one.pid not in self._before and one.state not in _ENDED]
 
     def forget_ended(self) -> None:
-        for one in _below(os.getpid()):
+        for one in below(os.getpid()):
             if one.pid not in self._before and one.parent == os.getpid() and one.state in _ENDED:
                 with suppress(ChildProcessError):
                     os.waitpid(one.pid, os.WNOHANG)
@@ -73,7 +73,8 @@ def _adopt(orphans: bool) -> None:
     assert ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(orphans), 0, 0, 0) == 0
 
 
-def _below(pid: int) -> Iterator[Process]:
+def below(pid: int) -> Iterator[Process]:
+    """The processes that a process has started, and what those have started."""
     children: dict[int, list[Process]] = {}
     for found in processes():
         children.setdefault(found.parent, []).append(found)
