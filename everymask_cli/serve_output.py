@@ -18,11 +18,16 @@ _ASK_EVERY_S = 0.5
 
 
 class ServeOutput:
-    """Follows Ray Serve's output, and polls the service until it is ready."""
+    """Follows Ray Serve's output, and polls the service until it is ready.
+
+    Attributes:
+        ready: set when it is; warnings that a part waits are then passed on one by one.
+    """
 
     def __init__(self, url: str, heads: list[str] | None) -> None:
         self._url = url
         self._heads = heads
+        self.ready = threading.Event()
         self._ended = threading.Event()
 
     def is_ending(self) -> None:
@@ -38,11 +43,12 @@ class ServeOutput:
         was_slow = False
         for line in output:
             text = line.decode(errors="replace")
-            if _SLOW.search(text) and not was_slow:
+            slow = not self.ready.is_set() and _SLOW.search(text)
+            if _NO_NEWS.search(text) or (slow and was_slow):
+                continue
+            if slow:
                 was_slow = True
                 text = "still starting; if it stays so, `ray status` says what the service waits for\n"
-            elif _NO_NEWS.search(text) or _SLOW.search(text):
-                continue
             if not self._ended.is_set():
                 print(text, end="", file=sys.stderr, flush=True)
         self._ended.set()
@@ -50,6 +56,7 @@ class ServeOutput:
     def _tell_when_ready(self) -> None:
         while not self._ended.wait(_ASK_EVERY_S):
             if self._is_ready():
+                self.ready.set()
                 folders = ", ".join(self._heads or ())
                 print(f"ready at {self._url}; class heads are looked for in {folders}", flush=True)
                 print(f"next, for a page of it: everymask ui --endpoint {self._url}", flush=True)

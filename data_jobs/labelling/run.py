@@ -13,7 +13,6 @@ from data_jobs.labelling.changes import settle_changes
 from data_jobs.labelling.config import EstimateConfig, LabelDatasetConfig, RelabelConfig, StoreOptions
 from data_jobs.labelling.digests import read_on_workers
 from data_jobs.labelling.estimate import draw_sample
-from data_jobs.labelling.estimate import load as load_estimate
 from data_jobs.labelling.estimate import save as save_estimate
 from data_jobs.labelling.guard import LimitPassed
 from data_jobs.labelling.inputs import ImageRef, list_images
@@ -162,11 +161,9 @@ def _tell_without_embeddings(config: LabelDatasetConfig, store: LabelStore, earl
     """Say so if images were labelled before their mask embeddings were asked for."""
     if config.save_embeddings is None or earlier.record is None:
         return
-    from everymask.classes.embeddings import SETTINGS_FILE  # it is model code, which other runs do without
-
     place = canonical_uri(config.save_embeddings)
     asked_before = (earlier.record.settings or {}).get("save_embeddings") == place
-    if asked_before and Location.at(place).child(SETTINGS_FILE).kind() == "file":
+    if asked_before and Location.at(place).entries():
         return
     if images := store.summary().images:
         print(
@@ -190,14 +187,9 @@ def _label_sample(started: Started, pending: Pending, sampling: EstimateConfig, 
 
 
 def _label_all(started: Started, pending: Pending) -> PartSummary:
-    this = started.run
     started.guard.expect(lambda: pending.images)
     added = started.label(pending.manifest)
-    seconds = this.seconds
-    counts = started.close(this.finished.images + pending.images, added)
-    if added.images and (foretold := load_estimate(this.store)):
-        print(foretold.compare(added.images, added.seconds, seconds), flush=True)
-    return counts
+    return started.close_as_foretold(started.run.finished.images + pending.images, added)
 
 
 def _with_changed(this: Run, pending: Pending) -> Pending:

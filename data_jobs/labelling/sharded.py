@@ -134,7 +134,7 @@ def _finish(given: Input, listing: Listing, listed: Listed, started: Started, ad
     if reopened := given.settle(listing):
         added += _label(started, reopened, ShardProgress(listing, ()))
     listed.keep_in(given.store)
-    return started.close(None, added)
+    return started.close_as_foretold(None, added)
 
 
 def _label(started: Started, shards: Iterable[Shard], progress: ShardProgress) -> PartSummary:

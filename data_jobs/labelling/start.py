@@ -8,6 +8,7 @@ from typing import Any
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.config import LabelDatasetConfig
 from data_jobs.labelling.cost import CostLimit
+from data_jobs.labelling.estimate import load as load_estimate
 from data_jobs.labelling.guard import Guard
 from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
@@ -141,3 +142,11 @@ class Started:
     def close(self, expected: int | None, added: PartSummary) -> PartSummary:
         """Count, record and show the store's contents; as `Run.close`."""
         return self.run.close(expected, added, self.totals.summary())
+
+    def close_as_foretold(self, expected: int | None, added: PartSummary) -> PartSummary:
+        """As `close`; the last line holds an estimate that was made before against what happened."""
+        seconds = self.run.seconds
+        counts = self.close(expected, added)
+        if added.images and (foretold := load_estimate(self.run.store)):
+            print(foretold.compare(added.images, added.seconds, seconds), flush=True)
+        return counts

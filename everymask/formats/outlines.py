@@ -59,11 +59,13 @@ def simple_polygons_of(
     tolerance / 2, … that keeps `MIN_IOU`.
     """
     exact = _exact_polygons(masks, size_hw)
+    if tolerance_px <= 0:
+        return exact
     found = list(exact)
     pending = list(range(len(masks)))
     firsts = np.cumsum([0, *map(len, exact)]).tolist()
     simplification = Simplification(list(itertools.chain.from_iterable(exact)))
-    for halving in range(_HALVINGS if tolerance_px > 0 else 0):
+    for halving in range(_HALVINGS):
         if not pending:
             break
         asked = [ring for number in pending for ring in range(firsts[number], firsts[number + 1])]

@@ -15,6 +15,8 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from data_jobs.label_dataset import command as main
+from data_jobs.labelling.estimate import Estimate
+from data_jobs.labelling.estimate import save as save_estimate
 from everymask.labels.provenance import read_run
 from everymask.labels.rows import ImageRow
 from everymask.labels.run_summary import STAGES
@@ -232,7 +234,9 @@ def test_a_large_list_is_labelled_in_shards_and_a_finished_one_starts_no_worker(
     draw(tmp_path / "3.png", 3)
     draw(tmp_path / "4.png", 4)
     (tmp_path / "list.txt").write_text("\n".join([*names, "4.png"]))
+    save_estimate(LabelStore(str(output)), Estimate(5, 2, 1.0, 0.1, workers=1, gpus_per_worker=0, startup_s=1.0))
     assert job.run(*arguments, "--retry-failed") == 0
+    assert "estimated 3 s ± 0 s (1 ± 0.1 s an image), took" in capsys.readouterr().out
     rows = rows_of(output)
     assert rows["3.png"].labels is not None
     assert {name: rows[name] for name in names[:3]} == {name: before[name] for name in names[:3]}

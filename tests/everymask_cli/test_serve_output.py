@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -25,3 +29,36 @@ def test_a_slow_start_is_one_line_and_an_error_is_passed_on(capsys: pytest.Captu
     slow, error = capsys.readouterr().err.splitlines()
     assert slow == "still starting; if it stays so, `ray status` says what the service waits for"
     assert error.endswith("Exception in replica")
+
+
+class Ready(BaseHTTPRequestHandler):
+    """A service that is ready."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_once_it_is_ready_a_part_that_waits_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    waits = f"{_FROM} WARNING controller 7 -- 1 replicas that have taken more than 30s to be scheduled.\n"
+    readable, writable = os.pipe()
+    with HTTPServer(("127.0.0.1", 0), Ready) as server, os.fdopen(readable, "rb") as output:
+        serving = ServeOutput(f"http://127.0.0.1:{server.server_port}", ["heads"])
+        follower = threading.Thread(target=serving.follow, args=(output,))
+        follower.start()
+        with os.fdopen(writable, "w") as ray:
+            ray.write(waits)
+            ray.flush()
+            said, deadline = "", time.monotonic() + 60
+            while not said and time.monotonic() < deadline:
+                said = capsys.readouterr().err
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            assert serving.ready.wait(60)
+            ray.write(waits)
+        follower.join(60)
+        server.shutdown()
+    assert said == "still starting; if it stays so, `ray status` says what the service waits for\n"
+    assert capsys.readouterr().err == waits
