@@ -62,7 +62,11 @@ def main() -> None:
         }
         write_figures(config.json, steps, weights)
     if config.account is not None:
-        scraped = {name.removeprefix("ray_"): {"number": round(value)} for name, value in sorted(here.counters.items())}
+        scraped = {
+            name.removeprefix("ray_"): {"number": round(value)}
+            for name, value in sorted(here.counters.items())
+            if not name.endswith(("_bucket", "_count", "_sum"))  # of a histogram, whose highest value says nothing
+        }
         write_figures(config.account, {name: {"number": number} for name, number in counted.items()} | scraped, weights)
 
 
