@@ -9,6 +9,7 @@ STAMP := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 # Unpacks the 7 GB in a tenth of pip's time. It does not read pip's settings: where only these name a registry, pip installs.
 UV := uv==0.13.9
+UV_INSTALL := $(BIN)/uv pip install --quiet --no-cache
 # A file's tests stay in one process, in their order, so that its fixtures are made once.
 FAST := $(BIN)/python -m pytest -m "not (slow or ray or serve or browser)" --numprocesses auto --dist loadfile
 # These wait for clusters and servers more than they compute: two processes, whatever there is of cores. Each process
@@ -36,7 +37,7 @@ ifdef HASHES
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 else
 	{ $(PIP_INSTALL) $(UV) \
-	  && $(BIN)/uv pip install --quiet --no-cache --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; } \
+	  && $(UV_INSTALL) --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; } \
 	|| $(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
 endif
 	touch $@
@@ -119,9 +120,10 @@ ffmpeg: ## Install Debian's ffmpeg for the tests of videos, where that is allowe
 
 readers: $(STAMP) ## Install the tools that read exports, each in an environment of its own, for the slow tests.
 	for name in datasets tools trainers fiftyone; do \
+		needs="--requirement tests/formats/readers/requirements-$$name.txt"; \
 		$(PYTHON) -m venv .readers/$$name \
-		&& .readers/$$name/bin/pip install --quiet --disable-pip-version-check \
-			--requirement tests/formats/readers/requirements-$$name.txt || exit 1; \
+		&& { $(UV_INSTALL) --python .readers/$$name/bin/python $$needs \
+			|| .readers/$$name/bin/pip install --quiet --disable-pip-version-check $$needs; } || exit 1; \
 	done
 	.readers/fiftyone/bin/pip install --quiet --disable-pip-version-check --no-deps fiftyone==1.22.1
 

@@ -4,11 +4,12 @@
     python benchmarks/exports.py --images 10000 --formats coco cvat
     python benchmarks/exports.py --processes 1 2                  the same export by one process and by two
     python benchmarks/exports.py --images 100000 --masks 7        a large store
-    python benchmarks/exports.py --images 100000 --masks 2 --width 64 --height 48 --formats all    memory
+    python benchmarks/exports.py --images 2000 100000 --masks 2 --width 64 --height 48 --formats all    memory
 
 Prints images for each second of CPU time and of the clock, and the peak memory of the exporting process, which is a
 process of its own. The masks written are compared with the store by the
 export itself, and anything but IoU 1 is an error where the format is exact. The images themselves are left out.
+`--json` keeps the figures, after each export.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ _DISTINCT = 16
 class Config:
     """What to measure."""
 
-    images: int = 1000
-    """Images in the store."""
+    images: tuple[int, ...] = (1000,)
+    """Images in the store; several numbers are as many stores."""
     masks: int = 30
     """Masks in each."""
     width: int = 640
@@ -61,6 +62,8 @@ class Config:
     """Formats, optionally followed by `:` and a way to write masks; `all` are those that entities can be written to."""
     processes: tuple[int, ...] = (1,)
     """Numbers of writing processes."""
+    json: Path | None = None
+    """File for the figures."""
 
 
 def regions(config: Config, seed: int) -> ImageLabels:
@@ -82,21 +85,39 @@ def regions(config: Config, seed: int) -> ImageLabels:
 
 
 def main() -> None:
+    from everymask.evaluation.figure_files import write_figures  # PyTorch, which the measured process must not load
+
     config = tyro.cli(Config, description=__doc__)
-    with tempfile.TemporaryDirectory() as folder:
-        store = LabelStore(f"{folder}/labels")
-        distinct = [regions(config, seed) for seed in range(min(_DISTINCT, config.images))]
-        for start in range(0, config.images, _IMAGES_PER_PART):
-            numbers = range(start, min(start + _IMAGES_PER_PART, config.images))
-            store.write_part(
-                to_table(ImageRow(f"{n:07d}.jpg", f"{n:07d}.jpg", distinct[n % len(distinct)]) for n in numbers)
-            )
-        print(json.dumps(machine()), flush=True)
-        for entry in all_entries() if config.formats == ("all",) else config.formats:
-            for processes in config.processes:
-                with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-                    found = apart.submit(measured, store, entry, processes, folder).result()
-                print(json.dumps(found), flush=True)
+    print(json.dumps(machine()), flush=True)
+    figures: dict[str, dict[str, float]] = {}
+    for images in config.images:
+        with tempfile.TemporaryDirectory() as folder:
+            store = synthetic_store(config, images, folder)
+            for entry in all_entries() if config.formats == ("all",) else config.formats:
+                for processes in config.processes:
+                    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+                        found = apart.submit(measured, store, entry, processes, folder).result()
+                    name = ", ".join(
+                        [entry]
+                        + [f"{images:,} images"] * (len(config.images) > 1)
+                        + [f"processes: {processes}"] * (len(config.processes) > 1)
+                    )
+                    print(name, json.dumps(found), flush=True)
+                    figures[name] = found
+                    if config.json is not None:
+                        write_figures(config.json, figures, {})
+
+
+def synthetic_store(config: Config, images: int, folder: str) -> LabelStore:
+    """A label store whose images take turns with a few label maps."""
+    store = LabelStore(f"{folder}/labels")
+    distinct = [regions(config, seed) for seed in range(min(_DISTINCT, images))]
+    for start in range(0, images, _IMAGES_PER_PART):
+        numbers = range(start, min(start + _IMAGES_PER_PART, images))
+        store.write_part(
+            to_table(ImageRow(f"{n:07d}.jpg", f"{n:07d}.jpg", distinct[n % len(distinct)]) for n in numbers)
+        )
+    return store
 
 
 def all_entries() -> list[str]:
@@ -116,7 +137,7 @@ def machine() -> dict[str, object]:
     return {"processor": model, "vectors": vectors, "cores": usable_cores(), "load": os.getloadavg()[0]}
 
 
-def measured(store: LabelStore, entry: str, processes: int, folder: str) -> dict[str, object]:
+def measured(store: LabelStore, entry: str, processes: int, folder: str) -> dict[str, float]:
     """One export."""
     name, _, segmentation = entry.partition(":")
     chosen = find_format(name)
@@ -129,13 +150,10 @@ def measured(store: LabelStore, entry: str, processes: int, folder: str) -> dict
     report = export(store, request, write_shares=write_in_processes(processes) if processes > 1 else write_here)
     seconds, elapsed = _cpu_seconds() - started, time.perf_counter() - clock
     return {
-        "format": entry,
-        "processes": processes,
         "images": report.images,
-        "masks": report.masks,
-        "images_per_cpu_s": round(report.images / seconds, 1),
-        "images_per_s": round(report.images / elapsed, 1),
-        "peak_mib": round(_peak_mib()),
+        "images/CPU s": round(report.images / seconds),
+        "images/s": round(report.images / elapsed),
+        "MiB": round(_peak_mib()),
     }
 
 
