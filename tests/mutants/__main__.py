@@ -14,6 +14,10 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUNS = REPOSITORY / "runs" / "mutants"
+LAST_CHARACTERS = 3000
+"""So much of what mutmut printed is shown where it fails."""
+NOTHING_TO_TRY = "nothing matches"
+"""mutmut's words where no mutant has the name asked for: by then all are written and the tests timed."""
 PACKAGES = ("everymask", "data_jobs", "serve", "everymask_cli")
 ELSEWHERE = {
     "everymask/evaluation": (
@@ -88,13 +92,19 @@ def prepare(folder: Path, source: Path, tests: list[str]) -> None:
     )
 
 
-def mutmut(folder: Path, *arguments: str) -> str:
-    """Run mutmut, one thread a process; what it prints."""
+def mutmut(folder: Path, *arguments: str, ends_with: str = "") -> str:
+    """Run mutmut, one thread a process; what it prints.
+
+    Ends the program with mutmut's last lines where it fails, but not where it fails with the words `ends_with`.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "mutants")}
     command = [sys.executable, "-m", "mutmut", *arguments]
-    return subprocess.run(
+    ended = subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ).stdout
+    )
+    if ended.returncode and not (ends_with and ends_with in ended.stdout):
+        sys.exit(f"mutmut {arguments[0]} failed in {folder}; its last lines:\n{ended.stdout[-LAST_CHARACTERS:]}")
+    return ended.stdout
 
 
 def verdicts(folder: Path) -> dict[str, int | None]:
@@ -119,15 +129,16 @@ def main() -> None:
     prepare(folder, source, args.tests or tests_of(source))
     jobs = ["--max-children", str(args.jobs)]
 
-    output = mutmut(folder, "run", *jobs, "no.such.mutant")  # writes all mutants and times the tests, tries none
+    # Writes all mutants and times the tests, then finds none of this name to try.
+    output = mutmut(folder, "run", *jobs, "no.such.mutant", ends_with=NOTHING_TO_TRY)
     names = sorted(verdicts(folder))
-    if not names or "Running clean tests" in output:
-        sys.exit(f"no mutant of {source} could be made:\n{output[-3000:]}")
+    if not names:
+        sys.exit(f"no mutant of {source} could be made:\n{output[-LAST_CHARACTERS:]}")
     samples = {seed: drawn(names, args.sample, seed) for seed in args.seed} if args.sample else {"all": names}
     output = mutmut(folder, "run", *jobs, *sorted({name for sample in samples.values() for name in sample}))
     codes = verdicts(folder)
     if all(codes[name] is None for sample in samples.values() for name in sample):
-        sys.exit(output[-3000:])
+        sys.exit(f"mutmut tried nothing; its last lines:\n{output[-LAST_CHARACTERS:]}")
     for seed, sample in samples.items():
         tried = [name for name in sample if codes[name] is not None]
         missed = [name for name in tried if codes[name] in SURVIVED]
