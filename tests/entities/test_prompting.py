@@ -77,6 +77,13 @@ def test_the_first_of_equally_confident_masks_is_the_best() -> None:
     assert answers.best().tolist() == [1, 3]
 
 
+def test_a_confident_mask_of_one_pixel_counts_and_an_empty_one_does_not() -> None:
+    one, none, all_of_it = rectangle(SIZE, 3, 2, 4, 3), np.zeros(SIZE, dtype=np.bool_), np.ones(SIZE, dtype=np.bool_)
+    answers = answers_of(Reply((one, none, all_of_it), (0.8, 0.8, 0.7)))
+    config = EntityConfig(pred_iou_thresh=0.75, stability_score_thresh=0.0)
+    assert answers.confident(np.arange(3), config, "scripted").tolist() == [0]
+
+
 def test_levels_and_stability_are_those_of_a_mask_set() -> None:
     masks = (rectangle(SIZE, 0, 0, 2, 2), rectangle(SIZE, 0, 0, 8, 6), rectangle(SIZE, 0, 0, 2, 2))
     answers = answers_of(Reply(masks), Reply(masks[::-1]))

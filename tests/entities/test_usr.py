@@ -52,6 +52,13 @@ def test_an_uncovered_superpixel_is_prompted_at_its_own_centroid(two_tone: Any) 
     np.testing.assert_allclose(points.numpy(), [[30, 10]], atol=1)
 
 
+@pytest.mark.parametrize(("covered_to", "prompts"), [(29, 1), (30, 0)])
+def test_a_superpixel_of_which_half_is_covered_is_not_prompted(two_tone: Any, covered_to: int, prompts: int) -> None:
+    _, embedding, superpixels = two_tone
+    entities = mask_set([LEFT, box(20, covered_to)], [0.9, 0.9])
+    assert len(additional_prompts(embedding, entities, NO_PART, superpixels, EntityConfig())) == prompts
+
+
 def test_inside_a_part_mask_the_prompt_is_the_centroid_of_the_most_confident(two_tone: Any) -> None:
     _, embedding, superpixels = two_tone
     parts = packed(box(24, 40), box(10, 40), box(16, 40))

@@ -141,6 +141,11 @@ def test_a_size_of_nothing_or_of_too_much_is_refused(size: Any) -> None:
         checked_size(*size)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 80), (60, 1), (2**14, 2**15)])
+def test_a_size_of_one_pixel_up_to_the_most_is_taken(size: tuple[int, int]) -> None:
+    assert checked_size(*size) == size
+
+
 def test_no_larger_image_is_labelled_than_masks_are_kept_of() -> None:
     ImageLimits(max_pixels=MAX_IMAGE_PIXELS)
     with pytest.raises(ConfigurationError, match=r"max-pixels must be at most 536,870,912"):
