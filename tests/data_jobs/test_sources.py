@@ -142,6 +142,7 @@ print(json.dumps({row.image_id: opened(row) for row in LabelStore(sys.argv[1]).i
 """
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_hub_is_labelled_and_opened_again(tiny_sam_checkpoint: Path, tmp_path: Path) -> None:
     huggingface(tmp_path / "set" / "data" / "train-00000-of-00001.parquet", range(2))
     given, output = "hf://datasets/some/flowers", str(tmp_path / "labels")

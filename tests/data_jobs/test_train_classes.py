@@ -213,7 +213,9 @@ def looking_head(head: Path, folder: Path) -> Path:
     return folder / "looking.safetensors"
 
 
-@pytest.mark.parametrize(("reads_crops", "recipe"), [(False, "default"), (True, "paper")])
+@pytest.mark.parametrize(
+    ("reads_crops", "recipe"), [(False, "default"), pytest.param(True, "paper", marks=pytest.mark.slow)]
+)
 def test_masks_that_were_kept_are_labelled_again_alike(
     head: Path,
     exemplars: Path,

@@ -104,6 +104,7 @@ def write_pictures(photos: Path) -> None:
     (photos / "bad.png").write_bytes(b"no image")
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_what_the_library_says(
     tiny_sam_checkpoint: Path, tiny_sam: SamBackbone, tmp_path: Path, start: Start
 ) -> None:
@@ -169,6 +170,9 @@ def test_a_run_in_shards_that_is_killed_resumes_with_the_shard_it_was_at(
     assert [group.is_sealed for group in store.groups()] == [True, True, True]
     assert {path: path.stat().st_mtime_ns for path in files("000000-*")} == sealed
     assert {path.name for path in files("*")} == {part.name for part in store.parts()}
+    record = read_run(store)
+    assert record is not None
+    assert [attempt.labelled is None for attempt in record.attempts] == [True, True, False]
 
 
 @pytest.mark.slow

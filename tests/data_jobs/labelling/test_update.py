@@ -82,7 +82,7 @@ def made(store: LabelStore) -> dict[str, list[tuple[str, str | None]]]:
 
 @pytest.mark.parametrize(
     "shards",
-    [pytest.param((), id="one plan", marks=pytest.mark.slow), pytest.param(("--shard-images", "2"), id="shards")],
+    [pytest.param((), id="one plan", marks=pytest.mark.slow), pytest.param(("--shard-images", "3"), id="shards")],
 )
 def test_a_better_head_labels_the_same_store_and_what_people_left_stays(
     loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shards: tuple[str]
