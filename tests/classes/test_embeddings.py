@@ -93,6 +93,17 @@ def test_a_directory_without_embeddings_says_how_to_make_them(tmp_path: Path) ->
         load_embeddings(tmp_path)
 
 
+@pytest.mark.parametrize("gone", ["*.json", "*.parquet"])
+def test_a_directory_with_half_of_what_embeddings_need_says_how_to_make_them(
+    records: list[StoredEmbeddings], tmp_path: Path, gone: str
+) -> None:
+    write_embeddings(tmp_path, records, CONFIG)
+    for path in tmp_path.glob(gone):
+        path.unlink()
+    with pytest.raises(ConfigurationError, match="--save-embeddings"):
+        open_embeddings(tmp_path)
+
+
 def test_a_damaged_shard_is_named(records: list[StoredEmbeddings], tmp_path: Path) -> None:
     shard = Path(write_embeddings(tmp_path, records, CONFIG))
     shard.write_bytes(shard.read_bytes()[:-30])

@@ -7,9 +7,11 @@ import torch
 
 from everymask.classes.exemplars.manifest import load_exemplars
 from everymask.classes.training.corrections import NamedMasks
-from everymask.classes.training.negatives import negative_pictures
+from everymask.classes.training.negatives import negative_pictures, suspicious_negatives
 from everymask.errors import ConfigurationError
 from tests.classes.exemplars.pictures import picture_file
+from tests.classes.stored import record
+from tests.classes.toy import colour_head, picture
 
 
 @pytest.fixture
@@ -36,10 +38,27 @@ def test_an_exemplar_is_no_negative(folder: Path) -> None:
 
 def test_a_folder_without_pictures_is_named(folder: Path) -> None:
     for path in ("nowhere", "negatives/.hidden/.."):
-        for picture in (folder / "negatives").rglob("*.jpg"):
-            picture.unlink()
+        for file in (folder / "negatives").rglob("*.jpg"):
+            file.unlink()
         with pytest.raises(ConfigurationError, match="negatives"):
             negative_pictures(str(folder / path), [])
+
+
+def test_negatives_that_the_head_takes_for_a_class_are_named_the_surest_first() -> None:
+    box = (4, 4, 20, 24)
+    head = colour_head()
+    records = [
+        record("street.jpg#1", picture([])),
+        record("garden/tree.jpg#2", picture([("lime", box)])),
+        record("bowl.jpg#3", picture([("cherry", box)])),
+    ]
+    found = suspicious_negatives(head, records)
+    assert {(item.file, item.class_name) for item in found} == {("garden/tree.jpg", "lime"), ("bowl.jpg", "cherry")}
+    surest = {
+        each.image_id.partition("#")[0]: float(head.probabilities(each.embeddings.features)[:, :-1].max())
+        for each in records
+    }
+    assert [item.probability for item in found] == sorted((surest[item.file] for item in found), reverse=True)
 
 
 def test_named_masks_of_several_parts_are_all_there() -> None:

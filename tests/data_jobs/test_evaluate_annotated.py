@@ -141,6 +141,9 @@ def test_outlines_of_yolo_may_run_along_the_images_edges_and_boxes_are_counted(t
     file.write_text("1 0 0 1 0 1 1 0 1\n\n0 0.5 0.5 0.2 0.2\n")
     (whole,), boxes = yolo_masks(file, {0: "cat", 1: "dog"}, (20, 30))
     assert (int(rle_areas([whole.rle])[0]), whole.class_name, boxes) == (20 * 30, "dog", 1)
+    file.write_text("0 0.5 0.25 1 0.25 1 0.75 0.5 0.75\n")
+    (right,), _ = yolo_masks(file, {0: "cat"}, (20, 30))
+    assert int(rle_areas([right.rle])[0]) == 15 * 11
     file.write_text("1 0 0 1.1 0 1 1 0 1\n")
     with pytest.raises(InputError, match=r"a\.txt, line 1 is no outline of YOLO"):
         yolo_masks(file, {1: "dog"}, (20, 30))

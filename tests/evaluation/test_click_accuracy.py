@@ -125,6 +125,14 @@ def test_the_baseline_finds_plain_halves() -> None:
     assert figures.best > 0.95
 
 
+def test_the_baselines_regions_have_half_their_scale_in_pixels() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    clicks = torch.tensor([[x + 0.5, y + 0.5] for y in range(0, 60, 3) for x in range(0, 90, 3)])
+    areas = np.stack([masks.sum(axis=(1, 2)) for masks, _ in felzenszwalb_answers()(noise, clicks)])
+    assert (areas.min(axis=0) >= [50, 150, 400]).all()
+    assert areas[:, 0].min() < 100
+
+
 def test_ground_truth_without_segments_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no segment"):
         click_scores(felzenszwalb_answers(), [])

@@ -78,6 +78,11 @@ def test_ap50_needs_an_iou_of_half_and_punishes_a_false_mask_with_a_higher_score
     assert semantic_figures({"a": small}, image, ("cat",)).map50 == 0
 
 
+def test_a_mask_of_half_an_object_is_right_at_the_least_iou_alone() -> None:
+    cat = semantic_figures({"a": labels(found(HALF, "cat"))}, {"a": truth((LEFT, 0))}, ("cat",)).classes["cat"]
+    assert (cat.ap50, cat.ap) == pytest.approx((1.0, 0.1))
+
+
 def test_classes_that_the_truth_does_not_show_count_nowhere_but_as_mistakes() -> None:
     figures = semantic_figures({"a": labels(found(LEFT, "cat"), found(RIGHT, "dog"))}, {"a": truth((LEFT, 0))}, CLASSES)
     assert figures.classes["dog"].iou is None

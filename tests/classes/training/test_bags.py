@@ -7,7 +7,7 @@ from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import StoredEmbeddings
 from everymask.classes.segmenter import describe_masks
 from everymask.classes.taxonomy import Taxonomy
-from everymask.classes.training.bags import make_bags
+from everymask.classes.training.bags import make_bags, no_bags
 from everymask.errors import ConfigurationError
 from tests.classes.toy import ColourBackbone, picture
 
@@ -44,6 +44,14 @@ def test_bags_hold_the_masks_of_the_pictures_of_the_chosen_classes() -> None:
 def test_subjects_can_be_gathered_into_one_class_without_new_embeddings() -> None:
     bags = make_bags(RECORDS, SUBJECTS, Taxonomy.parse("fruit=cherry+plum,lime"), "token")
     assert bags.class_ids.tolist() == [0, 0, 1, 0]
+
+
+def test_no_bags_have_the_types_of_some() -> None:
+    some, none = make_bags(RECORDS, SUBJECTS, Taxonomy.parse("cherry,lime"), "token"), no_bags(3)
+    for name in ("inputs", "frame_share", "occupancy", "labels", "sizes", "class_ids"):
+        one, other = getattr(some, name), getattr(none, name)
+        assert (one.dtype, one.shape[1:]) == (other.dtype, other.shape[1:]), name
+        assert len(other) == 0
 
 
 def test_a_class_without_an_exemplar_is_named() -> None:

@@ -27,6 +27,7 @@ from everymask.classes.training.corrections import (
     correction_class_ids,
     named_masks,
 )
+from everymask.classes.training.localisation import object_loss
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
 from everymask.errors import ConfigurationError
 from everymask.files.addresses import AddressPolicy
@@ -221,6 +222,19 @@ def test_stored_masks_need_no_pixels_and_drawn_ones_alone_do(pictures: Path, tmp
     assert said == ["a.png: the file is not there"]
 
 
+@pytest.mark.parametrize(("right_edge", "described_anew"), [(20, False), (21, True)])
+def test_a_mask_that_overlaps_a_stored_one_by_four_fifths_takes_its_description(
+    pictures: Path, tmp_path: Path, right_edge: int, described_anew: bool
+) -> None:
+    """The stored mask is 16 pixels wide, the person's 20 and so 4/5, or 21."""
+    record = stored("a.png", picture([("plum", (0, 4, 16, 24))], SIZE))
+    write_embeddings(tmp_path / "embeddings", [record], MaskConfig())
+    one = replace(correction("a.png", ("edited", "cherry", (0, 4, right_edge, 24))), content_sha256=None)
+    masks = learn(corrected(pictures, one), tmp_path / "embeddings")
+    colours = (masks.inputs[masks.labels == 0, :3] * 255).round().int().tolist()
+    assert (colours != [list(COLOURS["plum"])]) == described_anew
+
+
 @pytest.mark.parametrize(("digest", "described_anew"), [("", True), (None, False)])
 def test_stored_masks_of_another_file_than_was_corrected_are_not_used(
     pictures: Path, tmp_path: Path, digest: str | None, described_anew: bool
@@ -325,3 +339,13 @@ def test_corrections_weigh_what_they_are_told_to(pictures: Path) -> None:
         }
     assert sure[0.0] < sure[0.3]
     assert not torch.equal(*(next(heads[weight].parameters()) for weight in (0.3, 3.0)))
+
+
+def test_the_loss_of_an_epoch_is_that_of_a_step(pictures: Path) -> None:
+    """Heads that do not learn: all steps of an epoch have the loss of a head that was never trained."""
+    corrections = learn(right(pictures))
+    config = replace(CONFIG, corrected_epochs=1, dropout=0.0, learning_rate=1e-12, correction_weight=1.0)
+    result = train_head(no_bags(spec().input_dim), spec(), config, corrections=corrections)
+    with torch.no_grad():
+        expected = float(object_loss(result.head(corrections.inputs), corrections.labels))
+    assert result.history[0].training_loss == pytest.approx(expected, rel=1e-4)

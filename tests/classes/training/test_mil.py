@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from everymask.classes.training.mil import bag_scores, bag_targets, mil_loss
+from everymask.classes.training.mil import bag_scores, bag_targets, frame_loss, mil_loss
 
 
 def test_a_bag_is_scored_by_the_mean_of_its_k_largest_activations() -> None:
@@ -41,3 +41,10 @@ def test_the_loss_is_least_for_equal_scores_of_object_and_background() -> None:
     assert right.item() == pytest.approx(torch.log(torch.tensor(2.0)).item(), abs=1e-4)
     assert mil_loss(torch.tensor([[9.0, -9.0, 0.0]]), targets) > right
     assert mil_loss(torch.tensor([[-9.0, 9.0, 9.0]]), targets) > right
+
+
+def test_masks_with_more_of_the_frame_than_the_threshold_are_asked_to_be_background() -> None:
+    logits = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    share = torch.tensor([0.75, 0.5, 0.25])
+    assert frame_loss(logits, share, 0.5).item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
+    assert frame_loss(logits, share, 0.75).item() == 0.0

@@ -8,7 +8,14 @@ import numpy as np
 import torch
 
 from everymask.classes.training.bags import UNNAMED, Bags, no_bags
-from everymask.classes.training.report import ShownMask, draw_mask, most_certain, most_uncertain, training_report
+from everymask.classes.training.report import (
+    MeasuredScenes,
+    ShownMask,
+    draw_mask,
+    most_certain,
+    most_uncertain,
+    training_report,
+)
 from everymask.classes.training.train import Epoch, TrainingResult
 from everymask.masks.rle import decode_mask
 from tests.classes.stored import record
@@ -157,6 +164,21 @@ def test_reliability_counts_masks_that_are_taken_for_a_class() -> None:
     width, height = map(float, view)
     assert 0 < x0 < x1 < width
     assert 0 < y1 < y0 < height
+
+
+def test_whether_uncertainty_tells_of_wrong_masks_is_asked_only_where_some_are_wrong() -> None:
+    assert "uncertainty tells of wrong ones: none is wrong, or all are<" in page(
+        colour_bags(("cherry", 0), ("lime", 1)), [[1, 0], [0, 1]]
+    )
+    mixed = page(colour_bags(("cherry", 0), ("cherry", 1)), [[1, 0], [1, 0]])
+    assert "uncertainty tells of wrong ones: AUROC 0.50<" in mixed
+
+
+def test_measured_shares_are_in_percent_counts_are_whole_and_what_is_missing_is_a_dash() -> None:
+    result = TrainingResult(HEAD, HEAD, (), no_bags(3), torch.zeros((2, 2)))
+    rows = {"cherry": {"IoU": 0.5, "masks": 1200, "AP": None}}
+    text = training_report("Fruit", [], result, [], [], measured=MeasuredScenes(3, rows))
+    assert "<th>cherry</th><td>50.0</td><td>1,200</td><td>–</td>" in text
 
 
 def test_where_nothing_was_held_out_the_page_says_so() -> None:
