@@ -1,8 +1,10 @@
 // The viewer of one tab: an image, masks over it, filters that need no request, and, in the Click tab, the prompt.
 
+import { describe, percent } from "./card.js";
 import { colourOf } from "./colours.js";
 import { saveCoco, savePng } from "./download.js";
 import { canvasPixels, labelMap, paintMap, paintMasks } from "./masks.js";
+import { drawPrompt } from "./prompt.js";
 
 const LONGEST_SIDE = 1024; // of the canvas, in pixels
 const finger = matchMedia("(pointer: coarse)").matches; // a finger has no Shift
@@ -13,7 +15,6 @@ const HELP = {
   remove: `${finger ? "Tap" : "Click on"} what the mask should leave out.`,
   box: "Drag a box around an object.",
 };
-const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 const round = (value) => Math.round(value * 10) / 10;
 
 // `element`, live `props` and `watch(prop, callback)` are Gradio's; `onPrompt` is called with every new prompt.
@@ -118,31 +119,7 @@ export function startViewer(element, props, watch, onPrompt) {
       context.drawImage(layer, 0, 0);
       context.globalAlpha = 1;
     }
-    if (isPrompt) drawPrompt();
-  }
-
-  function drawPrompt() {
-    const unit = view.grid.width / canvas.clientWidth || 1; // canvas pixels per screen pixel
-    const scale = view.grid.width / view.size.width;
-    if (prompt.box) {
-      const [x0, y0, x1, y1] = prompt.box.map((value) => value * scale);
-      context.lineWidth = 2 * unit;
-      context.strokeStyle = "#fff";
-      context.strokeRect(x0, y0, x1 - x0, y1 - y0);
-      context.setLineDash([6 * unit, 4 * unit]);
-      context.strokeStyle = "#1d4ed8";
-      context.strokeRect(x0, y0, x1 - x0, y1 - y0);
-      context.setLineDash([]);
-    }
-    prompt.points.forEach(([x, y], i) => {
-      context.beginPath();
-      context.arc(x * scale, y * scale, 7 * unit, 0, 2 * Math.PI);
-      context.fillStyle = prompt.labels[i] ? "#16a34a" : "#dc2626";
-      context.fill();
-      context.lineWidth = 2 * unit;
-      context.strokeStyle = "#fff";
-      context.stroke();
-    });
+    if (isPrompt) drawPrompt(context, prompt, view.grid.width / view.size.width);
   }
 
   // ---- one mask ------------------------------------------------------------------------------------------------------
@@ -153,27 +130,8 @@ export function startViewer(element, props, watch, onPrompt) {
     view.selected = index;
     const card = find(".card");
     card.hidden = index < 0;
-    if (index >= 0) card.replaceChildren(...describe(view.masks[index], index));
+    if (index >= 0) card.replaceChildren(...describe(view.masks[index], index, view.answer));
     draw();
-  }
-
-  function describe(mask, index) {
-    const line = (text, className) => {
-      const part = document.createElement("span");
-      part.textContent = text;
-      if (className) part.className = className;
-      return part;
-    };
-    const size = mask.area / (view.answer.width * view.answer.height);
-    const parts = [
-      line(mask.class_name ?? `Mask ${index + 1}`, "title"),
-      line(`score ${mask.score.toFixed(2)}`),
-      line(`stability ${mask.stability_score.toFixed(2)}`),
-      line(`${percent(size)} of the image`),
-    ];
-    if (mask.predicted_iou !== undefined) parts.splice(2, 0, line(`predicted IoU ${mask.predicted_iou.toFixed(2)}`));
-    if (mask.uncertainty !== undefined) parts.push(line(`uncertainty ${mask.uncertainty.toFixed(2)}`));
-    return parts;
   }
 
   // The pointer's place in image pixels.
