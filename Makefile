@@ -23,7 +23,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # Tests start Python hundreds of times; what it compiled once is kept, whatever the machine's defaults are.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo serve ui test test-fast test-slow slow-tools lint site format browser nginx ffmpeg image-tools slurm prometheus readers mutants constraints notice image clean
+.PHONY: help install demo serve ui test test-fast test-slow slow-tools lint style types site format browser nginx ffmpeg image-tools slurm prometheus readers mutants constraints notice image clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,12 +67,15 @@ test-slow: $(STAMP) ## Run the minutes-long tests: autoscaling, node loss, train
 
 slow-tools: browser image-tools slurm prometheus readers ## Install what the slow tests need, as far as the user may.
 
-lint: $(STAMP) ## Check style and types.
+lint: style types site ## Check style and types, and that the documentation's site can be made.
+
+style: $(STAMP) ## Check style.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/oxlint --deny-warnings --quiet browse ui tests/ui
-	$(MAKE) --no-print-directory site
+
+types: $(STAMP) ## Check types.
+	$(BIN)/mypy
 
 site: $(STAMP) ## Make the documentation's site in runs/site; broken links are errors.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
