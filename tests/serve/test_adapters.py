@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from everymask.formats.label_studio import read_region
 from everymask.masks.rle import decode_mask
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
-from tests.serve.running_service import API_KEY
+from tests.serve.running_service import API_KEY, OTHER_API_KEY
 
 SIZE_HW = (64, 96)
 FILE = encoded(picture(60))
@@ -96,6 +97,15 @@ def test_a_click_in_label_studio_is_a_click_of_ours(http: Client, tag: str) -> N
     assert region["id"] == ours["id"]
     assert 0 <= region["score"] <= 1
     np.testing.assert_array_equal(pixels_of(region), decode_mask(ours["rle"]))
+
+
+def test_an_image_that_label_studio_brought_is_known_to_the_keys_owner_alone(http: Client, local: httpx.Client) -> None:
+    file = encoded(picture(61))
+    predict(http, labelling("BrushLabels"), "data:image/png;base64," + base64.b64encode(file).decode())
+    asked = {"image_id": hashlib.sha256(file).hexdigest(), "point_coords": [[48.0, 32.0]]}
+    assert ok(http.post("/v1/points", json=asked))["embedding_cache"] == "hit"
+    other = local.post("/v1/points", json=asked, headers={"Authorization": f"Bearer {OTHER_API_KEY}"})
+    assert other.status_code == 404
 
 
 @pytest.mark.parametrize("beyond", [(1e-7, 0.0), (0.0, 1e-7), (0.4, 0.4)])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from ray import serve
+from ray.serve.schema import ApplicationStatus, DeploymentStatus
 
 from everymask.masks.rle import decode_mask
 from tests.serve.pictures import encoded, picture
@@ -55,6 +58,42 @@ def test_masks_are_run_lengths_unless_another_form_is_asked_for(local: httpx.Cli
     for mask in answer["masks"]:
         assert decode_mask(mask["rle"]).sum() == mask["area"]
         assert mask.keys().isdisjoint({"polygon", "png_base64"})
+
+
+def reported(application: str, **parts: str) -> SimpleNamespace:
+    """What `serve.status` says of the application's parts."""
+    deployments = {name: SimpleNamespace(status=DeploymentStatus(state)) for name, state in parts.items()}
+    return SimpleNamespace(status=ApplicationStatus(application), deployments=deployments)
+
+
+@pytest.mark.parametrize(
+    ("of_app", "status", "deployments"),
+    [
+        (None, 503, {"everymask": "NOT_STARTED"}),
+        (reported("DEPLOYING", Refiner="HEALTHY", Api="UPDATING"), 503, {"Refiner": "HEALTHY", "Api": "UPDATING"}),
+        (reported("DEPLOY_FAILED", Api="HEALTHY"), 503, {"Api": "HEALTHY", "everymask": "DEPLOY_FAILED"}),
+        (reported("RUNNING", Refiner="HEALTHY", Api="HEALTHY"), 200, {"Refiner": "HEALTHY", "Api": "HEALTHY"}),
+    ],
+)
+def test_a_service_is_ready_once_every_part_is_healthy(
+    local: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    of_app: SimpleNamespace | None,
+    status: int,
+    deployments: dict[str, str],
+) -> None:
+    applications = {} if of_app is None else {"everymask": of_app}
+    monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=applications))
+    answer = local.get("/readyz")
+    assert (answer.status_code, answer.json()["deployments"]) == (status, deployments)
+    assert answer.json()["status"] == ("ready" if status == 200 else "not ready")
+    assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def test_an_answer_names_the_parts_that_it_took_time_in(local: httpx.Client) -> None:
+    response = local.post("/v1/entities", files={"image": encoded(picture(62))}, headers=KEY)
+    timing = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
+    assert timing.keys() >= {"decode", "embed", "encoder", "encoder_hop", "entities", "refiner"}
 
 
 def test_a_path_that_is_not_there_is_an_error_of_ours(local: httpx.Client) -> None:

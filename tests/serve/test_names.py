@@ -14,14 +14,16 @@ import pytest
 import torch
 
 from everymask.backbone.sam import SamBackbone
-from everymask.classes.config import ClipConfig, MaskConfig
+from everymask.classes.config import ClipConfig, ConceptsConfig, MaskConfig
 from everymask.classes.head import load_head, save_head
 from everymask.labelling.config import LabelConfig
 from everymask.labelling.label import label_images
 from everymask.labelling.settings import label_settings
 from everymask.labels.mask_ids import settings_digest, with_mask_ids
 from everymask.records import ImageLabels
+from serve.names import NamesMethod, config_by_names
 from serve.settings import read_settings
+from serve.tasks import NamesTask
 from tests.classes.tiny_clip import save_tiny_clip
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
@@ -75,6 +77,17 @@ def of_library(
     head_sha256 = None if head is None else hashlib.sha256(head.read_bytes()).hexdigest()
     made_by = label_settings(config, model.name, model.weights_sha256, head_sha256, names)
     return with_mask_ids(labels, hashlib.sha256(FILE).hexdigest(), settings_digest(made_by))
+
+
+@pytest.mark.parametrize("method", ["clip", "concepts"])
+@pytest.mark.parametrize(("asked", "used"), [(None, 0.4), (0.3, 0.3), (0.0, 0.0)])
+def test_the_least_score_is_the_requests_or_else_the_services(
+    method: NamesMethod, asked: float | None, used: float
+) -> None:
+    labels = LabelConfig(clip=ClipConfig(score_thresh=0.4), concepts=ConceptsConfig(score_thresh=0.4))
+    config = config_by_names(labels, method, NamesTask(NAMES, asked))
+    assert config.method == method
+    assert (config.clip if method == "clip" else config.concepts).score_thresh == used
 
 
 def test_names_get_the_masks_that_a_job_gives_them(

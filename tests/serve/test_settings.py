@@ -98,3 +98,14 @@ def test_a_replica_that_is_to_go_has_time_to_answer_and_a_full_one_says_when_to_
     config = application._bound_deployment._deployment_config
     assert config.graceful_shutdown_timeout_s >= 45
     assert (config.backpressure_config.status_code, config.backpressure_config.retry_after_s) == (429, 7)
+
+
+def test_a_click_goes_to_the_refiner_that_keeps_its_image() -> None:
+    from serve.app import build
+
+    parts = [
+        part._bound_deployment for part in build({})._bound_deployment.init_args if hasattr(part, "_bound_deployment")
+    ]
+    routers = {part.name: part._deployment_config.request_router_config.request_router_class for part in parts}
+    assert routers["Refiner"].endswith("ConsistentHashRouter")
+    assert not routers["Classifier"].endswith("ConsistentHashRouter")
