@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from data_jobs.label_dataset import command as label
 from data_jobs.labelling.attempts import Earlier, Run
-from data_jobs.labelling.config import LabelDatasetConfig
 from data_jobs.labelling.estimate import Estimate, save
 from data_jobs.labelling.failures import failures_line
 from data_jobs.labelling.model_files import ModelFiles
-from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
+from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.prices import Prices
 from data_jobs.labelling.run_configuration import comparable, configuration_without_model, run_configuration
 from data_jobs.labelling.start import Crew
@@ -30,43 +27,12 @@ from everymask.labelling.config import LabelConfig
 from everymask.labels.provenance import read_run
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.run_summary import RunSummary
+from everymask.labels.sealing import seal_shard
 from everymask.labels.store import LabelStore, PartSummary
 from everymask.records import ImageLabels
+from tests.data_jobs.labelling.opened_runs import FACTS, HELD, config, labelled, opened
 from tests.formats.shapes import sha256_of
-from tests.labels.examples import images
-
-FACTS = ModelFacts("nano", "cpu", "a" * 64, None, None)
-HELD = PartSummary(images=3, errors=1, masks=2, seconds=0.75)
-
-
-def config(folder: Path, *more: str) -> LabelDatasetConfig:
-    found = label.parse(["--input", str(folder / "in"), "--output", str(folder / "out"), *more])
-    assert isinstance(found, LabelDatasetConfig)
-    return found
-
-
-def opened(folder: Path, *more: str, facts: ModelFacts = FACTS) -> Run:
-    """A run that knows its model, over what is in the output."""
-    of = config(folder, *more)
-    store = LabelStore(of.store.output)
-    configuration = run_configuration(of.input, of.label_config(), facts, of.limits, of.sources)
-    return Run.open(
-        "label", of, store, Earlier.read(of.store, store, configuration, ModelFiles.of(of)), configuration, "cpu"
-    )
-
-
-def labelled(run: Run) -> None:
-    """Three rows, two of them with a picture that is there."""
-    folder = Path(run.record.config["input"])
-    rows = []
-    for image in images():
-        path = folder / image.image_id
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if image.labels is not None:
-            Image.new("RGB", (image.labels.size_hw[1], image.labels.size_hw[0]), "red").save(path)
-        digest = sha256_of(path) if path.is_file() else None
-        rows.append(replace(image, uri=str(path), content_sha256=digest))
-    run.store.write_part(to_table(rows), run.record.config)
+from tests.labels.shard_files import write_shard
 
 
 def test_a_run_counts_records_and_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,3 +212,26 @@ def test_labelling_from_kept_masks_has_the_sizes_that_were_asked_for() -> None:
 def test_a_crew_says_how_many_it_is_and_where(minimum: int, maximum: int, gpus: float, words: str) -> None:
     spec = ModelSpec("nano", None, None, "cpu", LabelConfig("amg"), ImageLimits(), 1)
     assert str(Crew(spec, Actors(minimum, maximum, gpus, 1.0, 1))) == words
+
+
+def test_the_digest_of_a_class_head_is_known_before_the_model_is(tmp_path: Path) -> None:
+    head = tmp_path / "head.safetensors"
+    head.write_bytes(b"weights")
+    of = config(tmp_path)
+    known = configuration_without_model(of.input, of.label_config(), "nano", of.limits, of.sources, str(head))
+    assert known["head_sha256"] == sha256_of(head)
+    gone = configuration_without_model(of.input, of.label_config(), "nano", of.limits, head=str(tmp_path / "gone"))
+    assert "head_sha256" not in gone
+
+
+def test_a_damaged_seal_is_made_again_before_the_store_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = opened(tmp_path)
+    rows = [ImageRow(f"{n}.jpg", f"/{n}.jpg", ImageLabels((7, 9), (), 0.0), None, f"{n}" * 64) for n in range(3)]
+    shard = write_shard(run.store, 0, rows)
+    seal_shard(run.store, shard, run.record.config_sha256)
+    Path(shard.seal_file.path).write_text("{")
+    capsys.readouterr()
+    assert sorted(row.image_id for row in opened(tmp_path).store.images()) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert "seal.json was damaged; it is made again from parts with 3 images" in capsys.readouterr().out

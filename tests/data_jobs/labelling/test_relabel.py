@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import ray
 import torch
 
 from data_jobs.labelling.id_set import IdSet
-from data_jobs.labelling.relabel import Relabeller, unfinished
+from data_jobs.labelling.relabel import Relabeller, plan_relabellers, unfinished
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import EmbeddingShard, StoredEmbeddings, open_embeddings, write_embeddings
 from everymask.classes.head import ClassHead, HeadSpec, save_head
@@ -88,3 +89,10 @@ def test_nothing_is_left_when_everything_has_a_row(store: dict[str, StoredEmbedd
     for image_id in store:
         finished.add(image_id)
     assert unfinished(open_embeddings(tmp_path / "store")[0], finished) == []
+
+
+def test_labelling_from_embeddings_leaves_a_clusters_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 4.0, "CPU": 16.0, "memory": 2.0**36})
+    monkeypatch.setattr("data_jobs.runtime.actors.alive_nodes", list)
+    assert plan_relabellers("2", {}).gpus == 0
+    assert plan_relabellers("auto", {"zone": "a"}).labels == {"zone": "a"}

@@ -1,0 +1,87 @@
+"""How a run ends: its exit code, its estimate against what happened, and its shards, sealed one after the other."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from data_jobs.estimate import command as estimate
+from data_jobs.labelling import sharded
+from data_jobs.labelling.config import EstimateConfig, StoreOptions
+from data_jobs.labelling.estimate import Estimate, save
+from data_jobs.labelling.guard import Guard
+from data_jobs.labelling.prices import Prices
+from data_jobs.labelling.run import _exit_code, _prices
+from data_jobs.labelling.start import Crew, Started
+from data_jobs.labelling.totals import Totals
+from data_jobs.runtime.actors import Actors
+from data_jobs.runtime.exit_codes import DONE, TOO_MANY_ERRORS
+from everymask.errors import ConfigurationError
+from everymask.labels.parts import PartSummary
+from everymask.labels.shards import Shard
+from everymask.labels.store import LabelStore
+from tests.data_jobs.labelling.opened_runs import HELD, config, labelled, opened
+
+
+@pytest.mark.parametrize(
+    ("max_errors", "errors", "code"),
+    [("3", 3, DONE), ("3", 4, TOO_MANY_ERRORS), ("30%", 6, DONE), ("30%", 7, TOO_MANY_ERRORS), ("0", 0, DONE)],
+)
+def test_a_run_fails_where_more_images_failed_than_may(
+    max_errors: str, errors: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = StoreOptions(output="out", max_errors=max_errors)
+    assert _exit_code(options, PartSummary(20, errors, 100, 1.0)) == code
+    said = capsys.readouterr().err
+    assert (f"{errors} of 20 images failed, more than --max-errors {max_errors}" in said) == (code != DONE)
+
+
+def sampling(*prices: str) -> EstimateConfig:
+    found = estimate.parse(["--input", "in", "--output", "out", *prices])
+    assert isinstance(found, EstimateConfig)
+    return found
+
+
+def test_an_estimate_reckons_with_both_prices_and_only_where_there_are_gpus() -> None:
+    given = sampling("--price-per-gpu-hour", "3", "--spot-price-per-gpu-hour", "1")
+    assert _prices(given, Actors(1, 1, 1.0, 1.0, 1, {})) == Prices(3.0, 1.0)
+    with pytest.raises(ConfigurationError, match="no worker of this run has a GPU"):
+        _prices(given, Actors(1, 1, 0.0, 1.0, 1, {}))
+    assert _prices(sampling(), Actors(1, 1, 0.0, 1.0, 1, {})) is None
+    assert _prices(None, Actors(1, 1, 1.0, 1.0, 1, {})) is None
+
+
+@pytest.mark.parametrize("foretold", [True, False])
+@pytest.mark.parametrize("added", [HELD, PartSummary()])
+def test_an_estimate_is_held_against_a_run_that_labelled_something(
+    tmp_path: Path, added: PartSummary, foretold: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = opened(tmp_path)
+    labelled(run)
+    if foretold:
+        save(run.store, Estimate(3, 2, 1.0, 0.1, workers=1, gpus_per_worker=0, startup_s=1.0))
+    crew = Crew.__new__(Crew)  # which has gone home
+    started = Started(run, crew, 1, Guard("50%", None), Totals(0.0))
+    assert started.close_as_foretold(3, added) == HELD
+    assert ("\nestimated " in capsys.readouterr().out) == (foretold and added.images > 0)
+
+
+@pytest.mark.parametrize("problem", [None, RuntimeError("the disk is full")])
+def test_a_shard_counts_as_sealed_when_it_is_and_not_when_that_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception | None
+) -> None:
+    sealing: Future[None] = Future()
+    task = SimpleNamespace(future=lambda: sealing)
+    monkeypatch.setattr(sharded, "_seal", SimpleNamespace(remote=lambda *_: task))
+    sealed: list[str] = []
+    store = LabelStore(config(tmp_path).store.output)
+    sharded.Sealer(store, "a" * 64, lambda: sealed.append("one")).begin(Shard(store.root, 0))
+    assert not sealed
+    if problem is None:
+        sealing.set_result(None)
+    else:
+        sealing.set_exception(problem)
+    assert len(sealed) == (problem is None)
