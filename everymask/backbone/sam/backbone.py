@@ -16,6 +16,7 @@ from segment_anything.modeling import PromptEncoder, Sam
 from everymask.backbone.constants import pinned
 from everymask.backbone.protocol import MASKS_PER_PROMPT, ImageEmbedding, PreparedImage, PromptMasks
 from everymask.backbone.sam.config import DTYPES, SamConfig
+from everymask.backbone.sam.enlarging import enlarge
 from everymask.backbone.sam.frame import Frame, ImageFrame
 from everymask.backbone.sam.framed import FramedBackbone
 from everymask.backbone.sam.prompt_decoder import ImageState, PromptDecoder
@@ -152,6 +153,13 @@ class SamBackbone(FramedBackbone):
             )
             for index, (frame, (_, canvas_image)) in enumerate(zip(frames, inputs, strict=True))
         ]
+
+    def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
+        """See the protocol. What was computed in half precision on a CPU is enlarged in the fastest order of sums."""
+        if self._device.type != "cpu" or self.config.decoder_dtype(self._device) == torch.float32 or not len(logits):
+            return super().full_resolution_logits(embedding, logits)
+        frame = self._frame(embedding)
+        return enlarge(logits.float().unflatten(-1, frame.canvas_size_hw), *frame.sides())
 
     def forget_encoder(self) -> None:
         self._encode = None

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from everymask.backbone.constants import DeviceConstant
 from everymask.backbone.protocol import Canvas, PreparedImage
 from everymask.backbone.sam.architecture import PIXEL_MEAN, PIXEL_STD
+from everymask.backbone.sam.enlarging import Side
 
 DECODER_STRIDE = 4
 """Network input pixels per decoder pixel along a side: the decoder enlarges 16-pixel patches four times."""
@@ -57,11 +58,15 @@ class ImageFrame(Protocol):
         ...
 
     def canvas(self, device: torch.device | str = "cpu") -> Canvas:
-        """The canvas on a device; every decoder pixel is a cell."""
+        """The canvas on a device; every decoder pixel is a cell, row by row."""
         ...
 
     def to_original(self, logits: torch.Tensor) -> torch.Tensor:
         """(M, H', W') decoder logits → (M, H, W) float32, as in the model's own post-processing."""
+        ...
+
+    def sides(self) -> tuple[Side, Side]:
+        """How `to_original` enlarges rows and columns."""
         ...
 
 
@@ -152,6 +157,16 @@ class Frame:
         )
         cropped = enlarged[..., :height, :width]
         return F.interpolate(cropped, self.original_size_hw, mode="bilinear", align_corners=False)[:, 0]
+
+    def sides(self) -> tuple[Side, Side]:
+        """See `ImageFrame`."""
+        rows, columns = (
+            Side(cells, ((DECODER_STRIDE * cells, inputs), (pixels, pixels)))
+            for cells, inputs, pixels in zip(
+                self.canvas_size_hw, self.input_size_hw, self.original_size_hw, strict=True
+            )
+        )
+        return rows, columns
 
 
 def network_input(resized: torch.Tensor, image_size: int) -> torch.Tensor:

@@ -28,8 +28,14 @@ class FramedBackbone:
         return sample_tokens(self._frame(embedding), embedding.features["image"], point_coords.to(self._device))
 
     def pool_features(self, embedding: ImageEmbedding, masks: torch.Tensor) -> torch.Tensor:
-        pixels = embedding.canvas.to_pixels(masks.to(self._device))
-        return pool_tokens(self._frame(embedding), embedding.features["image"], pixels)
+        frame = self._frame(embedding)
+        return pool_tokens(frame, embedding.features["image"], _as_pixels(frame, masks.to(self._device)))
 
     def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
-        return self._frame(embedding).to_original(embedding.canvas.to_pixels(logits))
+        frame = self._frame(embedding)
+        return frame.to_original(_as_pixels(frame, logits))
+
+
+def _as_pixels(frame: ImageFrame, values: torch.Tensor) -> torch.Tensor:
+    """`Canvas.to_pixels` without a copy: a frame's cells are its decoder pixels, row by row."""
+    return values.unflatten(-1, frame.canvas_size_hw)

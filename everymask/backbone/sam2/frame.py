@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import resize
 
 from everymask.backbone.constants import DeviceConstant
 from everymask.backbone.protocol import Canvas, PreparedImage
+from everymask.backbone.sam.enlarging import Side
 from everymask.backbone.sam.frame import DECODER_PIXELS_PER_TOKEN
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -84,6 +85,14 @@ class SquashedFrame:
     def to_original(self, logits: torch.Tensor) -> torch.Tensor:
         """(M, H', W') decoder logits → (M, H, W) float32: SAM 2's `postprocess_masks`."""
         return F.interpolate(logits[:, None].float(), self.original_size_hw, mode="bilinear", align_corners=False)[:, 0]
+
+    def sides(self) -> tuple[Side, Side]:
+        """See `ImageFrame`."""
+        rows, columns = (
+            Side(cells, ((pixels, pixels),))
+            for cells, pixels in zip(self.canvas_size_hw, self.original_size_hw, strict=True)
+        )
+        return rows, columns
 
 
 @cache
