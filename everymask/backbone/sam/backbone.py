@@ -159,7 +159,7 @@ class SamBackbone(FramedBackbone):
         if self._device.type != "cpu" or self.config.decoder_dtype(self._device) == torch.float32 or not len(logits):
             return super().full_resolution_logits(embedding, logits)
         frame = self._frame(embedding)
-        return enlarge(logits.float().unflatten(-1, frame.canvas_size_hw), *frame.sides())
+        return enlarge(torch.unflatten(logits.float(), -1, frame.canvas_size_hw), *frame.sides())
 
     def forget_encoder(self) -> None:
         self._encode = None
@@ -252,7 +252,7 @@ class SamBackbone(FramedBackbone):
             size = self._prompts_at_a_time
             chunk = slice(start, start + size)
             try:
-                answer = self._decoder.decode(state, prompts[chunk], least_iou)
+                answer = self._decoder.decode(state, prompts[chunk], least_iou, logits[chunk])
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if size == 1 or not _is_out_of_memory(error):
                     raise
@@ -261,7 +261,6 @@ class SamBackbone(FramedBackbone):
                     "%s ran out of memory; decoding %d prompts at a time", self._name, self._prompts_at_a_time
                 )
                 continue
-            logits[chunk] = answer.logits[..., :height, :width]
             predicted_iou[chunk] = answer.predicted_iou
             tokens[chunk] = answer.tokens
             start += size

@@ -38,4 +38,4 @@ class FramedBackbone:
 
 def _as_pixels(frame: ImageFrame, values: torch.Tensor) -> torch.Tensor:
     """`Canvas.to_pixels` without a copy: a frame's cells are its decoder pixels, row by row."""
-    return values.unflatten(-1, frame.canvas_size_hw)
+    return torch.unflatten(values, -1, frame.canvas_size_hw)

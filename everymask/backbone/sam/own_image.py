@@ -25,22 +25,22 @@ class Enlarging:
 
     Attributes:
         weight: (C, C), to four pixels of C/4 channels.
-        rest: (C,) or, with skips, (M, C), what is added: the bias, and the skip.
-        shared: (M, C), the product with the image tokens that prompts share; for `FactoredImage`.
+        rest: (C,) or, with skips, (M, C), what is added: the bias, and the skip; for `FactoredImage` (C, 1) or (C, M).
+        shared: (C, M), the product with the image tokens that prompts share; for `FactoredImage`.
         grid_hw: (rows, columns) of image tokens, L in all.
         valid_hw: those that are not padding, M in all.
     """
 
     weight: torch.Tensor
     rest: torch.Tensor
-    shared: torch.Tensor
+    shared: torch.Tensor | None
     grid_hw: tuple[int, int]
     valid_hw: tuple[int, int]
 
     def valid(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., L) → (..., M), those that are not padding."""
+        """(..., L) → (..., rows, columns), those that are not padding."""
         rows, columns = self.valid_hw
-        return torch.unflatten(x, -1, self.grid_hw)[..., :rows, :columns].flatten(-2)
+        return torch.unflatten(x, -1, self.grid_hw)[..., :rows, :columns]
 
 
 class OwnImage(Protocol):
@@ -52,14 +52,6 @@ class OwnImage(Protocol):
 
     def mix(self, attention: torch.Tensor) -> torch.Tensor:
         """Sum the image tokens, weighted by attention (N, J, L) → (N, J, C)."""
-        ...
-
-    def enlarge(self, first: Enlarging) -> torch.Tensor:
-        """(N, M, C), the tokens that are not padding after the first step of up-scaling."""
-        ...
-
-    def of(self, prompts: slice) -> OwnImage:
-        """The tokens of some prompts."""
         ...
 
 
@@ -95,7 +87,7 @@ class DenseImage:
         return attention @ self.tokens
 
     def enlarge(self, first: Enlarging) -> torch.Tensor:
-        """See `OwnImage`."""
+        """(N, M, C), the tokens that are not padding after the first step of up-scaling."""
         rows, columns = first.valid_hw
         valid = torch.unflatten(self.tokens, 1, first.grid_hw)[:, :rows, :columns].flatten(1, 2)
         if first.rest.dim() == 1:
@@ -103,7 +95,7 @@ class DenseImage:
         return F.linear(valid, first.weight).add_(first.rest)
 
     def of(self, prompts: slice) -> DenseImage:
-        """See `OwnImage`."""
+        """The tokens of some prompts."""
         return DenseImage(self.tokens[prompts])
 
 
@@ -158,14 +150,15 @@ class FactoredImage:
         return mixed.baddbmm_(attention @ self.weights.transpose(1, 2), self.rows)
 
     def enlarge(self, first: Enlarging) -> torch.Tensor:
-        """See `OwnImage`."""
-        scale = first.valid(self.scale)
-        weights = first.valid(self.weights) * scale
-        enlarged = torch.addcmul(first.rest, first.shared, scale.transpose(1, 2))
-        return enlarged.baddbmm_(weights.transpose(1, 2), F.linear(self.rows, first.weight))
+        """(C, M), the tokens of one prompt that are not padding after the first step of up-scaling."""
+        assert first.shared is not None
+        scale = first.valid(self.scale[0])
+        weights = (first.valid(self.weights[0]) * scale).flatten(1)
+        enlarged = torch.addcmul(first.rest, first.shared, scale.reshape(1, -1))
+        return enlarged.addmm_(first.weight @ self.rows[0].t(), weights)
 
     def of(self, prompts: slice) -> FactoredImage:
-        """See `OwnImage`."""
+        """The tokens of some prompts."""
         own = (self.rows, self.weights, self.spread, self.scale)
         return FactoredImage(self.shared, *(x[prompts] for x in own))
 

@@ -6,34 +6,30 @@ Its answers equal the official `MaskDecoder`'s up to rounding, with less work:
   prompts, and no prompt gets a copy of the image embedding.
 - Later image tokens differ between prompts and are never projected (`attention.py`), nor on a CPU even made
   (`own_image.py`).
-- Up-scaling stays channel-last, where a 2x2 transposed convolution of stride 2 is a matrix product. It covers only the
-  part of the image that is not padding, and only the three multimask outputs.
+- Up-scaling (`upscaling.py`) covers only the part of the image that is not padding, and only the three multimask
+  outputs.
 
 Symbols: N prompts, T tokens a prompt, L image tokens, C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from segment_anything.modeling import MaskDecoder
 from segment_anything.modeling.transformer import TwoWayAttentionBlock
-from torch import nn
-from torch.nn import functional as F
 
 from everymask.backbone.sam.attention import ImageToToken, SelfAttention, TokenToImage
 from everymask.backbone.sam.own_image import (
-    DenseImage,
     DenseLayers,
-    Enlarging,
     FactoredLayers,
     OwnImage,
     SharedImage,
 )
+from everymask.backbone.sam.upscaling import DenseUpscaling, FactoredUpscaling, Skips, UpscalingState
 
 _MULTIMASK = slice(1, 4)
 """The multimask output's mask tokens. The first of the four, for unambiguous prompts, is not used."""
@@ -51,16 +47,14 @@ class ImageState:
         image: image tokens with the dense (no-mask) prompt added.
         keys, values: (h, L, D) of the first token-to-image attention.
         queries: (h, D, L) of the first image-to-token attention.
-        first: the first step of up-scaling.
-        fine_skip: (4 M, 4 C/8), finer image features for the second step, with its bias; None if there are none.
+        upscaling: of the steps to masks.
     """
 
     image: SharedImage
     keys: torch.Tensor
     values: torch.Tensor
     queries: torch.Tensor
-    first: Enlarging
-    fine_skip: torch.Tensor | None = None
+    upscaling: UpscalingState
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ class DecodedPrompts:
     """Answers to N prompts, in the decoder's precision; on a CPU the predicted IoU in fp32.
 
     Attributes:
-        logits: (N, 3, 4 rows, 4 columns) over the valid part of the token grid.
+        logits: (N, 3, 4 rows, 4 columns) float32 over the valid part of the token grid, or the part that was given.
         predicted_iou: (N, 3).
         tokens: (N, 3, C), mask tokens after the two-way transformer.
     """
@@ -113,7 +107,12 @@ class PromptDecoder:
             for block, offset in zip(transformer.layers, lacking, strict=False)
         ]
         self._final_read = TokenToImage(transformer.final_attn_token_to_image, position, device, dtype, lacking[-1])
-        self._upscaling = _Upscaling(decoder.output_upscaling, device, dtype, lacking[-1])
+        upscaling = decoder.output_upscaling
+        self._upscaling: DenseUpscaling | FactoredUpscaling = (
+            DenseUpscaling(upscaling, device, dtype)
+            if lacking[-1] is None
+            else FactoredUpscaling(upscaling, device, dtype, lacking[-1])
+        )
         decoder.to(device, dtype)
         self._image: DenseLayers | FactoredLayers = (
             FactoredLayers(norms, device, dtype) if factored else DenseLayers(norms)
@@ -132,34 +131,38 @@ class PromptDecoder:
         self,
         tokens: torch.Tensor,
         valid_hw: tuple[int, int],
-        skips: tuple[torch.Tensor, torch.Tensor] | None = None,
+        skips: Skips | None = None,
     ) -> ImageState:
         """Compute what every prompt on this image needs.
 
         Args:
             tokens: (L, C) image tokens with the dense prompt added.
             valid_hw: (rows, columns) of the token grid to answer for.
-            skips: features added after the first and second up-scaling step: (C/4, 2 rows, 2 columns) and (C/8, 4 rows,
-                4 columns).
+            skips: features added while scaling up.
         """
         first = self._layers[0]
         placed = tokens + self._position
         image = self._image.prepare(tokens)
-        enlarging, fine_skip = self._upscaling.prepare(image.tokens[-1], self._grid, valid_hw, skips)
         return ImageState(
             image=image,
             keys=first.read_image.project_keys(placed),
             values=first.read_image.project_values(tokens),
             queries=first.write_image.project_queries(placed),
-            first=enlarging,
-            fine_skip=fine_skip,
+            upscaling=self._upscaling.prepare(image, self._grid, valid_hw, skips),
         )
 
-    def decode(self, state: ImageState, prompts: torch.Tensor, least_iou: float | None = None) -> DecodedPrompts:
+    def decode(
+        self,
+        state: ImageState,
+        prompts: torch.Tensor,
+        least_iou: float | None = None,
+        logits: torch.Tensor | None = None,
+    ) -> DecodedPrompts:
         """Answer N prompts of T tokens each, (N, T, C) from SAM's prompt encoder.
 
         Args:
             least_iou: prompts none of whose masks is predicted as well get no masks: logits are `OUTSIDE`.
+            logits: (N, 3, H', W') float32 to write to, the upper left part of what can be answered.
         """
         position = torch.cat([self._output_tokens.expand(len(prompts), -1, -1), prompts], dim=1)
         first, *later = self._layers
@@ -174,26 +177,16 @@ class PromptDecoder:
         predicted_iou = self._iou_head(tokens[:, 0].to(self._iou_dtype))[:, _MULTIMASK]
         if self._sigmoid_iou:
             predicted_iou = predicted_iou.sigmoid()
-        asked = None if least_iou is None else (predicted_iou >= least_iou).any(1).nonzero().flatten().tolist()
-        return DecodedPrompts(
-            logits=self._masks(state, image, self._hypernetworks(mask_tokens), asked),
-            predicted_iou=predicted_iou,
-            tokens=mask_tokens,
-        )
-
-    def _masks(
-        self, state: ImageState, image: OwnImage, filters: torch.Tensor, asked: list[int] | None
-    ) -> torch.Tensor:
-        """(N, 3, 4 rows, 4 columns) of the prompts in `asked`, or of all."""
-        if isinstance(image, DenseImage) and asked is None:
-            return self._upscaling.masks(image, filters, state)
-        # One after the other, which a core's cache likes best.
-        rows, columns = state.first.valid_hw
-        logits = filters.new_full((len(filters), 3, 4 * rows, 4 * columns), OUTSIDE)
-        for prompt in range(len(filters)) if asked is None else asked:
-            one = slice(prompt, prompt + 1)
-            logits[one] = self._upscaling.masks(image.of(one), filters[one], state)
-        return logits
+        if logits is None:
+            rows, columns = state.upscaling.first.valid_hw
+            logits = torch.empty(len(prompts), 3, 4 * rows, 4 * columns, device=prompts.device)
+        asked = list(range(len(prompts)))
+        if least_iou is not None:
+            sure = (predicted_iou >= least_iou).any(1)
+            logits[~sure] = OUTSIDE
+            asked = sure.nonzero().flatten().tolist()
+        self._upscaling.fill(logits, image, self._hypernetworks(mask_tokens), state.upscaling, asked)
+        return DecodedPrompts(logits=logits, predicted_iou=predicted_iou, tokens=mask_tokens)
 
 
 class _Layer:
@@ -267,87 +260,3 @@ class _Hypernetworks:
         for inner_weight, inner_bias in hidden:
             x = torch.baddbmm(inner_bias, x, inner_weight).relu_()
         return torch.baddbmm(bias, x, weight).transpose(0, 1)
-
-
-class _Upscaling:
-    """Two transposed convolutions, each followed by a skip, then the product with the hypernetworks' filters."""
-
-    def __init__(
-        self, layers: Iterable[Any], device: torch.device, dtype: torch.dtype, offset: torch.Tensor | None
-    ) -> None:
-        """`offset` (C,) is what image tokens lack."""
-        first, norm, _, second, _ = layers
-        weight, bias = _as_linear(first)
-        if offset is not None:
-            bias = bias + weight @ offset.to(weight.device)
-        self._first = weight.to(device, dtype), bias.to(device, dtype)
-        weight, bias = _as_linear(second)
-        self._second = weight.to(device, dtype), bias.to(device, dtype)
-        self._norm_weight: torch.Tensor = norm.weight.to(device, dtype)
-        self._norm_bias: torch.Tensor = norm.bias.to(device, dtype)
-        self._norm_eps: float = norm.eps
-        self._same = torch.eye(4).view(4, 1, 4, 1).to(device, dtype)
-
-    def prepare(
-        self,
-        shared: torch.Tensor,
-        grid_hw: tuple[int, int],
-        valid_hw: tuple[int, int],
-        skips: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> tuple[Enlarging, torch.Tensor | None]:
-        """What all prompts on an image share: of the first step, and (4 M, 4 C/8), the skip of the second.
-
-        Args:
-            shared: (L, C), the part of the image tokens that all prompts share.
-            skips: see `PromptDecoder.prepare`.
-        """
-        weight, rest = self._first
-        rows, columns = valid_hw
-        fine_skip = None
-        if skips is not None:
-            coarse = skips[0][:, : 2 * rows, : 2 * columns].reshape(-1, rows, 2, columns, 2)
-            fine = skips[1][:, : 4 * rows, : 4 * columns].reshape(-1, rows, 2, 2, columns, 2, 2)
-            # From (channel, row, y, column, x), and with finer y and x.
-            rest = coarse.permute(1, 3, 2, 4, 0).reshape(rows * columns, -1) + rest
-            fine_skip = fine.permute(1, 4, 2, 5, 3, 6, 0).reshape(rows * columns * 4, -1) + self._second[1]
-        valid = torch.unflatten(shared, 0, grid_hw)[:rows, :columns].flatten(0, 1)
-        return Enlarging(weight, rest, F.linear(valid, weight), grid_hw, valid_hw), fine_skip
-
-    def masks(self, image: OwnImage, filters: torch.Tensor, state: ImageState) -> torch.Tensor:
-        """Image tokens of N prompts and filters (N, 3, C/8) → logits (N, 3, 4 rows, 4 columns)."""
-        prompts, (rows, columns) = len(filters), state.first.valid_hw
-        # In place where the input is not needed again: on a CPU, touching fresh memory costs as much as the arithmetic.
-        x = image.enlarge(state.first).view(-1, len(self._norm_weight))
-        x = F.layer_norm(x, x.shape[1:], self._norm_weight, self._norm_bias, self._norm_eps)
-        x = torch.ops.aten.gelu_(x)
-        weight, bias = self._second
-        if state.fine_skip is None:
-            x = F.linear(x, weight, bias)
-        else:
-            x = F.linear(x, weight)
-            x.view(-1, *state.fine_skip.shape).add_(state.fine_skip)
-        x = torch.ops.aten.gelu_(x)  # (N rows columns 4, 4 C/8)
-        # Four sub-pixels at a time, against a block-diagonal matrix of filters: a wide product is a fast one.
-        blocks = self._same * filters.transpose(1, 2)[:, None, :, None]  # (N, 4, C/8, 4, 3)
-        logits = x.view(prompts, -1, x.shape[-1]) @ blocks.reshape(prompts, x.shape[-1], -1)
-        order = _pixel_order(rows, columns, logits.device)
-        pixels: torch.Tensor = logits.flatten(1).index_select(1, order).view(prompts, 3, 4 * rows, 4 * columns)
-        return pixels
-
-
-@lru_cache(maxsize=16)
-def _pixel_order(rows: int, columns: int, device: torch.device) -> torch.Tensor:
-    """Where an image of (3, 4 rows, 4 columns) finds its pixels: they come by row, column, y, x, finer y and x, mask.
-
-    By an index, since a permutation of axes of two copies such small pieces many times as slowly.
-    """
-    with torch.inference_mode(False):
-        index = torch.arange(48 * rows * columns, dtype=torch.int32, device=device)
-        return index.view(rows, columns, 2, 2, 2, 2, 3).permute(6, 0, 2, 4, 1, 3, 5).flatten()
-
-
-def _as_linear(convolution: nn.ConvTranspose2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (4 Cout, Cin) and bias (4 Cout,) that map an input pixel to its 2x2 output pixels, row by row."""
-    assert convolution.bias is not None
-    weight = convolution.weight.detach().permute(2, 3, 1, 0).reshape(-1, convolution.in_channels)
-    return weight.contiguous(), convolution.bias.detach().repeat(4)

@@ -144,11 +144,11 @@ def test_out_of_memory_halves_the_chunk_and_says_so(
     expected = backbone.decode_points(embedding, points)
     decode, sizes = PromptDecoder.decode, []
 
-    def decode_in_little_memory(self: PromptDecoder, state: object, prompts: torch.Tensor, least: object) -> object:
+    def decode_in_little_memory(self: PromptDecoder, state: object, prompts: torch.Tensor, *rest: object) -> object:
         sizes.append(len(prompts))
         if len(prompts) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(self, state, prompts)  # type: ignore[arg-type]
+        return decode(self, state, prompts, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PromptDecoder, "decode", decode_in_little_memory)
     answers = backbone.decode_points(embedding, points)
@@ -162,7 +162,7 @@ def test_out_of_memory_halves_the_chunk_and_says_so(
 def test_other_runtime_errors_are_not_taken_for_lack_of_memory(
     tiny_sam: SamBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: PromptDecoder, state: object, prompts: torch.Tensor, least: object) -> object:
+    def fail(self: PromptDecoder, state: object, prompts: torch.Tensor, *rest: object) -> object:
         raise RuntimeError("shapes do not match")
 
     embedding = tiny_sam.embed([random_image((48, 80))])[0]
