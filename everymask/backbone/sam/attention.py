@@ -76,9 +76,17 @@ def _split(x: torch.Tensor, heads: int) -> torch.Tensor:
     return x.reshape(-1, heads, x.shape[-1] // heads).transpose(0, 1)
 
 
-def _rows(x: torch.Tensor, prompts: int) -> torch.Tensor:
-    """(h, NT, L) → (N, Th, L)."""
-    return x.transpose(0, 1).reshape(prompts, -1, x.shape[-1])
+def _scores(tokens: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Products of tokens (N, T, hD) and image tokens (h, D, L) head by head → (N, Th, L)."""
+    heads, _, length = image.shape
+    by_head = _split(tokens, heads)
+    if tokens.device.type != "cpu":
+        return (by_head @ image).transpose(0, 1).reshape(len(tokens), -1, length)
+    # Written where they belong: sorting them afterwards would take as long.
+    scores = tokens.new_empty(by_head.shape[1], heads, length)
+    for head in range(heads):
+        torch.mm(by_head[head], image[head], out=scores[:, head])
+    return scores.view(len(tokens), -1, length)
 
 
 class SelfAttention:
@@ -163,8 +171,7 @@ class TokenToImage:
         `q·(W_k x)` is `(W_kᵀ q)·x`, and `Σ a (W_v x)` is `W_v (Σ a x)`: Th rows are projected instead of L.
         """
         prompts, count, channels = tokens.shape
-        queries = _split(self._queries(tokens), self._heads)  # (h, NT, D)
-        scores = _rows(queries @ self._position_keys, prompts)  # (N, Th, L)
+        scores = _scores(self._queries(tokens), self._position_keys)  # (N, Th, L)
         scores = image.add_products(scores, self._asked(tokens).view(prompts, -1, channels))
         context = image.mix(scores.softmax(-1))  # (N, Th, C)
         return self._read(context.view(prompts, count, -1))
@@ -206,11 +213,11 @@ class ImageToToken:
 
         `keys` are (N, T, C) prompt tokens with positional encoding.
         """
-        return self._attention(self._scores(keys, queries), keys.shape[1])
+        return self._attention(_scores(self._keys(keys), queries), keys.shape[1])
 
     def read(self, image: OwnImage, keys: torch.Tensor) -> torch.Tensor:
         """As `read_shared`, for each prompt's own image tokens."""
-        scores = self._scores(keys, self._position_queries)
+        scores = _scores(self._keys(keys), self._position_queries)
         scores = image.add_products(scores, self._asked(keys).view(len(keys), -1, keys.shape[-1]))
         return self._attention(scores, keys.shape[1])
 
@@ -220,10 +227,6 @@ class ImageToToken:
         `W_o W_v` is applied to the Th values, not to the L outputs.
         """
         return self._written(tokens).view(len(tokens), -1, tokens.shape[-1])
-
-    def _scores(self, keys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-        """(N, T, C) prompt tokens and (h, D, L) queries → (N, Th, L)."""
-        return _rows(_split(self._keys(keys), self._heads) @ queries, len(keys))
 
     @staticmethod
     def _attention(scores: torch.Tensor, tokens: int) -> torch.Tensor:

@@ -51,7 +51,7 @@ class OwnImage(Protocol):
         ...
 
     def mix(self, attention: torch.Tensor) -> torch.Tensor:
-        """Sum the image tokens, weighted by attention (N, J, L) → (N, J, C)."""
+        """Sum the image tokens, weighted by attention (N, J, L), which may be overwritten → (N, J, C)."""
         ...
 
 
@@ -145,7 +145,7 @@ class FactoredImage:
 
     def mix(self, attention: torch.Tensor) -> torch.Tensor:
         """See `OwnImage`."""
-        attention = attention * self.scale
+        attention = attention.mul_(self.scale)
         mixed = (attention.flatten(0, 1) @ self.shared).view(*attention.shape[:2], -1)
         return mixed.baddbmm_(attention @ self.weights.transpose(1, 2), self.rows)
 
@@ -195,11 +195,16 @@ class FactoredLayers:
         eps: float | torch.Tensor = self._eps[layer]
         if image is not None:
             rows = torch.cat([_centred(image.rows), rows], dim=1)
-            weights = torch.cat([image.weights, attention * image.spread.to(self._dtype)], dim=1)
+            before, added = image.weights.shape[1], attention.shape[1]
+            weights = attention.new_empty(len(attention), before + added, attention.shape[2])
+            weights[:, :before] = image.weights
+            torch.mul(attention, image.spread.to(self._dtype), out=weights[:, before:])
             eps = eps * image.spread.square()
         gram = rows @ rows.transpose(1, 2)
         products = _with_all(rows, shared.tokens[layer]).baddbmm_(gram, weights, beta=2).mul_(weights)
-        energy = products.sum(1, keepdim=True, dtype=torch.float32).div_(rows.shape[-1]).add_(shared.energies[layer])
+        # The mean over channels of the sum over rows, by a product: a sum into float32 would copy half precision first.
+        share = rows.new_full((len(rows), 1, rows.shape[1]), 1 / rows.shape[2])
+        energy = (share @ products).float().add_(shared.energies[layer])
         spread = energy.clamp_min_(0).add_(eps).sqrt_()
         gain = self._gains[layer].to(self._dtype)
         return FactoredImage(
