@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from everymask.backbone.constants import prompts_at_a_time, to_host
 from everymask.backbone.full_resolution import masks_at_a_time
@@ -21,6 +20,7 @@ from everymask.masks.box_nms import box_nms
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.regions import drop_small_islands, fill_small_holes
 from everymask.masks.rle import boxes_from_rles, decode_mask, encode_mask, encode_masks, rle_areas, rle_coverage
+from everymask.masks.stability import above
 from everymask.records import ImageLabels, LabelledMask, Rle
 
 
@@ -82,8 +82,8 @@ def _good_masks(
     good = []
     for chunk in torch.split(wanted, masks_at_a_time(embedding.canvas.original_size_hw, logits.device)):
         full = backbone.full_resolution_logits(embedding, logits[chunk])
-        strict = _count(_above(full, config.stability_score_offset))
-        loose = _count(_above(full, -config.stability_score_offset))
+        strict = _count(above(full, config.stability_score_offset))
+        loose = _count(above(full, -config.stability_score_offset))
         # The stricter mask lies inside the looser one, so the ratio of their areas is their IoU.
         stability = torch.where(loose > 0, strict / loose, 0)
         stable = (stability >= least.stability_score).nonzero().squeeze(1)
@@ -94,7 +94,7 @@ def _good_masks(
             answers.point_coords[origin // answers.predicted_iou.shape[1]],
         )
         good += labelled_masks(
-            encode_masks(_above(full[stable], 0)),
+            encode_masks(above(full[stable], 0)),
             predicted_iou=estimates.tolist(),
             stability_score=ratings.tolist(),
             point_coords=points.tolist(),
@@ -103,15 +103,10 @@ def _good_masks(
     return good
 
 
-def _above(logits: torch.Tensor, threshold: float) -> NDArray[np.bool_] | torch.Tensor:
-    """(M, H, W) bool, on a CPU by NumPy, which compares several times as fast as PyTorch."""
-    return logits.numpy() > threshold if logits.device.type == "cpu" else logits > threshold
-
-
-def _count(masks: NDArray[np.bool_] | torch.Tensor) -> torch.Tensor:
+def _count(masks: torch.Tensor) -> torch.Tensor:
     """(M,) int64 pixels in (M, H, W) masks."""
-    if isinstance(masks, np.ndarray):
-        return torch.tensor([np.count_nonzero(mask) for mask in masks], dtype=torch.int64)
+    if masks.device.type == "cpu":
+        return torch.tensor([np.count_nonzero(mask) for mask in masks.numpy()], dtype=torch.int64)
     return masks.flatten(1).sum(1)
 
 

@@ -17,7 +17,7 @@ from everymask.backbone.sure_points import decode_sure_points
 from everymask.entities.config import EntityConfig
 from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.packed import PackedMasks, packed_bits
-from everymask.masks.stability import stability_scores
+from everymask.masks.stability import above, stability_scores
 
 Rows = NDArray[np.int64]
 """(K,) positions among the 3N masks of N prompts."""
@@ -51,7 +51,7 @@ class PromptAnswers:
     @classmethod
     def of(cls, prompts: PromptMasks, canvas: Canvas, stability_offset: float) -> PromptAnswers:
         logits = prompts.logits.flatten(0, 1)
-        masks = logits > 0
+        masks = above(logits, 0)
         rated = stability_scores(logits, canvas.cell_area, stability_offset).to(torch.float32)
         bits, predicted_iou, stability = to_host(packed_bits(masks), prompts.predicted_iou.flatten(), rated)
         packed = PackedMasks.of_bits(bits, canvas.on_host.cell_area)

@@ -8,6 +8,11 @@ from everymask.masks.overlap import mask_areas
 from everymask.masks.packed import PackedMasks
 
 
+def above(logits: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Bool of the same shape: `logits > threshold`; on a CPU by NumPy, which compares several times as fast."""
+    return torch.from_numpy(logits.numpy() > threshold) if logits.device.type == "cpu" else logits > threshold
+
+
 def stability_scores(logits: torch.Tensor, cell_area: torch.Tensor, offset: float = 1.0) -> torch.Tensor:
     """IoU of each mask thresholded at +offset with itself thresholded at -offset.
 
@@ -22,7 +27,7 @@ def stability_scores(logits: torch.Tensor, cell_area: torch.Tensor, offset: floa
     shape = logits.shape[:-1]
     flat = logits.reshape(-1, logits.shape[-1])
     # The stricter mask lies inside the looser one, so the ratio of their areas is their IoU.
-    strict, loose = (_areas(flat > threshold, cell_area) for threshold in (offset, -offset))
+    strict, loose = (_areas(above(flat, threshold), cell_area) for threshold in (offset, -offset))
     return torch.where(loose > 0, strict / loose.clamp_min(1), 0).reshape(shape)
 
 
