@@ -14,6 +14,7 @@ from data_jobs.labelling.resume import IdSet, Pending, settle_store, write_pendi
 from everymask.errors import ConfigurationError, InputError
 from everymask.labels.rows import ImageRow, to_table
 from everymask.labels.store import LabelStore
+from tests.data_jobs.labelling.damaged import damage
 from tests.labels.examples import images
 
 
@@ -66,16 +67,6 @@ def test_a_row_with_labels_wins_whatever_comes_first(tmp_path: Path, bad_first: 
         assert {image.image_id: image for image in store.images()} == {good.image_id: good, other.image_id: other}
         assert (finished.dropped, finished.errors, len(finished.ids)) == (1, 1, 2)
         assert settle_store(store).dropped == 0
-
-
-def damage(part: Path, column: str) -> None:
-    """Flip a bit in the last byte of a column's pages."""
-    metadata = pq.read_metadata(part)
-    chunks = [metadata.row_group(0).column(number) for number in range(metadata.num_columns)]
-    chunk = next(chunk for chunk in chunks if chunk.path_in_schema.startswith(column))
-    content = bytearray(part.read_bytes())
-    content[(chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size - 1] ^= 1
-    part.write_bytes(content)
 
 
 @pytest.mark.parametrize("how", ["empty", "cut", "image_id", "status"])
