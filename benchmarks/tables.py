@@ -53,7 +53,7 @@ def made_table(path: Path, columns: list[str]) -> str:
     content = read_figures(path)
     lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
     for name, row in content["figures"].items():
-        cells = (f"{row[column]:.2f}" if isinstance(row[column], float) else str(row[column]) for column in columns)
+        cells = (f"{row[column]:z.2f}" if isinstance(row[column], float) else str(row[column]) for column in columns)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     weights = ", ".join(f"{model} {sha256[:12]}" for model, sha256 in content["weights"].items())
     commit = str(content["commit"])[:9]

@@ -63,6 +63,11 @@ def test_what_was_written_is_read_and_shown(tmp_path: Path) -> None:
     assert content["commit"] == (checkout.stdout.strip() or None)
 
 
+def test_a_figure_that_rounds_to_nothing_has_no_sign(tmp_path: Path) -> None:
+    write_figures(tmp_path / "x.json", {"nano": {"none": -0.004, "some": -0.006}}, {})
+    assert "| nano | 0.00 | -0.01 |" in made_table(tmp_path / "x.json", ["none", "some"])
+
+
 def test_the_folder_of_ground_truth_is_data_wherever_it_is() -> None:
     argv = ["/bin/everymask", "evaluate", "clicks", "--path", "/somewhere/data/coco", "--json", "out file.json"]
     assert (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from everymask.formats.label_studio import read_region
-from everymask.masks.rle import decode_mask
+from everymask.masks.rle import decode_mask, encode_mask
+from everymask.records import LabelledMask
+from serve.adapters.x_anylabeling import PredictBody, _polygons
 from tests.serve.local import local_service
 from tests.serve.pictures import encoded, picture
 from tests.serve.running_service import API_KEY, OTHER_API_KEY
@@ -255,6 +258,26 @@ def test_entities_keep_their_parts_together(http: Client, local: httpx.Client) -
         assert len({part["group_id"] for part in parts}) == 1
         assert (parts[0]["group_id"] is None) == (len(parts) == 1)
     assert shapes(local, "amg")["data"]["shapes"]
+
+
+def labelled_mask(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> LabelledMask:
+    ys, xs = np.nonzero(mask)
+    box = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
+    return LabelledMask(encode_mask(mask), box, int(mask.sum()), 0.9, 0.9, (0.0, 0.0), 0.9)
+
+
+def test_only_masks_of_several_parts_are_groups_each_of_its_own() -> None:
+    body = PredictBody(model="entities", image=DATA_URI, params={"epsilon_factor": 0})
+    square, bar = np.zeros((2, *SIZE_HW), dtype=np.bool_)
+    square[4:20, 4:20] = True
+    bar[30:40, 50:90] = True
+    one, two, three = (
+        _polygons(replace(labelled_mask(mask), mask_id=f"{number:07x}" + "0" * 17), body)
+        for number, mask in enumerate((square, bar | square, np.fliplr(bar | square)), start=1)
+    )
+    assert [shape["group_id"] for shape in one] == [None]
+    assert [shape["group_id"] for shape in two] == [2, 2]
+    assert [shape["group_id"] for shape in three] == [3, 3]
 
 
 def test_classes_follow_threshold_and_filter(local: httpx.Client) -> None:

@@ -178,6 +178,32 @@ def test_corrections_alone_make_a_head_that_knows_background(pictures: Path) -> 
     assert torch.equal(result.head.layers[0].weight, again.head.layers[0].weight)  # type: ignore[arg-type]
 
 
+def test_a_head_that_learns_corrections_goes_on_though_it_unlearns_the_exemplars(pictures: Path) -> None:
+    wrong = {"cherry": "lime", "lime": "cherry"}
+    records = [
+        stored(f"{name}{i}", picture([(name, (4 + 2 * i, 4, 24 + 2 * i, 30))], SIZE))
+        for name in wrong
+        for i in range(4)
+    ]
+    subjects = {record.image_id: wrong[record.image_id[:-1]] for record in records}
+    bags = make_bags(records, subjects, CLASSES, CONFIG.features)
+    of_classes_alone = {"background_share": 0.0, "presence_weight": 0.0, "frame_weight": 0.0, "object_weight": 0.0}
+    config = replace(
+        CONFIG,
+        **of_classes_alone,
+        corrected_epochs=6,
+        patience=1,
+        held_out_share=0.5,
+        dropout=0.0,
+        correction_weight=30.0,
+        distillation=False,
+    )
+    history = train_head(bags, spec(), config, corrections=learn(right(pictures))).history
+    losses = [epoch.held_out_loss or 0.0 for epoch in history]
+    assert losses[1] > losses[0]
+    assert len(history) == 6
+
+
 def test_corrections_have_a_number_of_epochs_of_their_own(pictures: Path) -> None:
     config = replace(CONFIG, epochs=2, corrected_epochs=5, distillation=False)
     bags = make_bags(
