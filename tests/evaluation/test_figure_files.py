@@ -20,6 +20,7 @@ WITHOUT_WEIGHTS = (
         "concept-memory": "random weights",
         "gpu-budget": "operations of an architecture, counted",
         "polygon-shapes": "no model: drawn masks",
+        "sam-decoder": "random weights",
     }
     | {f"exports-{name}": "no model: drawn masks" for name in ("memory", "processes", "speed")}
     | {
