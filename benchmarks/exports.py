@@ -151,7 +151,7 @@ def measured(store: LabelStore, entry: str, processes: int, folder: str) -> dict
     seconds, elapsed = _cpu_seconds() - started, time.perf_counter() - clock
     return {
         "images": report.images,
-        "images/CPU s": round(report.images / seconds),
+        "images/CPU-s": round(report.images / seconds),
         "images/s": round(report.images / elapsed),
         "MiB": round(_peak_mib()),
     }
