@@ -9,8 +9,10 @@ from everymask.masks.packed import PackedMasks
 
 
 def above(logits: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Bool of the same shape: `logits > threshold`; on a CPU by NumPy, which compares several times as fast."""
-    return torch.from_numpy(logits.numpy() > threshold) if logits.device.type == "cpu" else logits > threshold
+    """Bool of the same shape: `logits > threshold`; float32 on a CPU by NumPy, which compares several times as fast."""
+    if logits.device.type == "cpu" and logits.dtype == torch.float32:
+        return torch.from_numpy(logits.detach().numpy() > threshold)
+    return logits > threshold
 
 
 def stability_scores(logits: torch.Tensor, cell_area: torch.Tensor, offset: float = 1.0) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from segment_anything.utils.amg import calculate_stability_score
 
-from everymask.masks.stability import stability_scores
+from everymask.masks.stability import above, stability_scores
 
 
 def test_equals_segment_anything_on_pixels() -> None:
@@ -31,3 +31,9 @@ def test_bits_are_counted_as_a_product_would(cells: int) -> None:
     strict, loose = ((logits > threshold).to(area.dtype) @ area for threshold in (0.7, -0.7))
     expected = torch.where(loose > 0, strict / loose.clamp_min(1), 0)
     assert torch.equal(stability_scores(logits, area, 0.7), expected)
+
+
+@pytest.mark.parametrize("logits", [torch.ones(2, 5, dtype=torch.bfloat16), torch.ones(2, 5, requires_grad=True)])
+def test_a_backbone_may_answer_in_half_precision_or_with_gradients(logits: torch.Tensor) -> None:
+    assert above(logits, 0.5).all()
+    assert not above(logits, 1.0).any()
