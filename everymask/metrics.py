@@ -53,7 +53,7 @@ JOB_MEMORY_BYTES = Metric(
     "Memory of labellers: what they hold of GPUs, or their processes' on CPUs.",
     ("device",),
 )
-JOB_IN_WORK = Metric("everymask_job_images_in_work", "gauge", "Images that labellers have begun and not finished.")
+JOB_IN_WORK = Metric("everymask_job_images_in_work", "gauge", "Images that labellers have and have not finished.")
 JOB_WAITING = Metric("everymask_job_images_waiting", "gauge", "Images that are listed and not begun.")
 JOB_PARTS = Metric("everymask_job_parts", "counter", "Parts written to label stores.")
 JOB_SHARDS_SEALED = Metric("everymask_job_shards_sealed", "counter", "Shards sealed.")

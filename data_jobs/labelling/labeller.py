@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import torch
 
+from data_jobs.labelling.finished import Finished
 from data_jobs.labelling.ledger import MAX_STARTS, Bookkeeper, Done, Memory
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.room import Room
@@ -133,27 +134,27 @@ class Labeller:
         """
         if self._spec.expected is not None:
             check_facts(self._facts, self._spec.expected)
+        image_ids = batch["image_id"].to_pylist()
         images: dict[str, ImageRow] = {}
-        started_before: list[tuple[int, int]] = []
         with self._room.together():
-            for image in self._label_and_book(self._never_started(batch, started_before)):
+            starts = self._ledger.begin_batch(image_ids)
+            for image in self._label_and_book(self._never_started(batch, starts)):
                 images[image.image_id] = image
-        for place, starts in started_before:
-            (row,) = _rows(batch.slice(place, 1))
-            images[row.image_id] = self._again(row, starts)
+        for place, before in enumerate(starts):
+            if before:
+                (row,) = _rows(batch.slice(place, 1))
+                images[row.image_id] = self._again(row, before)
         self._ledger.settle()
-        return to_table(images[image_id] for image_id in batch["image_id"].to_pylist())
+        return to_table(images[image_id] for image_id in image_ids)
 
-    def _never_started(self, batch: pa.Table, others: list[tuple[int, int]]) -> Iterator[list[_LoadedRow]]:
-        """Groups of rows to encode together, booked as asked for; `others` gets the places and starts of the rest."""
+    def _never_started(self, batch: pa.Table, starts: list[int]) -> Iterator[list[_LoadedRow]]:
+        """Groups of rows to encode together."""
         for first in range(0, len(batch), self._together):
-            # Not all at once: the files of a batch may take gigabytes.
-            rows = _rows(batch.slice(first, self._together))
-            starts = self._ledger.begin_batch([row.image_id for row in rows])
-            others += [(first + place, count) for place, count in enumerate(starts) if count]
-            fresh = [row for row, count in zip(rows, starts, strict=True) if not count]
-            if fresh:
-                yield fresh
+            some = starts[first : first + self._together]
+            if not all(some):
+                # Not all at once: the files of a batch may take gigabytes.
+                rows = _rows(batch.slice(first, self._together))
+                yield [row for row, before in zip(rows, some, strict=True) if not before]
 
     def _again(self, row: _LoadedRow, starts: int) -> ImageRow:
         """Label an image that was in work when its worker died, with no other in work that it could take with it."""
@@ -168,6 +169,7 @@ class Labeller:
 
     def _label_and_book(self, groups: Iterable[list[_LoadedRow]]) -> Iterator[ImageRow]:
         begun: deque[tuple[list[_LoadedRow], float]] = deque()
+        finished = Finished(self._tell)
 
         def files() -> Iterator[list[File]]:
             for rows in groups:
@@ -180,23 +182,16 @@ class Labeller:
                 self._keep_masks(rows, found)
                 busy = self._clock.since(began)
                 images = [self._row(row, file, busy / len(rows)) for row, file in zip(rows, found, strict=True)]
-                self._ledger.finish([row.image_id for row in rows], self._done(rows, images, found), self._memory())
+                finished.add([row.image_id for row in rows], _done(rows, images, found))
                 yield from images
+            finished.tell()
         except torch.AcceleratorError:
             # The GPU context is lost with this process; the ledger makes sure that this ends.
             logger.exception("the accelerator failed; this worker ends and is replaced")
             os._exit(1)
 
-    def _done(self, rows: list[_LoadedRow], images: list[ImageRow], files: list[FileLabels]) -> Done:
-        spent = StageSeconds()
-        for file in files:
-            spent.add(file.spent)
-        return Done(
-            [error_kind(image.error) for image in images if image.error is not None],
-            sum(len(image.labels.masks) for image in images if image.labels is not None),
-            sum(len(row.data or b"") for row in rows),
-            asdict(spent) | {"worker": self._wall.lap()},
-        )
+    def _tell(self, image_ids: list[str], done: Done) -> None:
+        self._ledger.finish(image_ids, done + Done(seconds={"worker": self._wall.lap()}), self._memory())
 
     def _memory(self) -> Memory:
         device = self._backbone.device
@@ -263,6 +258,18 @@ class _LoadedRow:
             file_size=self.file_size,
             file_version=self.file_version,
         )
+
+
+def _done(rows: list[_LoadedRow], images: list[ImageRow], files: list[FileLabels]) -> Done:
+    spent = StageSeconds()
+    for file in files:
+        spent.add(file.spent)
+    return Done(
+        [error_kind(image.error) for image in images if image.error is not None],
+        sum(len(image.labels.masks) for image in images if image.labels is not None),
+        sum(len(row.data or b"") for row in rows),
+        asdict(spent),
+    )
 
 
 def _rows(batch: pa.Table) -> list[_LoadedRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,10 +29,21 @@ class Done:
         seconds: by stage, as in `Progress`.
     """
 
-    errors: Sequence[str] = ()
+    errors: list[str] = field(default_factory=list)
     masks: int = 0
     file_bytes: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: Done) -> Done:
+        return Done(
+            [*self.errors, *other.errors],
+            self.masks + other.masks,
+            self.file_bytes + other.file_bytes,
+            {
+                stage: self.seconds.get(stage, 0.0) + other.seconds.get(stage, 0.0)
+                for stage in self.seconds | other.seconds
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Progress:
 
     Attributes:
         images: finished, errors included.
-        in_work: begun and not finished.
+        in_work: given to labellers and not finished.
         errors: failed images by kind.
         masks: found.
         file_bytes: of finished images.
@@ -148,7 +159,11 @@ class Bookkeeper(Protocol):
 
 
 class RemoteLedger:
-    """A worker's view of the ledger. It waits for starts to be recorded, but not for ends."""
+    """A worker's view of the ledger. It waits for starts and times to be recorded, but not for ends.
+
+    A call takes a millisecond of the ledger, which all workers share: hundreds of images a second have one for each
+    batch, not for each image.
+    """
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
@@ -164,7 +179,7 @@ class RemoteLedger:
         self._actor.finish.remote(image_ids, done, memory)
 
     def spend(self, seconds: Mapping[str, float]) -> None:
-        self._actor.spend.remote(seconds)
+        ray.get(self._actor.spend.remote(seconds))
 
     def settle(self) -> None:
         ray.get(self._actor.settle.remote())
@@ -178,4 +193,3 @@ def timed(ledger: Bookkeeper, stage: str) -> Iterator[None]:
         yield
     finally:
         ledger.spend({stage: time.perf_counter() - began})
-        ledger.settle()
