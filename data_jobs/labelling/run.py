@@ -77,17 +77,13 @@ def _run(options: StoreOptions, place: str, work: Callable[[LabelStore], PartSum
 
 def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: EstimateConfig | None) -> PartSummary:
     skipped = Skipped()
-    images: Iterator[ImageRef] = itertools.islice(
-        list_images(config.input, config.store.output, skipped, config.sources), config.limit
-    )
+    images = _listed(config, skipped)
     with waiting(f"looking for images in {redact(config.input)}"):
         first = next(images, None)
     if first is None:
         passed_over = f" ({skipped})" if str(skipped) else ""
         raise ConfigurationError(f"the input {config.input} holds no image{passed_over}")
-    images = itertools.chain([first], images)
-    if share := config.share():
-        images = share.of(images)
+    images = _of_share(config, itertools.chain([first], images))
     connect()
     crew = Crew.plan(config)
     prices = _prices(sampling, crew.actors)
@@ -104,12 +100,16 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     earlier = Earlier.read(config.store, store, configured, ModelFiles.of(config), updates)
     _tell_without_embeddings(config, store, earlier)
     start = partial(crew.start, config, store, earlier)
+
+    def list_again() -> Iterator[ImageRef]:
+        return _of_share(config, _listed(config, Skipped()))
+
     if earlier.has_shards:
         if sampling is not None:
             raise ConfigurationError(
                 f"{redact(store.uri)} holds a large run that has begun; estimate into another --output"
             )
-        return resume_shards(Input(config, store, images), earlier, start)
+        return resume_shards(Input(config, store, images, list_again), earlier, start)
     listing = Listing(store, images, earlier.finished.ids)
     new = listing.new()
     with waiting(lambda: f"listing the images of {redact(config.input)}, {listing.listed:,} so far"):
@@ -123,7 +123,9 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
             f"labelled in shards of {config.shard_images:,}",
             flush=True,
         )
-        counts = begin_shards(Input(config, store, itertools.chain([following], new)), listing, manifest, start)
+        counts = begin_shards(
+            Input(config, store, itertools.chain([following], new), list_again), listing, manifest, start
+        )
         _tell_skipped(skipped)
         return counts
     pending = Pending(manifest, listing.listed, listing.changed)
@@ -140,6 +142,15 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     if sampling is None or not pending.images:
         return _label_all(started, pending)
     return _label_sample(started, pending, sampling, prices)
+
+
+def _listed(config: LabelDatasetConfig, skipped: Skipped) -> Iterator[ImageRef]:
+    return itertools.islice(list_images(config.input, config.store.output, skipped, config.sources), config.limit)
+
+
+def _of_share(config: LabelDatasetConfig, images: Iterator[ImageRef]) -> Iterator[ImageRef]:
+    share = config.share()
+    return share.of(images) if share else images
 
 
 def _prices(sampling: EstimateConfig | None, actors: Actors) -> Prices | None:

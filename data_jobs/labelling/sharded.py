@@ -19,12 +19,12 @@ from data_jobs.labelling.inputs import ImageRef
 from data_jobs.labelling.listing import Listed, Listing
 from data_jobs.labelling.manifests import Manifest, to_table
 from data_jobs.labelling.resume import settle_store
+from data_jobs.labelling.shard_addresses import forget_addresses, has_secrets, renew_addresses
 from data_jobs.labelling.shard_progress import ShardProgress
 from data_jobs.labelling.sharding import (
     add_listed,
     cut,
     drop_unlabelled,
-    forget_addresses,
     next_number,
     pending_of,
     write_shard,
@@ -34,9 +34,11 @@ from data_jobs.runtime.actors import WRITE_CPUS
 from data_jobs.runtime.ahead import ahead
 from data_jobs.runtime.machines import Machines
 from data_jobs.runtime.ray_data import progress_line
+from data_jobs.runtime.waiting import waiting
 from everymask.labels.sealing import UnfinishedShardError, seal_shard
 from everymask.labels.shards import Shard, shards_of
 from everymask.labels.store import LabelStore, PartSummary
+from everymask.redaction import redact
 from everymask.wording import counted
 
 Start = Callable[[], Started]
@@ -51,11 +53,13 @@ class Input:
         config: of the run.
         store: the output.
         images: as they are listed; None if listing would find nothing new.
+        list_again: lists them from the first on.
     """
 
     config: LabelDatasetConfig
     store: LabelStore
     images: Iterator[ImageRef] | None
+    list_again: Callable[[], Iterator[ImageRef]]
 
     def settle(self, listing: Listing) -> list[Shard]:
         """Drop the rows of images whose files changed; returns the shards that label them again.
@@ -109,6 +113,9 @@ def resume_shards(given: Input, earlier: Earlier, start: Start) -> PartSummary:
     print(f"{counted(len(there), 'shard')} from before, {len(sealed):,} of them sealed", flush=True)
     listing = Listing(store, given.images or (), earlier.finished.ids)
     open_ones = [shard for shard in there if shard.number not in sealed]
+    if signed := list(filter(has_secrets, open_ones)):
+        with waiting(f"listing {redact(given.config.input)} for the addresses of {counted(len(signed), 'shard')}"):
+            renew_addresses(signed, given.list_again())
     shards = itertools.chain(open_ones, ahead(_further(given, listing, earlier.finished.ids)))
     first = next(shards, None)
     reopened = [] if first else given.settle(listing)

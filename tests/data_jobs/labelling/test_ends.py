@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +17,15 @@ from data_jobs.labelling.attempts import Earlier
 from data_jobs.labelling.config import EstimateConfig, StoreOptions
 from data_jobs.labelling.estimate import Estimate, save
 from data_jobs.labelling.guard import Guard
+from data_jobs.labelling.inputs import ImageRef
 from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_files import ModelFiles
 from data_jobs.labelling.model_spec import ModelFacts, ModelSpec
 from data_jobs.labelling.pipeline import Tell
 from data_jobs.labelling.prices import Prices
 from data_jobs.labelling.run import _exit_code, _prices
+from data_jobs.labelling.shard_addresses import forget_addresses
+from data_jobs.labelling.sharding import cut
 from data_jobs.labelling.start import Crew, Started
 from data_jobs.labelling.totals import Totals
 from data_jobs.runtime.actors import Actors
@@ -31,6 +35,8 @@ from everymask.errors import ConfigurationError
 from everymask.images.decoding import ImageLimits
 from everymask.labelling.config import LabelConfig
 from everymask.labels.parts import PartSummary
+from everymask.labels.rows import to_table
+from everymask.labels.sealing import seal_shard
 from everymask.labels.shards import Shard
 from everymask.labels.store import LabelStore
 from tests.data_jobs.labelling.damaged import damage
@@ -106,9 +112,11 @@ class Recorded(Started):
     """A run whose workers note what they are to label, and label nothing; its output is not looked at in the end."""
 
     asked: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
 
     def label(self, pending: Manifest, shard: int | None = None, tell: Tell | None = None) -> PartSummary:
-        self.asked.extend(name for table in pending.tables() for name in table["image_id"].to_pylist())
+        self.asked.extend(image.image_id for image in pending.read())
+        self.addresses.extend(image.uri for image in pending.read())
         return PartSummary()
 
     def close_as_foretold(self, expected: int | None, added: PartSummary) -> PartSummary:
@@ -123,13 +131,35 @@ def sealing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def resumed(folder: Path, *options: str) -> list[str]:
-    """What a run labels of the shards in its output."""
+    """The images that a run labels of the shards in its output."""
+    return sorted(resume(folder, *options).asked)
+
+
+def resume(folder: Path, *options: str, listed: Sequence[ImageRef] = ()) -> Recorded:
+    """A run that goes on with the shards in its output."""
     of, run = config(folder, *options), opened(folder, *options)
     found = Earlier.read(of.store, run.store, run.record.config, ModelFiles.of(of))
     crew = Crew(SPEC, Actors(1, 1, 0.0, 1.0, 1))
     started = Recorded(run, crew, 1, Guard("50%", None), Totals(0.0))
-    sharded.resume_shards(sharded.Input(of, run.store, iter(())), found, lambda: started)
-    return sorted(started.asked)
+    sharded.resume_shards(sharded.Input(of, run.store, iter(()), lambda: iter(listed)), found, lambda: started)
+    return started
+
+
+@pytest.mark.usefixtures("sealing_at_once")
+def test_failed_images_of_a_sealed_shard_are_read_by_the_signatures_of_today(tmp_path: Path) -> None:
+    store = opened(tmp_path).store
+    address = "https://host/{}?X-Amz-Signature={}"
+    rows = [replace(image, uri=address.format(image.image_id, "***")) for image in images()]
+    (failed,) = (row.image_id for row in rows if row.error)
+    listed, today = (
+        [ImageRef(row.image_id, address.format(row.image_id, key)) for row in rows] for key in ("0ld", "n3w")
+    )
+    (shard,) = cut(store, iter(listed), 9)
+    store.write_part(to_table(rows), {"method": "amg"}, shard=shard.number)
+    seal_shard(store, shard, "a" * 64)
+    forget_addresses(shard)
+    assert resume(tmp_path, listed=today).asked == []
+    assert resume(tmp_path, "--retry-failed", listed=today).addresses == [address.format(failed, "n3w")]
 
 
 @pytest.mark.parametrize("options", [[], ["--verify"]])

@@ -19,11 +19,11 @@ from data_jobs.labelling.listing import Listed, Listing
 from data_jobs.labelling.manifests import Manifest, to_ref
 from data_jobs.labelling.manifests import to_table as manifest_table
 from data_jobs.labelling.resume import Finished, reopen_asked, settle_store
+from data_jobs.labelling.shard_addresses import forget_addresses, has_secrets, renew_addresses
 from data_jobs.labelling.sharding import (
     add_listed,
     cut,
     drop_unlabelled,
-    forget_addresses,
     note_versions,
     pending_of,
     write_shard,
@@ -128,10 +128,11 @@ def test_what_is_pending_of_a_shard_is_what_has_no_row(store: LabelStore) -> Non
     assert pending_of(store, shard, settle_store(store, retry_failed=True, shard=shard).ids).images == 5
 
 
-def test_signed_addresses_are_kept_beside_a_shard_until_it_is_sealed(store: LabelStore) -> None:
-    def signed(number: int, signature: str = "v3ry-s3cret-1") -> ImageRef:
-        return ImageRef(f"{number}", f"https://host/{number}.jpg?X-Amz-Signature={signature}")
+def signed(number: int, signature: str = "v3ry-s3cret-1") -> ImageRef:
+    return ImageRef(f"{number}", f"https://host/{number}.jpg?X-Amz-Signature={signature}")
 
+
+def test_signed_addresses_are_kept_beside_a_shard_until_it_is_sealed(store: LabelStore) -> None:
     given = [signed(1), ImageRef("2", "/in/a#b?.jpg"), signed(3)]
     shard = write_shard(store, 0, [manifest_table(given)])
     assert shard is not None
@@ -150,6 +151,36 @@ def test_signed_addresses_are_kept_beside_a_shard_until_it_is_sealed(store: Labe
     files = [path for path in Path(store.root.path).rglob("*") if path.is_file()]
     assert files
     assert not any("s3cret" in str(pq.read_table(path).to_pylist()) for path in files)
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_a_later_listing_renews_the_signatures_of_the_images_that_it_has(store: LabelStore, forgotten: bool) -> None:
+    given = [signed(1), ImageRef("2", "/in/2.jpg"), signed(3), signed(4)]
+    shard, other = (
+        write_shard(store, place, [manifest_table(some)]) for place, some in enumerate((given[:3], given[3:]))
+    )
+    assert shard is not None
+    assert other is not None
+    if forgotten:
+        forget_addresses(shard)
+    later = [signed(9, "n3w"), signed(3, "n3w"), ImageRef("2", "/in/2.jpg"), signed(4, "n3w"), signed(3, "n3w")]
+    renew_addresses([shard], later)
+    first = ImageRef("1", "https://host/1.jpg?X-Amz-Signature=***") if forgotten else given[0]
+    assert list(pending_of(store, shard, IdSet()).read()) == [first, given[1], signed(3, "n3w")]
+    assert list(pending_of(store, other, IdSet()).read()) == [given[3]], "a shard that was not asked for"
+    assert "n3w" not in str(list(manifest_rows(shard.manifest_files())))
+    renew_addresses([shard], ())
+    assert list(pending_of(store, shard, IdSet()).read())[2] == signed(3, "n3w")
+
+
+def test_only_shards_of_signed_addresses_are_listed_again(store: LabelStore) -> None:
+    plain, secret = (
+        write_shard(store, 0, [manifest_table(list(refs([1])))]),
+        write_shard(store, 1, [manifest_table([signed(1)])]),
+    )
+    assert plain is not None
+    assert secret is not None
+    assert (has_secrets(plain), has_secrets(secret)) == (False, True)
 
 
 def test_only_shards_with_errors_are_opened_to_retry_them(store: LabelStore) -> None:
