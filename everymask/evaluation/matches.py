@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""COCO's thresholds, to the bit."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 

@@ -19,13 +19,12 @@ from everymask.entities.amg import segment_amg
 from everymask.entities.config import AmgConfig
 from everymask.errors import ConfigurationError
 from everymask.evaluation.click_accuracy import SIZES_PX, ClickPicture
+from everymask.evaluation.matches import IOU_THRESHOLDS
 from everymask.masks.rle import encode_masks
 from everymask.records import Rle
 
 _PROMPTS_AT_ONCE = 16
 """Each prompt gives three masks at the image's resolution."""
-IOU_THRESHOLDS = np.arange(0.5, 1.0, 0.05)
-"""COCO's thresholds."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +83,17 @@ def _best_of_grid(
     points = point_grid(embedding.canvas.original_size_hw, config.points_per_side, backbone.device)
     distinct, _ = backbone.distinct_points(embedding, points)
     segments = torch.from_numpy(picture.segments).to(backbone.device).flatten(1).float()
-    best, count = segments.new_zeros(len(segments)), 0
+    best, count = segments.new_zeros(len(segments), dtype=torch.float64), 0
     for batch in torch.split(points[distinct], _PROMPTS_AT_ONCE):
         logits = backbone.decode_points(embedding, batch).logits.flatten(0, 1)
         masks = (backbone.full_resolution_logits(embedding, logits) > 0).flatten(1).float()
-        inside = masks @ segments.T
+        inside = (masks @ segments.T).double()  # Whole numbers: an IoU of 0.7 must not fall below the threshold 0.7.
         sizes = masks.sum(dim=1)
         ious = inside / (sizes[:, None] + segments.sum(dim=1) - inside)
         if len(segments):
             best = torch.maximum(best, ious.amax(dim=0))
         count += int((sizes > 0).sum())
-    return best.double().cpu().numpy(), count
+    return best.cpu().numpy(), count
 
 
 def best_ious(masks: Sequence[Rle], segments: Sequence[Rle]) -> NDArray[np.float64]:

@@ -33,6 +33,14 @@ def test_recall_by_size_of_all_masks_and_of_those_that_the_generator_keeps() -> 
     assert raw.masks > kept.masks
 
 
+def test_a_mask_is_right_at_the_threshold_that_its_iou_equals() -> None:
+    answer = rectangle(SIZE, 40, 0, 160, 84)  # 0.7 of the large one: right at 0.5, 0.55, 0.6, 0.65 and 0.7.
+    backbone = ScriptedBackbone([Reply.one(SMALL), Reply.one(answer)], painted(SIZE, LARGE))
+    picture = ClickPicture(np.zeros((*SIZE, 3), dtype=np.uint8), LARGE[None])
+    recall = proposal_recall(backbone, [picture], CONFIG)
+    assert recall["raw"].recall == recall["kept"].recall == 0.5
+
+
 def test_ground_truth_without_segments_is_refused() -> None:
     backbone = ScriptedBackbone([Reply.one(SMALL)], painted(SIZE))
     empty = ClickPicture(np.zeros((*SIZE, 3), dtype=np.uint8), np.zeros((0, *SIZE), dtype=bool))
