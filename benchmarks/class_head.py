@@ -21,7 +21,7 @@ import torch
 import tyro
 
 from benchmarks.class_material import embedded, read_truth, truth_name
-from benchmarks.classes import ENOUGH, frequent_mean, percent, with_intervals
+from benchmarks.class_trials import ENOUGH, frequent_mean, percent, with_intervals
 from everymask.backbone.registry import load_backbone
 from everymask.classes.config import ClassesConfig
 from everymask.classes.embeddings import MaskEmbeddings

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.classes import with_intervals
+from benchmarks.class_trials import with_intervals
 from everymask.backbone.protocol import PromptableBackbone
 from everymask.backbone.registry import load_backbone
 from everymask.classes.config import ClassesConfig, ConceptsConfig

@@ -36,7 +36,7 @@ from benchmarks.class_material import (
     truth_name,
     with_crops,
 )
-from benchmarks.classes import measure
+from benchmarks.class_trials import measure
 from everymask.classes.config import ClassesConfig
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead

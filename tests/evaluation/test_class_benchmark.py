@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from benchmarks import class_head, paper_tables
-from benchmarks.classes import Trial, _summary, figure_rows
+import pytest
+
+from benchmarks import class_head, class_trials, paper_tables
+from benchmarks.class_material import Material
+from benchmarks.class_trials import OWN, Trial, TrialConfig, over_seeds, summary
+from benchmarks.classes import figure_rows
+from benchmarks.kept_figures import kept_figures
 from benchmarks.tables import made_table
 from everymask.classes.config import ClipConfig, MaskConfig
+from everymask.classes.taxonomy import Taxonomy
+from everymask.classes.training.train import TrainingConfig
 from everymask.evaluation.doubt import DoubtFigures
 from everymask.evaluation.figure_files import write_figures
 from everymask.evaluation.semantic import ClassFigures, SemanticFigures
-from tests.classes.toy import COLOURS, colour_head
+from tests.classes.toy import COLOURS, ColourBackbone, colour_head
 from tests.evaluation.squares import between, described_by, square, truth_of
 
 
@@ -28,11 +38,11 @@ def figures(iou: float, ap50: float) -> SemanticFigures:
 
 def trial(iou: float) -> Trial:
     doubt = DoubtFigures(0.9, 10, 2, None, 10, 0)
-    return Trial({None: figures(iou, 0.2), 0.7: figures(iou / 2, 0.1)}, figures(iou, 0.4), doubt)
+    return Trial({OWN: figures(iou, 0.2), "0.7": figures(iou / 2, 0.1)}, figures(iou, 0.4), doubt)
 
 
 def test_a_row_has_mean_and_deviation_of_the_seeds_and_the_frequent_classes_alone(tmp_path: Path) -> None:
-    found = {"crop": {"training_seconds": [1.0, 1.0], "distilled": _summary([trial(0.4), trial(0.6)])}}
+    found = {"crop": {"training_seconds": [1.0, 1.0], "distilled": summary([trial(0.4), trial(0.6)])}}
     rows = figure_rows(found)
     assert list(rows) == ["`crop`, distilled", "`crop`, distilled, threshold 0.7"]
     row = rows["`crop`, distilled"]
@@ -44,6 +54,70 @@ def test_a_row_has_mean_and_deviation_of_the_seeds_and_the_frequent_classes_alon
     write_figures(tmp_path / "x.json", rows, {"nano": "ab" * 32})
     assert json.loads((tmp_path / "x.json").read_text())["figures"] == rows
     assert "| `crop`, distilled | 55.0 ± 7.1 | 0.90 |" in made_table(tmp_path / "x.json", ["mIoU", "wrong-name"])
+
+
+class KilledError(BaseException):
+    pass
+
+
+def measured_seeds(monkeypatch: pytest.MonkeyPatch, killed_at: int | None) -> list[int]:
+    """Replaces training and measuring, which take long; a list of the seeds for which it was asked."""
+    asked: list[int] = []
+
+    def one_seed(material: Material, taxonomy: Taxonomy, training: TrainingConfig, *rest: object) -> dict[str, Any]:
+        if training.seed == killed_at:
+            raise KilledError
+        asked.append(training.seed)
+        return {"training_seconds": 1.0, "trials": {"distilled": asdict(trial((0.2, 0.3, 0.4)[training.seed]))}}
+
+    monkeypatch.setattr(class_trials, "_one_seed", one_seed)
+    return asked
+
+
+def test_a_killed_measurement_loses_no_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    material = Material(ColourBackbone(), [], [], {})
+    config = TrialConfig(exemplars=tmp_path, ground_truth=tmp_path, work=tmp_path / "work", seeds=3)
+    told: list[dict[str, Any]] = []
+
+    def run(tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        return over_seeds(material, Taxonomy((("cat", "cat"), ("giraffe", "giraffe"))), config, "token", tell)
+
+    assert measured_seeds(monkeypatch, killed_at=2) == []
+    with pytest.raises(KilledError):
+        run(told.append)
+    assert [len(found["distilled"]["miou"]["values"]) for found in told] == [1, 2]
+    assert figure_rows({"token": told[-1]})["`token`, distilled"]["mIoU-10"] == "57.5 ± 3.5"
+    asked = measured_seeds(monkeypatch, killed_at=None)
+    whole = run(told.append)
+    assert asked == [2]
+    assert whole == told[-1]
+    assert whole["distilled"] == summary([trial(0.2), trial(0.3), trial(0.4)])
+
+
+def test_figures_are_kept_for_the_very_same_question_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def measure() -> dict[str, Any]:
+        calls.append(len(calls))
+        return {"iou": 0.1, "call": calls[-1]}
+
+    assert kept_figures(tmp_path / "kept", {"seed": 0}, measure) == {"iou": 0.1, "call": 0}
+    assert kept_figures(tmp_path / "kept", {"seed": 0}, measure) == {"iou": 0.1, "call": 0}
+    assert kept_figures(tmp_path / "kept", {"seed": 1}, measure)["call"] == 1
+    monkeypatch.setattr("benchmarks.kept_figures._code_sha256", lambda: "other code")
+    assert kept_figures(tmp_path / "kept", {"seed": 0}, measure)["call"] == 2
+
+
+def test_the_papers_tables_have_rows_of_heads_and_of_none(tmp_path: Path) -> None:
+    heads = {"training_seconds": [1.0], "mil": summary([trial(0.4)]), "distilled": summary([trial(0.6)])}
+    measured = {"token": heads, "token+pooled": heads}
+    assert list(paper_tables.head_rows(measured, 2)) == ["U-SAM", "U-SAM, `token+pooled`"]
+    rows = paper_tables.head_rows(measured, 4)
+    assert list(rows) == ["MIL", "U-SAM", "MIL, `token+pooled`", "U-SAM, `token+pooled`"]
+    assert (rows["MIL"]["mIoU"], rows["U-SAM"]["mIoU"]) == ("50.0", "60.0")
+    nothing = paper_tables._without_head(figures(0.0, 0.0))
+    assert (nothing["mIoU"], nothing["mAP50"], nothing["mAP50-all"]) == ("30.0", "0.0", "-")
+    assert "  cat                   IoU   40.0 %  AP50 without a threshold   40.0 %" in paper_tables.lines(rows)
 
 
 def test_a_head_is_measured_by_each_threshold_and_by_none() -> None:
@@ -72,5 +146,5 @@ def test_clip_looks_at_every_mask_of_the_grid_as_the_papers_recipe_does(tmp_path
     config = paper_tables.TableConfig(exemplars=tmp_path, ground_truth=tmp_path, table=3, clip=clip)
     chosen = paper_tables.clip_config(config, ("cat", "dog"))
     assert chosen.names == ("cat", "dog")
-    assert chosen.masks == paper_tables.benchmark_config(config).classes.masks
+    assert chosen.masks == paper_tables.trial_config(config).classes.masks
     assert (chosen.masks.max_masks, chosen.masks.duplicate_iou_thresh) == (None, 1.0)
