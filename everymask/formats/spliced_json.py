@@ -41,13 +41,32 @@ def flat_lists(rings: Sequence[NDArray[np.number]], x: Texts, y: Texts) -> list[
 
 
 def ring_texts(rings: Sequence[NDArray[np.number]], x: Texts, y: Texts) -> list[str]:
-    """The texts of the corners x and y of each ring, joined."""
+    """The texts of the corners x and y of each ring, joined; texts are ASCII."""
     if not rings:
         return []
-    places = np.concatenate(rings).astype(np.int64) + np.array([0, len(x)])
-    texts = list(map((*x, *y).__getitem__, places.ravel().tolist()))
-    bounds = np.cumsum([0, *(2 * len(ring) for ring in rings)]).tolist()
-    return ["".join(texts[first:last]) for first, last in itertools.pairwise(bounds)]
+    corners = np.concatenate(rings).astype(np.int64)
+    width = 1 << (max(_longest(x), _longest(y)) - 1).bit_length()  # NumPy copies items of such sizes fastest
+    texts = np.empty((len(corners), 2), dtype=f"V{width}")
+    lengths = np.empty((len(corners), 2), dtype=np.int64)
+    for axis, of_axis in enumerate((x, y)):
+        table, sizes = _table(of_axis, width)
+        texts[:, axis], lengths[:, axis] = table[corners[:, axis]], sizes[corners[:, axis]]
+    text = texts.tobytes().translate(None, b"\0").decode("ascii")
+    ends = np.concatenate([[0], np.cumsum(lengths[:, 0] + lengths[:, 1])])
+    bounds = ends[np.cumsum([0, *map(len, rings)])].tolist()
+    return [text[first:last] for first, last in itertools.pairwise(bounds)]
+
+
+@lru_cache(maxsize=256)
+def _longest(texts: Texts) -> int:
+    return max(map(len, texts))
+
+
+@lru_cache(maxsize=256)
+def _table(texts: Texts, width: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """(N,) texts, filled up to `width` bytes with zeros, and their (N,) lengths."""
+    filled = np.array([text.encode("ascii") for text in texts], dtype=f"S{width}")
+    return filled.view(f"V{width}"), np.array(list(map(len, texts)))
 
 
 @lru_cache(maxsize=256)

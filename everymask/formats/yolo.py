@@ -22,8 +22,8 @@ from everymask.formats.format import Destination, Ended, ExportedImage, ExportOp
 from everymask.formats.naming import stem_path
 from everymask.formats.outlines import simplified_pixels
 from everymask.formats.spliced_json import ring_texts
-from everymask.masks.column_runs import Ints
-from everymask.masks.pixel_polygons import fill_pixel_polygons, pixel_polygons
+from everymask.masks.column_runs import ColumnRuns, Ints
+from everymask.masks.pixel_polygons import filled_runs, pixel_polygons
 from everymask.records import LabelledMask, Rle
 
 _INSET = 0.4
@@ -57,9 +57,9 @@ def _thin(polygons: Sequence[Ints]) -> list[int]:
     if not some:
         return []
     firsts = np.cumsum([0, *(len(polygons[number]) for number in some)])[:-1]
-    corners = np.concatenate(polygons)
-    extent = np.maximum.reduceat(corners, firsts) - np.minimum.reduceat(corners, firsts)
-    return [some[place] for place in np.flatnonzero((extent == 0).any(axis=1))]
+    axes = np.concatenate(polygons).T.copy()
+    flat = [np.maximum.reduceat(axis, firsts) == np.minimum.reduceat(axis, firsts) for axis in axes]
+    return [some[place] for place in np.flatnonzero(flat[0] | flat[1])]
 
 
 def _thin_ring(polygon: Ints, size_hw: tuple[int, int]) -> str:
@@ -78,12 +78,12 @@ def box_line(mask: LabelledMask, class_index: int) -> str:
     return f"{class_index} " + " ".join(f"{value:.7g}" for value in values) if mask.area else ""
 
 
-def yolo_polygons(masks: Sequence[LabelledMask], size_hw: tuple[int, int], tolerance_px: float) -> list[Ints]:
+def yolo_polygons(stored: ColumnRuns, rles: Sequence[Rle], tolerance_px: float) -> list[Ints]:
     """The ring of each mask, (K, 2) pixels (x, y); (0, 2) for an empty one."""
-    polygons = pixel_polygons([mask.rle for mask in masks], size_hw)
+    polygons = pixel_polygons(stored, len(rles))
     if not tolerance_px:
         return polygons
-    return [simplified_pixels(polygon, mask.rle, tolerance_px) for polygon, mask in zip(polygons, masks, strict=True)]
+    return [simplified_pixels(polygon, rle, tolerance_px) for polygon, rle in zip(polygons, rles, strict=True)]
 
 
 class YoloWriter:
@@ -101,10 +101,12 @@ class YoloWriter:
             lines = [box_line(mask, index) for mask, index in zip(masks, classes, strict=True)]
             read = [mask.rle for mask in masks]
         else:
-            polygons = yolo_polygons(masks, size_hw, self._options.tolerance_px)
+            rles = [mask.rle for mask in masks]
+            stored = ColumnRuns.of_rles(rles, size_hw)
+            polygons = yolo_polygons(stored, rles, self._options.tolerance_px)
             lines = yolo_lines(polygons, classes, size_hw)
             # Ultralytics reads the same pixels again (`read_pixels`), of whatever size the image is.
-            read = fill_pixel_polygons(polygons, size_hw)
+            read = filled_runs(polygons, size_hw).rles_of_copies(stored, rles)
         path = self._destination.folder / "labels" / exported.split / f"{stem_path(exported.name)}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.masks.column_runs import Ints, union_of_spans
+from everymask.masks.column_runs import ColumnRuns, Ints, union_of_spans
 from everymask.masks.runs import places_within
 from everymask.masks.sorting import sorted_integers
 from everymask.records import Rle
@@ -24,13 +24,21 @@ _MIDDLE = _SCALE // 2
 def fill_edge_polygons(polygons: Sequence[Sequence[NDArray[np.number]]], size_hw: tuple[int, int]) -> list[Rle]:
     """For each mask the union of its polygons, (K, 2) corners (x, y) in pixels, closed implicitly.
 
+    Corners and polygons are as for `edge_polygon_runs`.
+    """
+    return edge_polygon_runs(polygons, size_hw).rles(len(polygons))
+
+
+def edge_polygon_runs(polygons: Sequence[Sequence[NDArray[np.number]]], size_hw: tuple[int, int]) -> ColumnRuns:
+    """`fill_edge_polygons` before encoding.
+
     Corners are trusted: those of outside are checked, and filled, by `everymask.masks.checked.fill_polygons`. Polygons
     of fewer than three corners fill nothing.
     """
     height, width = size_hw
     rings = [ring for of_mask in polygons for ring in of_mask if len(ring) >= 3]
     if not rings:
-        return union_of_spans(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), len(polygons), size_hw)
+        return union_of_spans(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), size_hw)
     lengths = np.array([len(ring) for ring in rings])
     ends = np.cumsum(lengths)
     corners = (_SCALE * np.concatenate(rings) + 0.5).astype(np.int64)
@@ -46,7 +54,7 @@ def fill_edge_polygons(polygons: Sequence[Sequence[NDArray[np.number]]], size_hw
     # From each polygon's image to its mask's.
     masks = np.repeat(np.arange(len(polygons)), [sum(len(ring) >= 3 for ring in of_mask) for of_mask in polygons])
     shift = (masks - np.arange(masks.size))[starts // (height * width)] * (height * width)
-    return union_of_spans(starts + shift, stops + shift, len(polygons), size_hw)
+    return union_of_spans(starts + shift, stops + shift, size_hw)
 
 
 def _crossings(begins: Ints, ends: Ints, width: int) -> tuple[Ints, Ints, Ints]:

@@ -16,24 +16,23 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from everymask.masks.column_runs import ColumnRuns, Ints, union_of_spans
-from everymask.masks.rle import rle_areas
-from everymask.masks.runs import places_within, rles_from_runs
+from everymask.masks.runs import places_within
 from everymask.masks.sorting import sorted_integers
 from everymask.masks.tracing import trace
 from everymask.records import Rle
 
 
-def pixel_polygons(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[Ints]:
+def pixel_polygons(runs: ColumnRuns, num_masks: int) -> list[Ints]:
     """For each mask, one ring of (K, 2) pixels (x, y), closed implicitly; (0, 2) for an empty mask.
 
     Parts that touch only at a corner count as one. Other parts are joined to the largest where they are nearest.
     """
-    outlines = trace(ColumnRuns.of_rles(rles, size_hw), diagonals_join=True, join_holes=True)
+    outlines = trace(runs, diagonals_join=True, join_holes=True)
     rings = outlines.pixel_rings()
-    bounds = np.searchsorted(outlines.masks, np.arange(len(rles) + 1))
-    several = np.diff(bounds)[outlines.masks] > 1
+    bounds = np.searchsorted(outlines.masks, np.arange(num_masks + 1))
+    several = np.flatnonzero(np.diff(bounds)[outlines.masks] > 1)
     areas = np.zeros(len(rings), dtype=np.int64)
-    areas[several] = rle_areas(fill_pixel_polygons([rings[part] for part in np.flatnonzero(several)], size_hw))
+    areas[several] = filled_runs([rings[part] for part in several], runs.size_hw).areas(several.size)
     return [_joined(rings[first:last], areas[first:last]) for first, last in itertools.pairwise(bounds.tolist())]
 
 
@@ -121,58 +120,68 @@ def fill_pixel_polygons(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> l
     A pixel is set where its centre lies inside by the even-odd rule, or where a side touches it. Sides are Bresenham
     lines from left to right, halves rounded down, as in OpenCV's `LineIterator`.
     """
+    return filled_runs(polygons, size_hw).rles(len(polygons))
+
+
+def filled_runs(polygons: Sequence[Ints], size_hw: tuple[int, int]) -> ColumnRuns:
+    """`fill_pixel_polygons` before encoding."""
     height, width = size_hw
     lengths = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
     ends = np.cumsum(lengths)
-    if not ends.size or not ends[-1]:
-        return rles_from_runs([np.array([height * width])] * len(polygons), size_hw)
-    corners = np.concatenate(list(polygons)).astype(np.int64)
-    owners = np.repeat(np.arange(lengths.size), lengths)
-    following = np.arange(1, corners.shape[0] + 1)
+    x, y = np.concatenate([np.zeros((0, 2), dtype=np.int64), *polygons]).astype(np.int64).T.copy()
+    following = np.arange(1, x.size + 1)
     used = lengths > 0
     following[ends[used] - 1] = (ends - lengths)[used]
-    x0, y0 = corners.T
-    x1, y1 = corners[following].T
-    swap = x1 < x0
-    x0, x1, y0, y1 = np.where(swap, x1, x0), np.where(swap, x0, x1), np.where(swap, y1, y0), np.where(swap, y0, y1)
-    columns = owners * width
-    starts, stops = zip(
-        _interior(x0, y0, x1, y1, columns, height), _lines(x0, y0, x1, y1, columns, height), strict=True
-    )
-    return union_of_spans(np.concatenate(starts), np.concatenate(stops), len(polygons), size_hw)
+    # A position is column x height + row, with the columns of all masks in sequence.
+    positions = (np.repeat(np.arange(lengths.size) * width, lengths) + x) * height + y
+    way, climb, ahead = x[following] - x, y[following] - y, positions[following]
+    upright = np.flatnonzero(way == 0)
+    # Nothing else holds the pixel of a corner that has the sides to both its neighbours on its left.
+    tips = ahead[(way > 0) & (way[following] < 0)]
+    wide, rise, lefts = np.abs(way), np.where(way < 0, -climb, climb), np.minimum(positions, ahead)
+    slanting = np.flatnonzero((rise != 0) & (np.abs(rise) != wide) & (way != 0))
+    slants = lefts[slanting], wide[slanting], rise[slanting], height
+    wide[slanting] = 0
+    inside, behind = _interior(_crossings(lefts, wide, height + np.sign(rise)), _crossings_of_slants(*slants))
+    drawn = _lines(*slants)
+    starts = [inside, lefts[upright], tips, drawn]
+    stops = [behind, np.maximum(positions, ahead)[upright] + 1, tips + 1, drawn + 1]
+    return union_of_spans(np.concatenate(starts), np.concatenate(stops), size_hw)
 
 
-def _interior(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int) -> tuple[Ints, Ints]:
+def _interior(crossings: Ints, crossings_of_slants: Ints) -> tuple[Ints, Ints]:
     """First positions and positions behind the last of the runs inside polygons, column by column.
 
-    A position is column x height + row, with the columns of all masks in sequence.
+    Level, upright and diagonal sides cross columns at pixels, which are inside, too. Where slanting sides do, it is the
+    first pixel below.
     """
-    wide = x1 > x0
-    x0, y0, x1, y1, columns = x0[wide], y0[wide], x1[wide], y1[wide], columns[wide]
-    span = x1 - x0
-    along = places_within(span)
-    crossing = np.repeat(y0, span) - (-along * np.repeat(y1 - y0, span) // np.repeat(span, span))
-    positions = sorted_integers((np.repeat(columns + x0, span) + along) * height + crossing)
-    starts, stops = positions[0::2], positions[1::2]
+    keys = sorted_integers(np.concatenate([2 * crossings + 1, 2 * crossings_of_slants]))
+    starts, stops = keys[0::2] >> 1, (keys[1::2] + 1) >> 1
     some = stops > starts
     return starts[some], stops[some]
 
 
-def _lines(x0: Ints, y0: Ints, x1: Ints, y1: Ints, columns: Ints, height: int) -> tuple[Ints, Ints]:
-    """Runs that lines cover; a vertical line is one run."""
-    wide, tall = x1 - x0, np.abs(y1 - y0)
-    upright = wide == 0
-    start = (columns + x0) * height + np.minimum(y0, y1)
-    start, stop = start[upright], (start + tall + 1)[upright]
-    x0, y0, wide, tall, columns = (values[~upright] for values in (x0, y0, wide, tall, columns))
-    step = np.sign(y1[~upright] - y0)
+def _crossings(lefts: Ints, wide: Ints, steps: Ints) -> Ints:
+    """Positions where sides cross the `wide` columns that begin at their left ends, each one step behind the last."""
+    sides = np.repeat(np.arange(wide.size), wide)
+    before = np.cumsum(wide) - wide
+    return (lefts - before * steps)[sides] + np.arange(sides.size) * steps[sides]
+
+
+def _crossings_of_slants(lefts: Ints, wide: Ints, rise: Ints, height: int) -> Ints:
+    """As `_crossings`, of sides that rise by whatever number of rows."""
+    along = places_within(wide)
+    return np.repeat(lefts, wide) + along * height - (-along * np.repeat(rise, wide) // np.repeat(wide, wide))
+
+
+def _lines(lefts: Ints, wide: Ints, rise: Ints, height: int) -> Ints:
+    """Positions of the pixels of slanting sides."""
+    tall = np.abs(rise)
     steep = tall > wide
     major, minor = np.where(steep, tall, wide), np.where(steep, wide, tall)
     count = major + 1
     along = places_within(count)
     major, minor, steep = (np.repeat(values, count) for values in (major, minor, steep))
     aside = (2 * minor * along + major - 1) // (2 * major)
-    x = np.repeat(columns + x0, count) + np.where(steep, aside, along)
-    y = np.repeat(y0, count) + np.repeat(step, count) * np.where(steep, along, aside)
-    pixels = x * height + y
-    return np.concatenate([start, pixels]), np.concatenate([stop, pixels + 1])
+    down = np.repeat(np.sign(rise), count) * np.where(steep, along, aside)
+    return np.repeat(lefts, count) + np.where(steep, aside, along) * height + down

@@ -1,7 +1,7 @@
-"""Sorting of many non-negative integers by their 16-bit digits.
+"""Sorting of many non-negative integers.
 
-NumPy sorts 16-bit integers by counting, in linear time. Its sort of 64-bit ones takes several times as long,
-most of all on processors whose vector instructions for it are slow.
+NumPy sorts values with vector instructions, the narrower the faster, but what orders them is faster found by counting
+their 16-bit digits, in linear time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DIGIT_BITS = 16
+_NARROW = 1 << 31
 
 
 def integer_order(values: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -24,4 +25,6 @@ def integer_order(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def sorted_integers(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """`np.sort(values)` of (N,) non-negative values."""
-    return values[integer_order(values)]
+    if int(values.max(initial=0)) < _NARROW:
+        return np.sort(values.astype(np.int32)).astype(np.int64)
+    return np.sort(values)

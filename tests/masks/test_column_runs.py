@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from random import Random
 
 import numpy as np
 from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from everymask.masks.column_runs import ColumnRuns
+from everymask.masks.column_runs import ColumnRuns, union_of_spans
 from everymask.masks.rle import boxes_from_rles, encode_masks
 from tests.masks.strategies import mask_stacks
 
@@ -51,3 +53,43 @@ def test_runs_in_boxes_are_those_of_the_crops_and_come_back(stack: NDArray[np.bo
         np.testing.assert_array_equal(np.repeat(np.arange(runs.size) % 2 == 1, runs), mask[y0:y1, x0:x1].ravel("F"))
     back = ColumnRuns.of_boxes(counts, bounds, boxes, stack.shape[1:])
     assert back.rles(len(stack)) == rles
+
+
+@given(mask_stacks(max_side=12), st.integers(0, 10**6))
+def test_copies_that_did_not_change_keep_their_encodings(stack: NDArray[np.bool_], place: int) -> None:
+    size_hw, rles = stack.shape[1:], encode_masks(stack)
+    stored = ColumnRuns.of_rles(rles, size_hw)
+    own = stored.rles_of_copies(stored, rles)
+    assert all(kept is rle for kept, rle in zip(own, rles, strict=True))
+    if not stack.size:
+        return
+    changed = stack.copy()
+    changed.flat[place % stack.size] ^= True
+    number = place % stack.size // (size_hw[0] * size_hw[1])
+    found = ColumnRuns.of_rles(encode_masks(changed), size_hw).rles_of_copies(stored, rles)
+    assert found == encode_masks(changed)
+    assert [kept is rle for kept, rle in zip(found, rles, strict=True)] == [
+        place != number for place in range(len(rles))
+    ]
+
+
+@given(mask_stacks(max_side=12))
+def test_areas_are_counts_of_pixels(stack: NDArray[np.bool_]) -> None:
+    runs = ColumnRuns.of_rles(encode_masks(stack), stack.shape[1:])
+    assert runs.areas(len(stack)).tolist() == stack.sum(axis=(1, 2)).tolist()
+
+
+@given(mask_stacks(max_side=12), st.randoms(use_true_random=False))
+def test_the_union_of_spans_is_the_pixels_of_all_of_them(stack: NDArray[np.bool_], random: Random) -> None:
+    """Spans in any order, some of them cut in two, some of them twice."""
+    size_hw = stack.shape[1:]
+    runs = ColumnRuns.of_rles(encode_masks(stack), size_hw)
+    heads = runs.lines * size_hw[0]
+    spans = []
+    for start, stop in zip((heads + runs.tops).tolist(), (heads + runs.bottoms).tolist(), strict=True):
+        cut = random.randint(start, stop)
+        pieces = [(start, cut), (cut, stop), (random.randint(start, cut), stop)]
+        spans += [(first, last) for first, last in pieces if last > first]
+    random.shuffle(spans)
+    starts, stops = np.array(spans, dtype=np.int64).reshape(-1, 2).T
+    np.testing.assert_array_equal(decoded(union_of_spans(starts, stops, size_hw), len(stack)), stack)
