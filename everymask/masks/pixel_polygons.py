@@ -165,7 +165,8 @@ def _crossings(lefts: Ints, wide: Ints, steps: Ints) -> Ints:
     """Positions where sides cross the `wide` columns that begin at their left ends, each one step behind the last."""
     sides = np.repeat(np.arange(wide.size), wide)
     before = np.cumsum(wide) - wide
-    return (lefts - before * steps)[sides] + np.arange(sides.size) * steps[sides]
+    positions: Ints = (lefts - before * steps)[sides] + np.arange(sides.size) * steps[sides]
+    return positions
 
 
 def _crossings_of_slants(lefts: Ints, wide: Ints, rise: Ints, height: int) -> Ints:
@@ -184,4 +185,5 @@ def _lines(lefts: Ints, wide: Ints, rise: Ints, height: int) -> Ints:
     major, minor, steep = (np.repeat(values, count) for values in (major, minor, steep))
     aside = (2 * minor * along + major - 1) // (2 * major)
     down = np.repeat(np.sign(rise), count) * np.where(steep, along, aside)
-    return np.repeat(lefts, count) + np.where(steep, aside, along) * height + down
+    pixels: Ints = np.repeat(lefts, count) + np.where(steep, aside, along) * height + down
+    return pixels
