@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from data_jobs.exemplars.composites import planned_composites, write_composites
 from everymask.backbone.embedding import embed_images
@@ -24,6 +25,8 @@ from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances, r
 from everymask.evaluation.ground_truth.voc import VOC_CLASSES
 from everymask.images.decoding import decode_image
 
+Half = Literal["first", "second"]
+"""Every second image by name, beginning with the first or with the second."""
 SHARD = 25
 """Images in a file of a store of mask embeddings."""
 
@@ -38,6 +41,8 @@ class Measured:
     """Folder with instances.json and images/, or in VOC's layout."""
     split: str = "val"
     """Which list in VOC's ImageSets/Segmentation."""
+    half: Half | None = None
+    """Only half of the annotated images, where exemplars are cut from the other."""
     work: Path = Path("runs/benchmark-classes")
     """Where mask embeddings are kept."""
     model: str = "nano"
@@ -119,13 +124,22 @@ def truth_name(folder: Path, split: str) -> str:
     return "-".join([*folder.resolve().parts[-2:], *([split] if is_voc(folder) else [])])
 
 
-def read_truth(folder: Path, split: str, taxonomy: Taxonomy) -> tuple[dict[str, ClassTruth], tuple[str, ...], Path]:
+def read_truth(
+    folder: Path, split: str, taxonomy: Taxonomy, half: Half | None = None
+) -> tuple[dict[str, ClassTruth], tuple[str, ...], Path]:
     """Ground truth by file name, its classes, and the folder of its images."""
     if not is_voc(folder):
-        return read_coco_instances(folder, taxonomy), taxonomy.classes, folder / "images"
+        return half_of(read_coco_instances(folder, taxonomy), half), taxonomy.classes, folder / "images"
     subjects = [(VOC_NAMES.get(subject, subject), name) for subject, name in taxonomy.subjects]
     known = Taxonomy(tuple((subject, name) for subject, name in subjects if subject in VOC_CLASSES))
-    return read_voc(folder, known, split), known.classes, folder / "JPEGImages"
+    return half_of(read_voc(folder, known, split), half), known.classes, folder / "JPEGImages"
+
+
+def half_of(truth: dict[str, ClassTruth], half: Half | None) -> dict[str, ClassTruth]:
+    """One half of the images; all where `half` is None."""
+    if half is None:
+        return truth
+    return {name: truth[name] for name in sorted(truth)[("first", "second").index(half) :: 2]}
 
 
 def prepare(config: Measured, classes: ClassesConfig) -> Material:
@@ -141,7 +155,7 @@ def prepare(config: Measured, classes: ClassesConfig) -> Material:
     bags = embedded(
         backbone, ((item.bag_id, config.exemplars / item.file) for item in exemplars), store / "bags", classes
     )
-    truth, _, folder = read_truth(config.ground_truth, config.split, taxonomy_of(exemplars))
+    truth, _, folder = read_truth(config.ground_truth, config.split, taxonomy_of(exemplars), config.half)
     truth_store = store / truth_name(config.ground_truth, config.split)
     images = embedded(backbone, ((name, folder / name) for name in sorted(truth)), truth_store, classes)
     return Material(backbone, exemplars, list(bags.values()), images)

@@ -166,7 +166,7 @@ def _one_seed(
     heads = {"mil": teacher, "distilled": student}
     if config.scenes is not None:
         heads["composites"], _, elapsed = train(material, taxonomy, training, composites())
-    truth, measured, _ = read_truth(config.ground_truth, config.split, taxonomy)
+    truth, measured, _ = read_truth(config.ground_truth, config.split, taxonomy, config.half)
     tried = {name: asdict(try_head(head, material, truth, measured, config)) for name, head in heads.items()}
     return {"training_seconds": elapsed, "trials": tried}
 

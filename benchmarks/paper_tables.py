@@ -82,7 +82,7 @@ def clip_config(config: TableConfig, classes: tuple[str, ...]) -> ClipConfig:
 def with_clip(material: Material, config: TableConfig) -> SemanticFigures:
     """SAM + CLIP on the images."""
     taxonomy = taxonomy_of(material.exemplars)
-    truth, classes, folder = read_truth(config.ground_truth, config.split, taxonomy)
+    truth, classes, folder = read_truth(config.ground_truth, config.split, taxonomy, config.half)
     clip = clip_config(config, classes)
     labels = {}
     for name in truth:
@@ -101,7 +101,7 @@ def rows(
     chosen = trial_config(config)
     material = prepare(chosen, chosen.classes)
     taxonomy = taxonomy_of(material.exemplars)
-    truth, classes, _ = read_truth(config.ground_truth, config.split, taxonomy)
+    truth, classes, _ = read_truth(config.ground_truth, config.split, taxonomy, config.half)
     found = {"nothing labelled": _without_head(semantic_figures({}, truth, classes))}
     tell(found)
     if config.table == 3:

@@ -4,9 +4,10 @@
 
 COCO_INSTANCES has train/ and val/. A head learns from exemplars and labels the images of train/. A test user corrects
 the images of the review queue by their ground truth, a second one as many images drawn at random. Heads that learn from
-these corrections, too, are measured beside the first one on val/ (`map50_all`: without a threshold). A hit is an image
-in the worst third by its own mIoU.
-Mask embeddings are kept in --work, as in benchmarks/classes.py, so that only the first run takes long.
+these corrections, too, are measured beside the first one on val/. A hit is an image in the worst third by its own mIoU.
+Of every figure the mean and deviation over the seeds are shown, and of what corrections gain also the 95 % interval of
+the mean gain, the measured images drawn anew with replacement.
+Mask embeddings and every seed's figures are kept in --work: given again, a command that was killed goes on.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import numpy as np
 import torch
 import tyro
 
@@ -36,7 +39,7 @@ from benchmarks.class_material import (
     truth_name,
     with_crops,
 )
-from benchmarks.class_trials import measure
+from benchmarks.kept_figures import kept_figures
 from everymask.classes.config import ClassesConfig
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead
@@ -52,8 +55,9 @@ from everymask.classes.training.corrections import (
 )
 from everymask.classes.training.train import TrainingConfig, head_spec, train_head
 from everymask.errors import InputError
+from everymask.evaluation.figure_files import weights_of, write_figures
 from everymask.evaluation.ground_truth import ClassTruth, read_coco_instances
-from everymask.evaluation.semantic import semantic_figures
+from everymask.evaluation.semantic import match_classes, semantic_figures
 from everymask.files.addresses import AddressPolicy
 from everymask.labels.corrections import write_corrections
 from everymask.labels.mask_ids import with_mask_ids
@@ -90,6 +94,10 @@ class RoundConfig:
     """What the heads read."""
     threads: int = 2
     """torch threads."""
+    bootstrap: int = 300
+    """Sets of images drawn for the intervals."""
+    json: Path | None = None
+    """Also write the figures to this file, anew after each seed."""
     classes: ClassesConfig = field(default_factory=ClassesConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -173,8 +181,8 @@ def _stored(material: Material, config: RoundConfig, part: str) -> Path:
 
 def one_round(
     seed: int, material: Material, bags: Bags, truths: Truths, taxonomy: Taxonomy, config: RoundConfig
-) -> dict[str, float]:
-    """The queue's hits, and mIoU and mAP50 before and after, for one seed."""
+) -> dict[str, list[float]]:
+    """The queue's hits, and mIoU and mAP50 before and after, for one seed, with those of the drawn sets behind each."""
     training = replace(config.training, seed=seed, features=config.features)
     spec = head_spec(taxonomy.classes, material.backbone, training)
 
@@ -195,21 +203,27 @@ def one_round(
         store.write_part(to_table(ImageRow(name, name, labels[name]) for name in sorted(labels)))
         queue = make_queue(store, config.corrected, control=0.0, seed=seed).image_ids
         control = make_queue(store, config.corrected, control=1.0, seed=seed).image_ids
-    figures = {
-        "hits_queue": sum(name in set(third) for name in queue) / len(queue),
-        "hits_control": sum(name in set(third) for name in control) / len(control),
+    figures: dict[str, list[float]] = {
+        "hits_queue": [sum(name in set(third) for name in queue) / len(queue)],
+        "hits_control": [sum(name in set(third) for name in control) / len(control)],
     }
-    images = {name: material.images[name] for name in measured}
+    images = {name: material.images[name].embeddings for name in measured}
     for kind, names in (("before", None), ("queue", queue), ("control", control)):
         head = before if names is None else head_of(learn(names, labels, truths, material, taxonomy, config))
-        result = measure(head, images, measured, taxonomy.classes, config.classes)
-        ranked = measure(head, images, measured, taxonomy.classes, replace(config.classes, score_thresh=0.0))
-        figures |= {f"miou_{kind}": result.miou, f"map50_{kind}": result.map50, f"map50_all_{kind}": ranked.map50}
+        for column, settings in (("", config.classes), ("_all", replace(config.classes, score_thresh=0.0))):
+            found = {name: classify_masks(masks, head, settings) for name, masks in images.items()}
+            matches = match_classes(found, measured, taxonomy.classes)
+            whole, drawn = matches.figures(), matches.bootstrap(config.bootstrap)
+            figures[f"map50{column}_{kind}"] = [whole.map50, *drawn[:, 2].tolist()]
+            if not column:
+                figures[f"miou_{kind}"] = [whole.miou, *drawn[:, 0].tolist()]
     return figures
 
 
-def run(config: RoundConfig) -> dict[str, tuple[float, float]]:
-    """All rounds: mean and standard deviation of every figure."""
+def run(
+    config: RoundConfig, tell: Callable[[dict[str, dict[str, str]]], None] = lambda rows: None
+) -> dict[str, dict[str, str]]:
+    """The table of all rounds; `tell` gets that of the rounds so far."""
     torch.set_num_threads(config.threads)
     if "crop" in config.features:
         config = replace(config, classes=with_crops(config.classes))
@@ -232,17 +246,67 @@ def run(config: RoundConfig) -> dict[str, tuple[float, float]]:
         material.images.update(embedded(material.backbone, paths, _stored(material, config, "val"), config.classes))
     subjects = {item.bag_id: item.origin.subject for item in material.exemplars}
     bags = make_bags(material.bags, subjects, taxonomy, config.features)
-    rounds = []
+    rounds: list[dict[str, list[float]]] = []
     for seed in range(config.seeds):
-        rounds.append(one_round(seed, material, bags, Truths(train_truth, measured), taxonomy, config))
-        print(json.dumps({"seed": seed} | {name: round(value, 4) for name, value in rounds[-1].items()}), flush=True)
-    values = {name: [figures[name] for figures in rounds] for name in rounds[0]}
-    return {name: (statistics.mean(each), statistics.pstdev(each)) for name, each in values.items()}
+        of: dict[str, Any] = {
+            "config": {**asdict(config), "json": None, "seeds": None, "threads": None, "work": None},
+            "weights": material.backbone.weights_sha256,
+            "seed": seed,
+        }
+        one = partial(one_round, seed, material, bags, Truths(train_truth, measured), taxonomy, config)
+        rounds.append(kept_figures(config.work / "figures", of, one))
+        print(json.dumps({"seed": seed} | {name: round(each[0], 4) for name, each in rounds[-1].items()}), flush=True)
+        tell(table(rounds))
+    return table(rounds)
+
+
+SHOWN = {
+    "hits": "hits",
+    "miou": "mIoU",
+    "map50": "mAP50",
+    "map50_all": "mAP50 without a threshold",
+}
+"""Names of a table's rows."""
+
+
+def table(rounds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, dict[str, str]]:
+    """Rows in percent, from `one_round`'s figures."""
+
+    def cell(name: str) -> str:
+        values = [100 * each[name][0] for each in rounds]
+        deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.1f}{deviation}"
+
+    def gain(name: str, kind: str) -> str:
+        gains = np.mean([np.subtract(each[f"{name}_{kind}"], each[f"{name}_before"]) for each in rounds], axis=0)
+        low, high = np.quantile(gains[1:], [0.025, 0.975])
+        return f"{100 * gains[0]:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+    return {
+        title: {"queue": cell(f"{name}_queue"), "random": cell(f"{name}_control")}
+        | (
+            {"before": "-", "queue-gain": "-", "random-gain": "-"}
+            if name == "hits"
+            else {
+                "before": cell(f"{name}_before"),
+                "queue-gain": gain(name, "queue"),
+                "random-gain": gain(name, "control"),
+            }
+        )
+        for name, title in SHOWN.items()
+    }
 
 
 def main() -> None:
-    for name, (mean, deviation) in run(tyro.cli(RoundConfig, description=__doc__)).items():
-        print(f"{name:>16}: {mean:7.2%} ± {deviation:.2%}")
+    config = tyro.cli(RoundConfig, description=__doc__)
+    weights = weights_of([config.model])
+
+    def write(rows: dict[str, dict[str, str]]) -> None:
+        if config.json is not None:
+            write_figures(config.json, rows, weights)
+
+    for name, row in run(config, write).items():
+        print(f"{name}: " + ", ".join(f"{column} {value}" for column, value in row.items()))
 
 
 if __name__ == "__main__":

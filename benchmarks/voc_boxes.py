@@ -15,7 +15,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.class_material import VOC_NAMES
+from benchmarks.class_material import VOC_NAMES, Half, half_of
 from everymask.classes.taxonomy import Taxonomy
 from everymask.evaluation.ground_truth import read_voc
 from everymask.masks.rle import boxes_from_rles
@@ -33,6 +33,8 @@ class BoxesConfig:
     """The file."""
     split: str = "train"
     """Which list in ImageSets/Segmentation."""
+    half: Half | None = None
+    """Only half of its images, so that the other can be measured on (benchmarks/exemplar_counts.py --half)."""
     per_class: int = 35
     """At most this many objects of each class, in the order of the images' names."""
     least_side: int = 96
@@ -45,7 +47,7 @@ def boxes(config: BoxesConfig) -> dict[str, list[dict[str, object]]]:
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
     taken = [0] * len(config.classes)
-    for name, truth in sorted(read_voc(config.ground_truth, taxonomy, config.split).items()):
+    for name, truth in half_of(read_voc(config.ground_truth, taxonomy, config.split), config.half).items():
         height, width = truth.size_hw
         images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
         for item in truth.instances:
