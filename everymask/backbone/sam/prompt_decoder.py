@@ -4,8 +4,7 @@ Its answers equal the official `MaskDecoder`'s up to rounding, with less work:
 
 - Until its first image-to-token attention a prompt sees the image's own tokens, so these are projected once for all
   prompts, and no prompt gets a copy of the image embedding.
-- Later image tokens differ between prompts and are never projected (`attention.py`), nor on a CPU even made
-  (`own_image.py`).
+- Later image tokens differ between prompts and are never projected, nor on a CPU even made (`own_image.py`).
 - Up-scaling (`upscaling.py`) covers only the part of the image that is not padding, and only the three multimask
   outputs.
 
@@ -22,13 +21,10 @@ import torch
 from segment_anything.modeling import MaskDecoder
 from segment_anything.modeling.transformer import TwoWayAttentionBlock
 
-from everymask.backbone.sam.attention import ImageToToken, SelfAttention, TokenToImage
-from everymask.backbone.sam.own_image import (
-    DenseLayers,
-    FactoredLayers,
-    OwnImage,
-    SharedImage,
-)
+from everymask.backbone.sam.attention import SelfAttention, SharedImageToToken, SharedTokenToImage
+from everymask.backbone.sam.dense_image import DenseLayers
+from everymask.backbone.sam.factored_image import FactoredLayers
+from everymask.backbone.sam.own_image import OwnLayers
 from everymask.backbone.sam.upscaling import DenseUpscaling, FactoredUpscaling, Skips, UpscalingState
 
 _MULTIMASK = slice(1, 4)
@@ -44,13 +40,13 @@ class ImageState:
     """What all prompts on one image share.
 
     Attributes:
-        image: image tokens with the dense (no-mask) prompt added.
+        image: image tokens with the dense (no-mask) prompt added, in the decoder's form (`own_image.py`).
         keys, values: (h, L, D) of the first token-to-image attention.
         queries: (h, D, L) of the first image-to-token attention.
         upscaling: of the steps to masks.
     """
 
-    image: SharedImage
+    image: Any
     keys: torch.Tensor
     values: torch.Tensor
     queries: torch.Tensor
@@ -98,25 +94,20 @@ class PromptDecoder:
         self._position = position.to(device, dtype)
         self._grid = (int(image_position.shape[1]), int(image_position.shape[2]))
         transformer = decoder.transformer
-        norms = [block.norm4 for block in transformer.layers]
         factored = device.type == "cpu" if factored is None else factored
-        # What factored image tokens lack before each layer, and after the last.
-        lacking = [None, *(norm.bias.detach().clone() if factored else None for norm in norms)]
-        self._layers = [
-            _Layer(block, position, device, dtype, offset)
-            for block, offset in zip(transformer.layers, lacking, strict=False)
-        ]
-        self._final_read = TokenToImage(transformer.final_attn_token_to_image, position, device, dtype, lacking[-1])
-        upscaling = decoder.output_upscaling
-        self._upscaling: DenseUpscaling | FactoredUpscaling = (
-            DenseUpscaling(upscaling, device, dtype)
-            if lacking[-1] is None
-            else FactoredUpscaling(upscaling, device, dtype, lacking[-1])
-        )
+        self._layers = [_Layer(block, device, dtype) for block in transformer.layers]
+        first = transformer.layers[0]
+        self._read_shared = SharedTokenToImage(first.cross_attn_token_to_image, device, dtype)
+        self._attend_shared = SharedImageToToken(first.cross_attn_image_to_token, device, dtype)
+        self._image: OwnLayers[Any]
+        self._upscaling: Any
+        if factored:
+            self._image = layers = FactoredLayers(transformer, position, device, dtype)
+            self._upscaling = FactoredUpscaling(decoder.output_upscaling, device, dtype, layers.made)
+        else:
+            self._image = DenseLayers(transformer, position, device, dtype)
+            self._upscaling = DenseUpscaling(decoder.output_upscaling, device, dtype)
         decoder.to(device, dtype)
-        self._image: DenseLayers | FactoredLayers = (
-            FactoredLayers(norms, device, dtype) if factored else DenseLayers(norms)
-        )
         self._final_norm = transformer.norm_final_attn
         before = [] if first_token is None else [first_token.to(device, dtype)]
         self._output_tokens = torch.cat([*before, decoder.iou_token.weight, decoder.mask_tokens.weight])
@@ -140,14 +131,13 @@ class PromptDecoder:
             valid_hw: (rows, columns) of the token grid to answer for.
             skips: features added while scaling up.
         """
-        first = self._layers[0]
         placed = tokens + self._position
         image = self._image.prepare(tokens)
         return ImageState(
             image=image,
-            keys=first.read_image.project_keys(placed),
-            values=first.read_image.project_values(tokens),
-            queries=first.write_image.project_queries(placed),
+            keys=self._read_shared.keys(placed),
+            values=self._read_shared.values(tokens),
+            queries=self._attend_shared.queries(placed),
             upscaling=self._upscaling.prepare(image, self._grid, valid_hw, skips),
         )
 
@@ -165,14 +155,19 @@ class PromptDecoder:
             logits: (N, 3, H', W') float32 to write to, the upper left part of what can be answered.
         """
         position = torch.cat([self._output_tokens.expand(len(prompts), -1, -1), prompts], dim=1)
+        # Prompt tokens start as their own positional encoding, and in the first layer all read the same image.
         first, *later = self._layers
-        tokens, read = first.shared(position, state)
-        image: OwnImage = self._image.write(0, state.image, None, *read)
+        tokens = first.self_attend(position, position)
+        tokens = first.think(tokens + self._read_shared.read(tokens + position, state.keys, state.values))
+        attention = self._attend_shared.attend(state.queries, tokens + position)
+        image = self._image.write(0, state.image, attention, tokens)
         for index, layer in enumerate(later, 1):
-            tokens, read = layer.own(tokens, position, image)
-            image = self._image.write(index, state.image, image, *read)
+            tokens = layer.self_attend(tokens, position)
+            tokens = layer.think(tokens + self._image.read(index, tokens + position, image))
+            attention = self._image.attend(index, tokens + position, image)
+            image = self._image.write(index, image, attention, tokens)
         tokens, position = (x.index_select(1, self._output_rows) for x in (tokens, position))
-        tokens = self._final_norm(tokens + self._final_read.read(tokens + position, image))
+        tokens = self._final_norm(tokens + self._image.read(len(self._layers), tokens + position, image))
         mask_tokens = tokens[:, 1:]
         predicted_iou = self._iou_head(tokens[:, 0].to(self._iou_dtype))[:, _MULTIMASK]
         if self._sigmoid_iou:
@@ -190,43 +185,14 @@ class PromptDecoder:
 
 
 class _Layer:
-    def __init__(
-        self,
-        block: TwoWayAttentionBlock,
-        image_position: torch.Tensor,
-        device: torch.device,
-        dtype: torch.dtype,
-        offset: torch.Tensor | None,
-    ) -> None:
-        """`offset` (C,) is what the layer's image tokens lack."""
+    """What a layer does with prompt tokens alone, (N, T, C)."""
+
+    def __init__(self, block: TwoWayAttentionBlock, device: torch.device, dtype: torch.dtype) -> None:
         self._read_prompt = SelfAttention(block.self_attn, device, dtype)
-        self.read_image = TokenToImage(block.cross_attn_token_to_image, image_position, device, dtype, offset)
-        self.write_image = ImageToToken(block.cross_attn_image_to_token, image_position, device, dtype, offset)
         self._block = block
 
-    def shared(
-        self, position: torch.Tensor, state: ImageState
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """The first layer: prompt tokens start as their own positional encoding (N, T, C), all on the same image.
-
-        Returns (N, T, C) prompt tokens, and what image tokens read of them: (N, Th, L) attention, (N, Th, C) values.
-        """
-        tokens = self._self_attend(position, position)
-        tokens = tokens + self.read_image.read_shared(tokens + position, state.keys, state.values)
-        tokens = self._think(tokens)
-        attention = self.write_image.read_shared(state.queries, tokens + position)
-        return tokens, (attention, self.write_image.values(tokens))
-
-    def own(
-        self, tokens: torch.Tensor, position: torch.Tensor, image: OwnImage
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """A later layer, as `shared` but with each prompt's own image tokens."""
-        tokens = self._self_attend(tokens, position)
-        tokens = tokens + self.read_image.read(tokens + position, image)
-        tokens = self._think(tokens)
-        return tokens, (self.write_image.read(image, tokens + position), self.write_image.values(tokens))
-
-    def _self_attend(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    def self_attend(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """They read each other."""
         block = self._block
         if block.skip_first_layer_pe:
             attended: torch.Tensor = block.norm1(self._read_prompt.alike(tokens))
@@ -234,7 +200,8 @@ class _Layer:
             attended = block.norm1(tokens + self._read_prompt.placed(tokens, position))
         return attended
 
-    def _think(self, tokens: torch.Tensor) -> torch.Tensor:
+    def think(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The perceptron after they have read the image."""
         tokens = self._block.norm2(tokens)
         thought: torch.Tensor = self._block.norm3(tokens + self._block.mlp(tokens))
         return thought

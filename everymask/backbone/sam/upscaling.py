@@ -18,7 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from everymask.backbone.sam.own_image import DenseImage, Enlarging, FactoredImage, OwnImage, SharedImage
+from everymask.backbone.sam.dense_image import DenseImage
+from everymask.backbone.sam.factored_image import FactoredImage, Made
+from everymask.backbone.sam.own_image import Enlarging
 
 Skips = tuple[torch.Tensor, torch.Tensor]
 """Features added after the first and second step: (C/4, 2 rows, 2 columns) and (C/8, 4 rows, 4 columns)."""
@@ -61,7 +63,7 @@ class DenseUpscaling:
         self._same = torch.eye(4).view(4, 1, 4, 1).to(device, dtype)
 
     def prepare(
-        self, shared: SharedImage, grid_hw: tuple[int, int], valid_hw: tuple[int, int], skips: Skips | None
+        self, image: DenseImage, grid_hw: tuple[int, int], valid_hw: tuple[int, int], skips: Skips | None
     ) -> UpscalingState:
         """What all prompts on an image share."""
         weight, rest = self._first
@@ -72,10 +74,9 @@ class DenseUpscaling:
         return UpscalingState(Enlarging(weight, rest, None, grid_hw, valid_hw), second)
 
     def fill(
-        self, logits: torch.Tensor, image: OwnImage, filters: torch.Tensor, state: UpscalingState, asked: list[int]
+        self, logits: torch.Tensor, image: DenseImage, filters: torch.Tensor, state: UpscalingState, asked: list[int]
     ) -> None:
         """Write the masks of the prompts in `asked`, (N, 3, H', W'), for filters (N, 3, C/8)."""
-        assert isinstance(image, DenseImage)
         (height, width), everyone = logits.shape[2:], len(asked) == len(filters)
         for prompts in [slice(None)] if everyone else [slice(one, one + 1) for one in asked]:
             logits[prompts] = self._masks(image.of(prompts), filters[prompts], state)[..., :height, :width]
@@ -103,13 +104,13 @@ class DenseUpscaling:
 class FactoredUpscaling:
     """For `FactoredImage`. Planes are those of the first step's four sub-pixels, each with its channels."""
 
-    def __init__(self, layers: Iterable[Any], device: torch.device, dtype: torch.dtype, offset: torch.Tensor) -> None:
-        """`offset` (C,) is what image tokens lack."""
+    def __init__(self, layers: Iterable[Any], device: torch.device, dtype: torch.dtype, made: Made) -> None:
         own = _Weights(layers)
         weight, bias = own.first
-        bias = bias + weight @ offset.to(weight.device)
+        bias = bias + weight @ made.lacking.to(weight.device)
         # A norm takes the mean away, which is a linear map.
         self._first, self._first_bias = (_centred(x).to(device, dtype) for x in (weight, bias[:, None]))
+        self._rows = [rows.to(device, dtype) for rows in made.mapped(_centred(weight))]
         weight, bias = own.second
         self._second, self._second_bias = weight.to(device, dtype), bias.to(device, dtype)[:, None]
         channels = len(own.gain)
@@ -119,7 +120,7 @@ class FactoredUpscaling:
         self._same = torch.eye(4).view(4, 1, 4, 1).to(device, dtype)
 
     def prepare(
-        self, shared: SharedImage, grid_hw: tuple[int, int], valid_hw: tuple[int, int], skips: Skips | None
+        self, image: FactoredImage, grid_hw: tuple[int, int], valid_hw: tuple[int, int], skips: Skips | None
     ) -> UpscalingState:
         """What all prompts on an image share."""
         rest, second = self._first_bias, self._second_bias.expand(4, -1, -1)
@@ -128,22 +129,22 @@ class FactoredUpscaling:
             rest = _centred(coarse.flatten(1).t()) + rest
             second = (fine.flatten(2).permute(1, 2, 0) + second).contiguous()
         rows, columns = valid_hw
-        tokens = torch.unflatten(shared.tokens[-1], 0, grid_hw)[:rows, :columns].flatten(0, 1)
+        tokens = torch.unflatten(image.shared.tokens, 0, grid_hw)[:rows, :columns].flatten(0, 1)
         first = Enlarging(self._first, rest, self._first @ tokens.t(), grid_hw, valid_hw)
         return UpscalingState(first, second)
 
     def fill(
-        self, logits: torch.Tensor, image: OwnImage, filters: torch.Tensor, state: UpscalingState, asked: list[int]
+        self, logits: torch.Tensor, image: FactoredImage, filters: torch.Tensor, state: UpscalingState, asked: list[int]
     ) -> None:
         """Write the masks of the prompts in `asked`, (N, 3, H', W'), for filters (N, 3, C/8)."""
-        assert isinstance(image, FactoredImage)
         rows, columns = state.first.valid_hw
         # Row, y, finer y, column, x, finer x.
         pixels = logits.new_empty(3, rows, 2, 2, columns, 2, 2)
         blocks = (self._same * filters[:, None, :, None].transpose(2, 4)).permute(0, 3, 4, 1, 2)
         blocks = blocks.reshape(len(filters), 12, -1)  # (N, finer y and x and mask, 4 C/8)
+        tokens = torch.cat(image.rows(self._rows), dim=1).transpose(1, 2).contiguous()  # (N, C, kR)
         for prompt in asked:
-            planes = self._planes(image.of(slice(prompt, prompt + 1)), state)
+            planes = self._planes(image.enlarge(prompt, tokens[prompt], state.first), state)
             found = (blocks[prompt].expand(4, -1, -1) @ planes).view(2, 2, 2, 2, 3, rows, columns)
             # A copy for each place within a token: one of all would copy two numbers at a time.
             for x in range(2):
@@ -151,9 +152,9 @@ class FactoredUpscaling:
                     pixels[..., x, finer] = found[:, x, :, finer].permute(2, 3, 0, 1, 4)
             logits[prompt] = pixels.view(3, 4 * rows, 4 * columns)[:, : logits.shape[2], : logits.shape[3]]
 
-    def _planes(self, image: FactoredImage, state: UpscalingState) -> torch.Tensor:
-        """(4, 4 C/8, M) of one prompt. In place: touching fresh memory costs as much as the arithmetic."""
-        x = image.enlarge(state.first)
+    def _planes(self, x: torch.Tensor, state: UpscalingState) -> torch.Tensor:
+        """(C, M) of one prompt after the first step → (4, 4 C/8, M). In place: touching fresh memory costs as much as
+        the arithmetic."""
         variance = x.square().view(4, -1, x.shape[1]).sum(1, keepdim=True).div_(self._gain.shape[1])  # (4, 1, M)
         scale = (self._gain * variance.add_(self._eps).rsqrt_()).view_as(x)
         x = torch.ops.aten.gelu_(torch.addcmul(self._bias, x, scale, out=scale))
