@@ -84,9 +84,13 @@ def products_by_head(tokens: torch.Tensor, others: torch.Tensor) -> torch.Tensor
 
 
 def read_shares(scores: torch.Tensor, tokens: int) -> torch.Tensor:
-    """How much image tokens read of each of a prompt's T tokens, from scores (N, Th, L): the same shape, 1 for each
-    head."""
-    return scores.view(len(scores), tokens, -1).softmax(1).view_as(scores)
+    """How much image tokens read of each of a prompt's T tokens, from scores (N, Th, L), which may be overwritten: the
+    same shape, 1 for each head."""
+    by_token = scores.view(len(scores), tokens, -1)
+    if scores.device.type != "cpu":
+        return by_token.softmax(1).view_as(scores)
+    torch.softmax(by_token, 1, out=by_token)  # fresh memory would cost as much
+    return scores
 
 
 class SelfAttention:

@@ -155,8 +155,8 @@ class SamBackbone(FramedBackbone):
         ]
 
     def full_resolution_logits(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
-        """See the protocol. What was computed in half precision on a CPU is enlarged in the fastest order of sums."""
-        if self._device.type != "cpu" or self.config.decoder_dtype(self._device) == torch.float32 or not len(logits):
+        """See the protocol. On a CPU logits are enlarged in the fastest order of sums."""
+        if self._device.type != "cpu" or not len(logits):
             return super().full_resolution_logits(embedding, logits)
         frame = self._frame(embedding)
         return enlarge(torch.unflatten(logits.float(), -1, frame.canvas_size_hw), *frame.sides())

@@ -231,7 +231,8 @@ class _TokenToImage:
         queries = self._queries(tokens)
         scores = products_by_head(queries, self._position_keys)
         scores.addcmul_(_products(queries, shared.keys, image, self._rows_keys), image.scale)
-        return self._out(_mixed(scores.softmax(-1).mul_(image.scale), shared.values, image, self._rows_values))
+        attention = torch.softmax(scores, -1, out=scores).mul_(image.scale)
+        return self._out(_mixed(attention, shared.values, image, self._rows_values))
 
 
 class _ImageToToken:
