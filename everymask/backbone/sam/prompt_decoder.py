@@ -25,7 +25,7 @@ from everymask.backbone.sam.attention import SelfAttention, SharedImageToToken, 
 from everymask.backbone.sam.dense_image import DenseLayers
 from everymask.backbone.sam.factored_image import FactoredLayers
 from everymask.backbone.sam.own_image import OwnLayers
-from everymask.backbone.sam.upscaling import DenseUpscaling, FactoredUpscaling, Skips, UpscalingState
+from everymask.backbone.sam.upscaling import DenseUpscaling, FactoredUpscaling, Skips, Upscaling, UpscalingState
 
 _MULTIMASK = slice(1, 4)
 """The multimask output's mask tokens. The first of the four, for unambiguous prompts, is not used."""
@@ -100,7 +100,7 @@ class PromptDecoder:
         self._read_shared = SharedTokenToImage(first.cross_attn_token_to_image, device, dtype)
         self._attend_shared = SharedImageToToken(first.cross_attn_image_to_token, device, dtype)
         self._image: OwnLayers[Any]
-        self._upscaling: Any
+        self._upscaling: Upscaling[Any]
         if factored:
             self._image = layers = FactoredLayers(transformer, position, device, dtype)
             self._upscaling = FactoredUpscaling(decoder.output_upscaling, device, dtype, layers.made)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -40,6 +40,25 @@ class UpscalingState:
     rest: torch.Tensor
 
 
+Image = TypeVar("Image", contravariant=True)
+
+
+class Upscaling(Protocol[Image]):
+    """From image tokens in one form to masks."""
+
+    def prepare(
+        self, image: Image, grid_hw: tuple[int, int], valid_hw: tuple[int, int], skips: Skips | None
+    ) -> UpscalingState:
+        """What all prompts on an image share, from its tokens before the first layer."""
+        ...
+
+    def fill(
+        self, logits: torch.Tensor, image: Image, filters: torch.Tensor, state: UpscalingState, asked: list[int]
+    ) -> None:
+        """Write the masks of the prompts in `asked`, (N, 3, H', W'), for filters (N, 3, C/8)."""
+        ...
+
+
 class _Weights:
     """Weights and biases of both steps in fp32, (4 Cout, Cin) and (4 Cout,), and the norm between them."""
 
@@ -52,7 +71,7 @@ class _Weights:
 
 
 class DenseUpscaling:
-    """For `DenseImage`."""
+    """For `DenseImage`; see `Upscaling`."""
 
     def __init__(self, layers: Iterable[Any], device: torch.device, dtype: torch.dtype) -> None:
         own = _Weights(layers)
@@ -65,7 +84,7 @@ class DenseUpscaling:
     def prepare(
         self, image: DenseImage, grid_hw: tuple[int, int], valid_hw: tuple[int, int], skips: Skips | None
     ) -> UpscalingState:
-        """What all prompts on an image share."""
+        """See `Upscaling`."""
         weight, rest = self._first
         second = self._second[1]
         if skips is not None:
@@ -76,7 +95,7 @@ class DenseUpscaling:
     def fill(
         self, logits: torch.Tensor, image: DenseImage, filters: torch.Tensor, state: UpscalingState, asked: list[int]
     ) -> None:
-        """Write the masks of the prompts in `asked`, (N, 3, H', W'), for filters (N, 3, C/8)."""
+        """See `Upscaling`."""
         (height, width), everyone = logits.shape[2:], len(asked) == len(filters)
         for prompts in [slice(None)] if everyone else [slice(one, one + 1) for one in asked]:
             logits[prompts] = self._masks(image.of(prompts), filters[prompts], state)[..., :height, :width]
@@ -102,7 +121,7 @@ class DenseUpscaling:
 
 
 class FactoredUpscaling:
-    """For `FactoredImage`. Planes are those of the first step's four sub-pixels, each with its channels."""
+    """For `FactoredImage`; see `Upscaling`. Planes are the first step's four sub-pixels, each with its channels."""
 
     def __init__(self, layers: Iterable[Any], device: torch.device, dtype: torch.dtype, made: Made) -> None:
         own = _Weights(layers)
@@ -122,7 +141,7 @@ class FactoredUpscaling:
     def prepare(
         self, image: FactoredImage, grid_hw: tuple[int, int], valid_hw: tuple[int, int], skips: Skips | None
     ) -> UpscalingState:
-        """What all prompts on an image share."""
+        """See `Upscaling`."""
         rest, second = self._first_bias, self._second_bias.expand(4, -1, -1)
         if skips is not None:
             coarse, fine = _by_pixel(skips, valid_hw)
@@ -136,7 +155,7 @@ class FactoredUpscaling:
     def fill(
         self, logits: torch.Tensor, image: FactoredImage, filters: torch.Tensor, state: UpscalingState, asked: list[int]
     ) -> None:
-        """Write the masks of the prompts in `asked`, (N, 3, H', W'), for filters (N, 3, C/8)."""
+        """See `Upscaling`."""
         rows, columns = state.first.valid_hw
         # Row, y, finer y, column, x, finer x.
         pixels = logits.new_empty(3, rows, 2, 2, columns, 2, 2)
