@@ -1,4 +1,4 @@
-"""How many exemplars a class needs: heads that learnt from the first so many of each class, on annotated images.
+r"""How many exemplars a class needs: heads that learnt from the first so many of each class, on annotated images.
 
     python benchmarks/voc_boxes.py --ground-truth VOC2012 --half first --per-class 60 --output boxes.json \
         --classes airplane bird boat car cat chair dog horse motorcycle person
