@@ -7,7 +7,6 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 
 def normalised_entropy(probabilities: torch.Tensor) -> torch.Tensor:
@@ -30,5 +29,7 @@ def auroc(value: NDArray[np.floating], is_positive: NDArray[np.bool_]) -> float 
     negatives = len(is_positive) - positives
     if not positives or not negatives:
         return None
+    from scipy.stats import rankdata  # here: half a second of every worker's start, and no worker calls this
+
     ranks = rankdata(value)[is_positive].sum()
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))

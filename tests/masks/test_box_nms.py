@@ -48,10 +48,11 @@ def test_no_box_keeps_none() -> None:
     assert box_nms(torch.zeros(0, 4), torch.zeros(0), 0.5).tolist() == []
 
 
-def test_entities_are_found_without_importing_a_compiler() -> None:
+def test_entities_are_found_without_importing_a_compiler_or_statistics() -> None:
     script = """
 import sys
 import numpy as np
+import everymask.classes.segmenter
 from everymask.backbone.registry import load_backbone
 from everymask.entities.config import EntityConfig
 from everymask.labelling.config import LabelConfig
@@ -59,7 +60,7 @@ from everymask.labelling.label import label_images
 image = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
 config = LabelConfig(entities=EntityConfig(points_per_side=4, gallery_points_per_side=4))
 label_images(load_backbone("nano", None, "cpu"), [image], config)
-print([name for name in ("torchvision", "torch._dynamo") if name in sys.modules])
+print([name for name in ("torchvision", "torch._dynamo", "scipy.stats") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
