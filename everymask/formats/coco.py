@@ -30,11 +30,12 @@ from everymask.formats.format import (
     Naming,
     training_script,
 )
-from everymask.formats.outlines import simple_polygons_of
+from everymask.formats.outlines import simple_polygons_and_masks
 from everymask.formats.spliced_json import PLACE, flat_lists, spliced_json, whole_pixels
 from everymask.formats.spool import Spool
-from everymask.masks.edge_polygons import fill_edge_polygons
-from everymask.masks.polygons import polygons_from_rles
+from everymask.masks.column_runs import ColumnRuns
+from everymask.masks.edge_polygons import edge_polygon_runs
+from everymask.masks.polygons import joined_polygons
 from everymask.masks.runs import rles_from_runs, runs_of_rles
 from everymask.records import LabelledMask, Rle
 
@@ -55,15 +56,17 @@ def coco_segmentations_of(
         runs = [counts.tolist() for counts in runs_of_rles(rles)]
         read = rles_from_runs([np.array(counts, dtype=np.int64) for counts in runs], size_hw)
         return [json.dumps({"size": list(size_hw), "counts": counts}) for counts in runs], read
-    polygons: Sequence[Sequence[NDArray[np.number]]] = (
-        simple_polygons_of(masks, size_hw, options.tolerance_px)
-        if options.tolerance_px
-        else polygons_from_rles(rles, size_hw)
-    )
+    polygons: Sequence[Sequence[NDArray[np.number]]]
+    if options.tolerance_px:
+        polygons, read = simple_polygons_and_masks(masks, size_hw, options.tolerance_px)
+    else:
+        stored = ColumnRuns.of_rles(rles, size_hw)
+        polygons = joined_polygons(stored, len(rles))
+        read = edge_polygon_runs(polygons, size_hw).rles_of_copies(stored, rles)
     height, width = size_hw
     rings = iter(flat_lists(list(chain.from_iterable(polygons)), whole_pixels(width), whole_pixels(height)))
     texts = [f"[{', '.join(islice(rings, len(of_mask)))}]" for of_mask in polygons]
-    return texts, fill_edge_polygons(polygons, size_hw)
+    return texts, read
 
 
 def _groups(masks: Sequence[LabelledMask]) -> Iterator[list[LabelledMask]]:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.masks.column_runs import ColumnRuns
-from everymask.masks.edge_polygons import fill_edge_polygons
+from everymask.masks.edge_polygons import edge_polygon_runs
 from everymask.masks.pixel_polygons import fill_pixel_polygons
 from everymask.masks.polygons import outline_rings, polygons_from_mask, ring_area
-from everymask.masks.rle import paired_ious, rle_ious
+from everymask.masks.rle import rle_ious
 from everymask.masks.runs import crop_of
 from everymask.masks.simplification import Simplification, simplified_rings
 from everymask.masks.tracing import trace
@@ -58,28 +58,57 @@ def simple_polygons_of(
     With a tolerance, outlines are simplified (Douglas and Peucker, 1973), each at the largest of tolerance,
     tolerance / 2, … that keeps `MIN_IOU`.
     """
-    exact = _exact_polygons(masks, size_hw)
+    return _simple_polygons(_stored(masks, size_hw), masks, tolerance_px)[0]
+
+
+def simple_polygons_and_masks(
+    masks: Sequence[LabelledMask], size_hw: tuple[int, int], tolerance_px: float
+) -> tuple[list[list[Polygon]], list[Rle]]:
+    """`simple_polygons_of`, and the masks that pycocotools fills of them."""
+    stored = _stored(masks, size_hw)
+    polygons, filled = _simple_polygons(stored, masks, tolerance_px)
+    found: dict[int, Rle] = {}
+    for numbers, runs in filled:
+        found |= zip(numbers.tolist(), runs.rles(numbers.size), strict=True)
+    exact = np.array([number for number in range(len(masks)) if number not in found], dtype=np.int64)
+    runs = edge_polygon_runs([polygons[number] for number in exact], size_hw)
+    copies = runs.rles_of_copies(stored.of(exact), [masks[number].rle for number in exact])
+    found |= zip(exact.tolist(), copies, strict=True)
+    return polygons, [found[number] for number in range(len(masks))]
+
+
+def _stored(masks: Sequence[LabelledMask], size_hw: tuple[int, int]) -> ColumnRuns:
+    return ColumnRuns.of_rles([mask.rle for mask in masks], size_hw)
+
+
+def _simple_polygons(
+    stored: ColumnRuns, masks: Sequence[LabelledMask], tolerance_px: float
+) -> tuple[list[list[Polygon]], list[tuple[NDArray[np.int64], ColumnRuns]]]:
+    """As `simple_polygons_of`, and numbers of masks whose outline was simplified with what those outlines fill to."""
+    polygons = _exact_polygons(stored, masks)
+    filled: list[tuple[NDArray[np.int64], ColumnRuns]] = []
     if tolerance_px <= 0:
-        return exact
-    found = list(exact)
-    pending = list(range(len(masks)))
-    firsts = np.cumsum([0, *map(len, exact)]).tolist()
-    simplification = Simplification(list(itertools.chain.from_iterable(exact)))
+        return polygons, filled
+    pending = np.arange(len(masks))
+    firsts = np.cumsum([0, *map(len, polygons)]).tolist()
+    simplification = Simplification(list(itertools.chain.from_iterable(polygons)))
     for halving in range(_HALVINGS):
-        if not pending:
+        if not pending.size:
             break
-        asked = [ring for number in pending for ring in range(firsts[number], firsts[number + 1])]
+        asked = [ring for number in pending.tolist() for ring in range(firsts[number], firsts[number + 1])]
         rings = iter(simplification.within(tolerance_px / 2**halving, asked))
-        simpler = [list(itertools.islice(rings, len(exact[number]))) for number in pending]
-        ious = paired_ious([masks[number].rle for number in pending], fill_edge_polygons(simpler, size_hw))
-        for place in np.flatnonzero(ious >= MIN_IOU):
-            found[pending[place]] = simpler[place]
-        pending = [pending[place] for place in np.flatnonzero(ious < MIN_IOU)]
-    return found
+        simpler = [list(itertools.islice(rings, len(polygons[number]))) for number in pending]
+        runs = edge_polygon_runs(simpler, stored.size_hw)
+        near = runs.ious(stored, pending.size) >= MIN_IOU
+        for place in np.flatnonzero(near):
+            polygons[pending[place]] = simpler[place]
+        filled.append((pending[near], runs.of(np.flatnonzero(near))))
+        stored, pending = stored.of(np.flatnonzero(~near)), pending[~near]
+    return polygons, filled
 
 
-def _exact_polygons(masks: Sequence[LabelledMask], size_hw: tuple[int, int]) -> list[list[Polygon]]:
-    outlines = trace(ColumnRuns.of_rles([mask.rle for mask in masks], size_hw))
+def _exact_polygons(stored: ColumnRuns, masks: Sequence[LabelledMask]) -> list[list[Polygon]]:
+    outlines = trace(stored)
     rings = outlines.corner_rings()
     bounds = np.searchsorted(outlines.masks, np.arange(len(masks) + 1)).tolist()
     return [

@@ -13,9 +13,8 @@ from typing import Any
 from everymask.formats.class_names import ClassNames
 from everymask.formats.format import Destination, Ended, ExportedImage, ExportOptions, Format, Keeps, Naming
 from everymask.formats.labelme import image_beside, write_beside
-from everymask.formats.outlines import simple_polygons_of
+from everymask.formats.outlines import simple_polygons_and_masks
 from everymask.formats.spliced_json import PLACE, point_lists, spliced_json, whole_pixels
-from everymask.masks.edge_polygons import fill_edge_polygons
 from everymask.records import LabelledMask, Rle
 
 _VERSION = "4.2.1"
@@ -49,7 +48,7 @@ class XAnyLabelingWriter:
     def add(self, exported: ExportedImage) -> list[Rle]:
         height, width = exported.labels.size_hw
         masks = exported.labels.masks
-        polygons = simple_polygons_of(masks, (height, width), self._tolerance_px)
+        polygons, read = simple_polygons_and_masks(masks, (height, width), self._tolerance_px)
         shapes = []
         for number, (mask, of_mask) in enumerate(zip(masks, polygons, strict=True), start=1):
             shapes += x_anylabeling_shapes(mask, number, [PLACE] * len(of_mask))
@@ -64,7 +63,7 @@ class XAnyLabelingWriter:
         rings = list(chain.from_iterable(polygons))
         points = point_lists(rings, whole_pixels(width), whole_pixels(height))
         write_beside(self._destination, exported, spliced_json(content, points, ensure_ascii=False))
-        return fill_edge_polygons(polygons, (height, width))
+        return read
 
     def end(self) -> Ended:
         return Ended()

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.masks.runs import places_within, rles_from_spans, runs_from_spans, spans_of_rles, spans_of_runs
+from everymask.masks.runs import (
+    ious_of_spans,
+    places_within,
+    rles_from_spans,
+    runs_from_spans,
+    spans_of_rles,
+    spans_of_runs,
+)
 from everymask.masks.sorting import sorted_integers
 from everymask.records import Rle
 
@@ -105,12 +112,12 @@ class ColumnRuns:
 
         Comparing is several times faster than encoding.
         """
-        mine, theirs = self._positions(), stored._positions()
+        mine, theirs = np.stack(self._spans()), np.stack(stored._spans())
         if np.array_equal(mine, theirs):
             return list(rles)
         found = list(rles)
         edges = np.arange(1, len(rles)) * math.prod(self.size_hw)
-        pairs = zip(*(np.split(one, 2 * np.searchsorted(one[0::2], edges)) for one in (mine, theirs)), strict=True)
+        pairs = zip(*(np.split(one, np.searchsorted(one[0], edges), axis=1) for one in (mine, theirs)), strict=True)
         changed = np.array([number for number, pair in enumerate(pairs) if not np.array_equal(*pair)])
         for number, rle in zip(changed, self.of(changed).rles(changed.size), strict=True):
             found[number] = rle
@@ -120,20 +127,24 @@ class ColumnRuns:
         """The masks of these (M,) ascending numbers."""
         width = self.size_hw[1]
         owners = self.lines // width
-        places = np.searchsorted(masks, owners).clip(max=masks.size - 1)
-        kept = masks[places] == owners
-        lines = self.lines + (places - owners) * width
-        return ColumnRuns(self.size_hw, lines[kept], self.tops[kept], self.bottoms[kept])
+        kept = np.flatnonzero(np.isin(owners, masks))
+        owners = owners[kept]
+        lines = self.lines[kept] + (np.searchsorted(masks, owners) - owners) * width
+        return ColumnRuns(self.size_hw, lines, self.tops[kept], self.bottoms[kept])
 
     def areas(self, num_masks: int) -> Ints:
         """(N,) pixels in each mask."""
         owners = self.lines // self.size_hw[1]
         return np.bincount(owners, weights=self.bottoms - self.tops, minlength=num_masks).astype(np.int64)
 
-    def _positions(self) -> Ints:
-        """(2 R,) first position of each run and position behind its last, column after column of all masks."""
+    def ious(self, other: ColumnRuns, num_masks: int) -> NDArray[np.float64]:
+        """(N,) IoU in [0, 1] of each mask with the same one of `other`; 0 where both are empty."""
+        return ious_of_spans(self._spans(), other._spans(), math.prod(self.size_hw), num_masks)
+
+    def _spans(self) -> tuple[Ints, Ints]:
+        """(R,) first positions of runs and those behind the last, column after column of all masks."""
         heads = self.lines * self.size_hw[0]
-        return np.stack([heads + self.tops, heads + self.bottoms], axis=1).reshape(-1)
+        return heads + self.tops, heads + self.bottoms
 
 
 def _cut(starts: Ints, stops: Ints, heights: Ints) -> tuple[Ints, Ints, Ints, Ints]:

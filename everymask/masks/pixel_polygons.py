@@ -32,7 +32,8 @@ def pixel_polygons(runs: ColumnRuns, num_masks: int) -> list[Ints]:
     bounds = np.searchsorted(outlines.masks, np.arange(num_masks + 1))
     several = np.flatnonzero(np.diff(bounds)[outlines.masks] > 1)
     areas = np.zeros(len(rings), dtype=np.int64)
-    areas[several] = filled_runs([rings[part] for part in several], runs.size_hw).areas(several.size)
+    if several.size:
+        areas[several] = filled_runs([rings[part] for part in several], runs.size_hw).areas(several.size)
     return [_joined(rings[first:last], areas[first:last]) for first, last in itertools.pairwise(bounds.tolist())]
 
 

@@ -7,14 +7,12 @@ fill rule then gives the mask again. Where pixels touch only at a corner, the ou
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from everymask.masks.column_runs import ColumnRuns
 from everymask.masks.tracing import trace
-from everymask.records import Rle
 
 Ring = NDArray[np.int64]
 """(K, 2) corners (x, y) in pixels, closed implicitly: the last joins the first."""
@@ -43,11 +41,11 @@ def polygons_from_mask(mask: NDArray[np.bool_]) -> list[Ring]:
     return trace(ColumnRuns.of_mask(mask), join_holes=True).corner_rings()
 
 
-def polygons_from_rles(rles: Sequence[Rle], size_hw: tuple[int, int]) -> list[list[Ring]]:
-    """`polygons_from_mask` for many encodings of one size at once."""
-    outlines = trace(ColumnRuns.of_rles(rles, size_hw), join_holes=True)
+def joined_polygons(runs: ColumnRuns, num_masks: int) -> list[list[Ring]]:
+    """`polygons_from_mask` for many masks of one size at once."""
+    outlines = trace(runs, join_holes=True)
     rings = outlines.corner_rings()
-    bounds = np.searchsorted(outlines.masks, np.arange(len(rles) + 1)).tolist()
+    bounds = np.searchsorted(outlines.masks, np.arange(num_masks + 1)).tolist()
     return [rings[first:last] for first, last in itertools.pairwise(bounds)]
 
 

@@ -11,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from everymask.masks.runs import places_within, rle_from_crop, rles_from_spans, spans_of_rles, undo_differences
-from everymask.masks.sorting import sorted_integers
+from everymask.masks.runs import (
+    ious_of_spans,
+    places_within,
+    rle_from_crop,
+    rles_from_spans,
+    spans_of_rles,
+    undo_differences,
+)
 from everymask.records import Rle
 
 if TYPE_CHECKING:
@@ -230,18 +236,10 @@ def rle_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]
 def paired_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
     """(N,) IoU in [0, 1] of each mask of `first` with the mask of `second` at its place, all of one size; 0 where both
     are empty."""
-    count = len(first)
-    if not count:
+    if not first:
         return np.zeros(0)
-    spans = [spans_of_rles(rles) for rles in (first, second)]
-    edges = sorted_integers(np.concatenate([side for starts, stops, _ in spans for side in (starts, stops)]))
-    # Between one edge and the next lie, in turn, pixels that one mask alone has and pixels that both have or none.
-    begins, lengths = edges[0::2], edges[1::2] - edges[0::2]
-    owners = np.minimum(begins // math.prod(first[0]["size"]), count - 1)
-    apart = np.bincount(owners, weights=lengths, minlength=count)
-    both = sum(np.bincount(owners, weights=stops - starts, minlength=count) for starts, stops, owners in spans)
-    ious: NDArray[np.float64] = (both - apart) / np.maximum(both + apart, 1)
-    return ious
+    starts_stops = [spans_of_rles(rles)[:2] for rles in (first, second)]
+    return ious_of_spans(*starts_stops, math.prod(first[0]["size"]), len(first))
 
 
 def shares_inside(masks: Sequence[Rle], others: Sequence[Rle]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from everymask.masks.sorting import sorted_integers
 from everymask.records import Rle
 
 _LARGEST = np.int64(1) << np.arange(4, 60, 5)
@@ -158,6 +159,29 @@ def spans_of_runs(
         starts, owners = np.delete(starts, joined + 1), np.delete(owners, joined + 1)
         stops = np.delete(stops, joined)
     return starts, stops, owners
+
+
+def ious_of_spans(
+    first: tuple[NDArray[np.int64], NDArray[np.int64]],
+    second: tuple[NDArray[np.int64], NDArray[np.int64]],
+    pixels: int,
+    num_masks: int,
+) -> NDArray[np.float64]:
+    """(N,) IoU in [0, 1] of N pairs of masks; 0 where both are empty.
+
+    Each side is the first pixels of its spans and those behind the last, offset by i x `pixels` for pair i.
+    """
+    edges = sorted_integers(np.concatenate([*first, *second]))
+    # Between one edge and the next lie, in turn, pixels that one mask alone has and pixels that both have or none.
+    begins, lengths = edges[0::2], edges[1::2] - edges[0::2]
+    # Where two masks that reach their image's end are alike, nothing begins there.
+    owners = np.minimum(begins // pixels, num_masks - 1)
+    apart = np.bincount(owners, weights=lengths, minlength=num_masks)
+    both = sum(
+        np.bincount(starts // pixels, weights=stops - starts, minlength=num_masks) for starts, stops in (first, second)
+    )
+    ious: NDArray[np.float64] = (both - apart) / np.maximum(both + apart, 1)
+    return ious
 
 
 def runs_from_spans(

@@ -16,6 +16,8 @@ from everymask.masks.column_runs import ColumnRuns, Ints
 from everymask.masks.sorting import integer_order
 
 _TOP, _BOTTOM = 0, 1
+_X_BITS = 31
+_X_MASK = (1 << _X_BITS) - 1
 
 
 @dataclass(frozen=True)
@@ -43,24 +45,25 @@ class Outlines:
 
     def corner_rings(self) -> list[Ints]:
         """(K,) rings of corners (x, y), without repeated ones."""
-        x, y = self.corners.reshape(-1, 2).T
-        return _rings(*_without(x, y, 2 * self.bounds, _repeated))
+        points = _points(self.corners[:, :, 0], self.corners[:, :, 1])
+        return _rings(*_without(points.reshape(-1), 2 * self.bounds, _repeated))
 
     def pixel_rings(self) -> list[Ints]:
         """(K,) rings of pixels (x, y); consecutive ones lie on a horizontal, vertical or diagonal line through the
         mask."""
-        edge_x, edge_y = self.corners[:, 1].T
-        down = _next(self.corners[:, 0, 1], self.bounds) > edge_y
-        # Along a vertical edge the mask lies to the left of one that goes down.
-        x, y = np.empty((len(down), 4), dtype=np.int64), np.empty((len(down), 4), dtype=np.int64)
-        x[:, :2], y[:, :2] = self.pixels[:, :, 0], self.pixels[:, :, 1]
-        x[:, 2] = x[:, 3] = edge_x - down
-        y[:, 2] = edge_y - ~down
-        y[:, 3] = _next(self.corners[:, 0, 1], self.bounds) - down
-        x[self.jumps, 2:] = self.pixels[self.jumps, 1, :1]
-        y[self.jumps, 2:] = self.pixels[self.jumps, 1, 1:]
-        found = _without(x.reshape(-1), y.reshape(-1), 4 * self.bounds, _repeated)
-        return _rings(*_without(*found, _straight))
+        starts_y, (edge_x, edge_y) = self.corners[:, 0, 1], self.corners[:, 1].T
+        next_y = _next(starts_y, self.bounds)
+        down = next_y > edge_y
+        # An edge's first and last pixel, and those of the vertical edge behind it: the mask lies to the left of one
+        # that goes down. Comparing whole points is faster than comparing their x and y.
+        points = np.empty((len(down), 4), dtype=np.int64)
+        points[:, :2] = _points(self.pixels[:, :, 0], self.pixels[:, :, 1])
+        points[:, 2] = _points(edge_x - down, edge_y - ~down)
+        points[:, 3] = _points(edge_x - down, next_y - down)
+        points[self.jumps, 2:] = points[self.jumps, 1:2]
+        found, bounds = _without(points.reshape(-1), 4 * self.bounds, _repeated)
+        found, bounds = _without(found, bounds, _straight)
+        return _rings(found, bounds)
 
 
 def trace(runs: ColumnRuns, diagonals_join: bool = False, join_holes: bool = False) -> Outlines:
@@ -93,10 +96,14 @@ class _Edges:
     """The outlines' horizontal edges, sorted by mask, row and column, and the edge that follows each."""
 
     def __init__(self, runs: ColumnRuns, diagonals_join: bool) -> None:
-        height, width = runs.size_hw
-        x, y, masks, kinds, first_right = _corners(runs, diagonals_join)
-        # Sorted along rows, corners pair up two by two, as they do along columns in the order they come in.
-        order = integer_order(((masks * (height + 1) + y) * (width + 1) + x) * 2 + first_right)
+        height, _ = runs.size_hw
+        x, y, masks, kinds, second = _corners(runs, diagonals_join)
+        # Sorted along rows, corners pair up two by two, as they do along columns in the order they come in. That is
+        # mask by mask from left to right, which a stable sort by row keeps but for twins in the other order.
+        along_columns = np.arange(x.size)
+        along_columns[second] += 1
+        along_columns[second + 1] -= 1
+        order = along_columns[integer_order(masks * (height + 1) + y)]
         left, right = order[0::2], order[1::2]
         self.is_top = kinds[left] == _TOP
         start, end = np.where(self.is_top, left, right), np.where(self.is_top, right, left)
@@ -152,8 +159,8 @@ def _corners(runs: ColumnRuns, diagonals_join: bool) -> tuple[Ints, Ints, Ints, 
     Where two pixels touch only at a corner, two outlines meet, and the corner comes twice: as the end of the edge above
     it and of the edge below it.
 
-    Returns x, y, the mask, the kind of the horizontal edge to the corner's right (if any), and, for corners that come
-    twice, whether this is the second along its row.
+    Returns x, y, the mask, the kind of the horizontal edge to the corner's right (if any), and the numbers of corners
+    that come twice and here as the first, but along their row as the second.
     """
     height, width = runs.size_hw
     lines = runs.lines + runs.lines // width  # there is one vertical line more than there are columns
@@ -172,12 +179,9 @@ def _corners(runs: ColumnRuns, diagonals_join: bool) -> tuple[Ints, Ints, Ints, 
     # Set pixels lie top left and bottom right, \, where the run that begins here is the one to the right.
     falls = (keys[first] & 1) == 0
     kinds[first] = kinds[first + 1] = np.where(falls, _TOP, _BOTTOM)
-    second_along_row = np.zeros(keys.size, dtype=np.int64)
-    swapped = falls == diagonals_join
-    second_along_row[first], second_along_row[first + 1] = swapped, ~swapped
     line, y = np.divmod(places, height + 1)
     masks, x = np.divmod(line, width + 1)
-    return x, y, masks, kinds, second_along_row
+    return x, y, masks, kinds, first[falls == diagonals_join]
 
 
 def _walk(following: Ints) -> tuple[Ints, Ints]:
@@ -187,9 +191,12 @@ def _walk(following: Ints) -> tuple[Ints, Ints]:
     """
     elements = np.arange(following.size)
     least, ahead = np.minimum(elements, following), following
-    while (least[following] != least).any():
+    while True:
         ahead = ahead[ahead]
-        least = np.minimum(least, least[ahead])
+        farther = np.minimum(least, least[ahead])
+        if np.array_equal(farther, least):  # if none finds less twice as far on, all have seen their whole cycle
+            break
+        least = farther
     before = np.empty_like(following)
     before[following] = elements
     firsts = least == elements
@@ -213,14 +220,21 @@ def _next(values: Ints, bounds: Ints) -> Ints:
     return after
 
 
-def _repeated(x: Ints, y: Ints, bounds: Ints) -> NDArray[np.bool_]:
+def _points(x: Ints, y: Ints) -> Ints:
+    """Points (x, y), neither negative and x below 2^31, as single numbers."""
+    points: Ints = (y << _X_BITS) | x
+    return points
+
+
+def _repeated(points: Ints, bounds: Ints) -> NDArray[np.bool_]:
     """Whether each vertex is followed by an equal one."""
-    same: NDArray[np.bool_] = (_next(x, bounds) == x) & (_next(y, bounds) == y)
+    same: NDArray[np.bool_] = _next(points, bounds) == points
     return same
 
 
-def _straight(x: Ints, y: Ints, bounds: Ints) -> NDArray[np.bool_]:
+def _straight(points: Ints, bounds: Ints) -> NDArray[np.bool_]:
     """Whether the ring goes straight on at each vertex; neighbours lie in one of eight directions."""
+    x, y = points & _X_MASK, points >> _X_BITS
     ahead = 3 * np.sign(_next(x, bounds) - x) + np.sign(_next(y, bounds) - y)
     behind = np.empty_like(ahead)
     behind[1:] = ahead[:-1]
@@ -229,17 +243,17 @@ def _straight(x: Ints, y: Ints, bounds: Ints) -> NDArray[np.bool_]:
     return straight
 
 
-def _without(
-    x: Ints, y: Ints, bounds: Ints, is_unwanted: Callable[[Ints, Ints, Ints], NDArray[np.bool_]]
-) -> tuple[Ints, Ints, Ints]:
+def _without(points: Ints, bounds: Ints, is_unwanted: Callable[[Ints, Ints], NDArray[np.bool_]]) -> tuple[Ints, Ints]:
     """Drop unwanted vertices from rings, but never all of a ring; also the rings' new bounds."""
-    if not x.size:
-        return x, y, bounds
-    keep = ~is_unwanted(x, y, bounds)
+    if not points.size:
+        return points, bounds
+    keep = ~is_unwanted(points, bounds)
     kept = np.diff(np.concatenate([[0], np.cumsum(keep)])[bounds])
     keep[bounds[:-1][kept == 0]] = True
-    return x[keep], y[keep], np.concatenate([[0], np.cumsum(np.maximum(kept, 1))])
+    return points.compress(keep), np.concatenate([[0], np.cumsum(np.maximum(kept, 1))])
 
 
-def _rings(x: Ints, y: Ints, bounds: Ints) -> list[Ints]:
-    return np.split(np.stack([x, y], axis=1), bounds[1:-1]) if x.size else []
+def _rings(points: Ints, bounds: Ints) -> list[Ints]:
+    if not points.size:
+        return []
+    return np.split(np.stack([points & _X_MASK, points >> _X_BITS], axis=1), bounds[1:-1])

@@ -9,8 +9,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from everymask.masks.checked import fill_polygons
+from everymask.masks.column_runs import ColumnRuns
 from everymask.masks.edge_polygons import fill_edge_polygons
-from everymask.masks.polygons import polygons_from_rles
+from everymask.masks.polygons import joined_polygons
 from everymask.masks.rle import encode_masks
 from tests.masks.strategies import mask_stacks
 
@@ -45,4 +46,4 @@ def test_any_polygons_are_filled_as_by_pycocotools(case: tuple[Size, list[Rings]
 def test_outlines_fill_to_their_masks(stack: NDArray[np.bool_]) -> None:
     size_hw = stack.shape[1:]
     rles = encode_masks(stack)
-    assert fill_edge_polygons(polygons_from_rles(rles, size_hw), size_hw) == rles
+    assert fill_edge_polygons(joined_polygons(ColumnRuns.of_rles(rles, size_hw), len(rles)), size_hw) == rles

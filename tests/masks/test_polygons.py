@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from skimage.measure import label
 
+from everymask.masks.column_runs import ColumnRuns
 from everymask.masks.polygons import (
     coco_segmentation,
+    joined_polygons,
     outline_rings,
     polygons_from_mask,
-    polygons_from_rles,
     ring_area,
 )
 from everymask.masks.rle import encode_masks
@@ -98,9 +99,9 @@ def test_the_polygons_of_many_masks_are_those_of_each() -> None:
     several[0, 1:3, 1:4] = several[0, 5:8, 6:11] = True  # two parts
     several[2, 2:8, 2:9] = True
     several[2, 4:6, 4:7] = False  # a hole; the masks before and after it are empty
-    found = polygons_from_rles(encode_masks(several), (9, 12))
+    found = joined_polygons(ColumnRuns.of_rles(encode_masks(several), (9, 12)), len(several))
     assert [len(polygons) for polygons in found] == [2, 0, 1, 0]
     for polygons, mask in zip(found, several, strict=True):
         expected = polygons_from_mask(mask)
         assert [ring.tolist() for ring in polygons] == [ring.tolist() for ring in expected]
-    assert polygons_from_rles([], (9, 12)) == []
+    assert joined_polygons(ColumnRuns.of_rles([], (9, 12)), 0) == []
