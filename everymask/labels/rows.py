@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from everymask.errors import InputError
+from everymask.labels.mask_columns import masks_of_rows
 from everymask.labels.members import read_member
 from everymask.labels.schema import SCHEMA
 from everymask.masks.checked import check_class, checked_size
@@ -65,14 +66,15 @@ def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store")
     Raises:
         InputError: a row is invalid, because something else wrote or altered it.
     """
-    images = []
-    rows = batch.to_pylist()
+    sound = masks_of_rows(batch)
+    rows = (batch if sound is None else pa.table(batch).drop_columns(["masks"])).to_pylist()
     extents = mask_extents(
         (mask, row.get("height")) for row in rows if row.get("status") == "ok" for mask in row.get("masks") or ()
     )
-    for row in rows:
+    images = []
+    for place, row in enumerate(rows):
         try:
-            images.append(_from_row(row, extents))
+            images.append(_from_row(row, extents, None if sound is None else sound[place]))
         except (InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{place} holds a row that makes no sense, of image {row.get('image_id')!r}: {_reason(error)}; move "
@@ -176,7 +178,8 @@ def _to_mask(mask: LabelledMask) -> dict[str, Any]:
     }
 
 
-def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> ImageRow:
+def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent], sound: tuple[LabelledMask, ...] | None) -> ImageRow:
+    """The record of a row; `sound` are its masks where they are known to make sense."""
     labels = None
     if row["image_id"] is None or row["uri"] is None:
         raise InputError("it names no image")
@@ -184,11 +187,12 @@ def _from_row(row: dict[str, Any], extents: Iterator[MaskExtent]) -> ImageRow:
         raise InputError(f"its status is {row['status']!r}")
     if row["status"] == "ok":
         size_hw = checked_size(row["height"], row["width"])
-        if row["masks"] is None or row["coverage"] is None:
+        if (sound is None and row["masks"] is None) or row["coverage"] is None:
             raise InputError("it has no masks, not even an empty list of them")
         check_numbers(row, ("coverage",), ("missed",))
-        masks = tuple(_from_mask(mask, size_hw, next(extents)) for mask in row["masks"])
-        labels = ImageLabels(size_hw, masks, row["coverage"], row["missed"], _presence(row["presence"]))
+        if sound is None:
+            sound = tuple(_from_mask(mask, size_hw, next(extents)) for mask in row["masks"])
+        labels = ImageLabels(size_hw, sound, row["coverage"], row["missed"], _presence(row["presence"]))
     return ImageRow(
         image_id=row["image_id"],
         uri=row["uri"],

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from everymask.errors import InputError
+from everymask.labels.mask_columns import masks_of_rows
 from everymask.labels.rows import ImageRow, from_batch, to_table
 from everymask.labels.schema import SCHEMA
+from everymask.masks.rle import encode_mask
 from tests.labels.examples import images, labels
 
 
@@ -74,3 +77,21 @@ def test_a_number_that_is_none_is_an_error_of_its_name(name: str, value: float) 
     (row if name in row else row["masks"][0])[name] = value
     with pytest.raises(InputError, match=f"its {name} is {value}, which is no number"):
         from_batch(pa.Table.from_pylist([row], schema=table.schema))
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_sound_masks_are_read_column_by_column(classes: bool) -> None:
+    table = to_table([*images(classes), *images(classes)])
+    found = masks_of_rows(table.slice(1))
+    assert found == [image.labels.masks if image.labels else () for image in [*images(classes), *images(classes)][1:]]
+    (batch,) = table.combine_chunks().to_batches()
+    assert masks_of_rows(batch.slice(1)) == found
+
+
+def test_an_empty_mask_is_read_row_by_row() -> None:
+    rle = encode_mask(np.zeros((40, 60), dtype=np.bool_))
+    mask = replace(labels().masks[0], rle=rle, box_xyxy=(0, 0, 0, 0), area=0)
+    empty = ImageRow("a", "/a", replace(labels(), masks=(mask,)))
+    table = to_table([empty, *images()])
+    assert masks_of_rows(table) is None
+    assert from_batch(table) == [empty, *images()]
