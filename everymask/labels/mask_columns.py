@@ -31,19 +31,18 @@ def masks_of_rows(batch: pa.RecordBatch | pa.Table) -> list[tuple[LabelledMask, 
     """
     if batch.schema != SCHEMA or not batch.num_rows:
         return None
-    table = pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch
+    table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
     lists = table["masks"].combine_chunks()
     flat = lists.flatten()
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    lengths = _or_zero(pc.list_value_length(lists))
     columns = dict(zip(flat.type.names, flat.flatten(), strict=True))
     if any(columns[name].null_count for name in _REQUIRED):
         return None
-    labelled = pc.equal(table["status"], "ok").to_numpy()
-    with_masks = table.filter(pa.array(lengths > 0))
-    if not np.array_equal(labelled, lists.is_valid().to_numpy(zero_copy_only=False)) or with_masks["height"].null_count:
+    labelled = [status == "ok" for status in table["status"].to_pylist()]
+    sizes_hw = np.stack([_or_zero(table[name].combine_chunks()) for name in ("height", "width")], axis=1)
+    if not np.array_equal(labelled, lists.is_valid().to_numpy(zero_copy_only=False)):
         return None
-    sizes_hw = np.stack([with_masks[name].to_numpy() for name in ("height", "width")], axis=1)
-    found = _masks(columns, sizes_hw.repeat(lengths[lengths > 0], axis=0))
+    found = _masks(columns, sizes_hw.repeat(lengths, axis=0))
     if found is None:
         return None
     ends = np.cumsum(lengths).tolist()
@@ -97,9 +96,14 @@ def _masks(columns: dict[str, pa.Array], sizes_hw: NDArray[np.integer]) -> list[
 def _tuples(lists: pa.ListArray, length: int) -> NDArray[np.generic] | None:
     """(N, length) values of N lists; None if one is null or has another length, or a value is null."""
     values = lists.flatten()
-    if lists.null_count or values.null_count or not pc.all(pc.equal(pc.list_value_length(lists), length)).as_py():
+    if lists.null_count or values.null_count or (pc.list_value_length(lists).to_numpy() != length).any():
         return None
     return values.to_numpy().reshape(-1, length)
+
+
+def _or_zero(numbers: pa.Array) -> NDArray[np.int64]:
+    """(N,) whole numbers, 0 for null."""
+    return np.nan_to_num(numbers.to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
 def _is_finite(numbers: pa.Array) -> bool:

@@ -19,6 +19,7 @@ from everymask.masks.rle import encoded_masks
 from everymask.records import ImageLabels, LabelledMask, Member, Rle
 from everymask.redaction import redact
 
+_BESIDE_MASKS = [name for name in SCHEMA.names if name != "masks"]
 _MASK_ID = re.compile("[0-9a-f]{24}")
 
 
@@ -67,7 +68,7 @@ def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store")
         InputError: a row is invalid, because something else wrote or altered it.
     """
     sound = masks_of_rows(batch)
-    rows = (batch if sound is None else pa.table(batch).drop_columns(["masks"])).to_pylist()
+    rows = (batch if sound is None else batch.select(_BESIDE_MASKS)).to_pylist()
     extents = mask_extents(
         (mask, row.get("height")) for row in rows if row.get("status") == "ok" for mask in row.get("masks") or ()
     )

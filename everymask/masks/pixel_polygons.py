@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from everymask.masks.column_runs import ColumnRuns, Ints, union_of_spans
 from everymask.masks.runs import places_within
@@ -76,6 +75,8 @@ def _shortest_lines(points: Ints, owners: Ints, firsts: Ints, root: int) -> list
         firsts: (K + 1,) index of each part's first pixel, then N.
         root: the part to begin with.
     """
+    from scipy.spatial import KDTree  # takes half a second, and masks of one part do without
+
     distance = np.full(len(points), np.inf)
     nearest = np.zeros(len(points), dtype=np.int64)
     waiting = owners != root
