@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -93,22 +94,25 @@ def _masks(columns: dict[str, pa.Array], sizes_hw: NDArray[np.integer]) -> list[
     )
 
 
-def _tuples(lists: pa.ListArray, length: int) -> NDArray[np.generic] | None:
+def _tuples(lists: pa.ListArray, length: int) -> NDArray[Any] | None:
     """(N, length) values of N lists; None if one is null or has another length, or a value is null."""
     values = lists.flatten()
     if lists.null_count or values.null_count or (pc.list_value_length(lists).to_numpy() != length).any():
         return None
-    return values.to_numpy().reshape(-1, length)
+    found: NDArray[Any] = values.to_numpy().reshape(-1, length)
+    return found
 
 
 def _or_zero(numbers: pa.Array) -> NDArray[np.int64]:
     """(N,) whole numbers, 0 for null."""
-    return np.nan_to_num(numbers.to_numpy(zero_copy_only=False)).astype(np.int64)
+    found: NDArray[np.int64] = np.nan_to_num(numbers.to_numpy(zero_copy_only=False)).astype(np.int64)
+    return found
 
 
 def _is_finite(numbers: pa.Array) -> bool:
     """Whether every value is a finite number or null."""
-    return int(np.isfinite(numbers.to_numpy(zero_copy_only=False)).sum()) == len(numbers) - numbers.null_count
+    finite = int(np.isfinite(numbers.to_numpy(zero_copy_only=False)).sum())
+    return finite == len(numbers) - int(numbers.null_count)
 
 
 def _are_ids(ids: Sequence[str | None]) -> bool:

@@ -73,9 +73,9 @@ def from_batch(batch: pa.RecordBatch | pa.Table, place: str = "the label store")
         (mask, row.get("height")) for row in rows if row.get("status") == "ok" for mask in row.get("masks") or ()
     )
     images = []
-    for place, row in enumerate(rows):
+    for number, row in enumerate(rows):
         try:
-            images.append(_from_row(row, extents, None if sound is None else sound[place]))
+            images.append(_from_row(row, extents, None if sound is None else sound[number]))
         except (InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{place} holds a row that makes no sense, of image {row.get('image_id')!r}: {_reason(error)}; move "

@@ -238,8 +238,8 @@ def paired_ious(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float
     are empty."""
     if not first:
         return np.zeros(0)
-    starts_stops = [spans_of_rles(rles)[:2] for rles in (first, second)]
-    return ious_of_spans(*starts_stops, math.prod(first[0]["size"]), len(first))
+    spans, others = (spans_of_rles(rles)[:2] for rles in (first, second))
+    return ious_of_spans(spans, others, math.prod(first[0]["size"]), len(first))
 
 
 def shares_inside(masks: Sequence[Rle], others: Sequence[Rle]) -> NDArray[np.float64]:
