@@ -21,7 +21,7 @@ from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
 from everymask.masks.rle import decode_mask, encode_mask
 from tests.browse.stores import collection_of, guarded, rows_with_pictures, store_of
-from tests.serve.running_service import free_port
+from tests.free_ports import free_port
 from tests.ui.answering import answering
 from ui.client import ServiceClient
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from PIL import Image
 from ray.cluster_utils import Cluster
 
 from everymask.labels.store import LabelStore
+from tests.free_ports import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAULTY = Path(__file__).parent / "faulty"
@@ -67,15 +67,6 @@ def add_node(cluster: Cluster, **options: Any) -> None:
     helpers = ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
     ports = {f"{helper}_port": port for helper, port in zip(helpers, free_ports(len(helpers)), strict=True)}
     cluster.add_node(object_store_memory=OBJECT_STORE_BYTES, **ports, **options)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nothing listens on, all different."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def write_images(folder: Path, count: int) -> Path:

@@ -25,9 +25,10 @@ from PIL import Image
 
 from everymask.backbone.sam import SamBackbone
 from supply.monitoring import ALERTS, FOLDER, INTERVAL, JOB_PANELS, OF_SERVE, PANELS, RANGE
+from tests.free_ports import free_port
 from tests.machine import PROMETHEUS, REPOSITORY, reason_without
 from tests.serve.pictures import encoded, picture
-from tests.serve.running_service import COARSE, RunningService, await_that, free_port, start_service, write_head
+from tests.serve.running_service import COARSE, RunningService, await_that, start_service, write_head
 
 IMAGES, BROKEN_OF = 160, 5
 SHARD_IMAGES = 16

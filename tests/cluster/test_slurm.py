@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.multinode import JOB_TIMEOUT_S, PATIENCE, REPOSITORY, free_ports, parts, rows, write_images
+from tests.cluster.multinode import JOB_TIMEOUT_S, PATIENCE, REPOSITORY, parts, rows, write_images
+from tests.free_ports import free_ports
 from tests.machine import SLURM, reason_without
 
 IMAGES = 24

@@ -21,12 +21,12 @@ from tests.cluster.multinode import (
     OBJECT_STORE_BYTES,
     PATIENCE,
     REPOSITORY,
-    free_ports,
     parts,
     rows,
     write_images,
 )
 from tests.formats.exporting import picture_store
+from tests.free_ports import free_ports
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2400)]
 

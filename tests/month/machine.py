@@ -16,9 +16,9 @@ from pathlib import Path
 
 import httpx
 
+from tests.free_ports import free_port
 from tests.machine import REPOSITORY
 from tests.month.processes import below, descendants, running_in
-from tests.serve.running_service import free_port
 
 LIMIT_S = 7200.0
 _GONE_S = 60.0

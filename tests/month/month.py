@@ -19,6 +19,7 @@ from everymask.files.location import Location
 from everymask.labels.corrections import read_corrections
 from everymask.labels.rows import ImageRow
 from everymask.labels.store import LabelStore
+from tests.free_ports import free_port
 from tests.machine import REPOSITORY
 from tests.month.learnt import agreement
 from tests.month.machine import Machine, wait_until
@@ -26,7 +27,6 @@ from tests.month.named_files import embedding_orphans, orphans
 from tests.month.older import digests, write_older
 from tests.month.shapes import HALF, Collection, picture_of, write_exemplars
 from tests.review.round_trips import submit
-from tests.serve.running_service import free_port
 
 _OWN = {"Sec-Fetch-Site": "same-origin", "X-Everymask": "browse"}
 _ALONE = ["--device", "cpu", "--actors", "2"]

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from everymask.backbone.protocol import PromptableBackbone
 from everymask.classes.features import FeatureKind
 from everymask.classes.head import ClassHead, save_head
 from everymask.classes.training.train import TrainingConfig, head_spec
+from tests.free_ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 API_KEY = "correct horse battery staple"
@@ -153,14 +153,6 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def write_head(

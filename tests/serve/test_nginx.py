@@ -18,9 +18,10 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from tests.free_ports import free_port
 from tests.serve.local import listening
 from tests.serve.pictures import picture_file
-from tests.serve.running_service import API_KEY, REPOSITORY, RunningService, await_that, free_port, standing_still
+from tests.serve.running_service import API_KEY, REPOSITORY, RunningService, await_that, standing_still
 from tests.ui.answering import answering
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")

@@ -14,7 +14,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.serve.running_service import API_KEY, REPOSITORY, free_port
+from tests.free_ports import free_port
+from tests.serve.running_service import API_KEY, REPOSITORY
 
 LAPTOP = {"width": 1366, "height": 900}
 WAIT_MS = 120_000

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from tests.free_ports import free_port
 from tests.serve.pictures import picture_file
-from tests.serve.running_service import API_KEY, RunningService, free_port
+from tests.serve.running_service import API_KEY, RunningService
 from tests.ui.answering import answering
 from ui.client import Prompt, ServiceClient, ServiceProblem
 

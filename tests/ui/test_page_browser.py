@@ -12,8 +12,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from everymask.masks.rle import decode_mask
+from tests.free_ports import free_port
 from tests.serve.pictures import encoded, picture
-from tests.serve.running_service import RunningService, free_port
+from tests.serve.running_service import RunningService
 from tests.ui.browsing import (
     LAPTOP,
     download_coco,

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.backbone.sam3.tiny import save_tiny_sam3
+from tests.free_ports import free_port
 from tests.serve.local import listening, local_app
 from tests.serve.pictures import encoded, picture
-from tests.serve.running_service import free_port
 from tests.ui.browsing import LAPTOP, download_coco, open_tab, opened, start_page, upload
 
 pytestmark = pytest.mark.browser

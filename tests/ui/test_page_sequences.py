@@ -19,9 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from everymask.backbone.sam import SamBackbone
 from everymask.classes.head import ClassHead, save_head
 from everymask.classes.training.train import TrainingConfig, head_spec
+from tests.free_ports import free_port
 from tests.serve.local import listening, local_app
 from tests.serve.pictures import encoded, picture
-from tests.serve.running_service import free_port
 from tests.ui.browsing import (
     LAPTOP,
     download_coco,
