@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,3 +96,30 @@ def test_an_empty_mask_is_read_row_by_row() -> None:
     table = to_table([empty, *images()])
     assert masks_of_rows(table) is None
     assert from_batch(table) == [empty, *images()]
+
+
+@pytest.mark.parametrize(
+    ("altered", "problem"),
+    [
+        ({"area": 605}, "area 605"),
+        ({"area": 0}, "area 0"),
+        ({"bbox": [6, 4, 32, 32]}, "bbox"),
+        ({"bbox": [5, 4, 32]}, "bbox"),
+        ({"point_coords": [float("nan"), 4.5]}, "has the point"),
+        ({"mask_id": "A" * 24}, "hexadecimal"),
+        ({"class_id": 3}, "one is missing"),
+        ({"class_id": -1, "class_name": "cat"}, "class_id -1"),
+        ({"class_id": 0, "class_name": " "}, "a name has"),
+        ({"rle": {"size": [60, 40]}}, "size"),
+        ({"rle": {"counts": "~"}}, "no run-length encoding"),
+        ({"rle": {"counts": "00"}}, "no run-length encoding"),
+    ],
+)
+def test_an_altered_mask_among_sound_ones_is_named_with_its_image(altered: dict[str, Any], problem: str) -> None:
+    table = to_table(images())
+    rows = table.to_pylist()
+    place, row = next((place, row) for place, row in enumerate(rows) if row["masks"])
+    mask = row["masks"][0]
+    rows[place]["masks"][0] = mask | altered | {"rle": mask["rle"] | altered.get("rle", {})}
+    with pytest.raises(InputError, match=f"of image {row['image_id']!r}: .*{problem}"):
+        from_batch(pa.Table.from_pylist(rows, schema=table.schema))

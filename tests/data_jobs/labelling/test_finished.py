@@ -40,6 +40,16 @@ def test_a_batch_is_booked_once_and_every_image_is_told_of_once(tiny_sam_checkpo
     assert (ledger.progress().images, ledger.progress().in_work) == (13, 0)
 
 
+def test_an_image_that_was_in_work_when_a_worker_died_runs_alone_and_once(tiny_sam_checkpoint: Path) -> None:
+    spec = ModelSpec("vit_b", str(tiny_sam_checkpoint), None, "cpu", AMG, LIMITS, threads=1)
+    names = [f"image-{number}" for number in range(4)]
+    images: dict[str, bytes | None] = {name: png((20, 20), seed) for seed, name in enumerate(names)}
+    ledger = CountingLedger()
+    ledger.begin_batch(names[1:3])
+    Labeller(spec, ledger, together=2)(loaded(**images))
+    assert ledger.finished == [["image-0", "image-3"], ["image-1"], ["image-2"]]
+
+
 def test_quick_images_are_told_of_together_and_slow_ones_at_once() -> None:
     told: list[tuple[list[str], Done]] = []
     quick = Finished(lambda *of: told.append(of), every_s=3600)
