@@ -13,7 +13,7 @@ from everymask.errors import InputError
 from everymask.labels.mask_columns import masks_of_rows
 from everymask.labels.rows import ImageRow, from_batch, to_table
 from everymask.labels.schema import SCHEMA
-from everymask.masks.rle import encode_mask
+from everymask.masks.rle import decode_mask, encode_mask
 from tests.labels.examples import images, labels
 
 
@@ -122,4 +122,13 @@ def test_an_altered_mask_among_sound_ones_is_named_with_its_image(altered: dict[
     mask = row["masks"][0]
     rows[place]["masks"][0] = mask | altered | {"rle": mask["rle"] | altered.get("rle", {})}
     with pytest.raises(InputError, match=f"of image {row['image_id']!r}: .*{problem}"):
+        from_batch(pa.Table.from_pylist(rows, schema=table.schema))
+
+
+def test_counts_that_end_before_their_image_make_no_sense() -> None:
+    table = to_table(images())
+    rows = table.to_pylist()
+    (mask, *_) = next(row["masks"] for row in rows if row["masks"])
+    mask["rle"]["counts"] = encode_mask(decode_mask(mask["rle"])[:, :-1])["counts"]
+    with pytest.raises(InputError, match="no run-length encoding of its image"):
         from_batch(pa.Table.from_pylist(rows, schema=table.schema))
