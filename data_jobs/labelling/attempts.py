@@ -196,7 +196,7 @@ class Run:
         return cls.open("label", config, store, earlier, record.config, "none")
 
     def close(self, expected: int | None, added: PartSummary, summary: RunSummary | None = None) -> PartSummary:
-        """Count, record and show the store's contents.
+        """Count, record and show the store's contents; the attempt's lists, whose addresses may be signed, go.
 
         Args:
             expected: images that must have a row; None if seals have counted them.
@@ -208,6 +208,8 @@ class Run:
         tree = summary.as_tree(price) if summary and added.images else None
         attempt = replace(self.record.attempts[-1], seconds=self.seconds, labelled=added.images, summary=tree)
         write_run(self.store, replace(self.record, attempts=[*self.record.attempts[:-1], attempt], counts=counts))
+        for done_with in (self.store.pending, self.store.changed):
+            done_with.delete()
         changed = added.images or self.finished.dropped or self.finished.notes
         spent = [] if summary is None or tree is None else summary.lines(tree.get("cost"))
         if self.updates is None:

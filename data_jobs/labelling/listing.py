@@ -48,7 +48,7 @@ class Listing:
         self._seen = IdSet()
         self.found = 0
         self.ended = False
-        self.changed = Manifest.at(store.checkpoint.child("changed"))
+        self.changed = Manifest.at(store.changed)
 
     @property
     def listed(self) -> int:

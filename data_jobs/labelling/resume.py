@@ -264,5 +264,5 @@ def write_pending(store: LabelStore, images: Iterable[ImageRef], finished: IdSet
         OutputError: the store is not writable.
     """
     listing = Listing(store, images, finished)
-    manifest = Manifest.at(store.checkpoint.child("pending")).with_more(listing.new())
+    manifest = Manifest.at(store.pending).with_more(listing.new())
     return Pending(manifest, listing.listed, listing.changed)

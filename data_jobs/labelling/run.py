@@ -115,7 +115,7 @@ def _label_images(config: LabelDatasetConfig, store: LabelStore, sampling: Estim
     with waiting(lambda: f"listing the images of {redact(config.input)}, {listing.listed:,} so far"):
         first_shard = min(config.shard_images, FIRST_SHARD_IMAGES)
         some = itertools.islice(new, None if sampling else first_shard)
-        manifest = Manifest.at(store.checkpoint.child("pending")).with_more(some)
+        manifest = Manifest.at(store.pending).with_more(some)
         following = next(new, None)
     if following is not None:
         print(

@@ -115,7 +115,7 @@ def pending_of(store: LabelStore, shard: Shard, done: IdSet) -> Manifest:
                 images = images.filter(pa.array(~found))
             yield images
 
-    return Manifest.at(store.checkpoint.child("pending")).with_tables(tables())
+    return Manifest.at(store.pending).with_tables(tables())
 
 
 def note_versions(shard: Shard, now: dict[str, ImageRef]) -> None:

@@ -112,7 +112,7 @@ def erase(store: LabelStore, image_ids: Iterable[str]) -> Erasure:
 def _cleared(store: LabelStore) -> LabelStore:
     """The store, without pictures and lists that may hold the images. Raises OSError."""
     pictures = [file for file in store.preview.entries() if store.is_ours(file)]
-    for place in (*pictures, store.checkpoint.child("pending"), store.checkpoint.child("changed")):
+    for place in (*pictures, store.pending, store.changed):
         place.delete()
     return store
 

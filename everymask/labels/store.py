@@ -77,6 +77,8 @@ class LabelStore:
         listing_file: what the manifests were made of.
         estimate_file: what a sample foretold.
         checkpoint: a folder for the work of an attempt.
+        pending: the attempt's list of images to label; like `changed`, it holds addresses with their secrets.
+        changed: its list of images whose files may have changed.
         ended_file: how the last attempt ended, if no further one would end otherwise (`data_jobs.label_once`).
         preview: the folder of pictures.
         quarantine: the folder of files that could not be used.
@@ -95,6 +97,8 @@ class LabelStore:
         self.listing_file = self.shards.child("listing.json")
         self.estimate_file = self.root.child("estimate.json")
         self.checkpoint = self.root.child("checkpoint")
+        self.pending = self.checkpoint.child("pending")
+        self.changed = self.checkpoint.child("changed")
         self.ended_file = self.checkpoint.child("ended.json")
         self.preview = self.root.child("preview")
         self.quarantine = self.root.child("quarantine")

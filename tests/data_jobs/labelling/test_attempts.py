@@ -12,6 +12,8 @@ import pytest
 from data_jobs.labelling.attempts import Earlier, Run
 from data_jobs.labelling.estimate import Estimate, save
 from data_jobs.labelling.failures import failures_line
+from data_jobs.labelling.inputs import ImageRef
+from data_jobs.labelling.manifests import Manifest
 from data_jobs.labelling.model_files import ModelFiles
 from data_jobs.labelling.model_spec import ModelSpec
 from data_jobs.labelling.prices import Prices
@@ -39,8 +41,12 @@ def test_a_run_counts_records_and_shows_what_is_there(tmp_path: Path, capsys: py
     run = opened(tmp_path)
     assert [attempt.labelled for attempt in run.record.attempts] == [None]
     labelled(run)
+    signed = [ImageRef("a", "https://host/a.jpg?X-Amz-Signature=v3ry-s3cret")]
+    for images in (run.store.pending, run.store.changed):
+        Manifest.at(images).with_more(signed)
     capsys.readouterr()
     assert run.close(3, HELD) == HELD
+    assert not any(images.entries() for images in (run.store.pending, run.store.changed))
     said = capsys.readouterr().out
     output = str(tmp_path / "out")
     assert "3 images labelled in " in said

@@ -147,7 +147,7 @@ def test_signed_addresses_are_kept_beside_a_shard_until_it_is_sealed(store: Labe
     erase_from_shard(store, shard, frozenset({"1"}))
     assert list(pending_of(store, shard, IdSet()).read()) == [given[1], signed(3, "an0ther-s3cret-2")]
     forget_addresses(shard)
-    Manifest.at(store.checkpoint.child("pending"))
+    Manifest.at(store.pending)
     files = [path for path in Path(store.root.path).rglob("*") if path.is_file()]
     assert files
     assert not any("s3cret" in str(pq.read_table(path).to_pylist()) for path in files)
@@ -268,7 +268,7 @@ def test_a_list_that_is_the_same_is_known(store: LabelStore, tmp_path: Path) -> 
 
 
 def test_the_first_shard_takes_over_a_list_of_pending_images(store: LabelStore) -> None:
-    pending = Manifest.at(store.checkpoint.child("pending")).with_more(refs(range(9000)))
+    pending = Manifest.at(store.pending).with_more(refs(range(9000)))
     shard = write_shard(store, 0, pending.tables())
     assert shard is not None
     assert listed(shard) == list(refs(range(9000)))
