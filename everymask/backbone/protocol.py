@@ -77,7 +77,19 @@ class Canvas:
 
     def to_pixels(self, values: torch.Tensor) -> torch.Tensor:
         """Spread per-cell values (..., P) of any dtype over the canvas: (..., H', W')."""
-        return values[..., self.cell_index]
+        return self.window(values, slice(None), slice(None))
+
+    def window(self, values: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:
+        """The values of `to_pixels` at some rows and columns of the canvas."""
+        if self._cells_are_pixels:
+            return values.reshape(*values.shape[:-1], *self.size_hw)[..., rows, columns]
+        return values[..., self.cell_index[rows, columns]]
+
+    @cached_property
+    def _cells_are_pixels(self) -> bool:
+        """Whether every canvas pixel is a cell, in order, so that nothing needs to be looked up."""
+        index = self.on_host.cell_index.flatten()
+        return len(index) == self.num_cells and torch.equal(index, torch.arange(len(index)))
 
     def from_pixels(self, mask: torch.Tensor) -> torch.Tensor:
         """Average (..., H', W') bool or float pixels over each cell: (..., P) float32."""

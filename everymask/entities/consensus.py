@@ -58,14 +58,24 @@ class GridAnswers:
         if objects_only:
             areas = self.masks.areas.reshape(-1, MASKS_PER_PROMPT)
             counted = (np.arange(MASKS_PER_PROMPT) == areas.argmax(axis=1)[:, None]).ravel()
+        answers = len(self.masks) // MASKS_PER_PROMPT
         shares = np.zeros(len(masks))
         for row, (words, area) in enumerate(zip(masks.words, masks.areas, strict=True)):
             asked = self.answer[masks.holds(row, self.cells)]
-            rows = (np.unique(asked)[:, None] * MASKS_PER_PROMPT + np.arange(MASKS_PER_PROMPT)).ravel()
+            given = np.flatnonzero(_is_in(asked, answers))
+            rows = (given[:, None] * MASKS_PER_PROMPT + np.arange(MASKS_PER_PROMPT)).ravel()
             # IoU is at most the ratio of the areas.
             areas = self.masks.areas[rows]
             rows = rows[counted[rows] & (areas >= _SAME_MASK_IOU * area) & (areas * _SAME_MASK_IOU <= area)]
             inter = self.masks.shared_areas(words, rows)
             rows = rows[inter >= _SAME_MASK_IOU * (area + self.masks.areas[rows] - inter)]
-            shares[row] = (np.isin(asked, rows // MASKS_PER_PROMPT).sum() + 1) / (len(asked) + 2)
+            same = _is_in(rows // MASKS_PER_PROMPT, answers)[asked]
+            shares[row] = (same.sum() + 1) / (len(asked) + 2)
         return shares
+
+
+def _is_in(numbers: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """(count,) bool: whether each number from 0 is among `numbers`; without sorting them."""
+    found = np.zeros(count, dtype=np.bool_)
+    found[numbers] = True
+    return found

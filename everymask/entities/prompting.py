@@ -16,8 +16,8 @@ from everymask.backbone.protocol import MASKS_PER_PROMPT, Canvas, ImageEmbedding
 from everymask.backbone.sure_points import decode_sure_points
 from everymask.entities.config import EntityConfig
 from everymask.masks.mask_set import Level, MaskSet
-from everymask.masks.packed import PackedMasks, packed_bits
-from everymask.masks.stability import above, stability_scores
+from everymask.masks.packed import PackedMasks
+from everymask.masks.stability import above, rated_bits
 
 Rows = NDArray[np.int64]
 """(K,) positions among the 3N masks of N prompts."""
@@ -31,8 +31,7 @@ class PromptAnswers:
 
     Attributes:
         prompts: the backbone's own answer.
-        masks: (3N, P) bool, on the backbone's device.
-        packed: the same masks in the host's memory.
+        packed: the masks in the host's memory.
         predicted_iou: (3N,) float32.
         stability_score: (3N,) float32.
         level: (3N,) int64, values of `Level` (eq. 1): the largest mask of a prompt is its object, then part, then
@@ -41,7 +40,6 @@ class PromptAnswers:
     """
 
     prompts: PromptMasks
-    masks: torch.Tensor
     packed: PackedMasks
     predicted_iou: NDArray[np.float32]
     stability_score: NDArray[np.float32]
@@ -51,13 +49,13 @@ class PromptAnswers:
     @classmethod
     def of(cls, prompts: PromptMasks, canvas: Canvas, stability_offset: float) -> PromptAnswers:
         logits = prompts.logits.flatten(0, 1)
-        masks = above(logits, 0)
-        rated = stability_scores(logits, canvas.cell_area, stability_offset).to(torch.float32)
-        bits, predicted_iou, stability = to_host(packed_bits(masks), prompts.predicted_iou.flatten(), rated)
+        packed_bits, stability_score = rated_bits(logits, canvas.cell_area, stability_offset)
+        rated = stability_score.to(torch.float32)
+        bits, predicted_iou, stability = to_host(packed_bits, prompts.predicted_iou.flatten(), rated)
         packed = PackedMasks.of_bits(bits, canvas.on_host.cell_area)
         by_area = np.argsort(-packed.areas.reshape(-1, MASKS_PER_PROMPT), axis=1, kind="stable")
         level = np.argsort(by_area, axis=1).ravel()
-        return cls(prompts, masks, packed, predicted_iou, stability, level, rated)
+        return cls(prompts, packed, predicted_iou, stability, level, rated)
 
     def best(self) -> Rows:
         """(N,) the mask of each prompt with the highest predicted IoU (ε_B in eq. 1); the first of equals."""
@@ -82,11 +80,11 @@ class PromptAnswers:
 
     def take(self, rows: Rows) -> MaskSet:
         """The masks at `rows`, with logits in half precision: they only shape boundaries."""
-        index = torch.from_numpy(rows).to(self.masks.device)
+        index = torch.from_numpy(rows).to(self.rated.device)
         prompt = index // MASKS_PER_PROMPT
         logits = self.prompts.logits.flatten(0, 1)[index]
         return MaskSet(
-            masks=self.masks[index],
+            masks=above(logits, 0),
             logits=logits.clamp(-100, 100).to(torch.float16),
             predicted_iou=self.prompts.predicted_iou.flatten()[index],
             stability_score=self.rated[index],

@@ -14,7 +14,7 @@ from everymask.entities.emr import refine_entities
 from everymask.entities.mmg import automatic_masks, generate_levels
 from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import fill_uncovered
-from everymask.masks.label_map import full_resolution_label_map, region_fields
+from everymask.masks.label_map import full_resolution_label_map
 from everymask.masks.labelled import labelled_masks
 from everymask.masks.mask_set import Level, MaskSet
 from everymask.masks.nms import descending_order
@@ -101,7 +101,7 @@ def entity_labels(entities: MaskSet, grid: GridAnswers, canvas: Canvas) -> Image
     scores, agreement = entity_scores(predicted_iou, both[: len(masks)], both[len(masks) :], grid)
     order = np.argsort(-scores, kind="stable")
     on_device = torch.from_numpy(order).to(masks.device)
-    label_map = full_resolution_label_map(region_fields(masks[on_device], entities.logits[on_device]), canvas)
+    label_map = full_resolution_label_map(masks[on_device], entities.logits[on_device], canvas)
     labelled = labelled_masks(
         encode_label_map(label_map, len(entities)),
         predicted_iou=predicted_iou[order].tolist(),
@@ -116,4 +116,11 @@ def entity_labels(entities: MaskSet, grid: GridAnswers, canvas: Canvas) -> Image
 
 def first_come(masks: torch.Tensor) -> torch.Tensor:
     """(M, P) bool masks made disjoint: a cell stays in the first mask that holds it."""
-    return masks & (masks.cumsum(dim=0, dtype=torch.int32) == 1)
+    if masks.device.type != "cpu":
+        return masks & (masks.cumsum(dim=0, dtype=torch.int32) == 1)
+    # Rows in the cache, many times as fast as sums over all of them.
+    first, taken = torch.empty_like(masks), np.zeros(masks.shape[1], dtype=np.bool_)
+    for mask, own in zip(masks.numpy(), first.numpy(), strict=True):
+        np.greater(mask, taken, out=own)
+        np.logical_or(taken, mask, out=taken)
+    return first

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from everymask.backbone.protocol import Canvas
-from everymask.masks.boxes import boxes_from_masks
+from everymask.masks.boxes import boxes_from_cells
 
 BACKGROUND = -1
 _DISAGREEMENT = 0.25
@@ -60,25 +60,27 @@ def _interpolate(field: torch.Tensor, rows: _Axis, columns: _Axis, box: _Box, or
     return torch.lerp(lines[..., low], lines[..., high], fraction)
 
 
-def full_resolution_label_map(fields: torch.Tensor, canvas: Canvas) -> NDArray[np.int32]:
+def full_resolution_label_map(masks: torch.Tensor, logits: torch.Tensor, canvas: Canvas) -> NDArray[np.int32]:
     """Bring disjoint regions from canvas cells to the original pixels.
 
-    Fields are interpolated bilinearly, as the model's own post-processing would do it. Every original pixel goes to
-    the region whose field is greatest there, if that is positive; a tie goes to the lower index. Between two regions
-    the boundary thus runs where their fields cross, at a fraction of a canvas pixel.
+    Each region's field (`region_fields`) is interpolated bilinearly, as the model's own post-processing would do it.
+    Every original pixel goes to the region whose field is greatest there, if that is positive; a tie goes to the lower
+    index. Between two regions the boundary thus runs where their fields cross, at a fraction of a canvas pixel.
 
     Args:
-        fields: (M, P) float, positive on the cells of region m and negative elsewhere, the larger the more certain. No
-            cell is positive in two fields.
+        masks: (M, P) bool, disjoint.
+        logits: (M, P) float, each mask's own mask logits before it was cut or grown.
         canvas: the grid of the cells, and where the image lies on it.
 
     Returns:
         (H, W) int32 of original size, values in [0, M), `BACKGROUND` (-1) where no region is. A region narrower than a
         pixel may end up with none.
     """
-    if not len(fields):
+    if not len(masks):
         return np.full(canvas.original_size_hw, BACKGROUND, dtype=np.int32)
-    return _region_by_region(fields, canvas) if fields.device.type == "cpu" else _band_by_band(fields, canvas)
+    if masks.device.type == "cpu":
+        return _region_by_region(masks, logits, canvas)
+    return _band_by_band(region_fields(masks, logits), canvas)
 
 
 def _axes(canvas: Canvas, device: torch.device) -> tuple[_Axis, _Axis]:
@@ -89,22 +91,25 @@ def _axes(canvas: Canvas, device: torch.device) -> tuple[_Axis, _Axis]:
     return rows, columns
 
 
-def _region_by_region(fields: torch.Tensor, canvas: Canvas) -> NDArray[np.int32]:
+def _region_by_region(masks: torch.Tensor, logits: torch.Tensor, canvas: Canvas) -> NDArray[np.int32]:
     """Each region inside its own box only: the least arithmetic."""
-    rows, columns = _axes(canvas, fields.device)
+    rows, columns = _axes(canvas, masks.device)
     factor = canvas.enlarged_by
     labels = torch.full(canvas.original_size_hw, BACKGROUND, dtype=torch.int32)
     best = torch.zeros(canvas.original_size_hw, dtype=torch.float32)
-    boxes = _boxes(fields, canvas.cell_index)
-    for region, (field, (sx0, sy0, sx1, sy1)) in enumerate(zip(fields, boxes, strict=True)):
+    boxes: list[_Box] = boxes_from_cells(masks, canvas).tolist()
+    for region, (mask, own, (sx0, sy0, sx1, sy1)) in enumerate(zip(masks, logits, boxes, strict=True)):
         # Outside these outputs only values that are not positive are read.
         x0, x1 = columns.reading(factor * (sx0 - 1), factor * (sx1 + 1))
         y0, y1 = rows.reading(factor * (sy0 - 1), factor * (sy1 + 1))
         if sx1 == 0 or x1 <= x0:
             continue
         top, left = max(0, sy0 - _MARGIN), max(0, sx0 - _MARGIN)
-        window = field[canvas.cell_index[top : sy1 + _MARGIN, left : sx1 + _MARGIN]].to(torch.float32)
-        window = _enlarged(window[None], factor)[0]
+        around = slice(top, sy1 + _MARGIN), slice(left, sx1 + _MARGIN)
+        inside, values = canvas.window(mask, *around), canvas.window(own, *around).to(torch.float32)
+        held = own[torch.from_numpy(np.flatnonzero(mask.numpy()))].to(torch.float32)[None]
+        scale = _scale(held, torch.tensor([[held.numel()]]))
+        window = _enlarged(_agreeing(values / scale, inside)[None], factor)[0]
         step = max(1, _BAND_PIXELS // (x1 - x0))
         for start in range(y0, y1, step):
             box = (x0, start, x1, min(start + step, y1))
@@ -127,7 +132,7 @@ def _band_by_band(fields: torch.Tensor, canvas: Canvas) -> NDArray[np.int32]:
         stop = min(start + step, height)
         first, last = rows.read_by(start, stop)
         top = max(0, first // factor - _MARGIN)
-        window = fields[:, canvas.cell_index[top : last // factor + 1 + _MARGIN]].to(torch.float32)
+        window = canvas.window(fields, slice(top, last // factor + 1 + _MARGIN), slice(None)).to(torch.float32)
         window = _enlarged(window, factor)
         values = _interpolate(window, rows, columns, (0, start, width, stop), (factor * top, 0))
         best = values.amax(dim=0)
@@ -141,14 +146,6 @@ def _enlarged(windows: torch.Tensor, factor: int) -> torch.Tensor:
     if factor == 1:
         return windows
     return interpolate(windows[:, None], scale_factor=factor, mode="bilinear", align_corners=False)[:, 0]
-
-
-def _boxes(fields: torch.Tensor, cell_index: torch.Tensor) -> list[_Box]:
-    """The canvas box around each field's positive part; all zeros where there is none."""
-    boxes = [
-        boxes_from_masks((chunk > 0)[:, cell_index]) for chunk in torch.split(fields, _REGIONS_AT_A_TIME) if len(chunk)
-    ]
-    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in torch.cat(boxes).tolist()] if boxes else []
 
 
 def region_fields(masks: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -168,22 +165,30 @@ def region_fields(masks: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         outside (our choice).
     """
     fields = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
-    # On a CPU a region's numbers stay in the cache; on a GPU kernels must be few.
-    at_a_time = 1 if logits.device.type == "cpu" else _REGIONS_AT_A_TIME
-    for start in range(0, len(logits), at_a_time):
-        chunk = slice(start, start + at_a_time)
+    for start in range(0, len(logits), _REGIONS_AT_A_TIME):
+        chunk = slice(start, start + _REGIONS_AT_A_TIME)
         mask, values = masks[chunk], logits[chunk].to(torch.float32)
-        scaled = values / _scale(torch.where(mask, values, 0), mask)
-        inside = torch.where(scaled > 0, scaled, _DISAGREEMENT)
-        outside = torch.where(scaled > 0, -_DISAGREEMENT, scaled)
-        torch.where(mask, inside, outside, out=fields[chunk])
+        scale = _scale(torch.where(mask, values, 0), mask.sum(dim=1, keepdim=True))
+        fields[chunk] = _agreeing(values / scale, mask)
     return fields
 
 
-def _scale(inside: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(K, 1) positive numbers that divide (K, P) float32 logits of regions, which are 0 outside their (K, P) masks."""
+def _agreeing(scaled: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Scaled logits, made positive inside the mask and negative outside."""
+    inside = torch.where(scaled > 0, scaled, _DISAGREEMENT)
+    outside = torch.where(scaled > 0, -_DISAGREEMENT, scaled)
+    return torch.where(mask, inside, outside)
+
+
+def _scale(inside: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """(K, 1) positive numbers that divide logits of regions.
+
+    Args:
+        inside: (K, N) float32 logits inside the regions' masks; others are 0.
+        count: (K, 1) cells inside each mask.
+    """
     agreeing = (inside > 0).sum(dim=1, keepdim=True)
     mean = inside.clamp_min(0).sum(dim=1, keepdim=True) / agreeing.clamp_min(1)
-    magnitude = inside.abs().sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp_min(1)
+    magnitude = inside.abs().sum(dim=1, keepdim=True) / count.clamp_min(1)
     scale = torch.where(agreeing > 0, mean, magnitude)
     return torch.where(scale > _MIN_LOGIT, scale, 1.0)

@@ -15,7 +15,7 @@ from everymask.backbone.sam.frame import Frame
 from everymask.entities.config import SuperpixelConfig
 from everymask.entities.superpixels import find_superpixels
 from everymask.entities.usr import mask_centroids
-from everymask.masks.label_map import full_resolution_label_map, region_fields
+from everymask.masks.label_map import full_resolution_label_map
 
 SIDE, PATCH = 1024, 16
 
@@ -37,7 +37,7 @@ def iou_with_sam(frame: Frame, logits: torch.Tensor) -> float | None:
     if truth.sum() < 400:
         return None
     cells = logits.flatten()[None]
-    ours = full_resolution_label_map(region_fields(cells > 0, cells), frame.canvas()) == 0
+    ours = full_resolution_label_map(cells > 0, cells, frame.canvas()) == 0
     return float((ours & truth).sum() / (ours | truth).sum())
 
 
