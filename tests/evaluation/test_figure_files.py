@@ -21,8 +21,12 @@ WITHOUT_WEIGHTS = (
         "gpu-budget": "operations of an architecture, counted",
         "polygon-shapes": "no model: drawn masks",
         "sam-decoder": "random weights",
+        "sam-decoder-avx2": "random weights",
     }
-    | {f"exports-{name}": "no model: drawn masks" for name in ("memory", "processes", "speed")}
+    | {
+        f"exports-{name}": "no model: drawn masks"
+        for name in ("memory", "processes", "processes-avx2", "speed", "speed-avx2")
+    }
     | {
         f"scaling-{name}": "no model, or one that computes nothing"
         for name in ("listing", "planned", "resumed", "shards", "tars", "whole")
