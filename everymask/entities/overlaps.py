@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everymask.backbone.constants import to_host
 from everymask.entities.config import EntityConfig
 from everymask.entities.gallery import Gallery
 from everymask.masks.mask_set import MaskSet
 from everymask.masks.nms import descending_order
-from everymask.masks.packed import PackedMasks, intersections, iou
+from everymask.masks.packed import PackedMasks, intersections, iou, packed_bits
 
 
 def split_overlaps(candidates: MaskSet, gallery: Gallery, cell_area: torch.Tensor, config: EntityConfig) -> MaskSet:
@@ -21,14 +22,14 @@ def split_overlaps(candidates: MaskSet, gallery: Gallery, cell_area: torch.Tenso
     A mask with too little left is dropped at once and takes nothing from later masks. All masks move to the host once,
     so a GPU waits as often for two overlaps as for two thousand.
     """
-    candidates = candidates[descending_order(candidates.predicted_iou)]
-    packed = PackedMasks.pack(candidates.masks, cell_area)
-    settlement = _Settlement(packed, gallery, config)
+    order = descending_order(candidates.predicted_iou)
+    bits, rows = to_host(packed_bits(candidates.masks), order)
+    settlement = _Settlement(PackedMasks.of_bits(bits[rows], cell_area), gallery, config)
     for p, q in settlement.pairs:
         settlement.settle(int(p), int(q))
     survivors = (settlement.areas > 0) & (settlement.areas >= settlement.least)
     device = candidates.masks.device
-    kept = candidates[torch.from_numpy(np.flatnonzero(survivors)).to(device)]
+    kept = candidates[torch.from_numpy(rows[survivors]).to(device)]
     return replace(kept, masks=torch.from_numpy(settlement.masks[survivors]).to(device))
 
 

@@ -82,10 +82,10 @@ class PromptAnswers:
         """The masks at `rows`, with logits in half precision: they only shape boundaries."""
         index = torch.from_numpy(rows).to(self.rated.device)
         prompt = index // MASKS_PER_PROMPT
-        logits = self.prompts.logits.flatten(0, 1)[index]
+        logits = self.prompts.logits.flatten(0, 1)[index].clamp_(-100, 100)
         return MaskSet(
             masks=above(logits, 0),
-            logits=logits.clamp(-100, 100).to(torch.float16),
+            logits=logits.to(torch.float16),
             predicted_iou=self.prompts.predicted_iou.flatten()[index],
             stability_score=self.rated[index],
             point_coords=self.prompts.point_coords[prompt],
