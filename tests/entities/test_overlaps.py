@@ -93,6 +93,15 @@ def test_a_mask_worn_down_by_small_overlaps_is_dropped_too() -> None:
     np.testing.assert_array_equal(kept, [box(0, 24), small])
 
 
+def test_each_mask_keeps_what_the_model_said_of_it() -> None:
+    claimed = [box(0, 24), box(30, 40), box(16, 26)]
+    candidates = mask_set(claimed, [0.8, 0.9, 0.95])
+    found = split_overlaps(candidates, gallery_of([Reply.one(claimed[2])]), AREA, EntityConfig())
+    np.testing.assert_array_equal(pixels(found.masks, SIZE), [claimed[2], claimed[1], box(0, 16)])
+    assert found.predicted_iou.tolist() == pytest.approx([0.95, 0.9, 0.8])
+    assert torch.equal(found.logits, candidates.logits[[2, 1, 0]])
+
+
 def test_no_candidate_gives_no_entity() -> None:
     none = mask_set([box(0, 1)], [0.9])[:0]
     gallery = gallery_of([Reply.one(box(0, 40))])

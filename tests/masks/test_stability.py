@@ -4,7 +4,9 @@ import pytest
 import torch
 from segment_anything.utils.amg import calculate_stability_score
 
-from everymask.masks.stability import above, stability_scores
+from everymask.masks import stability
+from everymask.masks.packed import packed_bits
+from everymask.masks.stability import above, rated_bits, stability_scores
 
 
 def test_equals_segment_anything_on_pixels() -> None:
@@ -31,6 +33,21 @@ def test_bits_are_counted_as_a_product_would(cells: int) -> None:
     strict, loose = ((logits > threshold).to(area.dtype) @ area for threshold in (0.7, -0.7))
     expected = torch.where(loose > 0, strict / loose.clamp_min(1), 0)
     assert torch.equal(stability_scores(logits, area, 0.7), expected)
+
+
+@pytest.mark.parametrize("cells", [1, 63, 64, 1000])
+@pytest.mark.parametrize("at_a_time", [1, 150, 2**18])
+def test_bits_and_stability_at_once_are_those_one_after_the_other(
+    cells: int, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stability, "_LOGITS_AT_A_TIME", at_a_time)
+    generator = torch.Generator().manual_seed(cells)
+    logits = torch.randn(7, cells, generator=generator) * 2
+    area = torch.randint(1, 50, (cells,), generator=generator).to(torch.float64)
+    bits, scores = rated_bits(logits, area, 0.7)
+    assert torch.equal(bits, packed_bits(logits > 0))
+    strict, loose = ((logits > threshold).to(area.dtype) @ area for threshold in (0.7, -0.7))
+    assert torch.equal(scores, torch.where(loose > 0, strict / loose.clamp_min(1), 0))
 
 
 @pytest.mark.parametrize("logits", [torch.ones(2, 5, dtype=torch.bfloat16), torch.ones(2, 5, requires_grad=True)])
