@@ -25,7 +25,7 @@ WITHOUT_WEIGHTS = (
     }
     | {
         f"exports-{name}": "no model: drawn masks"
-        for name in ("memory", "processes", "processes-avx2", "speed", "speed-avx2")
+        for name in ("memory", "memory-outlines", "processes", "processes-avx2", "speed", "speed-avx2")
     }
     | {
         f"scaling-{name}": "no model, or one that computes nothing"
